@@ -1,0 +1,181 @@
+"""The bus: streams with consumer groups, and small keyed values beside them.
+
+Two implementations pass one contract suite: `RedisBus` on a Redis-compatible server and
+`MemoryBus` in this process. What a handler wants written is a list of operations, applied
+together or not at all, so an answer and the acknowledgement of its question cannot part.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from sgaps.messages import Message
+
+LEDGER_KEY = "sgaps:ledger"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One entry of a stream, not yet decoded."""
+
+    entry_id: str
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingEntry:
+    """An entry that was delivered to a consumer and is not acknowledged."""
+
+    entry_id: str
+    consumer: str
+    idle_secs: float
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Append a message to its stream; with `max_entries`, drop the oldest beyond about that."""
+
+    message: Message
+    max_entries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Take entries off a group's pending list."""
+
+    stream: str
+    group: str
+    entry_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Set fields of a hash and let the whole hash expire later."""
+
+    key: str
+    fields: Mapping[str, bytes]
+    ttl_secs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Put a value at the head of a list that keeps its `keep` newest, and let it expire."""
+
+    key: str
+    value: bytes
+    keep: int
+    ttl_secs: float
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Add to a counter of the frame ledger: received, delivered, or a reason for a drop."""
+
+    name: str
+    amount: int = 1
+
+
+Operation: TypeAlias = Publish | Ack | Put | Push | Count
+
+
+class Bus(ABC):
+    """All methods raise BusUnavailable without a broker, and BusFull where it has no memory."""
+
+    START: ClassVar[str] = "0-0"
+
+    @abstractmethod
+    async def write(self, *operations: Operation) -> None:
+        """Apply the operations in order, all or none."""
+
+    @abstractmethod
+    async def ensure_group(self, stream: str, group: str) -> None:
+        """Create the group at the beginning of the stream unless it is there."""
+
+    @abstractmethod
+    async def read(
+        self, stream: str, group: str, consumer: str, *, count: int, block_secs: float
+    ) -> list[Entry]:
+        """Deliver up to `count` new entries; a lost group is created again. [] after a wait."""
+
+    @abstractmethod
+    async def tail(
+        self, stream: str, after_id: str, *, count: int, block_secs: float
+    ) -> list[Entry]:
+        """Entries after an id, for a reader without a group."""
+
+    @abstractmethod
+    async def last_id(self, stream: str) -> str:
+        """Id of the newest entry; START for an empty or absent stream."""
+
+    @abstractmethod
+    async def pending(
+        self, stream: str, group: str, *, count: int, min_idle_secs: float
+    ) -> list[PendingEntry]:
+        """Oldest pending entries idle for at least so long."""
+
+    @abstractmethod
+    async def claim(
+        self, stream: str, group: str, consumer: str, entry_id: str, *, min_idle_secs: float
+    ) -> Entry | None:
+        """Take over one pending entry, counting a delivery; None if gone or not idle enough."""
+
+    @abstractmethod
+    async def exists(self, stream: str, entry_id: str) -> bool:
+        """Whether the entry is still in the stream."""
+
+    @abstractmethod
+    async def floor(self, stream: str, group: str) -> str:
+        """Oldest id the group may still need: everything below it is safe to trim."""
+
+    @abstractmethod
+    async def length(self, stream: str) -> int:
+        """Entries in the stream."""
+
+    @abstractmethod
+    async def trim(self, stream: str, min_id: str) -> int:
+        """Delete entries with smaller ids; how many went."""
+
+    @abstractmethod
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        """The hashes of the keys, in order; {} for an absent one."""
+
+    @abstractmethod
+    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
+        """The newest `count` values of each list, newest first."""
+
+    @abstractmethod
+    async def keys(self, prefix: str) -> list[str]:
+        """Keys that begin so. For small families only: heartbeats, sessions."""
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Return if the broker answers."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give the connections back."""
+
+    async def publish(self, message: Message) -> None:
+        """Append one message to its stream."""
+        await self.write(Publish(message))
+
+    async def ledger(self) -> dict[str, int]:
+        """The frame ledger: received = delivered + drops by reason + in flight."""
+        (fields,) = await self.hashes([LEDGER_KEY])
+        return {name: int(value) for name, value in fields.items()}
+
+
+def next_id(entry_id: str) -> str:
+    """The smallest id after this one."""
+    millis, sequence = entry_id.split("-")
+    return f"{millis}-{int(sequence) + 1}"
+
+
+def id_order(entry_id: str) -> tuple[int, int]:
+    """Sort key of an entry id."""
+    millis, sequence = entry_id.split("-")
+    return int(millis), int(sequence)

@@ -1,0 +1,237 @@
+"""The bus on Redis streams (Redis 7+ or Valkey 8+)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+
+from sgaps.bus.base import (
+    LEDGER_KEY,
+    Ack,
+    Bus,
+    Count,
+    Entry,
+    Operation,
+    PendingEntry,
+    Publish,
+    Push,
+    Put,
+    next_id,
+)
+from sgaps.errors import BusFull, BusUnavailable
+from sgaps.settings import BusSettings
+
+FIELD = b"m"
+GROUP_LOST_PAUSE_SECS = 0.2
+"""A flush loses the group under every reader at once; the pause keeps that from a busy loop."""
+SCAN_COUNT = 500
+
+_UNAVAILABLE = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.ReadOnlyError,
+    OSError,
+)
+_GROUP_LOST = ("NOGROUP", "UNBLOCKED")
+
+
+@contextmanager
+def _as_bus_errors() -> Iterator[None]:
+    try:
+        yield
+    except redis_errors.OutOfMemoryError as error:
+        raise BusFull(f"the broker is out of memory: {error}") from error
+    except _UNAVAILABLE as error:
+        raise BusUnavailable(f"no answer from the broker: {error}") from error
+
+
+def _client(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
+    return Redis.from_url(
+        settings.url,
+        protocol=2,  # one shape of replies, whatever the server speaks
+        socket_timeout=socket_timeout_secs,
+        socket_connect_timeout=socket_timeout_secs,
+        socket_keepalive=True,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=1),
+    )
+
+
+class RedisBus(Bus):
+    """Commands share a pool; blocking reads have connections of their own."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._commands = _client(settings, socket_timeout_secs=settings.socket_timeout_secs)
+        # A blocking read may legally be silent for block_secs on top of a command's time.
+        self._reads = _client(
+            settings, socket_timeout_secs=settings.socket_timeout_secs + settings.block_secs
+        )
+
+    async def write(self, *operations: Operation) -> None:
+        with _as_bus_errors():
+            async with self._commands.pipeline(transaction=True) as pipe:
+                for operation in operations:
+                    _queue(pipe, operation)
+                await pipe.execute()
+
+    async def ensure_group(self, stream: str, group: str) -> None:
+        with _as_bus_errors():
+            try:
+                await self._commands.xgroup_create(stream, group, id="0", mkstream=True)
+            except redis_errors.ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def read(
+        self, stream: str, group: str, consumer: str, *, count: int, block_secs: float
+    ) -> list[Entry]:
+        try:
+            with _as_bus_errors():
+                reply = await self._reads.xreadgroup(
+                    group, consumer, {stream: ">"}, count=count, block=_millis(block_secs) or None
+                )
+        except redis_errors.ResponseError as error:
+            if not str(error).startswith(_GROUP_LOST):
+                raise
+            await self.ensure_group(stream, group)
+            await asyncio.sleep(GROUP_LOST_PAUSE_SECS)
+            return []
+        return _entries_of(reply)
+
+    async def tail(
+        self, stream: str, after_id: str, *, count: int, block_secs: float
+    ) -> list[Entry]:
+        with _as_bus_errors():
+            reply = await self._reads.xread(
+                {stream: after_id}, count=count, block=_millis(block_secs) or None
+            )
+        return _entries_of(reply)
+
+    async def last_id(self, stream: str) -> str:
+        with _as_bus_errors():
+            newest = await self._commands.xrevrange(stream, count=1)
+        return _text(newest[0][0]) if newest else self.START
+
+    async def pending(
+        self, stream: str, group: str, *, count: int, min_idle_secs: float
+    ) -> list[PendingEntry]:
+        with _as_bus_errors():
+            try:
+                rows: Any = await self._commands.xpending_range(
+                    stream, group, min="-", max="+", count=count, idle=_millis(min_idle_secs)
+                )
+            except redis_errors.ResponseError as error:
+                if not str(error).startswith(_GROUP_LOST):
+                    raise
+                return []
+        return [
+            PendingEntry(
+                entry_id=row["message_id"].decode(),
+                consumer=row["consumer"].decode(),
+                idle_secs=row["time_since_delivered"] / 1000,
+                deliveries=row["times_delivered"],
+            )
+            for row in rows
+        ]
+
+    async def claim(
+        self, stream: str, group: str, consumer: str, entry_id: str, *, min_idle_secs: float
+    ) -> Entry | None:
+        with _as_bus_errors():
+            claimed = await self._commands.xclaim(
+                stream, group, consumer, _millis(min_idle_secs), [entry_id]
+            )
+        return _entry(claimed[0]) if claimed else None
+
+    async def exists(self, stream: str, entry_id: str) -> bool:
+        with _as_bus_errors():
+            return bool(await self._commands.xrange(stream, entry_id, entry_id, count=1))
+
+    async def floor(self, stream: str, group: str) -> str:
+        with _as_bus_errors():
+            try:
+                groups = await self._commands.xinfo_groups(stream)
+                summary = await self._commands.xpending(stream, group)
+            except redis_errors.ResponseError:
+                return self.START  # no such stream or group yet: nothing is safe to trim
+        if summary["pending"]:
+            return _text(summary["min"])
+        delivered = [_text(g["last-delivered-id"]) for g in groups if _text(g["name"]) == group]
+        return next_id(delivered[0]) if delivered else self.START
+
+    async def length(self, stream: str) -> int:
+        with _as_bus_errors():
+            return int(await self._commands.xlen(stream))
+
+    async def trim(self, stream: str, min_id: str) -> int:
+        with _as_bus_errors():
+            return int(await self._commands.xtrim(stream, minid=min_id, approximate=False))
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        with _as_bus_errors():
+            async with self._commands.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hgetall(key)
+                replies = await pipe.execute()
+        return [{name.decode(): value for name, value in reply.items()} for reply in replies]
+
+    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
+        with _as_bus_errors():
+            async with self._commands.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.lrange(key, 0, count - 1)
+                return [list(reply) for reply in await pipe.execute()]
+
+    async def keys(self, prefix: str) -> list[str]:
+        with _as_bus_errors():
+            scan = self._commands.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)
+            return sorted([_text(key) async for key in scan])
+
+    async def ping(self) -> None:
+        with _as_bus_errors():
+            await self._commands.ping()
+
+    async def close(self) -> None:
+        await self._commands.aclose()
+        await self._reads.aclose()
+
+
+def _queue(pipe: Pipeline, operation: Operation) -> None:
+    match operation:
+        case Publish(message, max_entries):
+            pipe.xadd(message.stream, {FIELD: message.encode()}, maxlen=max_entries)
+        case Ack(stream, group, entry_ids):
+            pipe.xack(stream, group, *entry_ids)
+        case Put(key, fields, ttl_secs):
+            pipe.hset(key, mapping={name: value for name, value in fields.items()})  # noqa: C416 - widens the type
+            pipe.pexpire(key, _millis(ttl_secs))
+        case Push(key, value, keep, ttl_secs):
+            pipe.lpush(key, value)
+            pipe.ltrim(key, 0, keep - 1)
+            pipe.pexpire(key, _millis(ttl_secs))
+        case Count(name, amount):
+            pipe.hincrby(LEDGER_KEY, name, amount)
+
+
+def _millis(secs: float) -> int:
+    return max(1, int(secs * 1000)) if secs else 0
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _entry(row: Any) -> Entry:  # noqa: ANN401 - redis-py does not type replies
+    entry_id, fields = row
+    return Entry(entry_id=entry_id.decode(), data=fields.get(FIELD, b""))
+
+
+def _entries_of(reply: Any) -> list[Entry]:  # noqa: ANN401 - redis-py does not type replies
+    return [_entry(row) for _, rows in reply or [] for row in rows]

@@ -1,0 +1,122 @@
+"""Every error this project raises on purpose, as one tree.
+
+SgapsError
+├── SettingsError            a configuration key or value is wrong; the message names it
+├── ProtocolError            a client broke the WebSocket protocol; carries the wire code
+├── BusError                 the message bus cannot do what was asked
+│   ├── BusUnavailable       no connection, or a time-out: try again
+│   └── BusFull              the broker refuses writes (maxmemory): slow down
+├── MessageError             a stream entry cannot be decoded
+├── RecordingError           an HDF5 segment cannot be written or read
+│   ├── RecordingCorrupt     the file is not a readable segment
+│   └── DiskFull             below the free-space watermark
+├── CheckpointError          a checkpoint cannot be used
+│   ├── CheckpointNotFound   there is none for this key or version
+│   └── CheckpointRejected   torn, wrong hash, wrong shapes, non-finite, or worse
+└── SourceError              a game or file that frames should come from cannot be opened
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SgapsError(Exception):
+    """Base of all errors raised by this project."""
+
+
+class SettingsError(SgapsError):
+    """A configuration key or value is wrong. The message names it and its cure."""
+
+
+class ErrorCode(StrEnum):
+    """The `code` of an `error` message on the WebSocket. Names are part of the protocol."""
+
+    BAD_JSON = "bad_json"
+    BAD_MESSAGE = "bad_message"
+    UNKNOWN_TYPE = "unknown_type"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    NO_SESSION = "no_session"
+    SESSION_EXISTS = "session_exists"
+    SESSION_NOT_FOUND = "session_not_found"
+    SESSION_MISMATCH = "session_mismatch"
+    SESSION_TAKEN_OVER = "session_taken_over"
+    TOO_MANY_SESSIONS = "too_many_sessions"
+    UNAUTHORIZED = "unauthorized"
+    ORIGIN_REFUSED = "origin_refused"
+    START_TIMEOUT = "start_timeout"
+    FRAME_ID_BACKWARDS = "frame_id_backwards"
+    RESOLUTION_MISMATCH = "resolution_mismatch"
+    TOO_MANY_SAMPLES = "too_many_samples"
+    STATE_TOO_LONG = "state_too_long"
+    BAD_KEYFRAME = "bad_keyframe"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    SHUTTING_DOWN = "shutting_down"
+    INTERNAL = "internal"
+
+
+class ProtocolError(SgapsError):
+    """A client broke the protocol.
+
+    `fatal` tells whether the server closes the connection after reporting it;
+    `retry_after_secs` is set where trying again later is the cure.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        fatal: bool = False,
+        retry_after_secs: float | None = None,
+    ) -> None:
+        super().__init__(f"{code.value}: {message}")
+        self.code = code
+        self.message = message
+        self.fatal = fatal
+        self.retry_after_secs = retry_after_secs
+
+
+class BusError(SgapsError):
+    """The message bus cannot do what was asked."""
+
+
+class BusUnavailable(BusError):
+    """No connection to the broker, or it did not answer in time."""
+
+
+class BusFull(BusError):
+    """The broker refuses writes because its memory is full."""
+
+
+class MessageError(SgapsError):
+    """A stream entry cannot be decoded into its message class."""
+
+
+class RecordingError(SgapsError):
+    """An HDF5 segment cannot be written or read."""
+
+
+class RecordingCorrupt(RecordingError):
+    """The file is not a readable segment."""
+
+
+class DiskFull(RecordingError):
+    """Free space fell below the watermark; nothing was written."""
+
+
+class CheckpointError(SgapsError):
+    """A checkpoint cannot be used."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """There is no checkpoint for this key or version."""
+
+
+class CheckpointRejected(CheckpointError):
+    """The checkpoint is torn, tampered with, of the wrong shape, non-finite, or worse."""
+
+
+class SourceError(SgapsError):
+    """A game or file that frames should come from cannot be opened or read."""

@@ -1,0 +1,208 @@
+"""What travels on the streams: one frozen struct per kind of entry, its stream on the class.
+
+An entry holds one field, the struct as MessagePack. Arrays travel as raw little-endian
+bytes next to their shape, so a consumer reads them with `np.frombuffer` and copies nothing.
+Unknown fields are ignored, so that services of two releases can share a stream.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.errors import MessageError
+
+Float32 = NDArray[np.float32]
+
+
+def pack_floats(array: NDArray[np.floating]) -> bytes:
+    """Serialise an array as little-endian float32, C order."""
+    return np.ascontiguousarray(array, dtype="<f4").tobytes()
+
+
+def unpack_floats(data: bytes, *shape: int) -> Float32:
+    """Read what `pack_floats` wrote; one entry of `shape` may be -1. Raises MessageError."""
+    try:
+        return np.frombuffer(data, dtype="<f4").reshape(shape)
+    except ValueError as error:
+        raise MessageError(f"{len(data)} bytes are no float32 array of shape {shape}") from error
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all stream messages."""
+
+    STREAM: ClassVar[str]
+
+    @property
+    def stream(self) -> str:
+        """The stream this message is published on."""
+        return self.STREAM
+
+    def encode(self) -> bytes:
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read one entry. Raises MessageError if it is not this kind of message."""
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise MessageError(f"not a {cls.__name__}: {error}") from error
+
+
+class FrameAccepted(Message, frozen=True, kw_only=True):
+    """One accepted frame of one session: gateway → reconstructors and recorder."""
+
+    STREAM: ClassVar[str] = "sgaps:frames"
+
+    session_id: str
+    checkpoint_key: str
+    gateway_id: str
+    frame_id: int
+    coordinate_set_id: int
+    width: int
+    height: int
+    samples_bytes: bytes
+    """float32 (N, 3): u, v, value; u and v in 0..1, v down; value in 0..1."""
+    state_bytes: bytes
+    """float32 (S,): may be shorter than max_state_dim; the sentinel marks a missing value."""
+    client_time_secs: float
+    received_at_secs: float
+    """Wall clock of the gateway; the only clock that latency is measured with."""
+    keyframe_encoding: str = ""
+    keyframe: bytes = b""
+    """The whole true frame as PNG or JPEG, for training and evaluation; usually absent."""
+
+    @property
+    def samples(self) -> Float32:
+        return unpack_floats(self.samples_bytes, -1, 3)
+
+    @property
+    def state(self) -> Float32:
+        return unpack_floats(self.state_bytes, -1)
+
+
+class FrameReconstructed(Message, frozen=True, kw_only=True):
+    """What the model learned from one frame: reconstructor → sampler. Pictures stay out of it."""
+
+    STREAM: ClassVar[str] = "sgaps:reconstructions"
+
+    session_id: str
+    gateway_id: str
+    frame_id: int
+    width: int
+    height: int
+    sample_count: int
+    grid_width: int
+    grid_height: int
+    entropy_bytes: bytes
+    """float32 (grid_height, grid_width): attention entropy per query, in nats over log N: 0..1."""
+    log_error_bytes: bytes
+    """float32 (grid_height, grid_width): predicted log |error| per query; empty without a model."""
+    predicted_psnr_db: float | None
+    model_version: str
+    received_at_secs: float
+    queue_secs: float
+    inference_secs: float
+
+    @property
+    def entropy(self) -> Float32:
+        return unpack_floats(self.entropy_bytes, self.grid_height, self.grid_width)
+
+    @property
+    def log_error(self) -> Float32 | None:
+        if not self.log_error_bytes:
+            return None
+        return unpack_floats(self.log_error_bytes, self.grid_height, self.grid_width)
+
+
+class CoordinatesChosen(Message, frozen=True, kw_only=True):
+    """The next UV set of one session: sampler → the gateway that owns the session."""
+
+    STREAM: ClassVar[str] = "sgaps:coordinates"
+
+    session_id: str
+    gateway_id: str
+    frame_id: int
+    """The frame this set was computed from (and which it answers)."""
+    coordinate_set_id: int
+    coords_bytes: bytes
+    """float32 (N, 2): u, v."""
+    importance_width: int
+    importance_height: int
+    importance: bytes
+    """uint8 (importance_height, importance_width), 255 = most important."""
+    model_version: str
+    predicted_psnr_db: float | None
+    received_at_secs: float
+
+    @property
+    def stream(self) -> str:
+        return self.stream_of(self.gateway_id)
+
+    @classmethod
+    def stream_of(cls, gateway_id: str) -> str:
+        return f"{cls.STREAM}:{gateway_id}"
+
+    @property
+    def coords(self) -> Float32:
+        return unpack_floats(self.coords_bytes, -1, 2)
+
+
+class ViewEncoded(Message, frozen=True, kw_only=True):
+    """A reconstruction for people to look at; published only while somebody watches."""
+
+    STREAM: ClassVar[str] = "sgaps:views"
+
+    session_id: str
+    frame_id: int
+    model_version: str
+    reconstruction_png: bytes
+    importance_png: bytes
+
+    @property
+    def stream(self) -> str:
+        return self.stream_of(self.session_id)
+
+    @classmethod
+    def stream_of(cls, session_id: str) -> str:
+        return f"{cls.STREAM}:{session_id}"
+
+
+class SegmentSealed(Message, frozen=True, kw_only=True):
+    """A recording segment that will not change any more: recorder → trainer."""
+
+    STREAM: ClassVar[str] = "sgaps:recordings"
+
+    checkpoint_key: str
+    session_id: str
+    path: str
+    """Relative to the recordings folder."""
+    frame_count: int
+    size_bytes: int
+
+
+class CheckpointPublished(Message, frozen=True, kw_only=True):
+    """A checkpoint is on disk and current: trainer → every reconstructor and gateway."""
+
+    STREAM: ClassVar[str] = "sgaps:checkpoints"
+
+    checkpoint_key: str
+    model_version: str
+    val_psnr_db: float
+
+
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """An entry that failed its consumers three times, kept for people to look at."""
+
+    STREAM: ClassVar[str] = "sgaps:dead"
+
+    source_stream: str
+    group: str
+    entry_id: str
+    deliveries: int
+    reason: str
+    data: bytes

@@ -1,0 +1,178 @@
+"""The messages of `/ws/stream`, each declared once. Names and fields are fixed: clients exist.
+
+What a client sends is refused if it has an unknown field; what the server sends may grow, so a
+client ignores fields it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from sgaps.protocol.ids import ID_PATTERN
+
+PROTOCOL_VERSION = 1
+MAX_ID = 2**53 - 1
+"""Largest frame id: what a double, and so a JavaScript client, holds exactly."""
+MAX_SIDE_PX = 8192
+MAX_STATE_DIM = 4096
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+FrameId = Annotated[int, Field(ge=0, le=MAX_ID)]
+Identifier = Annotated[str, Field(pattern=rf"\A{ID_PATTERN}\z")]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
+ShortText = Annotated[str, Field(max_length=128)]
+
+
+class FromClient(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FromServer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Resolution(FromClient):
+    """Pixels of the client's picture. `[width, height]` is read as well."""
+
+    width: Side
+    height: Side
+
+
+def _resolution_from_pair(value: Any) -> Any:  # noqa: ANN401 - raw JSON comes in
+    if isinstance(value, list) and len(value) == len(("width", "height")):
+        return {"width": value[0], "height": value[1]}
+    return value
+
+
+AnyResolution = Annotated[Resolution, BeforeValidator(_resolution_from_pair)]
+
+
+class PixelObject(FromClient):
+    """The long form of a sample; `[u, v, value]` is the one we write."""
+
+    u: Unit
+    v: Unit
+    value: Unit
+
+
+def _pixel_form(pixels: Any) -> str:  # noqa: ANN401 - raw JSON comes in
+    first = pixels[0] if isinstance(pixels, list) and pixels else None
+    return "objects" if isinstance(first, dict | PixelObject) else "triples"
+
+
+Triples = list[tuple[Unit, Unit, Unit]]
+Pixels = Annotated[
+    Annotated[Triples, Tag("triples")] | Annotated[list[PixelObject], Tag("objects")],
+    Discriminator(_pixel_form),
+]
+
+
+class ClientInfo(FromClient):
+    name: ShortText
+    version: ShortText
+    features: Annotated[list[ShortText], Field(max_length=32)] = []
+
+
+class SessionStart(FromClient):
+    type: Literal["session_start"] = "session_start"
+    checkpoint_key: Identifier
+    resolution: AnyResolution
+    max_state_dim: Annotated[int, Field(ge=0, le=MAX_STATE_DIM)]
+    auth_token: Annotated[str, Field(max_length=1024)] | None = None
+    color: Literal["gray"] = "gray"
+    client: ClientInfo | None = None
+    resume_session_id: Identifier | None = None
+
+
+class FrameData(FromClient):
+    type: Literal["frame_data"] = "frame_data"
+    frame_id: FrameId
+    pixels: Pixels
+    state_vector: Annotated[list[float], Field(max_length=MAX_STATE_DIM)]
+    resolution: AnyResolution
+    timestamp: float
+    coordinate_set_id: FrameId = 0
+    """The set that was sampled; 0 where a client does not say."""
+
+    def samples(self) -> NDArray[np.float32]:
+        """The pixels as float32 (N, 3): u, v, value."""
+        rows = [(p.u, p.v, p.value) if isinstance(p, PixelObject) else p for p in self.pixels]
+        return np.array(rows, dtype=np.float32).reshape(-1, 3)
+
+
+class Keyframe(FromClient):
+    """The whole frame, sent just before the `frame_data` of the same id."""
+
+    type: Literal["keyframe"] = "keyframe"
+    frame_id: FrameId
+    encoding: Literal["png", "jpeg"]
+    data: str
+    """Base64."""
+
+
+class Heartbeat(FromClient):
+    type: Literal["heartbeat"] = "heartbeat"
+    timestamp: float
+
+
+class SessionStartAck(FromServer):
+    type: Literal["session_start_ack"] = "session_start_ack"
+    session_id: str
+    checkpoint_loaded: bool
+    sample_count: int
+    max_state_dim: int
+    target_fps: float
+    model_version: str
+    coordinate_set_id: int
+    keyframe_interval: int
+    protocol_version: int = PROTOCOL_VERSION
+    resumed: bool
+    last_frame_id: int = -1
+    """The newest frame the server has of a resumed session; the next id must be greater."""
+
+
+class ImportanceMap(FromServer):
+    width: int
+    height: int
+    data: str
+    """Base64 of uint8 (height, width), 255 = most important."""
+
+
+class UvCoordinates(FromServer):
+    type: Literal["uv_coordinates"] = "uv_coordinates"
+    frame_id: int
+    """The frame this set was computed from; -1 for the first set of a session."""
+    coords: list[tuple[float, float]]
+    importance_map: ImportanceMap | None = None
+    coordinate_set_id: int
+    model_version: str
+    predicted_psnr: float | None = None
+
+
+class HeartbeatAck(FromServer):
+    type: Literal["heartbeat_ack"] = "heartbeat_ack"
+    timestamp: float
+    server_time: float
+    last_recorded_frame_id: int
+    """-1 until a frame is on disk."""
+    target_fps: float
+
+
+class Error(FromServer):
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+    fatal: bool = False
+    retry_after_secs: float | None = None
+
+
+ClientMessage = Annotated[
+    SessionStart | FrameData | Keyframe | Heartbeat, Field(discriminator="type")
+]
+ServerMessage = Annotated[
+    SessionStartAck | UvCoordinates | HeartbeatAck | Error, Field(discriminator="type")
+]

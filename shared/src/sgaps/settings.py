@@ -1,0 +1,289 @@
+"""Settings: Hydra composes `conf/`, frozen pydantic models check the result.
+
+A service loads its settings once, at start, and hands them on as arguments; nothing reads the
+environment at import. In a container everything can be set by environment: the variable
+`SGAPS__SERVER__PORT=9000` is the override `server.port=9000`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sgaps.errors import SettingsError
+
+ENV_PREFIX = "SGAPS__"
+CONF_DIR_ENV = "SGAPS_CONF_DIR"
+
+Positive = Annotated[int, Field(gt=0)]
+Secs = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+PatternName = Literal["uniform_grid", "random", "stratified", "checkerboard", "jittered_grid"]
+UpdateStrategy = Literal["fixed", "interval", "quality", "adaptive"]
+ReconstructorName = Literal["spt", "telea", "navier_stokes"]
+
+
+class Section(BaseModel):
+    """A frozen block of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ServerSettings(Section):
+    """The gateway: where it listens and what it refuses."""
+
+    host: str
+    port: Annotated[int, Field(ge=0, le=65535)]
+    gateway_id: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]{1,64}\z")]
+    environment: Literal["development", "production"]
+    allowed_origins: tuple[str, ...]
+    """Origins browsers may come from; in development, localhost on any port as well."""
+    auth_token: str
+    """Empty: nobody needs a token."""
+    session_start_timeout_secs: Secs
+    resume_window_secs: Secs
+    max_sessions: Positive
+    max_message_bytes: Positive
+    max_samples: Positive
+    max_frame_rate: Annotated[float, Field(gt=0)]
+    """Frames per second above which a session is told to slow down."""
+    keyframe_interval: Annotated[int, Field(ge=0)]
+    """Every how many frames the client sends the whole frame; 0 = never."""
+    history_frames: Annotated[int, Field(ge=0)]
+    """Past sample sets kept per session beside the stream."""
+    watch_secs: Secs
+    """How long one look at a session keeps its pictures coming."""
+
+
+class BusSettings(Section):
+    """The Redis-compatible broker and how its streams are read."""
+
+    url: str
+    block_secs: Annotated[float, Field(gt=0, le=2)]
+    socket_timeout_secs: Secs
+    batch_size: Positive
+    min_idle_secs: Secs
+    """An entry pending longer than this may be claimed; above the slowest legal batch."""
+    max_deliveries: Positive
+    max_backlog: Positive
+    """Entries of sgaps:frames kept for a slow reconstructor once they are recorded."""
+
+    @model_validator(mode="after")
+    def _socket_outlasts_block(self) -> BusSettings:
+        if self.socket_timeout_secs <= self.block_secs:
+            raise ValueError("socket_timeout_secs must be greater than block_secs")
+        return self
+
+
+class SamplingSettings(Section):
+    """Where the next samples go."""
+
+    pattern: PatternName
+    default_sample_count: Annotated[int, Field(ge=1, le=10_000)]
+    importance_share: Share
+    uniform_share: Share
+    min_spacing_px: Annotated[int, Field(ge=1)]
+    seed: int
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> SamplingSettings:
+        if not math.isclose(self.importance_share + self.uniform_share, 1.0):
+            raise ValueError("importance_share and uniform_share must sum to 1")
+        return self
+
+
+class MaskUpdateSettings(Section):
+    """When a session gets new coordinates."""
+
+    strategy: UpdateStrategy
+    update_interval: Positive
+    """Frames between two updates (strategies interval and adaptive)."""
+    quality_threshold: float
+    """Predicted PSNR in dB below which a new set is sent (strategies quality and adaptive)."""
+
+
+class ImportanceSettings(Section):
+    """How importance is computed from attention."""
+
+    method: Literal["attention_entropy"]
+    epsilon: Annotated[float, Field(gt=0)]
+
+
+class ModelSettings(Section):
+    """Shape of the Sparse Pixel Transformer; every number its builder needs."""
+
+    embed_dim: Positive
+    num_heads: Positive
+    encoder_layers: Annotated[int, Field(ge=0)]
+    decoder_layers: Positive
+    ffn_dim: Positive
+    query_stride: Positive
+    color_channels: Literal[1]
+    position_frequencies: Positive
+    state_frequencies: Positive
+    max_state_dim: Positive
+    refine_channels: Positive
+    history_frames: Annotated[int, Field(ge=0)]
+    """Past sample sets the model reads beside the present one."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelSettings:
+        if self.embed_dim % self.num_heads:
+            raise ValueError("embed_dim must be a multiple of num_heads")
+        return self
+
+
+class TrainingSettings(Section):
+    """How a key is trained, and when the trainer starts by itself."""
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Weight
+    max_epochs: Positive
+    batch_size: Positive
+    accumulation_steps: Positive
+    warmup_epochs: Annotated[int, Field(ge=0)]
+    max_secs: Secs
+    """Wall-clock budget of one run; it ends at max_epochs or here, whichever is first."""
+    gradient_clip: Annotated[float, Field(gt=0)]
+    seed: int
+    cpu_threads: Positive
+    min_new_frames: Positive
+    """New recorded frames of a key that start a run."""
+    min_sessions: Annotated[int, Field(ge=2)]
+    """Sessions needed before a run: at least one is held out for validation."""
+    val_share: Annotated[float, Field(gt=0, lt=1)]
+    min_gain_db: Weight
+    """A challenger is published if it beats the champion by this on the held-out sessions."""
+
+
+class LossSettings(Section):
+    """Weights of the loss terms."""
+
+    sampled: Weight
+    """Squared error on pixels that were sampled but held out of the input."""
+    full: Weight
+    """Squared error on the whole frame, where a keyframe gives one."""
+    structural: Weight
+    """1 - SSIM on keyframes."""
+    log_error: Weight
+    """Squared error of the predicted log |error|."""
+
+
+class DataSettings(Section):
+    """Where recordings and checkpoints live."""
+
+    recordings_dir: Path
+    checkpoints_dir: Path
+    train: tuple[Path, ...]
+    """Recordings for `sgaps train`; empty: everything under recordings_dir."""
+    val: tuple[Path, ...]
+    """Held-out recordings; empty: val_share of the sessions in train."""
+    test: tuple[Path, ...]
+    """Recordings for `sgaps evaluate`."""
+
+
+class RecorderSettings(Section):
+    """Segments on disk."""
+
+    segment_frames: Positive
+    segment_idle_secs: Secs
+    """A session silent for this long has its segment sealed."""
+    batch_secs: Secs
+    """Longest wait for a batch: one fsync each."""
+    min_free_bytes: Annotated[int, Field(ge=0)]
+
+
+class ReconstructorSettings(Section):
+    """What rebuilds the frames."""
+
+    method: ReconstructorName
+    device: Literal["auto", "cpu", "cuda"]
+    max_batch: Positive
+    cpu_threads: Positive
+    inpaint_radius_px: Positive
+
+
+class Settings(Section):
+    """All settings of all services; each reads its own section."""
+
+    max_state_dim: Positive
+    sentinel_value: float
+    target_fps: Annotated[float, Field(gt=0)]
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+    instance: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_.-]{1,64}\z")]
+    """Name of this process among its like; stable over a restart."""
+    metrics_host: str
+    metrics_port: Annotated[int, Field(ge=0, le=65535)]
+    """Prometheus endpoint of a worker; 0 = none."""
+    server: ServerSettings
+    bus: BusSettings
+    sampling: SamplingSettings
+    mask_update: MaskUpdateSettings
+    importance: ImportanceSettings
+    model: ModelSettings
+    training: TrainingSettings
+    loss: LossSettings
+    data: DataSettings
+    recorder: RecorderSettings
+    reconstructor: ReconstructorSettings
+
+
+def default_conf_dir() -> Path:
+    """The folder `conf/` of this checkout, or what SGAPS_CONF_DIR names."""
+    named = os.environ.get(CONF_DIR_ENV)
+    return Path(named) if named else Path(__file__).parents[3] / "conf"
+
+
+def overrides_from_environment(environment: Mapping[str, str]) -> list[str]:
+    """Turn `SGAPS__GROUP__KEY=value` variables into Hydra overrides, in stable order."""
+    return [
+        f"{name.removeprefix(ENV_PREFIX).lower().replace('__', '.')}={value}"
+        for name, value in sorted(environment.items())
+        if name.startswith(ENV_PREFIX)
+    ]
+
+
+def load_settings(
+    overrides: Sequence[str] = (),
+    *,
+    conf_dir: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Compose `conf/`, apply the environment, then the overrides, and check the result.
+
+    Raises SettingsError naming the key that is wrong.
+    """
+    folder = (conf_dir or default_conf_dir()).resolve()
+    if not (folder / "config.yaml").is_file():
+        raise SettingsError(f"no config.yaml in {folder}; set {CONF_DIR_ENV} to the conf folder")
+    env = os.environ if environment is None else environment
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            config = compose("config", [*overrides_from_environment(env), *overrides])
+        return Settings.model_validate(OmegaConf.to_container(config, resolve=True))
+    except ValidationError as error:
+        raise SettingsError(_name_the_keys(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SettingsError(f"configuration: {reason} The keys are in {folder}.") from error
+
+
+def _name_the_keys(error: ValidationError) -> str:
+    lines = [
+        f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}, got {e['input']!r}"
+        for e in error.errors()
+    ]
+    return "configuration: " + "; ".join(lines)
