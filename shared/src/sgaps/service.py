@@ -106,7 +106,7 @@ async def wait_for_broker(bus: Bus, url: str, stop: asyncio.Event) -> None:
             await bus.ping()
         except BusError as error:
             if not told:
-                # The URL may hold a password: only what follows it is shown.
+                # The URL may hold a password; only what follows it is shown.
                 log.warning(
                     "waiting for the broker at %s: %s", url.rsplit("@", maxsplit=1)[-1], error
                 )

@@ -16,6 +16,7 @@ from sgaps.bus.base import (
 from sgaps.bus.consumer import Consumer, Delivery, Outcome, keep_every, keep_newest
 from sgaps.bus.memory_bus import MemoryBus
 from sgaps.bus.redis_bus import RedisBus
+from sgaps.bus.trim import trim_behind, trim_recorded
 
 __all__ = [
     "Ack",
@@ -36,4 +37,6 @@ __all__ = [
     "keep_every",
     "keep_newest",
     "next_id",
+    "trim_behind",
+    "trim_recorded",
 ]

@@ -37,10 +37,11 @@ class PendingEntry:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Append a message to its stream; with `max_entries`, drop the oldest beyond about that."""
+    """Append a message to its stream, which keeps its `max_entries` newest and may expire."""
 
     message: Message
     max_entries: int | None = None
+    ttl_secs: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,11 @@ class MemoryBus(Bus):
 
     def _apply(self, operation: Operation) -> None:
         match operation:
-            case Publish(message, max_entries):
+            case Publish(message, max_entries, ttl_secs):
+                self._expire_now(message.stream)
                 self._append(message.stream, message.encode(), max_entries)
+                if ttl_secs is not None:
+                    self._expires_at_secs[message.stream] = time.monotonic() + ttl_secs
             case Ack(stream, group, entry_ids):
                 pending = self._streams[stream].groups.setdefault(group, _Group()).pending
                 for entry_id in entry_ids:
@@ -106,6 +109,7 @@ class MemoryBus(Bus):
             self._expires_at_secs.pop(key)
             self._hashes.pop(key, None)
             self._lists.pop(key, None)
+            self._streams.pop(key, None)
 
     async def ensure_group(self, stream: str, group: str) -> None:
         self._streams[stream].groups.setdefault(group, _Group())

@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import NoBackoff
 
 from sgaps.bus.base import (
     LEDGER_KEY,
@@ -60,7 +60,7 @@ def _client(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
         socket_timeout=socket_timeout_secs,
         socket_connect_timeout=socket_timeout_secs,
         socket_keepalive=True,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=1),
+        retry=Retry(NoBackoff(), retries=0),  # a write that is sent again may count twice
     )
 
 
@@ -205,8 +205,11 @@ class RedisBus(Bus):
 
 def _queue(pipe: Pipeline, operation: Operation) -> None:
     match operation:
-        case Publish(message, max_entries):
-            pipe.xadd(message.stream, {FIELD: message.encode()}, maxlen=max_entries)
+        case Publish(message, max_entries, ttl_secs):
+            entry = {FIELD: message.encode()}
+            pipe.xadd(message.stream, entry, maxlen=max_entries, approximate=False)
+            if ttl_secs is not None:
+                pipe.pexpire(message.stream, _millis(ttl_secs))
         case Ack(stream, group, entry_ids):
             pipe.xack(stream, group, *entry_ids)
         case Put(key, fields, ttl_secs):

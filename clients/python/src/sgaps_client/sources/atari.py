@@ -1,0 +1,89 @@
+"""Atari 2600 games, played at random with held actions (ale-py brings the games)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from ale_py import Action, ALEInterface, LoggerMode, roms
+
+from sgaps.errors import SourceError
+from sgaps_client.sources.base import (
+    GameFrame,
+    Gray,
+    fit_size,
+    gray_from_rgb,
+    resize,
+)
+
+NATIVE_SIZE = (160, 210)
+EMULATED_PER_FRAME = 6
+"""The console draws 60 pictures a second."""
+RAM_BYTES = 128
+DEFAULT_STATE_DIM = 64
+"""The server's default `max_state_dim`: the first half of the RAM."""
+CHANGE_CHANCE = 0.25
+"""Of a new action, per frame: an action is held 0.4 s on average, as a hand does."""
+
+
+class AtariSource:
+    """One game, started again whenever it is over. The state vector is the console's RAM."""
+
+    def __init__(
+        self,
+        game: str,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        seed: int = 0,
+        state_dim: int = DEFAULT_STATE_DIM,
+    ) -> None:
+        """Load the game; `state_dim` bytes of RAM are given. Raises SourceError."""
+        if not 0 <= state_dim <= RAM_BYTES:
+            raise SourceError(f"the console has {RAM_BYTES} bytes of RAM, not {state_dim}")
+        self.name = f"atari/{game}"
+        self.width, self.height = fit_size(NATIVE_SIZE, width=width, height=height)
+        self.state_dim = state_dim
+        self._rng = np.random.default_rng(seed)
+        self._console = _console_with(game, seed=seed)
+        self._actions = self._console.getMinimalActionSet()
+        self._action = Action.NOOP
+
+    def frames(self) -> Iterator[GameFrame]:
+        """See Source."""
+        new_episode = True
+        while True:
+            image = self._advance()
+            yield GameFrame(image=image, state=self._ram(), new_episode=new_episode)
+            new_episode = self._console.game_over()
+            if new_episode:
+                self._console.reset_game()
+
+    def close(self) -> None:
+        """Nothing to release: the emulator lives in this process."""
+
+    def _advance(self) -> Gray:
+        if self._rng.random() < CHANGE_CHANCE:
+            self._action = self._actions[int(self._rng.integers(len(self._actions)))]
+        for _ in range(EMULATED_PER_FRAME - 1):
+            self._console.act(self._action)
+        before = gray_from_rgb(self._console.getScreenRGB())
+        self._console.act(self._action)
+        # Games draw half their objects in every other picture: a television shows both.
+        image = np.maximum(before, gray_from_rgb(self._console.getScreenRGB()))
+        return resize(image, width=self.width, height=self.height)
+
+    def _ram(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        return self._console.getRAM()[: self.state_dim].astype(np.float32)
+
+
+def _console_with(game: str, *, seed: int) -> ALEInterface:
+    names = roms.get_all_rom_ids()
+    if game not in names:
+        raise SourceError(f"there is no atari/{game}; the games are {', '.join(sorted(names))}")
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    console = ALEInterface()
+    console.setInt("random_seed", seed)
+    console.setFloat("repeat_action_probability", 0.0)
+    console.loadROM(roms.get_rom_path(game))
+    return console

@@ -1,0 +1,85 @@
+"""What a source of frames is, and the picture arithmetic all of them share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FRAMES_PER_SEC = 10
+"""Frames per second of game or media time that every source gives."""
+MISSING = -999.0
+"""The sentinel: a state value that the game does not have now."""
+
+Gray = NDArray[np.uint8]
+State = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GameFrame:
+    """One true frame of a game."""
+
+    image: Gray
+    """uint8 (H, W), ITU-R BT.601 luma."""
+    state: State
+    """float32 (S,): raw values of the game; MISSING marks an absent one."""
+    new_episode: bool
+    """Whether this frame does not follow from the one before."""
+
+
+class Source(Protocol):
+    """A game or file that gives frames of one size."""
+
+    name: str
+    width: int
+    height: int
+    state_dim: int
+
+    def frames(self) -> Iterator[GameFrame]:
+        """Frames in order, FRAMES_PER_SEC per second of game time. Raises SourceError."""
+        ...
+
+    def close(self) -> None:
+        """Release the game or file; more than once does no harm."""
+        ...
+
+
+def checkpoint_key(source_name: str) -> str:
+    """The key of a source's own model: its name as a legal identifier (`doom-my_way_home`)."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", source_name)[:64]
+
+
+def gray_from_bgr(picture: NDArray[np.uint8]) -> Gray:
+    """BT.601 luma of a uint8 (H, W, 3) picture in blue, green, red order."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+
+
+def gray_from_rgb(picture: NDArray[np.uint8]) -> Gray:
+    """BT.601 luma of a uint8 (H, W, 3) picture in red, green, blue order."""
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+
+
+def fit_size(native: tuple[int, int], *, width: int | None, height: int | None) -> tuple[int, int]:
+    """Width and height to use; where one is given, the other keeps the aspect of `native`."""
+    native_width, native_height = native
+    if width is None and height is None:
+        return native
+    if width is None:
+        width = max(1, round(native_width * (height or 0) / native_height))
+    if height is None:
+        height = max(1, round(native_height * width / native_width))
+    return width, height
+
+
+def resize(image: Gray, *, width: int, height: int) -> Gray:
+    """Scale a uint8 (H, W) picture; area means where it shrinks, so that nothing aliases."""
+    if image.shape == (height, width):
+        return image
+    shrinks = width < image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)

@@ -1,0 +1,60 @@
+"""Pictures in a folder as frames, in the order of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sgaps.errors import SourceError
+from sgaps_client.sources.base import GameFrame, Gray, fit_size, gray_from_bgr, resize
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+
+
+class ImageSource:
+    """A folder of PNG and JPEG files, once or again and again. It has no state vector."""
+
+    state_dim = 0
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        loop: bool = False,
+    ) -> None:
+        """List the folder. Raises SourceError where it has no readable picture."""
+        self.name = f"images/{folder.resolve().name}"
+        self._loop = loop
+        self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not self._paths:
+            raise SourceError(f"{folder} has no {', '.join(sorted(SUFFIXES))} files")
+        first = _read(self._paths[0])
+        native = (first.shape[1], first.shape[0])
+        self.width, self.height = fit_size(native, width=width, height=height)
+
+    def frames(self) -> Iterator[GameFrame]:
+        """See Source; pictures of another size are scaled to that of the first."""
+        yield from self._once()
+        while self._loop:
+            yield from self._once()
+
+    def close(self) -> None:
+        """Nothing to release: a file is open only while it is read."""
+
+    def _once(self) -> Iterator[GameFrame]:
+        for index, path in enumerate(self._paths):
+            image = resize(_read(path), width=self.width, height=self.height)
+            no_state = np.empty(0, dtype=np.float32)
+            yield GameFrame(image=image, state=no_state, new_episode=index == 0)
+
+
+def _read(path: Path) -> Gray:
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise SourceError(f"{path} is not a readable picture; remove it or save it again")
+    return gray_from_bgr(np.asarray(picture, dtype=np.uint8))

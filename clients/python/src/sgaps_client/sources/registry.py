@@ -1,0 +1,58 @@
+"""From what a user types to an open source of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sgaps.errors import SourceError
+from sgaps_client.sources.base import Source
+from sgaps_client.sources.images import ImageSource
+from sgaps_client.sources.video import VideoSource
+
+KINDS = "doom/my_way_home, atari/pong, a video file, or a folder of PNG or JPEG files"
+
+
+def open_source(
+    spec: str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    seed: int = 0,
+    loop: bool = False,
+) -> Source:
+    """Open `doom/...`, `atari/...`, a video file or a folder of pictures.
+
+    A size of which one side is missing keeps the aspect. Games never end; `loop` makes files so.
+    Raises SourceError naming what there is.
+    """
+    kind, _, game = spec.partition("/")
+    path = Path(spec).expanduser()
+    if kind == "doom":
+        return _open_doom(game, width=width, height=height, seed=seed)
+    if kind == "atari":
+        return _open_atari(game, width=width, height=height, seed=seed)
+    if path.is_dir():
+        return ImageSource(path, width=width, height=height, loop=loop)
+    if path.is_file():
+        return VideoSource(path, width=width, height=height, loop=loop)
+    raise SourceError(f"there is no source {spec!r}; give {KINDS}")
+
+
+def _open_doom(scenario: str, *, width: int | None, height: int | None, seed: int) -> Source:
+    try:
+        from sgaps_client.sources.doom import DoomSource
+    except ImportError as error:
+        raise _missing("vizdoom", extra="doom", error=error) from error
+    return DoomSource(scenario, width=width, height=height, seed=seed)
+
+
+def _open_atari(game: str, *, width: int | None, height: int | None, seed: int) -> Source:
+    try:
+        from sgaps_client.sources.atari import AtariSource
+    except ImportError as error:
+        raise _missing("ale-py", extra="atari", error=error) from error
+    return AtariSource(game, width=width, height=height, seed=seed)
+
+
+def _missing(package: str, *, extra: str, error: ImportError) -> SourceError:
+    return SourceError(f"{package} is missing ({error}): pip install sgaps-client[{extra}]")

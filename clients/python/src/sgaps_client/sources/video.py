@@ -1,0 +1,91 @@
+"""A video file as frames, 10 per second of media time whatever its own rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sgaps.errors import SourceError
+from sgaps_client.sources.base import (
+    FRAMES_PER_SEC,
+    GameFrame,
+    Gray,
+    fit_size,
+    gray_from_bgr,
+    resize,
+)
+
+
+class VideoSource:
+    """One video file, once or again and again. It has no state vector."""
+
+    state_dim = 0
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        loop: bool = False,
+    ) -> None:
+        """Open the file. Raises SourceError where it is no video."""
+        self.name = f"video/{path.stem}"
+        self._path = path
+        self._loop = loop
+        self._capture = _opened(path)
+        self._own_rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        native = (
+            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+        if min(native) < 1 or not math.isfinite(self._own_rate) or self._own_rate <= 0:
+            raise SourceError(f"{path} has no pictures or no frame rate; is it a video file?")
+        self.width, self.height = fit_size(native, width=width, height=height)
+
+    def frames(self) -> Iterator[GameFrame]:
+        """See Source; ends with the file unless it loops."""
+        yield from self._once()
+        while self._loop:
+            self._capture.release()
+            self._capture = _opened(self._path)
+            yield from self._once()
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def _once(self) -> Iterator[GameFrame]:
+        given = 0
+        for image, media_time_secs in self._pictures():
+            while given / FRAMES_PER_SEC <= media_time_secs:
+                no_state = np.empty(0, dtype=np.float32)
+                yield GameFrame(image=image, state=no_state, new_episode=given == 0)
+                given += 1
+        if given == 0:
+            raise SourceError(f"{self._path}: no picture of it can be decoded")
+
+    def _pictures(self) -> Iterator[tuple[Gray, float]]:
+        """Every picture of the file and the media time in seconds at which it goes away."""
+        shown_count = 0
+        while True:
+            found, picture = self._capture.read()
+            if not found:
+                return
+            shown_count += 1
+            image = resize(gray_from_bgr(picture), width=self.width, height=self.height)
+            yield image, _just_before(shown_count / self._own_rate)
+
+
+def _just_before(secs: float) -> float:
+    return secs - 1e-6
+
+
+def _opened(path: Path) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise SourceError(f"{path} cannot be opened as a video; check it with a player")
+    return capture

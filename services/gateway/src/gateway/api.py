@@ -1,0 +1,296 @@
+"""The HTTP side: health, status, sessions, pictures, checkpoints, metrics."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import FileResponse
+from PIL import Image
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from sgaps.checkpoints import CheckpointDirectory
+
+from gateway.serving import missing_services, serving_map, version_for
+from gateway.session import Session
+from gateway.stream import Gateway
+from sgaps.bus import Bus, Put
+from sgaps.errors import CheckpointError
+from sgaps.keys import watch_key
+from sgaps.messages import ViewEncoded
+from sgaps.service import live_services
+
+PAGE = Path(__file__).parent / "page" / "index.html"
+VIEW_WAIT_SECS = 2.0
+IMPORTANCE_SCALE = 8
+
+router = APIRouter()
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Ready(BaseModel):
+    ready: bool
+    missing: list[str]
+    """Services that nobody heard of lately."""
+
+
+class ServiceStatus(BaseModel):
+    service: str
+    instance: str
+    uptime_secs: float
+    status: dict[str, object]
+
+
+class SystemStatus(BaseModel):
+    uptime_secs: float
+    active_sessions: int
+    frames_processed: int
+    """Frames answered with coordinates since the broker's ledger began."""
+    ledger: dict[str, int]
+    """received = delivered + drops by reason + in_flight."""
+    model_versions: dict[str, str]
+    services: list[ServiceStatus]
+
+
+class SessionStatus(BaseModel):
+    session_id: str
+    checkpoint_key: str
+    client: str
+    connected: bool
+    started_at_secs: float
+    duration_secs: float
+    width: int
+    height: int
+    frames_received: int
+    frames_answered: int
+    messages_refused: int
+    last_frame_id: int
+    last_answered_frame_id: int
+    bytes_up: int
+    bytes_down: int
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    model_version: str | None
+    predicted_psnr: float | None
+
+
+class CheckpointStatus(BaseModel):
+    checkpoint_key: str
+    model_version: str
+    val_psnr_db: float
+    created_at: str
+    serving: bool
+
+
+def the_gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+TheGateway = Annotated[Gateway, Depends(the_gateway)]
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    return FileResponse(PAGE)
+
+
+@router.get("/api/health")
+async def health() -> Health:
+    """The process answers."""
+    return Health(status="ok")
+
+
+@router.get("/api/ready", responses={503: {"model": Ready}})
+async def ready(gateway: TheGateway, response: Response) -> Ready:
+    """Whether frames would be answered and recorded now; 503 where not."""
+    missing = missing_services(await live_services(gateway.bus))
+    if missing:
+        response.status_code = 503
+    return Ready(ready=not missing, missing=missing)
+
+
+@router.get("/api/status")
+async def status(gateway: TheGateway) -> SystemStatus:
+    """Uptime, sessions, the frame ledger, and every live process."""
+    services = await live_services(gateway.bus)
+    counts = await gateway.bus.ledger()
+    dropped = sum(amount for name, amount in counts.items() if name in LEDGER_ENDS)
+    now_secs = time.time()
+    return SystemStatus(
+        uptime_secs=now_secs - gateway.started_at_secs,
+        active_sessions=gateway.sessions.connected_count,
+        frames_processed=counts.get("delivered", 0),
+        ledger={**counts, "in_flight": counts.get("received", 0) - dropped},
+        model_versions=serving_map(services),
+        services=[
+            ServiceStatus(
+                service=s.service,
+                instance=s.instance,
+                uptime_secs=now_secs - s.started_at_secs,
+                status=s.status,
+            )
+            for s in services
+        ],
+    )
+
+
+# Where a frame's way to its coordinates can end. (What the recorder counts is another account.)
+LEDGER_ENDS = frozenset(
+    {
+        "delivered",
+        "superseded",
+        "expired",
+        "session_gone",
+        "out_of_order",
+        "client_slow",
+        "undecodable",
+        "dead_reconstructor",
+        "dead_sampler",
+        "lost_reconstructor",
+        "lost_sampler",
+    }
+)
+
+
+@router.get("/api/sessions")
+async def sessions(gateway: TheGateway) -> list[SessionStatus]:
+    """Sessions of this gateway, the disconnected ones too while they can be resumed."""
+    gateway.sessions.forget_expired()
+    return [session_status(session) for session in gateway.sessions]
+
+
+@router.get("/api/sessions/{session_id}", responses={404: {}})
+async def session(session_id: str, gateway: TheGateway) -> SessionStatus:
+    return session_status(_find(gateway, session_id))
+
+
+@router.get(
+    "/api/sessions/{session_id}/reconstruction.png",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, 404: {}},
+)
+async def reconstruction(session_id: str, gateway: TheGateway) -> Response:
+    """The newest reconstruction; the header X-Frame-Id tells the frame it belongs to.
+
+    Pictures are made only while somebody looks, so the first look waits for the next frame.
+    """
+    _find(gateway, session_id)
+    view = await newest_view(gateway.bus, session_id, watch_secs=gateway.settings.server.watch_secs)
+    if view is None:
+        raise HTTPException(404, "no reconstruction yet: the session sends no frames")
+    return _png(view.reconstruction_png, frame_id=view.frame_id, version=view.model_version)
+
+
+@router.get(
+    "/api/sessions/{session_id}/importance.png",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, 404: {}},
+)
+async def importance(session_id: str, gateway: TheGateway) -> Response:
+    """The importance map the newest coordinates were drawn from; white = most important."""
+    chosen = _find(gateway, session_id).coordinates
+    if chosen is None:
+        raise HTTPException(404, "no importance yet: no frame was answered")
+    grid = np.frombuffer(chosen.importance, dtype=np.uint8)
+    picture = Image.fromarray(grid.reshape(chosen.importance_height, chosen.importance_width))
+    size = (picture.width * IMPORTANCE_SCALE, picture.height * IMPORTANCE_SCALE)
+    encoded = io.BytesIO()
+    picture.resize(size, Image.Resampling.NEAREST).save(encoded, "PNG")
+    return _png(encoded.getvalue(), frame_id=chosen.frame_id, version=chosen.model_version)
+
+
+@router.get("/api/checkpoints")
+async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
+    """The current checkpoint of every key, and whether it is the one that serves."""
+    serving = serving_map(await live_services(gateway.bus))
+    directory = CheckpointDirectory(gateway.settings.data.checkpoints_dir)
+    return [
+        CheckpointStatus(
+            checkpoint_key=manifest.checkpoint_key,
+            model_version=manifest.model_version,
+            val_psnr_db=manifest.metrics.val_psnr_db,
+            created_at=manifest.created_at,
+            serving=version_for(serving, manifest.checkpoint_key) == manifest.model_version,
+        )
+        for key in directory.keys()
+        if (manifest := _current(directory, key)) is not None
+    ]
+
+
+@router.get("/metrics", include_in_schema=False)
+async def prometheus() -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _current(directory: CheckpointDirectory, key: str):  # noqa: ANN202
+    try:
+        return directory.current(key)
+    except CheckpointError:
+        return None  # a torn one is reported by the reconstructor that refuses it
+
+
+async def newest_view(bus: Bus, session_id: str, *, watch_secs: float) -> ViewEncoded | None:
+    """Ask for pictures of a session and return the newest one. Raises BusError."""
+    stream = ViewEncoded.stream_of(session_id)
+    key = watch_key(session_id)
+    (watched,) = await bus.hashes([key])
+    last_id = await bus.last_id(stream)
+    await bus.write(Put(key, {"watched": b"1"}, watch_secs))
+    fresh = []
+    if not watched or last_id == bus.START:
+        fresh = await bus.tail(stream, last_id, count=1, block_secs=VIEW_WAIT_SECS)
+    entries = fresh or await bus.tail(stream, bus.START, count=10, block_secs=0)
+    return ViewEncoded.decode(entries[-1].data) if entries else None
+
+
+def session_status(session: Session) -> SessionStatus:
+    latencies_ms = np.array(session.latencies_secs) * 1000
+    newest = session.coordinates
+    return SessionStatus(
+        session_id=session.session_id,
+        checkpoint_key=session.checkpoint_key,
+        client=session.client_name,
+        connected=session.connected,
+        started_at_secs=session.started_at_secs,
+        duration_secs=session.duration_secs,
+        width=session.resolution.width,
+        height=session.resolution.height,
+        frames_received=session.frames_received,
+        frames_answered=session.frames_answered,
+        messages_refused=session.frames_refused,
+        last_frame_id=session.last_frame_id,
+        last_answered_frame_id=session.last_answered_frame_id,
+        bytes_up=session.bytes_up,
+        bytes_down=session.bytes_down,
+        latency_p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms.size else None,
+        latency_p99_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms.size else None,
+        model_version=newest.model_version if newest else None,
+        predicted_psnr=newest.predicted_psnr_db if newest else None,
+    )
+
+
+def _find(gateway: Gateway, session_id: str) -> Session:
+    session = gateway.sessions.get(session_id)
+    if session is None:
+        raise HTTPException(404, "no such session on this gateway")
+    return session
+
+
+def _png(data: bytes, *, frame_id: int, version: str) -> Response:
+    return Response(
+        data,
+        media_type="image/png",
+        headers={
+            "X-Frame-Id": str(frame_id),
+            "X-Model-Version": version,
+            "Cache-Control": "no-store",
+        },
+    )

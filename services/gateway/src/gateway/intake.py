@@ -1,0 +1,170 @@
+"""What a message of a client becomes: checked once against its session, then packed. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from gateway.session import HeldKeyframe, Session
+from sgaps.bus import Count, Operation, Publish, Push, Put
+from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.keys import SESSION_TTL_SECS, PastSamples, history_key, session_key
+from sgaps.messages import FrameAccepted, pack_floats
+from sgaps.protocol.messages import FrameData, Keyframe, Resolution
+
+# What Pillow raises on hostile bytes: SyntaxError is its word for broken PNG chunks.
+_BROKEN_PICTURE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a frame may hold at most."""
+
+    max_samples: int
+    max_state_dim: int
+
+
+@dataclass
+class RateLimit:
+    """A token bucket of one second's frames."""
+
+    frames_per_sec: float
+    tokens: float = field(init=False)
+    updated_at_secs: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.tokens = self.frames_per_sec
+
+    def take(self) -> None:
+        """Use one token. Raises ProtocolError RATE_LIMITED where there is none."""
+        now_secs = time.monotonic()
+        refill = (now_secs - self.updated_at_secs) * self.frames_per_sec
+        self.tokens = min(self.frames_per_sec, self.tokens + refill)
+        self.updated_at_secs = now_secs
+        if self.tokens < 1:
+            raise ProtocolError(
+                ErrorCode.RATE_LIMITED,
+                f"more than {self.frames_per_sec:g} frames per second",
+                retry_after_secs=(1 - self.tokens) / self.frames_per_sec,
+            )
+        self.tokens -= 1
+
+
+def accept_frame(
+    frame: FrameData, session: Session, *, gateway_id: str, limits: Limits
+) -> FrameAccepted:
+    """Check a frame against its session and pack it for the stream. Raises ProtocolError."""
+    _check_order(frame.frame_id, session)
+    if not 1 <= len(frame.pixels) <= limits.max_samples:
+        raise ProtocolError(
+            ErrorCode.TOO_MANY_SAMPLES if frame.pixels else ErrorCode.BAD_MESSAGE,
+            f"{len(frame.pixels)} pixels; a frame has 1 to {limits.max_samples}",
+        )
+    if len(frame.state_vector) > limits.max_state_dim:
+        raise ProtocolError(
+            ErrorCode.STATE_TOO_LONG,
+            f"state_vector has {len(frame.state_vector)} entries, at most {limits.max_state_dim}",
+        )
+    _check_resolution(frame.resolution, session)
+    held = session.keyframe
+    keyframe = held if held and held.frame_id == frame.frame_id else None
+    return FrameAccepted(
+        session_id=session.session_id,
+        checkpoint_key=session.checkpoint_key,
+        gateway_id=gateway_id,
+        frame_id=frame.frame_id,
+        coordinate_set_id=frame.coordinate_set_id,
+        width=frame.resolution.width,
+        height=frame.resolution.height,
+        samples_bytes=pack_floats(frame.samples()),
+        state_bytes=pack_floats(np.array(frame.state_vector, dtype=np.float64)),
+        client_time_secs=frame.timestamp,
+        received_at_secs=time.time(),
+        keyframe_encoding=keyframe.encoding if keyframe else "",
+        keyframe=keyframe.data if keyframe else b"",
+    )
+
+
+def _check_order(frame_id: int, session: Session) -> None:
+    if frame_id <= session.last_frame_id:
+        raise ProtocolError(
+            ErrorCode.FRAME_ID_BACKWARDS,
+            f"frame_id {frame_id} after {session.last_frame_id}",
+        )
+
+
+def _check_resolution(resolution: Resolution, session: Session) -> None:
+    if resolution != session.resolution:
+        raise ProtocolError(
+            ErrorCode.RESOLUTION_MISMATCH,
+            f"frame is {resolution.width}x{resolution.height}, the session "
+            f"{session.resolution.width}x{session.resolution.height}; start a new session",
+        )
+
+
+def accept_keyframe(message: Keyframe, session: Session) -> HeldKeyframe:
+    """Check that a keyframe is a picture of the session's size. Raises ProtocolError."""
+    _check_order(message.frame_id, session)
+    try:
+        data = base64.b64decode(message.data, validate=True)
+    except binascii.Error as error:
+        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"data is not base64: {error}") from error
+    _check_picture(data, message.encoding, session.resolution)
+    return HeldKeyframe(frame_id=message.frame_id, encoding=message.encoding, data=data)
+
+
+def _check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
+    """Decode it once, here: what follows trusts it. The header is checked before the pixels."""
+    try:
+        with Image.open(io.BytesIO(data), formats=[encoding.upper()]) as picture:
+            if picture.size != (resolution.width, resolution.height):
+                raise ProtocolError(
+                    ErrorCode.BAD_KEYFRAME,
+                    f"picture is {picture.size[0]}x{picture.size[1]}, the session "
+                    f"{resolution.width}x{resolution.height}",
+                )
+            picture.load()
+    except _BROKEN_PICTURE as error:
+        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"no {encoding}: {error}") from error
+
+
+def storing(frame: FrameAccepted, session: Session, *, history_frames: int) -> list[Operation]:
+    """The one write that makes a frame accepted: stream, history, session, ledger."""
+    past = PastSamples(
+        frame_id=frame.frame_id,
+        width=frame.width,
+        height=frame.height,
+        samples_bytes=frame.samples_bytes,
+    )
+    # The newest entry is the frame itself; a frame's past are the ones behind it.
+    keep = history_frames + 1
+    return [
+        Publish(frame),
+        Push(history_key(frame.session_id), past.encode(), keep, SESSION_TTL_SECS),
+        Put(
+            session_key(frame.session_id), session_fields(session, frame.frame_id), SESSION_TTL_SECS
+        ),
+        Count("received"),
+    ]
+
+
+def session_fields(session: Session, last_frame_id: int) -> dict[str, bytes]:
+    """What another gateway, or this one after a crash, needs to resume the session."""
+    return {
+        "checkpoint_key": session.checkpoint_key.encode(),
+        "last_frame_id": b"%d" % last_frame_id,
+        "started_at_secs": repr(session.started_at_secs).encode(),
+    }

@@ -1,0 +1,341 @@
+"""One client's socket, `/ws/stream`: receives, answers, refuses. The checks are in `intake`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import WebSocket
+from sgaps.sampling.patterns import sample_pattern
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from gateway import intake
+from gateway.delivery import coordinate_pairs
+from gateway.serving import serving_version
+from gateway.session import OUTBOX_SIZE, Session, SessionManager, new_session_id
+from sgaps import metrics
+from sgaps.bus import Bus, Put
+from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
+from sgaps.keys import SESSION_TTL_SECS, session_key
+from sgaps.protocol import json_codec
+from sgaps.protocol.messages import (
+    ClientMessage,
+    Error,
+    FrameData,
+    FromServer,
+    Heartbeat,
+    HeartbeatAck,
+    Keyframe,
+    SessionStart,
+    SessionStartAck,
+    UvCoordinates,
+)
+from sgaps.settings import Settings
+
+log = logging.getLogger(__name__)
+
+OVERLOADED_RETRY_SECS = 1.0
+OVERLOADED_MEMORY_SECS = 10.0
+CLOSE_POLICY_VIOLATION = 1008
+
+
+@dataclass
+class Load:
+    """Whether storing frames failed lately: then clients are asked for fewer."""
+
+    refused_at_secs: float = float("-inf")
+
+    def target_fps(self, target_fps: float) -> float:
+        lately = time.monotonic() - self.refused_at_secs < OVERLOADED_MEMORY_SECS
+        return target_fps / 2 if lately else target_fps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """What all connections of a gateway share."""
+
+    settings: Settings
+    bus: Bus
+    sessions: SessionManager
+    load: Load
+    started_at_secs: float
+
+
+class Connection:
+    """One socket and the session it plays."""
+
+    def __init__(self, socket: WebSocket, gateway: Gateway) -> None:
+        self._socket = socket
+        self._gateway = gateway
+        self._server = gateway.settings.server
+        self._session: Session | None = None
+        self._rate = intake.RateLimit(self._server.max_frame_rate)
+        self._limits = intake.Limits(
+            max_samples=min(
+                self._server.max_samples, gateway.settings.sampling.default_sample_count
+            ),
+            max_state_dim=gateway.settings.max_state_dim,
+        )
+        self._outbox: asyncio.Queue[UvCoordinates | Error] = asyncio.Queue(OUTBOX_SIZE)
+
+    async def run(self) -> None:
+        """Serve the socket until either side closes it."""
+        offered: Sequence[str] = self._socket.scope.get("subprotocols", [])
+        chosen = json_codec.SUBPROTOCOL if json_codec.SUBPROTOCOL in offered else None
+        await self._socket.accept(subprotocol=chosen)
+        writer = asyncio.create_task(self._write_outbox())
+        try:
+            await self._read()
+        except WebSocketDisconnect:
+            pass
+        finally:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
+                await writer
+            if self._session is not None:
+                self._gateway.sessions.disconnect(self._session, self._offer)
+            metrics.SESSIONS.set(self._gateway.sessions.connected_count)
+
+    async def _read(self) -> None:
+        while self._socket.client_state is WebSocketState.CONNECTED:
+            try:
+                raw = await self._receive()
+                await self._dispatch(raw)
+            except ProtocolError as error:
+                metrics.FRAMES_REFUSED.labels(error.code.value).inc()
+                if await self._refuse(error):
+                    return
+
+    async def _receive(self) -> str:
+        started = self._session is not None
+        timeout_secs = None if started else self._server.session_start_timeout_secs
+        try:
+            async with asyncio.timeout(timeout_secs):
+                event = await self._socket.receive()
+        except TimeoutError as error:
+            raise ProtocolError(
+                ErrorCode.START_TIMEOUT, f"no session_start in {timeout_secs:g} s", fatal=True
+            ) from error
+        if event["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(event.get("code", 1000))
+        return self._text_of(event.get("text"), event.get("bytes"))
+
+    def _text_of(self, text: str | None, data: bytes | None) -> str:
+        size_bytes = len(data) if data is not None else len(text or "")
+        if size_bytes > self._server.max_message_bytes:
+            raise ProtocolError(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                f"{size_bytes} bytes; at most {self._server.max_message_bytes}",
+                fatal=True,
+            )
+        if text is None:
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, "the JSON form is text, not binary")
+        if self._session is not None:
+            self._session.bytes_up += size_bytes
+        return text
+
+    async def _dispatch(self, raw: str) -> None:
+        message: ClientMessage = json_codec.decode_client_message(raw)
+        match message:
+            case SessionStart():
+                await self._start(message)
+            case FrameData():
+                await self._frame(message)
+            case Keyframe():
+                session = self._playing()
+                session.keyframe = intake.accept_keyframe(message, session)
+            case Heartbeat():
+                await self._heartbeat(message)
+
+    def _playing(self) -> Session:
+        if self._session is None:
+            raise ProtocolError(ErrorCode.NO_SESSION, "send session_start first", fatal=True)
+        return self._session
+
+    async def _start(self, start: SessionStart) -> None:
+        if self._session is not None:
+            raise ProtocolError(ErrorCode.SESSION_EXISTS, "this connection has a session")
+        token = self._server.auth_token
+        if token and not hmac.compare_digest(
+            (start.auth_token or "").encode("utf-8", "surrogatepass"), token.encode()
+        ):
+            raise ProtocolError(ErrorCode.UNAUTHORIZED, "auth_token is wrong", fatal=True)
+        try:
+            session, resumed = await self._find_or_create(start)
+            loaded, version = await serving_version(self._gateway.bus, start.checkpoint_key)
+        except BusError as error:
+            raise self._overloaded(error) from error
+        self._session = session
+        self._gateway.sessions.connect(session, self._offer)
+        metrics.SESSIONS.set(self._gateway.sessions.connected_count)
+        await self._send(self._ack(session, resumed=resumed, loaded=loaded, version=version))
+        await self._send(self._first_coordinates(session, version))
+
+    async def _find_or_create(self, start: SessionStart) -> tuple[Session, bool]:
+        if start.resume_session_id is not None:
+            return await self._resume(start, start.resume_session_id), True
+        session = _session_of(start, new_session_id())
+        await self._gateway.bus.write(
+            Put(
+                session_key(session.session_id),
+                intake.session_fields(session, session.last_frame_id),
+                SESSION_TTL_SECS,
+            )
+        )
+        self._gateway.sessions.add(session)
+        return session, False
+
+    async def _resume(self, start: SessionStart, session_id: str) -> Session:
+        """The session as this gateway knows it, else as the broker remembers it."""
+        known = self._gateway.sessions.get(session_id)
+        (fields,) = await self._gateway.bus.hashes([session_key(session_id)])
+        stored_key = fields.get("checkpoint_key", b"").decode()
+        checkpoint_key = known.checkpoint_key if known else stored_key
+        if not checkpoint_key:
+            raise ProtocolError(
+                ErrorCode.SESSION_NOT_FOUND, "no such session to resume; start a new one"
+            )
+        if checkpoint_key != start.checkpoint_key:
+            raise ProtocolError(
+                ErrorCode.SESSION_MISMATCH, f"the session plays {checkpoint_key!r}", fatal=True
+            )
+        session = known or _session_of(start, session_id)
+        session.resolution = start.resolution
+        session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
+        if known is None:
+            session.last_answered_frame_id = session.last_frame_id
+            session.started_at_secs = float(fields["started_at_secs"])
+            self._gateway.sessions.add(session)
+        return session
+
+    def _ack(
+        self, session: Session, *, resumed: bool, loaded: bool, version: str
+    ) -> SessionStartAck:
+        settings = self._gateway.settings
+        return SessionStartAck(
+            session_id=session.session_id,
+            checkpoint_loaded=loaded,
+            sample_count=settings.sampling.default_sample_count,
+            max_state_dim=settings.max_state_dim,
+            target_fps=self._gateway.load.target_fps(settings.target_fps),
+            model_version=version,
+            coordinate_set_id=session.last_frame_id + 1,
+            keyframe_interval=self._server.keyframe_interval,
+            resumed=resumed,
+            last_frame_id=session.last_frame_id,
+        )
+
+    def _first_coordinates(self, session: Session, version: str) -> UvCoordinates:
+        sampling = self._gateway.settings.sampling
+        coords = sample_pattern(
+            sampling.pattern,
+            count=min(sampling.default_sample_count, _pixels(session)),
+            width=session.resolution.width,
+            height=session.resolution.height,
+            rng=np.random.default_rng(sampling.seed),
+        )
+        return UvCoordinates(
+            frame_id=-1,
+            coords=coordinate_pairs(coords),
+            coordinate_set_id=session.last_frame_id + 1,
+            model_version=version,
+        )
+
+    async def _frame(self, message: FrameData) -> None:
+        session = self._playing()
+        self._rate.take()
+        frame = intake.accept_frame(
+            message, session, gateway_id=self._server.gateway_id, limits=self._limits
+        )
+        try:
+            await self._gateway.bus.write(
+                *intake.storing(frame, session, history_frames=self._server.history_frames)
+            )
+        except BusError as error:
+            raise self._overloaded(error) from error
+        session.last_frame_id = frame.frame_id
+        session.frames_received += 1
+        metrics.FRAMES_RECEIVED.inc()
+
+    def _overloaded(self, error: BusError) -> ProtocolError:
+        self._gateway.load.refused_at_secs = time.monotonic()
+        why = "storage is full" if isinstance(error, BusFull) else "storage does not answer"
+        return ProtocolError(
+            ErrorCode.OVERLOADED,
+            f"{why}; the message was not stored",
+            fatal=self._session is None,
+            retry_after_secs=OVERLOADED_RETRY_SECS,
+        )
+
+    async def _heartbeat(self, message: Heartbeat) -> None:
+        session = self._playing()
+        try:
+            (fields,) = await self._gateway.bus.hashes([session_key(session.session_id)])
+        except BusError as error:
+            raise self._overloaded(error) from error
+        await self._send(
+            HeartbeatAck(
+                timestamp=message.timestamp,
+                server_time=time.time(),
+                last_recorded_frame_id=int(fields.get("last_recorded_frame_id", -1)),
+                target_fps=self._gateway.load.target_fps(self._gateway.settings.target_fps),
+            )
+        )
+
+    def _offer(self, message: UvCoordinates | Error) -> bool:
+        try:
+            self._outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    async def _write_outbox(self) -> None:
+        while True:
+            message = await self._outbox.get()
+            await self._send(message)
+            if isinstance(message, Error) and message.fatal:
+                await self._socket.close(CLOSE_POLICY_VIOLATION, message.code)
+
+    async def _refuse(self, error: ProtocolError) -> bool:
+        """Report an error; whether the connection was closed after it."""
+        fatal = error.fatal or self._session is None
+        if self._session is not None:
+            self._session.frames_refused += 1
+        await self._send(
+            Error(
+                code=error.code.value,
+                message=error.message,
+                fatal=fatal,
+                retry_after_secs=error.retry_after_secs,
+            )
+        )
+        if fatal:
+            await self._socket.close(CLOSE_POLICY_VIOLATION, error.code.value)
+        return fatal
+
+    async def _send(self, message: FromServer) -> None:
+        text = json_codec.encode(message)
+        await self._socket.send_text(text)
+        if self._session is not None:
+            self._session.bytes_down += len(text)
+
+
+def _session_of(start: SessionStart, session_id: str) -> Session:
+    features = start.client.features if start.client else []
+    return Session(
+        session_id=session_id,
+        checkpoint_key=start.checkpoint_key,
+        resolution=start.resolution,
+        client_name=start.client.name if start.client else "",
+        wants_importance="importance_map" in features,
+    )
+
+
+def _pixels(session: Session) -> int:
+    return session.resolution.width * session.resolution.height

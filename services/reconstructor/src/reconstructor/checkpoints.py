@@ -1,0 +1,39 @@
+"""Hot reload: hears of published checkpoints and has them swapped in between two batches."""
+
+from __future__ import annotations
+
+import asyncio
+
+from reconstructor.frame import Reconstructor
+from sgaps import metrics
+from sgaps.errors import BusError
+from sgaps.messages import CheckpointPublished
+from sgaps.service import Service
+
+RETRY_SECS = 0.5
+LOOK_AGAIN_SECS = 10.0
+"""An announcement can be lost with the broker; the folder cannot."""
+
+
+async def follow_checkpoints(service: Service, reconstructor: Reconstructor) -> None:
+    """Refresh on every announcement, and now and then without one, until told to stop."""
+    bus, after_id = service.bus, service.bus.START
+    looked_at_secs = 0.0
+    clock = asyncio.get_running_loop().time
+    while not service.stop.is_set():
+        try:
+            entries = await bus.tail(
+                CheckpointPublished.STREAM,
+                after_id,
+                count=100,
+                block_secs=service.settings.bus.block_secs,
+            )
+        except BusError:
+            await asyncio.sleep(RETRY_SECS)
+            continue
+        if entries:
+            after_id = entries[-1].entry_id
+        if entries or clock() - looked_at_secs > LOOK_AGAIN_SECS:
+            looked_at_secs = clock()
+            swapped = await asyncio.to_thread(reconstructor.refresh)
+            metrics.MODEL_RELOADS.inc(swapped)

@@ -1,0 +1,107 @@
+"""The reconstructor's loop: the newest frame of each session in, entropy and pictures out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
+from reconstructor.view import encode_view
+from sgaps import metrics
+from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, keep_newest
+from sgaps.keys import PastSamples, history_key, watch_key
+from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats
+from sgaps.service import Service
+from sgaps.settings import Settings
+
+GROUP = "reconstructor"
+VIEWS_KEPT = 2
+VIEW_TTL_SECS = 600.0
+
+
+class Worker:
+    """Holds no session: what a frame needs from the past is read from beside the stream."""
+
+    def __init__(self, service: Service, reconstructor: Reconstructor) -> None:
+        self._bus: Bus = service.bus
+        self._settings: Settings = service.settings
+        self._reconstructor = reconstructor
+        self.consumer = Consumer(
+            service.bus,
+            FrameAccepted,
+            group=GROUP,
+            name=service.consumer_name,
+            settings=service.settings.bus,
+            handle=self.handle,
+            policy=keep_newest,
+        )
+
+    async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        """Rebuild the batch in slices the model can take; what is to be written."""
+        size = self._settings.reconstructor.max_batch
+        frames = [delivery.message for delivery in batch]
+        operations: list[Operation] = []
+        for start in range(0, len(frames), size):
+            operations += await self._rebuild(frames[start : start + size])
+        return Outcome(operations=operations)
+
+    async def _rebuild(self, frames: Sequence[FrameAccepted]) -> list[Operation]:
+        count = self._settings.model.history_frames + 1
+        pasts = await self._bus.lists([history_key(f.session_id) for f in frames], count=count)
+        watched = await self._bus.hashes([watch_key(f.session_id) for f in frames])
+        inputs = [frame_input(f, past) for f, past in zip(frames, pasts, strict=True)]
+        started_at_secs = time.time()
+        with metrics.stage("reconstruct", len(frames)):
+            results = await asyncio.to_thread(self._reconstructor.reconstruct, inputs)
+        inference_secs = time.time() - started_at_secs
+        operations: list[Operation] = []
+        for frame, result, watching in zip(frames, results, watched, strict=True):
+            operations.append(Publish(summary(frame, result, started_at_secs, inference_secs)))
+            if watching:
+                view = await asyncio.to_thread(encode_view, frame, result)
+                operations.append(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
+        return operations
+
+
+def frame_input(frame: FrameAccepted, past: Sequence[bytes]) -> FrameInput:
+    """What the model sees of a frame: its samples, its state, and older samples with their age."""
+    older = [PastSamples.decode(data) for data in past]
+    return FrameInput(
+        session_id=frame.session_id,
+        checkpoint_key=frame.checkpoint_key,
+        samples=frame.samples,
+        state=frame.state,
+        width=frame.width,
+        height=frame.height,
+        history=tuple(
+            (frame.frame_id - p.frame_id, p.samples) for p in older if p.frame_id < frame.frame_id
+        ),
+    )
+
+
+def summary(
+    frame: FrameAccepted, result: Reconstruction, started_at_secs: float, inference_secs: float
+) -> FrameReconstructed:
+    """What the sampler needs of a reconstruction."""
+    grid_height, grid_width = result.entropy.shape
+    log_error = result.log_error
+    return FrameReconstructed(
+        session_id=frame.session_id,
+        gateway_id=frame.gateway_id,
+        frame_id=frame.frame_id,
+        width=frame.width,
+        height=frame.height,
+        sample_count=len(frame.samples),
+        grid_width=grid_width,
+        grid_height=grid_height,
+        entropy_bytes=pack_floats(np.asarray(result.entropy)),
+        log_error_bytes=b"" if log_error is None else pack_floats(np.asarray(log_error)),
+        predicted_psnr_db=result.predicted_psnr_db,
+        model_version=result.model_version,
+        received_at_secs=frame.received_at_secs,
+        queue_secs=max(0.0, started_at_secs - frame.received_at_secs),
+        inference_secs=inference_secs,
+    )

@@ -1,0 +1,89 @@
+"""The recorder's loop: every frame to disk, and only then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from recorder.archive import Archive
+from sgaps import metrics
+from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
+from sgaps.errors import BusError
+from sgaps.keys import SESSION_TTL_SECS, session_key
+from sgaps.messages import FrameAccepted, SegmentSealed
+from sgaps.service import Service
+
+log = logging.getLogger(__name__)
+
+GROUP = "recorder"
+MAX_ANNOUNCEMENTS = 10_000
+SEAL_EVERY_SECS = 0.5
+
+
+class Worker:
+    """Writes batches to the archive; announces what is sealed."""
+
+    def __init__(self, service: Service, archive: Archive) -> None:
+        self._bus: Bus = service.bus
+        self._archive = archive
+        self._writing = asyncio.Lock()
+        self._unannounced: list[SegmentSealed] = []
+        self.consumer = Consumer(
+            service.bus,
+            FrameAccepted,
+            group=GROUP,
+            name=service.consumer_name,
+            settings=service.settings.bus,
+            handle=self.handle,
+        )
+
+    async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        """Write and fsync the batch; frames that could not be written are not acknowledged."""
+        async with self._writing:
+            with metrics.stage("record", len(batch)):
+                report = await asyncio.to_thread(
+                    self._archive.record, [delivery.message for delivery in batch]
+                )
+        metrics.FRAMES_RECORDED.inc(report.recorded)
+        metrics.RECORDED_BYTES.inc(report.size_bytes)
+        marks: list[Operation] = [
+            Put(session_key(session), {"last_recorded_frame_id": b"%d" % newest}, SESSION_TTL_SECS)
+            for session, newest in report.newest_frame_ids.items()
+        ]
+        return Outcome(
+            operations=marks,
+            failed=frozenset(
+                d.entry_id
+                for d in batch
+                if (d.message.session_id, d.message.frame_id) in report.failed
+            ),
+        )
+
+    async def recover(self) -> None:
+        """Seal what an earlier process left open."""
+        async with self._writing:
+            self._unannounced += await asyncio.to_thread(self._archive.recover)
+
+    async def seal_loop(self, stop: asyncio.Event) -> None:
+        """Seal the segments of silent sessions and announce what is sealed."""
+        while not stop.is_set():
+            await self.seal()
+            await asyncio.sleep(SEAL_EVERY_SECS)
+
+    async def seal(self, *, everything: bool = False) -> None:
+        async with self._writing:
+            sealed = await asyncio.to_thread(
+                self._archive.seal_all
+                if everything
+                else lambda: self._archive.seal_idle(time.time())
+            )
+        self._unannounced += sealed
+        try:
+            while self._unannounced:
+                await self._bus.write(Publish(self._unannounced[0], MAX_ANNOUNCEMENTS))
+                segment = self._unannounced.pop(0)
+                log.info("sealed %s: %d frames", segment.path, segment.frame_count)
+        except BusError as error:
+            log.debug("announcements wait for the broker: %s", error)

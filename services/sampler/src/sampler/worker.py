@@ -1,0 +1,48 @@
+"""The sampler's loop: the newest reconstruction of each session in, its next coordinates out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sampler.choose import StoredCoordinates, choose
+from sgaps import metrics
+from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put, keep_newest
+from sgaps.keys import SESSION_TTL_SECS, sampler_key
+from sgaps.messages import FrameReconstructed
+from sgaps.service import Service
+
+GROUP = "sampler"
+MAX_UNREAD_COORDINATES = 10_000
+"""Entries kept for a gateway that does not read: it is gone, and so are its sessions."""
+
+
+class Worker:
+    """Chooses coordinates; a session's state is kept beside the streams, not here."""
+
+    def __init__(self, service: Service) -> None:
+        self._bus: Bus = service.bus
+        self._settings = service.settings
+        self.consumer = Consumer(
+            service.bus,
+            FrameReconstructed,
+            group=GROUP,
+            name=service.consumer_name,
+            settings=service.settings.bus,
+            handle=self.handle,
+            policy=keep_newest,
+        )
+
+    async def handle(self, batch: Sequence[Delivery[FrameReconstructed]]) -> Outcome:
+        """Choose for every session of the batch; what is to be written."""
+        keys = [sampler_key(delivery.message.session_id) for delivery in batch]
+        stored = await self._bus.hashes(keys)
+        operations: list[Operation] = []
+        with metrics.stage("sample", len(batch)):
+            for delivery, key, fields in zip(batch, keys, stored, strict=True):
+                state = StoredCoordinates.from_fields(fields)
+                chosen, state = choose(delivery.message, state, self._settings)
+                operations += [
+                    Publish(chosen, MAX_UNREAD_COORDINATES),
+                    Put(key, state.to_fields(), SESSION_TTL_SECS),
+                ]
+        return Outcome(operations=operations)

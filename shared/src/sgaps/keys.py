@@ -1,0 +1,57 @@
+"""Keyed values beside the streams: their names, who writes them, how long they live."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+
+from sgaps.errors import MessageError
+from sgaps.messages import Float32, unpack_floats
+
+SESSION_TTL_SECS = 3600.0
+
+
+def session_key(session_id: str) -> str:
+    """Hash: what a gateway must know to resume a session. Gateway and recorder write it."""
+    return f"sgaps:session:{session_id}"
+
+
+def history_key(session_id: str) -> str:
+    """List of `PastSamples`, newest first. The gateway writes it with every frame."""
+    return f"sgaps:history:{session_id}"
+
+
+def watch_key(session_id: str) -> str:
+    """Hash that exists while somebody watches the session. The gateway writes it."""
+    return f"sgaps:watch:{session_id}"
+
+
+def sampler_key(session_id: str) -> str:
+    """Hash: the coordinates in force and when they were chosen. The sampler writes it."""
+    return f"sgaps:sampler:{session_id}"
+
+
+class PastSamples(msgspec.Struct, frozen=True, kw_only=True):
+    """The samples of one frame, kept as the memory of the next ones."""
+
+    frame_id: int
+    width: int
+    height: int
+    samples_bytes: bytes
+
+    @property
+    def samples(self) -> Float32:
+        """float32 (N, 3): u, v, value."""
+        return unpack_floats(self.samples_bytes, -1, 3)
+
+    def encode(self) -> bytes:
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read one value of a history list. Raises MessageError."""
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise MessageError(f"not past samples: {error}") from error

@@ -1,0 +1,60 @@
+"""What must be true of the disk before and after a write."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from sgaps.errors import DiskFull, RecordingError
+
+
+def ensure_free_space(path: Path, min_free_bytes: int) -> None:
+    """Raises DiskFull if the file system of `path` has less free than this."""
+    try:
+        free_bytes = shutil.disk_usage(path).free
+    except OSError as error:
+        raise RecordingError(f"cannot look at the disk of {path}: {error}") from error
+    if free_bytes < min_free_bytes:
+        raise DiskFull(f"{free_bytes} bytes free at {path}, {min_free_bytes} are needed")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make names that were made, renamed or removed in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents so that they survive a power cut."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_folder(folder.parent)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the exclusive lock of an open file; False if somebody has it.
+
+    The kernel gives it back when the descriptor is closed, by kill -9 too.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def scratch_descriptor() -> int:
+    """A file without a name that takes every write, in memory where the system can."""
+    if sys.platform == "linux":
+        return os.memfd_create("scratch")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

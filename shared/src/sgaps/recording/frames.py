@@ -1,0 +1,89 @@
+"""One recorded frame: the unit of every segment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.errors import RecordingError
+from sgaps.recording.layout import ENCODINGS, UNWRITTEN
+
+_U64 = 2**64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RecordedFrame:
+    """A frame as it is on disk. Raises RecordingError if it could not be read back.
+
+    A whole-frame recording has keyframes and may have no samples.
+    """
+
+    frame_id: int
+    coordinate_set_id: int
+    width: int
+    height: int
+    samples: NDArray[np.float32]
+    """(N, 3): u, v, value, all in 0..1."""
+    state: NDArray[np.float32]
+    """(S,): the sentinel marks a missing value."""
+    client_time_secs: float
+    received_at_secs: float
+    keyframe_encoding: str = ""
+    """"", "png" or "jpeg"."""
+    keyframe: bytes = b""
+
+    def __post_init__(self) -> None:
+        problem = (
+            _number_problem(self)
+            or _samples_problem(self.samples)
+            or _state_problem(self.state)
+            or _keyframe_problem(self)
+        )
+        if problem:
+            raise RecordingError(f"frame {self.frame_id}: {problem}")
+
+
+def check_state_fits(frame: RecordedFrame, max_state_dim: int) -> None:
+    """Raises RecordingError if the state vector is longer than a segment's rows."""
+    if len(frame.state) > max_state_dim:
+        raise RecordingError(
+            f"frame {frame.frame_id}: {len(frame.state)} state values, at most {max_state_dim}"
+        )
+
+
+def _number_problem(frame: RecordedFrame) -> str:
+    if not (0 <= frame.frame_id < _U64 and 0 <= frame.coordinate_set_id < _U64):
+        return "an id is no unsigned 64-bit number"
+    if not (1 <= frame.width <= UNWRITTEN and 1 <= frame.height <= UNWRITTEN):
+        return f"resolution {frame.width}x{frame.height}"
+    if not (math.isfinite(frame.client_time_secs) and math.isfinite(frame.received_at_secs)):
+        return "a time is not finite"
+    return ""
+
+
+def _samples_problem(samples: NDArray[np.float32]) -> str:
+    if samples.dtype != np.float32 or samples.ndim != 2 or samples.shape[1] != 3:  # noqa: PLR2004
+        return f"samples are {samples.dtype} {samples.shape}, not float32 (N, 3)"
+    if len(samples) >= UNWRITTEN:
+        return "too many samples"
+    # A NaN fails both comparisons.
+    if not ((samples >= 0) & (samples <= 1)).all():
+        return "a sample is outside 0..1"
+    return ""
+
+
+def _state_problem(state: NDArray[np.float32]) -> str:
+    if state.dtype != np.float32 or state.ndim != 1:
+        return f"state is {state.dtype} {state.shape}, not float32 (S,)"
+    return "" if np.isfinite(state).all() else "a state value is not finite"
+
+
+def _keyframe_problem(frame: RecordedFrame) -> str:
+    if frame.keyframe_encoding not in ENCODINGS:
+        return f"unknown keyframe encoding {frame.keyframe_encoding!r}"
+    if bool(frame.keyframe) != bool(frame.keyframe_encoding):
+        return "a keyframe and its encoding come together"
+    return "" if len(frame.keyframe) < UNWRITTEN else "the keyframe is too large"

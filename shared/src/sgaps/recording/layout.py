@@ -1,0 +1,93 @@
+"""Names, types and places of the HDF5 layout: what the recorder writes and the trainer reads.
+
+The file `<recordings>/<checkpoint_key>/<session_id>/<number>.h5` has one group,
+`/<checkpoint_key>/<session_id>/frames/`:
+
+    pixels         (total samples, 3) float32: u, v, value, all frames one after the other
+    keyframes      (total bytes,)     uint8: PNG and JPEG files, one after the other
+    state_vectors  (F, max_state_dim) float32, the sentinel where nothing was sent
+    resolution     (F, 2)             uint32: width, height
+    timestamps     (F, 2)             float64 seconds: client's clock, gateway's clock
+    index          (F,)               compound: INDEX_DTYPE, written last: what it lists exists
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+
+from sgaps.errors import RecordingError
+from sgaps.protocol.ids import is_valid_id
+
+SCHEMA_VERSION = 1
+
+SEALED_SUFFIX = ".h5"
+PART_SUFFIX = ".part"
+"""A segment that is being written, or was when its writer died."""
+RECOVERING_SUFFIX = ".recovering"
+"""The copy that recovery makes of a part; worthless while the part is there."""
+BAD_SUFFIX = ".bad"
+"""A part without a readable frame, kept for people to look at."""
+
+ENCODINGS = ("", "png", "jpeg")
+"""Keyframe encodings; the position is the number in the file."""
+UNWRITTEN = 2**32 - 1
+"""pixels_count of an index row that was made room for and never written."""
+
+INDEX_DTYPE = np.dtype(
+    [
+        ("frame_id", "<u8"),
+        ("pixels_offset", "<u8"),
+        ("pixels_count", "<u4"),
+        ("keyframe_offset", "<u8"),
+        ("keyframe_size", "<u4"),
+        ("keyframe_encoding", h5py.enum_dtype({"none": 0, "png": 1, "jpeg": 2}, basetype="u1")),
+        ("coordinate_set_id", "<u8"),
+        ("state_count", "<u4"),
+    ]
+)
+
+H5Object: TypeAlias = Any
+"""A file, group or dataset of h5py, which has no types."""
+
+# What h5py raises, by no clear rule, where a file or a disk is not as it should be.
+H5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
+
+_NUMBERED = re.compile(r"([0-9]{6,})\.h5(\.part|\.bad|\.recovering)?(\.[0-9]+)?")
+
+
+def check_id(text: str) -> str:
+    """The id itself. Raises RecordingError unless it may be a file and an HDF5 name."""
+    if not is_valid_id(text):
+        raise RecordingError(f"{text!r} is no legal checkpoint key or session id")
+    return text
+
+
+def session_folder(root: Path, checkpoint_key: str, session_id: str) -> Path:
+    """Where the segments of a session are. Raises RecordingError on illegal ids."""
+    return root / check_id(checkpoint_key) / check_id(session_id)
+
+
+def group_name(checkpoint_key: str, session_id: str) -> str:
+    return f"/{checkpoint_key}/{session_id}/frames"
+
+
+def segment_number(path: Path) -> int | None:
+    """Number of a segment in any of its states, from its name; None for another file."""
+    match = _NUMBERED.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def next_segment_path(folder: Path) -> Path:
+    """Path of a session's next segment: no number is used twice, whatever became of it."""
+    taken = [segment_number(path) for path in folder.iterdir()] if folder.is_dir() else []
+    number = 1 + max((number for number in taken if number is not None), default=-1)
+    return folder / f"{number:06d}{SEALED_SUFFIX}"
+
+
+def with_suffix_added(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

@@ -1,0 +1,246 @@
+"""Reading sealed segments. What is no valid segment is RecordingCorrupt, however broken it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.errors import RecordingCorrupt, RecordingError
+from sgaps.protocol.ids import is_valid_id
+from sgaps.recording.frames import RecordedFrame
+from sgaps.recording.layout import (
+    ENCODINGS,
+    H5_ERRORS,
+    INDEX_DTYPE,
+    SCHEMA_VERSION,
+    SEALED_SUFFIX,
+    H5Object,
+    check_id,
+    group_name,
+    segment_number,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentInfo:
+    """A sealed segment, as one needs it to choose what to read."""
+
+    path: Path
+    checkpoint_key: str
+    session_id: str
+    number: int
+    frame_count: int
+    keyframe_count: int
+    size_bytes: int
+
+
+class SegmentReader:
+    """The frames of one sealed segment, by position in the order of their recording.
+
+    Raises RecordingCorrupt if the file is no valid segment, RecordingError if it cannot be
+    opened at all. Only the index and the small datasets are kept in memory.
+    With `salvage` it reads a part that a killed writer left, as far as the index is valid.
+    """
+
+    def __init__(self, path: Path, *, salvage: bool = False) -> None:
+        self.path = path
+        self._file = _open(path, salvage=salvage)
+        try:
+            self._read_header()
+            self._read_index(salvage=salvage)
+        except H5_ERRORS as error:
+            self.close()
+            raise RecordingCorrupt(f"{path} is no valid segment: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[RecordedFrame]:
+        return (self.read(position) for position in range(len(self)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def frame_ids(self) -> NDArray[np.uint64]:
+        """(F,) frame ids in the order of recording."""
+        ids: NDArray[np.uint64] = self._index["frame_id"]
+        return ids
+
+    @property
+    def keyframe_positions(self) -> NDArray[np.intp]:
+        """Positions of the frames that have a keyframe."""
+        return np.flatnonzero(self._index["keyframe_encoding"])
+
+    def read(self, position: int) -> RecordedFrame:
+        """The frame at a position, 0 ≤ position < len. Raises RecordingCorrupt."""
+        row = self._index[position]
+        try:
+            return RecordedFrame(
+                frame_id=int(row["frame_id"]),
+                coordinate_set_id=int(row["coordinate_set_id"]),
+                width=int(self._resolution[position, 0]),
+                height=int(self._resolution[position, 1]),
+                samples=_run(self._pixels, row["pixels_offset"], row["pixels_count"]),
+                state=self._states[position, : int(row["state_count"])],
+                client_time_secs=float(self._timestamps[position, 0]),
+                received_at_secs=float(self._timestamps[position, 1]),
+                keyframe_encoding=ENCODINGS[row["keyframe_encoding"]],
+                keyframe=_run(
+                    self._keyframes, row["keyframe_offset"], row["keyframe_size"]
+                ).tobytes(),
+            )
+        except (*H5_ERRORS, RecordingError) as error:
+            raise RecordingCorrupt(f"{self.path}, position {position}: {error}") from error
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def _read_header(self) -> None:
+        attributes = self._file.attrs
+        if attributes["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {attributes['schema_version']!r}")
+        self.checkpoint_key = _id(attributes["checkpoint_key"])
+        self.session_id = _id(attributes["session_id"])
+        self.max_state_dim = int(attributes["max_state_dim"])
+        self.sentinel = float(attributes["sentinel"])
+
+    def _read_index(self, *, salvage: bool) -> None:
+        group = self._file[group_name(self.checkpoint_key, self.session_id)]
+        limit_bytes = self.path.stat().st_size
+        datasets = {
+            name: _dataset(group, name, dtype, row_shape, limit_bytes)
+            for name, (dtype, row_shape) in _datasets(self.max_state_dim).items()
+        }
+        self._pixels, self._keyframes = datasets["pixels"], datasets["keyframes"]
+        self._states = datasets["state_vectors"][:]  # (F, max_state_dim)
+        self._resolution = datasets["resolution"][:]  # (F, 2)
+        self._timestamps = datasets["timestamps"][:]  # (F, 2)
+        index = datasets["index"][:]  # (F,)
+        valid = self._valid(index)
+        if not salvage and not valid.all():
+            raise ValueError(f"index row {int(np.argmin(valid))} points nowhere")
+        self._index = index[: len(valid) if valid.all() else int(np.argmin(valid))]
+
+    def _valid(self, index: NDArray[np.void]) -> NDArray[np.bool_]:
+        """(F,) whether all that an index row points to is there."""
+        rows = min(len(self._states), len(self._resolution), len(self._timestamps))
+        has_keyframe = index["keyframe_encoding"] != 0
+        valid: NDArray[np.bool_] = (
+            (np.arange(len(index)) < rows)
+            & _inside(index["pixels_offset"], index["pixels_count"], len(self._pixels))
+            & _inside(index["keyframe_offset"], index["keyframe_size"], len(self._keyframes))
+            & (index["keyframe_encoding"] < len(ENCODINGS))
+            & (has_keyframe == (index["keyframe_size"] != 0))
+            & (index["state_count"] <= self.max_state_dim)
+        )
+        return valid
+
+
+def segment_info(path: Path) -> SegmentInfo:
+    """Look into a sealed segment in its place. Raises RecordingError, RecordingCorrupt."""
+    number = segment_number(path)
+    with SegmentReader(path) as reader:
+        owner = (reader.checkpoint_key, reader.session_id)
+        if number is None or path.suffix != SEALED_SUFFIX or path.parts[-3:-1] != owner:
+            raise RecordingCorrupt(f"{path} belongs to {'/'.join(owner)}")
+        return SegmentInfo(
+            path=path,
+            checkpoint_key=reader.checkpoint_key,
+            session_id=reader.session_id,
+            number=number,
+            frame_count=len(reader),
+            keyframe_count=len(reader.keyframe_positions),
+            size_bytes=path.stat().st_size,
+        )
+
+
+def find_segments(root: Path, checkpoint_key: str | None = None) -> list[SegmentInfo]:
+    """All sealed segments under a recordings folder, in order; unreadable ones are logged.
+
+    Raises RecordingError on an illegal key.
+    """
+    key = "*" if checkpoint_key is None else check_id(checkpoint_key)
+    found = []
+    for path in sorted(root.glob(f"{key}/*/*{SEALED_SUFFIX}")):
+        try:
+            found.append(segment_info(path))
+        except RecordingError:
+            log.exception("a segment is left out")
+    return found
+
+
+def _open(path: Path, *, salvage: bool) -> H5Object:
+    try:
+        return h5py.File(path, "r", swmr=salvage, locking=False)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise RecordingError(f"cannot open {path}: {error}") from error
+    except H5_ERRORS as error:
+        raise RecordingCorrupt(f"{path} is no HDF5 file: {error}") from error
+
+
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not is_valid_id(value):
+        raise ValueError(f"illegal id {value!r}")
+    return value
+
+
+def _datasets(max_state_dim: int) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Type and row shape of every dataset."""
+    return {
+        "pixels": (np.dtype("<f4"), (3,)),
+        "keyframes": (np.dtype("u1"), ()),
+        "state_vectors": (np.dtype("<f4"), (max_state_dim,)),
+        "resolution": (np.dtype("<u4"), (2,)),
+        "timestamps": (np.dtype("<f8"), (2,)),
+        "index": (INDEX_DTYPE, ()),
+    }
+
+
+def _dataset(
+    group: H5Object,
+    name: str,
+    dtype: np.dtype[Any],
+    row_shape: tuple[int, ...],
+    limit_bytes: int,
+) -> H5Object:
+    """A dataset of this type that can only be what it claims.
+
+    Chunked: other layouts can name any file of the machine as their storage. No larger than the
+    file: its shape may be a lie, and it would be read into memory.
+    """
+    dataset = group[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.file != group.file:
+        raise ValueError(f"{name} is no dataset of this file")
+    if dataset.dtype != dtype or dataset.ndim < 1 or dataset.shape[1:] != row_shape:
+        raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}")
+    if dataset.chunks is None or dataset.nbytes > limit_bytes:
+        raise ValueError(f"{name} is not stored as it should be")
+    return dataset
+
+
+def _inside(
+    offsets: NDArray[np.uint64], counts: NDArray[np.uint32], length: int
+) -> NDArray[np.bool_]:
+    """Whether offset + count ≤ length, where the sum might wrap around."""
+    end = np.uint64(length)
+    return (offsets <= end) & (counts <= end - np.minimum(offsets, end))
+
+
+def _run(dataset: H5Object, offset: np.uint64, count: np.uint32) -> NDArray[Any]:
+    start = int(offset)
+    rows: NDArray[Any] = dataset[start : start + int(count)]
+    return rows

@@ -1,0 +1,274 @@
+"""Writing one segment: append, sync, seal; or abandon, for recovery to pick up.
+
+The file is written in HDF5's SWMR mode: metadata is written in such an order that the file can
+be read after every single write, so a kill at any instant leaves all that was synced before.
+The default format with a flush is torn by a kill in the middle of the flush.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from sgaps.errors import RecordingError
+from sgaps.recording.disk import fsync_folder, make_folder, scratch_descriptor, try_lock
+from sgaps.recording.frames import RecordedFrame, check_state_fits
+from sgaps.recording.layout import (
+    ENCODINGS,
+    H5_ERRORS,
+    INDEX_DTYPE,
+    PART_SUFFIX,
+    SCHEMA_VERSION,
+    UNWRITTEN,
+    H5Object,
+    check_id,
+    group_name,
+    with_suffix_added,
+)
+
+# The oldest format with SWMR: any HDF5 since 1.10 reads it.
+_LIBVER = ("v110", "v110")
+# By default HDF5 keeps up to 8 MB of written chunks for every dataset of every open session.
+_CHUNK_CACHE_BYTES = 128 * 1024
+_SAMPLES_PER_CHUNK = 4096
+_KEYFRAME_BYTES_PER_CHUNK = 64 * 1024
+_STATES_PER_CHUNK = 64
+_FRAMES_PER_CHUNK = 256
+
+
+class SegmentWriter:
+    """Writes `<path>.part`, and renames it to `path` when sealed.
+
+    All methods raise RecordingError; after one, only `abandon` is left to do. (A state vector
+    that is too long is refused before anything is written, and does no harm.)
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        checkpoint_key: str,
+        session_id: str,
+        max_state_dim: int,
+        sentinel: float,
+        suffix: str = PART_SUFFIX,
+    ) -> None:
+        group = group_name(check_id(checkpoint_key), check_id(session_id))
+        if max_state_dim < 1:
+            raise RecordingError(f"max_state_dim is {max_state_dim}; it must be positive")
+        self.path = path
+        self.part_path = with_suffix_added(path, suffix)
+        self.frame_count = 0
+        """Frames appended, synced or not."""
+        self._max_state_dim = max_state_dim
+        self._sentinel = sentinel
+        self._unsynced: list[NDArray[np.void]] = []
+        self._usable = True
+        self._file: H5Object = None
+        with self._failing("create"):
+            self._descriptor = _claim(path, self.part_path)
+        try:
+            with self._failing("create"):
+                self._create(group, checkpoint_key, session_id)
+                fsync_folder(path.parent)
+        except RecordingError:
+            self.abandon()
+            raise
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on disk, while the segment is open."""
+        return os.fstat(self._descriptor).st_size
+
+    def frame_ids(self) -> NDArray[np.uint64]:
+        """(F,) ids of all appended frames, read back from the file."""
+        with self._failing("read the index of"):
+            on_disk: NDArray[np.uint64] = self._index.fields("frame_id")[:]
+        return np.concatenate([on_disk, *(rows["frame_id"] for rows in self._unsynced)])
+
+    def append(self, frames: Sequence[RecordedFrame]) -> None:
+        """Hand frames to HDF5, one write per dataset; they exist once `sync` returns."""
+        if not frames:
+            return
+        for frame in frames:
+            check_state_fits(frame, self._max_state_dim)
+        with self._failing("append to"):
+            rows = self._index_rows(frames)
+            _extend(self._pixels, np.concatenate([frame.samples for frame in frames]))
+            keyframes = b"".join(frame.keyframe for frame in frames)
+            _extend(self._keyframes, np.frombuffer(keyframes, np.uint8))
+            _extend(self._states, self._state_rows(frames))
+            _extend(self._resolution, [(frame.width, frame.height) for frame in frames])
+            times = [(frame.client_time_secs, frame.received_at_secs) for frame in frames]
+            _extend(self._timestamps, times)
+        self._unsynced.append(rows)
+        self.frame_count += len(frames)
+
+    def sync(self) -> None:
+        """Return when all appended frames are on disk: first data, then index, then fsync."""
+        if not self._unsynced:
+            return
+        with self._failing("sync"):
+            for dataset in self._data:
+                dataset.flush()
+            _extend(self._index, np.concatenate(self._unsynced))
+            self._index.flush()
+            os.fsync(self._descriptor)
+        self._unsynced.clear()
+
+    def seal(self) -> Path:
+        """Sync, close, and give the segment its final name, which it keeps unchanged."""
+        self.sync()
+        with self._failing("seal"):
+            self._close()
+            os.fsync(self._descriptor)
+            self.part_path.rename(self.path)
+            fsync_folder(self.path.parent)
+        self._release()
+        return self.path
+
+    def abandon(self) -> None:
+        """Leave the part on disk as it is, for recovery, and write nothing more to it.
+
+        HDF5 writes while it closes, and where that fails (a full disk) it crashes the interpreter
+        later; so its descriptor is first pointed at memory.
+        """
+        self._usable = False
+        try:
+            if self._file:
+                scratch = scratch_descriptor()
+                os.dup2(scratch, self._file.id.get_vfd_handle(), inheritable=False)
+                os.close(scratch)
+                self._close()
+        except H5_ERRORS as error:
+            raise RecordingError(f"cannot let go of {self.part_path}: {error}") from error
+        self._release()
+
+    @contextmanager
+    def _failing(self, doing: str) -> Iterator[None]:
+        """Turn what h5py and the system raise into RecordingError, and give the file up."""
+        if not self._usable:
+            raise RecordingError(f"{self.part_path} is closed, or failed before")
+        try:
+            yield
+        except H5_ERRORS as error:
+            self._usable = False
+            raise RecordingError(f"cannot {doing} {self.part_path}: {error}") from error
+
+    def _close(self) -> None:
+        """Close the HDF5 file; never twice, which would crash after a failure.
+
+        If it fails, HDF5 may still hold the file: the lock is kept until this process ends, so
+        that recovery keeps off.
+        """
+        file, self._file = self._file, None
+        descriptor, self._descriptor = self._descriptor, -1
+        file.close()
+        self._descriptor = descriptor
+
+    def _release(self) -> None:
+        self._usable = False
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _create(self, group_name: str, checkpoint_key: str, session_id: str) -> None:
+        self._file = h5py.File(
+            self.part_path, "w", libver=_LIBVER, locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES
+        )
+        self._file.attrs.update(
+            schema_version=SCHEMA_VERSION,
+            checkpoint_key=checkpoint_key,
+            session_id=session_id,
+            max_state_dim=self._max_state_dim,
+            sentinel=self._sentinel,
+        )
+        self._create_datasets(self._file.create_group(group_name))
+        self._file.swmr_mode = True
+
+    def _create_datasets(self, group: H5Object) -> None:
+        width = self._max_state_dim
+        self._pixels = _create(group, "pixels", "<f4", (_SAMPLES_PER_CHUNK, 3))
+        self._keyframes = _create(group, "keyframes", "u1", (_KEYFRAME_BYTES_PER_CHUNK,))
+        self._states = _create(
+            group, "state_vectors", "<f4", (_STATES_PER_CHUNK, width), self._sentinel
+        )
+        self._resolution = _create(group, "resolution", "<u4", (_FRAMES_PER_CHUNK, 2))
+        self._timestamps = _create(group, "timestamps", "<f8", (_FRAMES_PER_CHUNK, 2))
+        self._data = (
+            self._pixels,
+            self._keyframes,
+            self._states,
+            self._resolution,
+            self._timestamps,
+        )
+        unwritten = np.zeros((), INDEX_DTYPE)
+        unwritten["pixels_count"] = UNWRITTEN
+        self._index = _create(group, "index", INDEX_DTYPE, (_FRAMES_PER_CHUNK,), unwritten)
+
+    def _index_rows(self, frames: Sequence[RecordedFrame]) -> NDArray[np.void]:
+        rows = np.zeros(len(frames), INDEX_DTYPE)  # (B,)
+        rows["frame_id"] = [frame.frame_id for frame in frames]
+        rows["coordinate_set_id"] = [frame.coordinate_set_id for frame in frames]
+        rows["state_count"] = [len(frame.state) for frame in frames]
+        rows["pixels_count"] = [len(frame.samples) for frame in frames]
+        rows["pixels_offset"] = _offsets(self._pixels, rows["pixels_count"])
+        rows["keyframe_size"] = [len(frame.keyframe) for frame in frames]
+        rows["keyframe_offset"] = _offsets(self._keyframes, rows["keyframe_size"])
+        rows["keyframe_encoding"] = [ENCODINGS.index(frame.keyframe_encoding) for frame in frames]
+        return rows
+
+    def _state_rows(self, frames: Sequence[RecordedFrame]) -> NDArray[np.float32]:
+        rows = np.full((len(frames), self._max_state_dim), self._sentinel, np.float32)
+        for row, frame in zip(rows, frames, strict=True):
+            row[: len(frame.state)] = frame.state
+        return rows
+
+
+def _claim(path: Path, part_path: Path) -> int:
+    """Create the part and lock it: recovery leaves a part alone whose writer lives."""
+    make_folder(path.parent)
+    if path.exists():
+        raise FileExistsError(f"{path} is sealed")
+    descriptor = os.open(part_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    if not try_lock(descriptor):
+        os.close(descriptor)
+        raise BlockingIOError(f"{part_path} is locked")
+    return descriptor
+
+
+def _create(
+    group: H5Object,
+    name: str,
+    dtype: DTypeLike,
+    chunk: tuple[int, ...],
+    fill: ArrayLike = 0,
+) -> H5Object:
+    return group.create_dataset(
+        name,
+        shape=(0, *chunk[1:]),
+        maxshape=(None, *chunk[1:]),
+        chunks=chunk,
+        dtype=dtype,
+        fillvalue=fill,
+    )
+
+
+def _extend(dataset: H5Object, rows: ArrayLike) -> None:
+    """Append rows to a dataset along its first axis."""
+    array = np.asarray(rows, dtype=dataset.dtype)
+    start = dataset.shape[0]
+    dataset.resize(start + len(array), axis=0)
+    dataset[start:] = array
+
+
+def _offsets(dataset: H5Object, counts: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """(B,) where each of the next rows' runs begins in a flat dataset."""
+    ends = np.cumsum(counts, dtype=np.uint64)
+    return ends - counts + np.uint64(dataset.shape[0])
