@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,11 +187,26 @@ def find_segments(root: Path, checkpoint_key: str | None = None) -> list[Segment
 
 def _open(path: Path, *, salvage: bool) -> H5Object:
     try:
-        return h5py.File(path, "r", swmr=salvage, locking=False)
+        return _open_part(path) if salvage else h5py.File(path, "r", locking=False)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise RecordingError(f"cannot open {path}: {error}") from error
     except H5_ERRORS as error:
         raise RecordingCorrupt(f"{path} is no HDF5 file: {error}") from error
+
+
+def _open_part(path: Path) -> H5Object:
+    """Open what a killed SWMR writer left, which HDF5 opens for SWMR readers only.
+
+    Such a reader waits for a live writer to mend a wrong checksum: 100 attempts, each after twice
+    the sleep of the one before, which is for ever. One attempt is a setting h5py does not have.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_file_locking(False, True)
+    hdf5 = ctypes.CDLL(h5py.h5p.__file__)
+    if hdf5.H5Pset_metadata_read_attempts(ctypes.c_int64(access.id), ctypes.c_uint(1)) < 0:
+        raise RecordingError("HDF5 refuses to read metadata once only")
+    flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
 
 
 def _id(value: object) -> str:

@@ -180,7 +180,7 @@ class SegmentWriter:
 
     def _create(self, group_name: str, checkpoint_key: str, session_id: str) -> None:
         self._file = h5py.File(
-            self.part_path, "w", libver=_LIBVER, locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES
+            self.part_path, "w", libver=_LIBVER, locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES, alignment_threshold=1, alignment_interval=512
         )
         self._file.attrs.update(
             schema_version=SCHEMA_VERSION,

@@ -11,6 +11,7 @@ from sgaps.errors import SourceError
 from sgaps_client.sources.base import (
     GameFrame,
     Gray,
+    State,
     fit_size,
     gray_from_rgb,
     resize,
@@ -73,17 +74,18 @@ class AtariSource:
         image = np.maximum(before, gray_from_rgb(self._console.getScreenRGB()))
         return resize(image, width=self.width, height=self.height)
 
-    def _ram(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    def _ram(self) -> State:
         return self._console.getRAM()[: self.state_dim].astype(np.float32)
 
 
 def _console_with(game: str, *, seed: int) -> ALEInterface:
     names = roms.get_all_rom_ids()
-    if game not in names:
+    path = roms.get_rom_path(game) if game in names else None
+    if path is None:
         raise SourceError(f"there is no atari/{game}; the games are {', '.join(sorted(names))}")
     ALEInterface.setLoggerMode(LoggerMode.Error)
     console = ALEInterface()
     console.setInt("random_seed", seed)
     console.setFloat("repeat_action_probability", 0.0)
-    console.loadROM(roms.get_rom_path(game))
+    console.loadROM(path)
     return console

@@ -67,10 +67,12 @@ class DoomSource:
         self.name = f"doom/{scenario}"
         self.width, self.height = fit_size(NATIVE_SIZE, width=width, height=height)
         self.state_dim = len(STATE_VARIABLES)
-        self._bot = WanderBot(np.random.default_rng(seed))
         self._game = _configured(scenario, resolution=_resolution(self.width, self.height))
         self._game.set_seed(seed)
         self._buttons = self._game.get_available_buttons()
+        self._bot = WanderBot(
+            np.random.default_rng(seed), can_walk=vizdoom.Button.MOVE_FORWARD in self._buttons
+        )
         self._scratch = tempfile.TemporaryDirectory(prefix="sgaps-doom-")
         try:
             _start(self._game, Path(self._scratch.name))
@@ -102,10 +104,11 @@ class DoomSource:
                 self._bot.reset()
                 new_episode = True
                 continue
-            yield _frame(state, new_episode=new_episode)
+            frame = _frame(state, new_episode=new_episode)
+            yield frame
             new_episode = False
-            x, y = state.game_variables[:2]
-            move = self._bot.decide((float(x), float(y)), _clearance(state))
+            position = float(frame.state[0]), float(frame.state[1])
+            move = self._bot.decide(position, _clearance(state))
             self._game.make_action(_action(move, self._buttons), next(tics))
 
 
@@ -172,7 +175,7 @@ def _frame(state: vizdoom.GameState, *, new_episode: bool) -> GameFrame:
 
 def _clearance(state: vizdoom.GameState) -> State:
     """Mean depth left, ahead and right, (3,), in a band around the horizon."""
-    depth = state.depth_buffer  # (H, W)
+    depth = np.asarray(state.depth_buffer)  # (H, W)
     height, width = depth.shape
     band = depth[int(0.46 * height) : int(0.54 * height)]
     thirds = np.split(band, (width // 3, 2 * width // 3), axis=1)

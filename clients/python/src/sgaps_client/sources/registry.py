@@ -40,7 +40,7 @@ def open_source(
 
 def _open_doom(scenario: str, *, width: int | None, height: int | None, seed: int) -> Source:
     try:
-        from sgaps_client.sources.doom import DoomSource
+        from sgaps_client.sources.doom import DoomSource  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _missing("vizdoom", extra="doom", error=error) from error
     return DoomSource(scenario, width=width, height=height, seed=seed)
@@ -48,7 +48,7 @@ def _open_doom(scenario: str, *, width: int | None, height: int | None, seed: in
 
 def _open_atari(game: str, *, width: int | None, height: int | None, seed: int) -> Source:
     try:
-        from sgaps_client.sources.atari import AtariSource
+        from sgaps_client.sources.atari import AtariSource  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _missing("ale-py", extra="atari", error=error) from error
     return AtariSource(game, width=width, height=height, seed=seed)

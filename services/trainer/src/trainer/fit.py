@@ -1,0 +1,150 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from sgaps.errors import SgapsError
+from sgaps.model import SparsePixelTransformer
+from sgaps.settings import Settings, TrainingSettings
+from trainer.batch import Batch, make_batch
+from trainer.dataset import RecordingDataset
+from trainer.losses import ReconstructionLoss
+
+
+class TrainingFailed(SgapsError):
+    """The loss is no longer finite; nothing of the run is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run is."""
+
+    step: int
+    total_steps: int
+    loss: float
+    elapsed_secs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitReport:
+    """How a run went."""
+
+    steps: int
+    epochs: int
+    secs: float
+    last_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up, then a cosine to zero, over steps or seconds, whichever ends first."""
+
+    warmup_steps: int
+    total_steps: int
+    max_secs: float
+
+    def done(self, step: int, elapsed_secs: float) -> bool:
+        return step >= self.total_steps or elapsed_secs >= self.max_secs
+
+    def factor(self, step: int, elapsed_secs: float) -> float:
+        """What the learning rate is multiplied with."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        part = max(step / self.total_steps, elapsed_secs / self.max_secs)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
+
+
+def fit(
+    model: SparsePixelTransformer,
+    dataset: RecordingDataset,
+    settings: Settings,
+    *,
+    stop: threading.Event,
+    report: Callable[[Progress], None],
+) -> FitReport:
+    """Train in place until the schedule is done or told to stop. Raises TrainingFailed."""
+    training = settings.training
+    torch.manual_seed(training.seed)
+    rng = np.random.default_rng(training.seed)
+    steps_per_epoch = math.ceil(len(dataset) / training.batch_size)
+    schedule = Schedule(
+        warmup_steps=min(training.warmup_epochs, training.max_epochs // 2) * steps_per_epoch,
+        total_steps=training.max_epochs * steps_per_epoch,
+        max_secs=training.max_secs,
+    )
+    stepper = _Stepper(model, settings)
+    started_at_secs, step, epoch, loss = time.monotonic(), 0, 0, math.nan
+    model.train()
+    for epoch, indices in _batches(dataset, training, rng):
+        elapsed_secs = time.monotonic() - started_at_secs
+        if stop.is_set() or schedule.done(step, elapsed_secs):
+            break
+        batch = make_batch(
+            [dataset[i] for i in indices],
+            max_state_dim=settings.max_state_dim,
+            sentinel=settings.sentinel_value,
+            device=stepper.device,
+        )
+        loss = stepper.step(batch, schedule.factor(step, elapsed_secs))
+        step += 1
+        report(
+            Progress(
+                step=step, total_steps=schedule.total_steps, loss=loss, elapsed_secs=elapsed_secs
+            )
+        )
+    return FitReport(
+        steps=step, epochs=epoch, secs=time.monotonic() - started_at_secs, last_loss=loss
+    )
+
+
+def _batches(
+    dataset: RecordingDataset, training: TrainingSettings, rng: np.random.Generator
+) -> Iterator[tuple[int, list[int]]]:
+    """(epoch, indices) of every batch of a run."""
+    for epoch in range(training.max_epochs):
+        for indices in dataset.batches(training.batch_size, rng):
+            yield epoch, indices
+        dataset.next_epoch()
+
+
+class _Stepper:
+    """One optimiser and what a step does."""
+
+    def __init__(self, model: SparsePixelTransformer, settings: Settings) -> None:
+        training = settings.training
+        self._model = model
+        self._training = training
+        self._loss = ReconstructionLoss(settings.loss)
+        self._optimiser = torch.optim.AdamW(
+            model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        self._accumulated = 0
+        self.device = next(model.parameters()).device
+
+    def step(self, batch: Batch, learning_rate_factor: float) -> float:
+        """Forward, backward, and every accumulation_steps an update; the loss."""
+        loss, _ = self._loss(self._model(batch.inputs), batch)
+        if not torch.isfinite(loss):
+            raise TrainingFailed(f"the loss became {loss.item()}; lower training.learning_rate")
+        (loss / self._training.accumulation_steps).backward()
+        self._accumulated += 1
+        if self._accumulated == self._training.accumulation_steps:
+            self._update(learning_rate_factor)
+        return float(loss.detach())
+
+    def _update(self, learning_rate_factor: float) -> None:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._training.learning_rate * learning_rate_factor
+        nn.utils.clip_grad_norm_(self._model.parameters(), self._training.gradient_clip)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._accumulated = 0

@@ -1,0 +1,77 @@
+"""Loss terms. Each is a mean, so that weights mean the same at every resolution."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from pytorch_msssim import ssim
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgaps.model import ModelOutput
+from sgaps.settings import LossSettings
+from trainer.batch import Batch
+
+ERROR_FLOOR = 1.0 / 255
+"""Half a grey level either way is as good as exact; it also keeps the logarithm finite."""
+
+Terms: TypeAlias = dict[str, Tensor]
+
+
+class SampledPixelL2Loss(nn.Module):
+    """Squared error at known pixels that the input lacked."""
+
+    def forward(self, frame: Tensor, points: Tensor, valid: Tensor) -> Tensor:
+        """frame (B, 1, H, W), points (B, M, 3) u v value, valid (B, M) → scalar."""
+        error = sample_at(frame, points[..., :2]) - points[..., 2]  # (B, M)
+        weight = valid.float()
+        return (error.square() * weight).sum() / weight.sum().clamp(min=1)
+
+
+class StructuralLoss(nn.Module):
+    """1 - SSIM (Wang et al. 2004), by pytorch-msssim."""
+
+    def forward(self, frame: Tensor, target: Tensor) -> Tensor:
+        """(B, 1, H, W) twice, in 0..1 → scalar."""
+        similarity: Tensor = ssim(frame, target, data_range=1.0)
+        return 1 - similarity
+
+
+class ReconstructionLoss(nn.Module):
+    """The weighted sum of all terms."""
+
+    def __init__(self, weights: LossSettings) -> None:
+        super().__init__()
+        self._weights = weights
+        self._sampled = SampledPixelL2Loss()
+        self._structural = StructuralLoss()
+
+    def forward(self, output: ModelOutput, batch: Batch) -> tuple[Tensor, Terms]:
+        """The loss to minimise, and its unweighted terms."""
+        terms: Terms = {}
+        if batch.target is None:
+            terms["sampled"] = self._sampled(output.frame, batch.held_out, batch.held_out_valid)
+        else:
+            terms["full"] = F.mse_loss(output.frame, batch.target)
+            terms["log_error"] = log_error_loss(output, batch.target)
+            if self._weights.structural:
+                terms["structural"] = self._structural(output.frame, batch.target)
+        weighted = [getattr(self._weights, name) * term for name, term in terms.items()]
+        return torch.stack(weighted).sum(), terms
+
+
+def sample_at(frame: Tensor, uv: Tensor) -> Tensor:
+    """Values of frame (B, 1, H, W) at the pixels that uv (B, M, 2) lie in → (B, M)."""
+    grid = uv.unsqueeze(1) * 2 - 1  # (B, 1, M, 2); corners of the image are -1 and 1
+    picked = F.grid_sample(frame, grid, mode="nearest", align_corners=False)
+    return picked[:, 0, 0]
+
+
+def log_error_loss(output: ModelOutput, target: Tensor) -> Tensor:
+    """Squared error of the predicted log RMS error of each query's cell."""
+    with torch.no_grad():
+        squared = (output.frame - target).square()  # (B, 1, H, W)
+        cells = F.adaptive_avg_pool2d(squared, output.log_error.shape[-2:])[:, 0]
+        truth = 0.5 * (cells + ERROR_FLOOR**2).log()  # (B, gh, gw)
+    return F.mse_loss(output.log_error, truth)

@@ -1,0 +1,88 @@
+"""`python -m trainer.train`: one run by hand, with a progress bar. `sgaps train` calls it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sgaps.errors import SgapsError
+from sgaps.recording import SegmentInfo, find_segments, segment_info
+from sgaps.settings import Settings, load_settings
+from trainer.fit import Progress
+from trainer.run import RunReport, train_key
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0 published or kept, 1 failed, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        settings = load_settings(arguments.overrides)
+        report = _run(arguments.key, settings, stop)
+    except SgapsError as error:
+        sys.stderr.write(f"train: {error}\n")
+        return 1
+    sys.stdout.write(_told(report) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sgaps train",
+        description="Train the checkpoint of a key on recordings; publish it if it is better.",
+        epilog="example: sgaps train --key doom-my_way_home training.learning_rate=1e-3 "
+        "training.max_secs=600 data.recordings_dir=data/recordings",
+    )
+    parser.add_argument("--key", required=True, help="checkpoint key to train")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
+    return parser
+
+
+def _run(key: str, settings: Settings, stop: threading.Event) -> RunReport:
+    train = _segments(settings.data.train) or find_segments(settings.data.recordings_dir, key)
+    if not train:
+        raise SgapsError(
+            f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
+            "make some: sgaps capture doom/my_way_home"
+        )
+    with tqdm(desc=f"train {key}", unit="step") as bar:
+
+        def report(progress: Progress) -> None:
+            bar.total = progress.total_steps
+            bar.set_postfix(loss=f"{progress.loss:.5f}", secs=f"{progress.elapsed_secs:.0f}")
+            bar.update()
+
+        return train_key(
+            key, train, settings, stop=stop, report=report, val=_segments(settings.data.val)
+        )
+
+
+def _segments(paths: Sequence[Path]) -> list[SegmentInfo]:
+    """Segments named as files or as folders of recordings."""
+    return [
+        segment
+        for path in paths
+        for segment in (find_segments(path) if path.is_dir() else [segment_info(path)])
+    ]
+
+
+def _told(report: RunReport) -> str:
+    gain = (
+        f"held-out PSNR {report.challenger_psnr_db:.2f} dB, before "
+        f"{report.champion_psnr_db:.2f} dB ({report.champion_version}); "
+        f"{report.fit.steps} steps in {report.fit.secs:.0f} s"
+    )
+    if report.published is None:
+        return f"kept {report.champion_version}: {gain}"
+    return f"published {report.published.model_version}: {gain}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

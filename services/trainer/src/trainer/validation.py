@@ -1,0 +1,69 @@
+"""How good a model is on held-out sessions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgaps.model import SparsePixelTransformer
+from trainer.batch import Batch, make_batch
+from trainer.dataset import RecordingDataset
+from trainer.losses import sample_at
+
+MSE_FLOOR = 1e-10
+
+
+def psnr_db(mean_squared_error: float) -> float:
+    """PSNR of values in 0..1."""
+    return float(-10 * np.log10(max(mean_squared_error, MSE_FLOOR)))
+
+
+def validate(
+    model: SparsePixelTransformer,
+    dataset: RecordingDataset,
+    *,
+    max_state_dim: int,
+    sentinel: float,
+    max_examples: int,
+) -> float:
+    """Mean PSNR in dB: over the frames of each session, then over the sessions.
+
+    On whole frames where the dataset has them, else on the held-out samples.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    by_session: dict[str, list[float]] = defaultdict(list)
+    for index in _spread(len(dataset), max_examples):
+        example = dataset[index]
+        batch = make_batch(
+            [example], max_state_dim=max_state_dim, sentinel=sentinel, device=device
+        )
+        by_session[example.session_id].append(frame_psnr_db(model, batch))
+    return float(np.mean([np.mean(values) for values in by_session.values()]))
+
+
+@torch.inference_mode()
+def frame_psnr_db(model: SparsePixelTransformer, batch: Batch) -> float:
+    """PSNR of one frame."""
+    frame = model(batch.inputs).frame
+    return psnr_db(float(squared_error(frame, batch).mean()))
+
+
+def squared_error(frame: Tensor, batch: Batch) -> Tensor:
+    """Squared errors at every pixel whose truth is known."""
+    if batch.target is not None:
+        return (frame - batch.target).square()
+    error = sample_at(frame, batch.held_out[..., :2]) - batch.held_out[..., 2]
+    return error[batch.held_out_valid].square()
+
+
+def _spread(length: int, count: int) -> Sequence[int]:
+    """At most `count` indices, evenly over the dataset: the same for every model."""
+    picked: list[int] = np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
+    return picked
+
+

@@ -1,0 +1,131 @@
+"""The trainer's loop: hears of sealed segments, trains a key when it has enough new frames."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+
+from sgaps import metrics
+from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish
+from sgaps.checkpoints import CheckpointDirectory
+from sgaps.errors import BusError, CheckpointError, SgapsError
+from sgaps.messages import CheckpointPublished, SegmentSealed
+from sgaps.recording import SegmentInfo, find_segments
+from sgaps.service import Service, Status
+from trainer.fit import Progress
+from trainer.run import RunReport, enough_to_train, train_key
+
+log = logging.getLogger(__name__)
+
+GROUP = "trainer"
+MAX_ANNOUNCEMENTS = 1000
+LOOK_EVERY_SECS = 1.0
+
+
+class Worker:
+    """Announcements only wake it: the truth is the folder of recordings."""
+
+    def __init__(self, service: Service) -> None:
+        self._bus: Bus = service.bus
+        self._settings = service.settings
+        self._stop = service.stop
+        self._waiting_keys: set[str] = set()
+        self._trained_frames: dict[str, int] = {}
+        self._progress: Progress | None = None
+        self._training_key = ""
+        self.consumer = Consumer(
+            service.bus,
+            SegmentSealed,
+            group=GROUP,
+            name=service.consumer_name,
+            settings=service.settings.bus,
+            handle=self.handle,
+        )
+
+    def describe(self) -> Status:
+        """What the heartbeat tells."""
+        progress = self._progress
+        return {
+            "training": self._training_key,
+            "step": progress.step if progress else 0,
+            "loss": progress.loss if progress else None,
+        }
+
+    async def handle(self, batch: Sequence[Delivery[SegmentSealed]]) -> Outcome:
+        """Note which keys have something new."""
+        self._waiting_keys |= {delivery.message.checkpoint_key for delivery in batch}
+        return Outcome()
+
+    async def train_loop(self) -> None:
+        """Train the keys that have something new, one at a time, until told to stop."""
+        recordings_dir = self._settings.data.recordings_dir
+        segments = await asyncio.to_thread(find_segments, recordings_dir)
+        self._waiting_keys |= {segment.checkpoint_key for segment in segments}
+        while not self._stop.is_set():
+            while self._waiting_keys and not self._stop.is_set():
+                await self._consider(self._waiting_keys.pop())
+            await asyncio.sleep(LOOK_EVERY_SECS)
+
+    async def _consider(self, key: str) -> None:
+        segments = await asyncio.to_thread(
+            find_segments, self._settings.data.recordings_dir, key
+        )
+        trained = self._trained_frames.get(key) or self._frames_of_champion(key)
+        if not enough_to_train(segments, trained_frames=trained, settings=self._settings):
+            return
+        self._trained_frames[key] = sum(segment.frame_count for segment in segments)
+        try:
+            report = await self._train(key, segments)
+        except SgapsError as error:
+            metrics.TRAINING_RUNS.labels("failed").inc()
+            log.error("training of %s failed: %s", key, error)  # noqa: TRY400 - typed and told
+            return
+        await self._announce(key, report)
+
+    def _frames_of_champion(self, key: str) -> int:
+        try:
+            manifest = CheckpointDirectory(self._settings.data.checkpoints_dir).current(key)
+        except CheckpointError:
+            return 0
+        return manifest.data.frames if manifest else 0
+
+    async def _train(self, key: str, segments: Sequence[SegmentInfo]) -> RunReport:
+        halt = threading.Event()
+        halting = asyncio.create_task(_forward(self._stop, halt))
+        self._training_key = key
+        log.info("training %s on %d segments", key, len(segments))
+        try:
+            return await asyncio.to_thread(
+                train_key, key, segments, self._settings, stop=halt, report=self._note
+            )
+        finally:
+            self._training_key, self._progress = "", None
+            halting.cancel()
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+
+    async def _announce(self, key: str, report: RunReport) -> None:
+        gain = f"{report.challenger_psnr_db:.2f} dB against {report.champion_psnr_db:.2f} dB"
+        if report.published is None:
+            metrics.TRAINING_RUNS.labels("kept_champion").inc()
+            log.info("%s keeps %s: %s", key, report.champion_version, gain)
+            return
+        metrics.TRAINING_RUNS.labels("published").inc()
+        version = report.published.model_version
+        log.info("published %s of %s: %s, %d steps", version, key, gain, report.fit.steps)
+        message = CheckpointPublished(
+            checkpoint_key=key, model_version=version, val_psnr_db=report.challenger_psnr_db
+        )
+        try:
+            await self._bus.write(Publish(message, MAX_ANNOUNCEMENTS))
+        except BusError as error:
+            # The reconstructors look into the folder now and then: nothing is lost.
+            log.warning("could not announce %s: %s", version, error)
+
+
+async def _forward(stop: asyncio.Event, halt: threading.Event) -> None:
+    await stop.wait()
+    halt.set()

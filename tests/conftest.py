@@ -1,0 +1,32 @@
+"""Fixtures shared by all tests: a real broker, settings that point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sgaps.settings import Settings, load_settings
+from sgaps_cli import broker
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey of this test run, on a loopback port of its own."""
+    folder = tmp_path_factory.mktemp("broker")
+    server = broker.start(broker.find_program(), folder, log_file=folder / "log")
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """The default settings with the data under tmp_path."""
+    return load_settings(
+        [
+            f"data.recordings_dir={tmp_path / 'recordings'}",
+            f"data.checkpoints_dir={tmp_path / 'checkpoints'}",
+        ],
+        environment={},
+    )

@@ -1,0 +1,362 @@
+"""One suite for both buses: what the in-memory double does, the real server does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from redis.asyncio import Redis
+
+from sgaps.bus import (
+    Ack,
+    Bus,
+    Consumer,
+    Count,
+    Delivery,
+    MemoryBus,
+    Outcome,
+    Publish,
+    Push,
+    Put,
+    RedisBus,
+    keep_newest,
+    next_id,
+)
+from sgaps.bus.trim import trim_recorded
+from sgaps.errors import BusUnavailable
+from sgaps.messages import CheckpointPublished, DeadLetter, FrameAccepted
+from sgaps.settings import BusSettings
+
+STREAM = FrameAccepted.STREAM
+GROUP = "tested"
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    if request.param == "memory":
+        yield MemoryBus()
+        return
+    url = request.getfixturevalue("broker_url")
+    redis_bus = RedisBus(bus_settings(url))
+    await flush(redis_bus, url)
+    yield redis_bus
+    await redis_bus.close()
+
+
+async def flush(bus: Bus, url: str = "") -> None:
+    if isinstance(bus, MemoryBus):
+        await bus.flush()
+        return
+    async with Redis.from_url(url) as redis:
+        await redis.flushall()
+
+
+def bus_settings(url: str = "redis://127.0.0.1:1/0", min_idle_secs: float = 0.05) -> BusSettings:
+    return BusSettings(
+        url=url,
+        block_secs=0.05,
+        socket_timeout_secs=2.0,
+        batch_size=100,
+        min_idle_secs=min_idle_secs,
+        max_deliveries=3,
+        max_backlog=1000,
+    )
+
+
+def frame(frame_id: int, session_id: str = "s") -> FrameAccepted:
+    return FrameAccepted(
+        session_id=session_id,
+        checkpoint_key="k",
+        gateway_id="g",
+        frame_id=frame_id,
+        coordinate_set_id=0,
+        width=4,
+        height=3,
+        samples_bytes=b"",
+        state_bytes=b"",
+        client_time_secs=0.0,
+        received_at_secs=0.0,
+    )
+
+
+async def publish(bus: Bus, *frame_ids: int, session_id: str = "s") -> None:
+    await bus.write(*(Publish(frame(i, session_id)) for i in frame_ids))
+
+
+async def read(bus: Bus, consumer: str = "one", count: int = 100) -> list[str]:
+    await bus.ensure_group(STREAM, GROUP)
+    entries = await bus.read(STREAM, GROUP, consumer, count=count, block_secs=0.02)
+    return [entry.entry_id for entry in entries]
+
+
+class Recorder:
+    """A handler that notes what it was given and fails where it is told to."""
+
+    def __init__(self, *, poison: frozenset[int] = frozenset()) -> None:
+        self.seen: list[int] = []
+        self.poison = poison
+
+    async def __call__(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        ids = [delivery.message.frame_id for delivery in batch]
+        if self.poison & set(ids):
+            raise ValueError("poisoned")
+        self.seen += ids
+        return Outcome(operations=[Count("seen", len(ids))])
+
+
+def consumer(bus: Bus, handler: Recorder, *, name: str = "one") -> Consumer[FrameAccepted]:
+    return Consumer(
+        bus, FrameAccepted, group=GROUP, name=name, settings=bus_settings(), handle=handler
+    )
+
+
+async def test_a_group_gets_each_entry_once_in_order(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    first = await read(bus, "one", count=2)
+    second = await read(bus, "two")
+    assert len(first) == 2
+    assert len(second) == 1
+    assert sorted([*first, *second]) == [*first, *second]
+    assert await read(bus) == []
+
+
+async def test_two_groups_each_get_everything(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    await bus.ensure_group(STREAM, "other")
+    others = await bus.read(STREAM, "other", "x", count=10, block_secs=0.02)
+    assert [entry.entry_id for entry in others] == await read(bus)
+
+
+async def test_a_group_starts_at_the_beginning_of_the_stream(bus: Bus) -> None:
+    await publish(bus, 7)
+    await bus.ensure_group(STREAM, "late")
+    (entry,) = await bus.read(STREAM, "late", "x", count=10, block_secs=0.02)
+    assert FrameAccepted.decode(entry.data) == frame(7)
+
+
+async def test_a_blocked_read_wakes_up(bus: Bus) -> None:
+    await bus.ensure_group(STREAM, GROUP)
+    reading = asyncio.create_task(bus.read(STREAM, GROUP, "one", count=1, block_secs=2.0))
+    await asyncio.sleep(0.05)
+    started_at_secs = time.monotonic()
+    await publish(bus, 1)
+    assert len(await reading) == 1
+    assert time.monotonic() - started_at_secs < 1.0
+
+
+async def test_an_acknowledged_entry_is_not_pending(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    first, second = await read(bus)
+    await bus.write(Ack(STREAM, GROUP, [first]))
+    pending = await bus.pending(STREAM, GROUP, count=10, min_idle_secs=0.0)
+    assert [(p.entry_id, p.consumer, p.deliveries) for p in pending] == [(second, "one", 1)]
+
+
+async def test_a_claim_needs_idleness_and_counts_a_delivery(bus: Bus) -> None:
+    await publish(bus, 1)
+    (entry_id,) = await read(bus, "dead")
+    assert await bus.claim(STREAM, GROUP, "heir", entry_id, min_idle_secs=60) is None
+    claimed = await bus.claim(STREAM, GROUP, "heir", entry_id, min_idle_secs=0.0)
+    assert claimed is not None
+    (row,) = await bus.pending(STREAM, GROUP, count=10, min_idle_secs=0.0)
+    assert (row.consumer, row.deliveries) == ("heir", 2)
+
+
+async def test_a_claim_of_a_trimmed_entry_finds_nothing(bus: Bus) -> None:
+    await publish(bus, 1)
+    (entry_id,) = await read(bus)
+    await bus.trim(STREAM, next_id(entry_id))
+    assert await bus.claim(STREAM, GROUP, "heir", entry_id, min_idle_secs=0.0) is None
+    assert not await bus.exists(STREAM, entry_id)
+
+
+async def test_the_floor_is_the_oldest_entry_still_needed(bus: Bus) -> None:
+    assert await bus.floor(STREAM, GROUP) == bus.START
+    await publish(bus, 1, 2, 3)
+    ids = await read(bus)
+    assert await bus.floor(STREAM, GROUP) == ids[0]
+    await bus.write(Ack(STREAM, GROUP, ids[:1]))
+    assert await bus.floor(STREAM, GROUP) == ids[1]
+    await bus.write(Ack(STREAM, GROUP, ids[1:]))
+    assert await bus.floor(STREAM, GROUP) == next_id(ids[2])
+    assert await bus.trim(STREAM, await bus.floor(STREAM, GROUP)) == 3
+    assert await bus.length(STREAM) == 0
+
+
+async def test_a_stream_with_a_limit_keeps_its_newest(bus: Bus) -> None:
+    for frame_id in range(5):
+        await bus.write(Publish(frame(frame_id), max_entries=2))
+    entries = await bus.tail(STREAM, bus.START, count=10, block_secs=0)
+    assert [FrameAccepted.decode(e.data).frame_id for e in entries] == [3, 4]
+    assert await bus.last_id(STREAM) == entries[-1].entry_id
+
+
+async def test_streams_hashes_and_lists_expire(bus: Bus) -> None:
+    await bus.write(
+        Publish(frame(1), ttl_secs=0.05),
+        Put("h", {"a": b"1"}, 0.05),
+        Push("l", b"1", 3, 0.05),
+    )
+    await asyncio.sleep(0.1)
+    assert await bus.hashes(["h"]) == [{}]
+    assert await bus.lists(["l"], count=5) == [[]]
+    assert await bus.keys("") == []
+
+
+async def test_values_beside_the_streams(bus: Bus) -> None:
+    await bus.write(Put("h", {"a": b"1"}, 9), Put("h", {"b": b"2"}, 9), Count("x"), Count("x", 2))
+    for value in (b"1", b"2", b"3"):
+        await bus.write(Push("l", value, 2, 9))
+    assert await bus.hashes(["h", "none"]) == [{"a": b"1", "b": b"2"}, {}]
+    assert await bus.lists(["l", "none"], count=5) == [[b"3", b"2"], []]
+    assert await bus.ledger() == {"x": 3}
+    assert await bus.keys("h") == ["h"]
+
+
+async def test_messages_of_one_owner_have_their_own_stream(bus: Bus) -> None:
+    await bus.publish(CheckpointPublished(checkpoint_key="k", model_version="v1", val_psnr_db=20.0))
+    assert await bus.length(CheckpointPublished.STREAM) == 1
+    assert await bus.length(STREAM) == 0
+
+
+async def test_a_flushed_group_is_created_again(bus: Bus, request: pytest.FixtureRequest) -> None:
+    await publish(bus, 1)
+    await read(bus)
+    url = "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url")
+    reading = asyncio.create_task(bus.read(STREAM, GROUP, "one", count=1, block_secs=1.0))
+    await asyncio.sleep(0.05)
+    await flush(bus, url)
+    await reading
+    await publish(bus, 2)
+    entries = await bus.read(STREAM, GROUP, "one", count=9, block_secs=0.5)
+    if not entries:  # the read that found the group gone only created it again
+        entries = await bus.read(STREAM, GROUP, "one", count=9, block_secs=0.5)
+    assert [FrameAccepted.decode(e.data).frame_id for e in entries] == [2]
+
+
+async def test_a_handled_batch_is_acknowledged_with_its_answers(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    handler = Recorder()
+    await bus.ensure_group(STREAM, GROUP)
+    await consumer(bus, handler).turn()
+    assert handler.seen == [1, 2]
+    assert await bus.ledger() == {"seen": 2}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_inference_keeps_the_newest_frame_of_each_session(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    await publish(bus, 1, session_id="t")
+    handler = Recorder()
+    await bus.ensure_group(STREAM, GROUP)
+    newest = Consumer(
+        bus,
+        FrameAccepted,
+        group=GROUP,
+        name="one",
+        settings=bus_settings(),
+        handle=handler,
+        policy=keep_newest,
+    )
+    await newest.turn()
+    assert sorted(handler.seen) == [1, 3]
+    assert await bus.ledger() == {"seen": 2, "superseded": 2}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_the_dead_consumers_work_is_claimed(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    await read(bus, "dead")
+    await asyncio.sleep(0.06)
+    handler = Recorder()
+    await consumer(bus, handler, name="heir").turn()
+    assert handler.seen == [1, 2]
+
+
+async def test_a_restarted_consumer_finishes_its_own_first(bus: Bus) -> None:
+    await publish(bus, 1)
+    await read(bus, "one")
+    await publish(bus, 2)
+    handler = Recorder()
+    stop = asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler, name="one").run(stop))
+    async with asyncio.timeout(5):
+        while len(handler.seen) < 2:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert handler.seen == [1, 2]
+
+
+async def test_a_poisoned_entry_ends_in_the_dead_stream_alone(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    handler = Recorder(poison=frozenset({2}))
+    await bus.ensure_group(STREAM, GROUP)
+    worker = consumer(bus, handler)
+    for _ in range(6):
+        await worker.turn()
+        await asyncio.sleep(0.06)
+    assert sorted(handler.seen) == [1, 3]
+    (entry,) = await bus.tail(DeadLetter.STREAM, bus.START, count=9, block_secs=0)
+    letter = DeadLetter.decode(entry.data)
+    assert FrameAccepted.decode(letter.data).frame_id == 2
+    assert letter.deliveries == 3
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+    assert (await bus.ledger())[f"dead_{GROUP}"] == 1
+
+
+async def test_an_entry_that_cannot_be_decoded_is_buried_at_once(bus: Bus) -> None:
+    await bus.ensure_group(STREAM, GROUP)
+    letter = DeadLetter(
+        source_stream="x", group="y", entry_id="1-1", deliveries=1, reason="", data=b""
+    )
+
+    class Misplaced(DeadLetter, frozen=True, kw_only=True):
+        STREAM = FrameAccepted.STREAM
+
+    await bus.publish(Misplaced.decode(letter.encode()))
+    handler = Recorder()
+    await consumer(bus, handler).turn()
+    assert handler.seen == []
+    assert await bus.length(DeadLetter.STREAM) == 1
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_a_trimmed_pending_entry_is_booked_as_lost(bus: Bus) -> None:
+    await publish(bus, 1)
+    (entry_id,) = await read(bus, "dead")
+    await bus.trim(STREAM, next_id(entry_id))
+    await asyncio.sleep(0.06)
+    await consumer(bus, Recorder(), name="heir").turn()
+    assert await bus.ledger() == {f"lost_{GROUP}": 1}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+@pytest.mark.parametrize(("max_backlog", "left", "expired"), [(100, 3, 0), (1, 1, 2)])
+async def test_frames_are_trimmed_only_behind_the_recorder(
+    bus: Bus, max_backlog: int, left: int, expired: int
+) -> None:
+    await publish(bus, 1, 2, 3)
+    recorded = await read(bus, "one", count=2)
+    await bus.write(Ack(STREAM, GROUP, recorded))
+    await bus.ensure_group(STREAM, "slow")
+    stop = asyncio.Event()
+    trimming = asyncio.create_task(
+        trim_recorded(bus, STREAM, must=GROUP, may="slow", max_backlog=max_backlog, stop=stop)
+    )
+    await asyncio.sleep(0.2)
+    stop.set()
+    await trimming
+    assert await bus.length(STREAM) == left
+    assert (await bus.ledger()).get("expired", 0) == expired
+
+
+async def test_without_a_broker_the_error_is_typed() -> None:
+    bus = RedisBus(bus_settings("redis://127.0.0.1:1/0"))
+    with pytest.raises(BusUnavailable):
+        await bus.publish(frame(1))
+    with pytest.raises(BusUnavailable):
+        await bus.read(STREAM, GROUP, "one", count=1, block_secs=0.01)
+    await bus.close()

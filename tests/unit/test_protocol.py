@@ -1,0 +1,167 @@
+"""The JSON protocol: literal bytes in, messages out, and every refusal typed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.protocol.ids import is_valid_id
+from sgaps.protocol.json_codec import (
+    decode_client_message,
+    decode_server_message,
+    encode,
+)
+from sgaps.protocol.messages import (
+    FrameData,
+    Heartbeat,
+    HeartbeatAck,
+    Resolution,
+    SessionStart,
+    UvCoordinates,
+)
+
+FRAME = (
+    '{"type":"frame_data","frame_id":3,"pixels":[[0.5,0.25,1],[0,1,0.125]],'
+    '"state_vector":[1,-999.0],"resolution":[320,240],"timestamp":1.5}'
+)
+
+
+def changed(**fields: object) -> str:
+    return json.dumps({**json.loads(FRAME), **fields})
+
+
+def code_of(raw: str | bytes) -> ErrorCode:
+    with pytest.raises(ProtocolError) as caught:
+        decode_client_message(raw)
+    return caught.value.code
+
+
+def test_a_frame_is_read_from_literal_bytes() -> None:
+    frame = decode_client_message(FRAME)
+    assert isinstance(frame, FrameData)
+    expected = np.array([[0.5, 0.25, 1], [0, 1, 0.125]], np.float32)
+    np.testing.assert_array_equal(frame.samples(), expected)
+    assert frame.resolution == Resolution(width=320, height=240)
+    assert frame.state_vector == [1.0, -999.0]
+
+
+def test_both_forms_of_pixels_and_resolution_mean_the_same() -> None:
+    long_form = changed(
+        pixels=[{"u": 0.5, "v": 0.25, "value": 1}, {"u": 0, "v": 1, "value": 0.125}],
+        resolution={"width": 320, "height": 240},
+    )
+    short, long = decode_client_message(FRAME), decode_client_message(long_form)
+    assert isinstance(short, FrameData)
+    assert isinstance(long, FrameData)
+    np.testing.assert_array_equal(short.samples(), long.samples())
+    assert short.resolution == long.resolution
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ("{", ErrorCode.BAD_JSON),
+        ("", ErrorCode.BAD_JSON),
+        (b"\xff\xfe", ErrorCode.BAD_JSON),
+        ("[" * 100_000, ErrorCode.BAD_JSON),
+        ('{"type":"heartbeat","timestamp":"\ud800"}', ErrorCode.BAD_JSON),
+        ('{"type":"heartbeat","\\ud800":1}', ErrorCode.BAD_JSON),
+        (FRAME.replace("0.125", "NaN"), ErrorCode.BAD_MESSAGE),
+        (FRAME.replace("0.125", "1e400"), ErrorCode.BAD_MESSAGE),
+        (FRAME.replace("1.5", "Infinity"), ErrorCode.BAD_MESSAGE),
+        (FRAME.replace("-999.0", "NaN"), ErrorCode.BAD_MESSAGE),
+        ('{"type":"frame"}', ErrorCode.UNKNOWN_TYPE),
+        ("{}", ErrorCode.UNKNOWN_TYPE),
+        ("[]", ErrorCode.BAD_MESSAGE),
+        ("null", ErrorCode.BAD_MESSAGE),
+        (changed(extra=1), ErrorCode.BAD_MESSAGE),
+        (changed(frame_id=True), ErrorCode.BAD_MESSAGE),
+        (changed(frame_id="3"), ErrorCode.BAD_MESSAGE),
+        (changed(frame_id=-1), ErrorCode.BAD_MESSAGE),
+        (changed(frame_id=2**53), ErrorCode.BAD_MESSAGE),
+        (changed(pixels=[[0, 0, 1.01]]), ErrorCode.BAD_MESSAGE),
+        (changed(pixels=[[0, -0.01, 0]]), ErrorCode.BAD_MESSAGE),
+        (changed(pixels=[[0, 0]]), ErrorCode.BAD_MESSAGE),
+        (changed(pixels=[[0, 0, "1"]]), ErrorCode.BAD_MESSAGE),
+        (changed(pixels=[{"u": 0, "v": 0, "value": 0}, [0, 0, 0]]), ErrorCode.BAD_MESSAGE),
+        (changed(pixels=None), ErrorCode.BAD_MESSAGE),
+        (changed(resolution=[320]), ErrorCode.BAD_MESSAGE),
+        (changed(resolution=[0, 240]), ErrorCode.BAD_MESSAGE),
+        (changed(resolution=[10**9, 240]), ErrorCode.BAD_MESSAGE),
+    ],
+)
+def test_what_is_wrong_is_refused_with_a_code(raw: str | bytes, code: ErrorCode) -> None:
+    assert code_of(raw) is code
+
+
+def test_a_missing_field_is_named() -> None:
+    fields = json.loads(FRAME)
+    del fields["timestamp"]
+    with pytest.raises(ProtocolError, match="timestamp"):
+        decode_client_message(json.dumps(fields))
+
+
+@pytest.mark.parametrize("key", ["../../x", "", "a/b", "a\n", "a\x00", "ä", "a.b", "a" * 65, "ａ"])
+def test_a_checkpoint_key_that_is_no_identifier_is_refused(key: str) -> None:
+    start = {
+        "type": "session_start",
+        "checkpoint_key": key,
+        "resolution": [4, 3],
+        "max_state_dim": 0,
+    }
+    assert code_of(json.dumps(start)) is ErrorCode.BAD_MESSAGE
+    assert not is_valid_id(key)
+
+
+@given(st.text() | st.binary())
+def test_garbage_is_refused_and_never_crashes(raw: str | bytes) -> None:
+    code_of(raw)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(
+    st.sampled_from(["session_start", "frame_data", "keyframe", "heartbeat"]),
+    st.dictionaries(
+        st.sampled_from(["frame_id", "pixels", "resolution", "timestamp", "data", "client"]),
+        json_values,
+    ),
+)
+def test_wrong_fields_are_refused_and_never_crash(kind: str, fields: dict[str, object]) -> None:
+    raw = json.dumps({"type": kind, **fields})
+    try:
+        message = decode_client_message(raw)
+    except ProtocolError:
+        return
+    assert isinstance(message, Heartbeat)  # the only kind that so few fields can make whole
+
+
+def test_messages_survive_the_way_through_the_codec() -> None:
+    start = SessionStart(
+        checkpoint_key="k", resolution=Resolution(width=4, height=3), max_state_dim=2
+    )
+    assert decode_client_message(encode(start)) == start
+    answer = UvCoordinates(
+        frame_id=4, coords=[(0.5, 0.25)], coordinate_set_id=5, model_version="v1"
+    )
+    assert decode_server_message(encode(answer)) == answer
+
+
+def test_a_client_ignores_what_a_newer_server_adds() -> None:
+    raw = (
+        '{"type":"heartbeat_ack","timestamp":1,"server_time":2,"last_recorded_frame_id":3,'
+        '"target_fps":10,"news":true}'
+    )
+    assert decode_server_message(raw) == HeartbeatAck(
+        timestamp=1, server_time=2, last_recorded_frame_id=3, target_fps=10
+    )

@@ -1,0 +1,65 @@
+"""Settings: composed by Hydra, checked by pydantic, and every mistake named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sgaps.errors import SettingsError
+from sgaps.settings import Settings, load_settings
+
+
+def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
+    assert settings.max_state_dim == 64
+    assert settings.sentinel_value == -999.0
+    assert settings.target_fps == 10
+    assert settings.sampling.default_sample_count == 500
+    assert (settings.sampling.importance_share, settings.sampling.uniform_share) == (0.6, 0.4)
+    assert settings.training.learning_rate == 1e-4
+    assert settings.training.batch_size == 16
+    assert settings.importance.method == "attention_entropy"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("server.prt=1", "server.prt"),
+        ("nope.x=1", "nope.x"),
+        ("server.port=abc", "server.port"),
+        ("server.port=70000", "server.port"),
+        ("sampling.pattern=hexagonal", "sampling.pattern"),
+        ("sampling.importance_share=0.9", "importance_share"),
+        ("mask_update.strategy=never", "mask_update.strategy"),
+        ("model.num_heads=7", "embed_dim"),
+        ("bus.block_secs=3", "bus.block_secs"),
+        ("target_fps=.nan", "target_fps"),
+        ("model=unknown", "model/unknown"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(override: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        load_settings([override], environment={})
+
+
+def test_everything_can_be_set_by_environment_and_overrides_win() -> None:
+    environment = {"SGAPS__SERVER__PORT": "9000", "SGAPS__TARGET_FPS": "5", "HOME": "x"}
+    assert load_settings(environment=environment).server.port == 9000
+    loaded = load_settings(["target_fps=20"], environment=environment)
+    assert (loaded.server.port, loaded.target_fps) == (9000, 20)
+
+
+def test_a_wrong_environment_variable_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"server\.prt"):
+        load_settings(environment={"SGAPS__SERVER__PRT": "1"})
+
+
+def test_settings_cannot_be_changed(settings: Settings) -> None:
+    with pytest.raises(ValidationError):
+        settings.server.port = 1  # type: ignore[misc]
+
+
+def test_a_missing_conf_folder_is_said_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="SGAPS_CONF_DIR"):
+        load_settings(conf_dir=tmp_path)
