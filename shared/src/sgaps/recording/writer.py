@@ -36,6 +36,9 @@ from sgaps.recording.layout import (
 _LIBVER = ("v110", "v110")
 # By default HDF5 keeps up to 8 MB of written chunks for every dataset of every open session.
 _CHUNK_CACHE_BYTES = 128 * 1024
+# A kill can tear a write between two pages of memory, and torn metadata makes the file unreadable.
+# Everything that is rewritten in place is smaller than this, so aligned it lies in one page.
+_ALIGNMENT_BYTES = 512
 _SAMPLES_PER_CHUNK = 4096
 _KEYFRAME_BYTES_PER_CHUNK = 64 * 1024
 _STATES_PER_CHUNK = 64
@@ -180,7 +183,13 @@ class SegmentWriter:
 
     def _create(self, group_name: str, checkpoint_key: str, session_id: str) -> None:
         self._file = h5py.File(
-            self.part_path, "w", libver=_LIBVER, locking=False, rdcc_nbytes=_CHUNK_CACHE_BYTES, alignment_threshold=1, alignment_interval=512
+            self.part_path,
+            "w",
+            libver=_LIBVER,
+            locking=False,
+            rdcc_nbytes=_CHUNK_CACHE_BYTES,
+            alignment_threshold=1,
+            alignment_interval=_ALIGNMENT_BYTES,
         )
         self._file.attrs.update(
             schema_version=SCHEMA_VERSION,

@@ -1,0 +1,125 @@
+"""What one reconstruction means for the next frame's samples. No I/O; the same in, the same out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from sgaps.errors import MessageError
+from sgaps.messages import CoordinatesChosen, FrameReconstructed, pack_floats, unpack_floats
+from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.importance import (
+    AttentionEntropyImportanceCalculator,
+    Map,
+    importance_to_bytes,
+)
+from sgaps.sampling.patterns import Coords
+from sgaps.sampling.schedule import MaskUpdateScheduler
+from sgaps.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredCoordinates:
+    """The set a session has, as it is kept beside the streams."""
+
+    coordinate_set_id: int
+    last_update_frame_id: int
+    width: int
+    height: int
+    coords_bytes: bytes
+    """float32 (N, 2)."""
+
+    def to_fields(self) -> dict[str, bytes]:
+        return {
+            "coordinate_set_id": b"%d" % self.coordinate_set_id,
+            "last_update_frame_id": b"%d" % self.last_update_frame_id,
+            "width": b"%d" % self.width,
+            "height": b"%d" % self.height,
+            "coords": self.coords_bytes,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, bytes]) -> Self | None:
+        """What was stored; None where nothing, or nothing readable, was."""
+        try:
+            stored = cls(
+                coordinate_set_id=int(fields["coordinate_set_id"]),
+                last_update_frame_id=int(fields["last_update_frame_id"]),
+                width=int(fields["width"]),
+                height=int(fields["height"]),
+                coords_bytes=fields["coords"],
+            )
+            unpack_floats(stored.coords_bytes, -1, 2)
+        except (KeyError, ValueError, MessageError):
+            return None
+        return stored
+
+
+def choose(
+    frame: FrameReconstructed, stored: StoredCoordinates | None, settings: Settings
+) -> tuple[CoordinatesChosen, StoredCoordinates]:
+    """The answer to a frame, and what is to be stored. Raises MessageError."""
+    importance = AttentionEntropyImportanceCalculator(settings.importance.epsilon)(frame.entropy)
+    if stored is None or not _still_fits(stored, frame) or _is_due(stored, frame, settings):
+        stored = _new_set(frame, importance, settings)
+    answer = CoordinatesChosen(
+        session_id=frame.session_id,
+        gateway_id=frame.gateway_id,
+        frame_id=frame.frame_id,
+        coordinate_set_id=stored.coordinate_set_id,
+        coords_bytes=stored.coords_bytes,
+        importance_width=frame.grid_width,
+        importance_height=frame.grid_height,
+        importance=importance_to_bytes(importance),
+        model_version=frame.model_version,
+        predicted_psnr_db=frame.predicted_psnr_db,
+        received_at_secs=frame.received_at_secs,
+    )
+    return answer, stored
+
+
+def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed) -> bool:
+    """A set from the future belongs to an earlier life of the session, before a flush."""
+    return (stored.width, stored.height) == (frame.width, frame.height) and (
+        stored.last_update_frame_id <= frame.frame_id
+    )
+
+
+def _is_due(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
+    return MaskUpdateScheduler(settings.mask_update).should_update(
+        frame_id=frame.frame_id,
+        last_update_frame_id=stored.last_update_frame_id,
+        predicted_psnr_db=frame.predicted_psnr_db,
+    )
+
+
+def _new_set(frame: FrameReconstructed, importance: Map, settings: Settings) -> StoredCoordinates:
+    return StoredCoordinates(
+        # From the frame's number: replicas need not agree, and no set is older than its frame.
+        coordinate_set_id=frame.frame_id + 1,
+        last_update_frame_id=frame.frame_id,
+        width=frame.width,
+        height=frame.height,
+        coords_bytes=pack_floats(_draw(frame, importance, settings)),
+    )
+
+
+def _draw(frame: FrameReconstructed, importance: Map, settings: Settings) -> Coords:
+    count = min(settings.sampling.default_sample_count, frame.width * frame.height)
+    return AdaptiveUVSampler(settings.sampling).sample(
+        importance,
+        count=count,
+        width=frame.width,
+        height=frame.height,
+        rng=_rng(settings.sampling.seed, frame),
+    )
+
+
+def _rng(seed: int, frame: FrameReconstructed) -> np.random.Generator:
+    """Depends on the frame alone: a redelivered one gets the same answer."""
+    digest = hashlib.sha256(f"{seed}/{frame.session_id}/{frame.frame_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
