@@ -13,12 +13,12 @@ from fastapi.responses import FileResponse
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
-from sgaps.checkpoints import CheckpointDirectory
 
 from gateway.serving import missing_services, serving_map, version_for
 from gateway.session import Session
 from gateway.stream import Gateway
 from sgaps.bus import Bus, Put
+from sgaps.checkpoints import CheckpointDirectory, Manifest
 from sgaps.errors import CheckpointError
 from sgaps.keys import watch_key
 from sgaps.messages import ViewEncoded
@@ -220,7 +220,7 @@ async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
             created_at=manifest.created_at,
             serving=version_for(serving, manifest.checkpoint_key) == manifest.model_version,
         )
-        for key in directory.keys()
+        for key in directory.all_keys()
         if (manifest := _current(directory, key)) is not None
     ]
 
@@ -230,7 +230,7 @@ async def prometheus() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _current(directory: CheckpointDirectory, key: str):  # noqa: ANN202
+def _current(directory: CheckpointDirectory, key: str) -> Manifest | None:
     try:
         return directory.current(key)
     except CheckpointError:

@@ -70,7 +70,6 @@ def frame_input(frame: FrameAccepted, past: Sequence[bytes]) -> FrameInput:
     """What the model sees of a frame: its samples, its state, and older samples with their age."""
     older = [PastSamples.decode(data) for data in past]
     return FrameInput(
-        session_id=frame.session_id,
         checkpoint_key=frame.checkpoint_key,
         samples=frame.samples,
         state=frame.state,

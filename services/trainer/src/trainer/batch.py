@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgaps.model import ModelInput, collate
-from trainer.dataset import Example
+from trainer.dataset import Example, Float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,9 @@ def _targets(examples: Sequence[Example], device: torch.device) -> Tensor | None
     return stacked.float().div(255).unsqueeze(1)
 
 
-def _pad(rows: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> tuple[Tensor, Tensor]:
+def _pad(
+    rows: Sequence[Float32],
+) -> tuple[Tensor, Tensor]:
     longest = max(len(row) for row in rows)
     padded = torch.zeros(len(rows), longest, 3)
     valid = torch.zeros(len(rows), longest, dtype=torch.bool)

@@ -82,9 +82,9 @@ def fit(
         max_secs=training.max_secs,
     )
     stepper = _Stepper(model, settings)
-    started_at_secs, step, epoch, loss = time.monotonic(), 0, 0, math.nan
+    started_at_secs, step, epochs, loss = time.monotonic(), 0, 0, math.nan
     model.train()
-    for epoch, indices in _batches(dataset, training, rng):
+    for epochs, indices in _batches(dataset, training, rng):
         elapsed_secs = time.monotonic() - started_at_secs
         if stop.is_set() or schedule.done(step, elapsed_secs):
             break
@@ -102,7 +102,7 @@ def fit(
             )
         )
     return FitReport(
-        steps=step, epochs=epoch, secs=time.monotonic() - started_at_secs, last_loss=loss
+        steps=step, epochs=epochs, secs=time.monotonic() - started_at_secs, last_loss=loss
     )
 
 

@@ -71,7 +71,8 @@ def sample_at(frame: Tensor, uv: Tensor) -> Tensor:
 def log_error_loss(output: ModelOutput, target: Tensor) -> Tensor:
     """Squared error of the predicted log RMS error of each query's cell."""
     with torch.no_grad():
+        rows, columns = output.log_error.shape[-2:]
         squared = (output.frame - target).square()  # (B, 1, H, W)
-        cells = F.adaptive_avg_pool2d(squared, output.log_error.shape[-2:])[:, 0]
+        cells = F.adaptive_avg_pool2d(squared, (rows, columns))[:, 0]
         truth = 0.5 * (cells + ERROR_FLOOR**2).log()  # (B, gh, gw)
     return F.mse_loss(output.log_error, truth)

@@ -71,18 +71,19 @@ def train_key(
         else split_by_session(segments, val_share=settings.training.val_share)
     )
     store = CheckpointStore(settings.data.checkpoints_dir)
-    champion, champion_version = _champion(store, checkpoint_key, settings)
+    model, champion_version = _champion(store, checkpoint_key, settings)
     held_out = RecordingDataset(split.val, _options(settings, resample=False))
-    champion_psnr_db = _validate(champion, held_out, settings)
+    champion_psnr_db = _validate(model, held_out, settings)
     dataset = RecordingDataset(split.train, _options(settings, resample=True))
-    outcome = fit(champion, dataset, settings, stop=stop, report=report)
-    challenger_psnr_db = _validate(champion, held_out, settings)
+    outcome = fit(model, dataset, settings, stop=stop, report=report)
+    challenger_psnr_db = _validate(model, held_out, settings)
     better = challenger_psnr_db >= champion_psnr_db + settings.training.min_gain_db
     published = None
     if better and not stop.is_set():
         published = store.publish(
             checkpoint_key,
-            champion,
+            model,
+            settings=settings.model,
             metrics=checkpoints.Metrics(
                 val_psnr_db=challenger_psnr_db, champion_psnr_db=champion_psnr_db
             ),

@@ -39,9 +39,7 @@ def validate(
     by_session: dict[str, list[float]] = defaultdict(list)
     for index in _spread(len(dataset), max_examples):
         example = dataset[index]
-        batch = make_batch(
-            [example], max_state_dim=max_state_dim, sentinel=sentinel, device=device
-        )
+        batch = make_batch([example], max_state_dim=max_state_dim, sentinel=sentinel, device=device)
         by_session[example.session_id].append(frame_psnr_db(model, batch))
     return float(np.mean([np.mean(values) for values in by_session.values()]))
 
@@ -63,7 +61,5 @@ def squared_error(frame: Tensor, batch: Batch) -> Tensor:
 
 def _spread(length: int, count: int) -> Sequence[int]:
     """At most `count` indices, evenly over the dataset: the same for every model."""
-    picked: list[int] = np.unique(np.linspace(0, length - 1, min(count, length)).astype(int)).tolist()
-    return picked
-
-
+    even = np.linspace(0, length - 1, min(count, length)).astype(int)
+    return [int(index) for index in np.unique(even)]

@@ -69,9 +69,7 @@ class Worker:
             await asyncio.sleep(LOOK_EVERY_SECS)
 
     async def _consider(self, key: str) -> None:
-        segments = await asyncio.to_thread(
-            find_segments, self._settings.data.recordings_dir, key
-        )
+        segments = await asyncio.to_thread(find_segments, self._settings.data.recordings_dir, key)
         trained = self._trained_frames.get(key) or self._frames_of_champion(key)
         if not enough_to_train(segments, trained_frames=trained, settings=self._settings):
             return

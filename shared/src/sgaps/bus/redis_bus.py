@@ -206,8 +206,9 @@ class RedisBus(Bus):
 def _queue(pipe: Pipeline, operation: Operation) -> None:
     match operation:
         case Publish(message, max_entries, ttl_secs):
-            entry = {FIELD: message.encode()}
-            pipe.xadd(message.stream, entry, maxlen=max_entries, approximate=False)
+            pipe.xadd(
+                message.stream, {FIELD: message.encode()}, maxlen=max_entries, approximate=False
+            )
             if ttl_secs is not None:
                 pipe.pexpire(message.stream, _millis(ttl_secs))
         case Ack(stream, group, entry_ids):

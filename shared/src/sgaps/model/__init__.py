@@ -1,0 +1,17 @@
+"""The Sparse Pixel Transformer: model, input, checkpoints."""
+
+from sgaps.model.builder import build_model
+from sgaps.model.checkpoint import CheckpointStore
+from sgaps.model.collate import collate
+from sgaps.model.prior import pull_push
+from sgaps.model.transformer import ModelInput, ModelOutput, SparsePixelTransformer
+
+__all__ = [
+    "CheckpointStore",
+    "ModelInput",
+    "ModelOutput",
+    "SparsePixelTransformer",
+    "build_model",
+    "collate",
+    "pull_push",
+]

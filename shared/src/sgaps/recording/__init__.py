@@ -1,0 +1,20 @@
+"""The HDF5 layout of recordings: written by recorder and captures, read by the trainer."""
+
+from sgaps.recording.frames import RecordedFrame
+from sgaps.recording.layout import next_segment_path, session_folder
+from sgaps.recording.reader import SegmentInfo, SegmentReader, find_segments, segment_info
+from sgaps.recording.recovery import RecoveredSegment, recover_parts
+from sgaps.recording.writer import SegmentWriter
+
+__all__ = [
+    "RecordedFrame",
+    "RecoveredSegment",
+    "SegmentInfo",
+    "SegmentReader",
+    "SegmentWriter",
+    "find_segments",
+    "next_segment_path",
+    "recover_parts",
+    "segment_info",
+    "session_folder",
+]

@@ -82,6 +82,16 @@ def segment_number(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def sealed_paths(folder: Path) -> list[Path]:
+    """Sealed segments in a session's folder, oldest first."""
+    return sorted(folder.glob(f"*{SEALED_SUFFIX}"))
+
+
+def part_paths(folder: Path) -> list[Path]:
+    """Parts in a session's folder, oldest first."""
+    return sorted(folder.glob(f"*{SEALED_SUFFIX}{PART_SUFFIX}"))
+
+
 def next_segment_path(folder: Path) -> Path:
     """Path of a session's next segment: no number is used twice, whatever became of it."""
     taken = [segment_number(path) for path in folder.iterdir()] if folder.is_dir() else []

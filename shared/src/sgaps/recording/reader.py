@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +50,8 @@ class SegmentInfo:
 class SegmentReader:
     """The frames of one sealed segment, by position in the order of their recording.
 
-    Raises RecordingCorrupt if the file is no valid segment, RecordingError if it cannot be
-    opened at all. Only the index and the small datasets are kept in memory.
+    Raises RecordingCorrupt if the file is no valid segment, RecordingError if the system cannot
+    read it. Samples and keyframes are read when asked for, the rest is kept in memory.
     With `salvage` it reads a part that a killed writer left, as far as the index is valid.
     """
 
@@ -61,7 +63,7 @@ class SegmentReader:
             self._read_index(salvage=salvage)
         except H5_ERRORS as error:
             self.close()
-            raise RecordingCorrupt(f"{path} is no valid segment: {error}") from error
+            raise _blame(path, error) from error
 
     def __len__(self) -> int:
         return len(self._index)
@@ -86,6 +88,11 @@ class SegmentReader:
         """Positions of the frames that have a keyframe."""
         return np.flatnonzero(self._index["keyframe_encoding"])
 
+    def resolution(self, position: int) -> tuple[int, int]:
+        """Width and height of the frame at a position."""
+        width, height = self._resolution[position]
+        return int(width), int(height)
+
     def read(self, position: int) -> RecordedFrame:
         """The frame at a position, 0 ≤ position < len. Raises RecordingCorrupt."""
         row = self._index[position]
@@ -104,8 +111,10 @@ class SegmentReader:
                     self._keyframes, row["keyframe_offset"], row["keyframe_size"]
                 ).tobytes(),
             )
-        except (*H5_ERRORS, RecordingError) as error:
-            raise RecordingCorrupt(f"{self.path}, position {position}: {error}") from error
+        except H5_ERRORS as error:
+            raise _blame(self.path, error) from error
+        except RecordingError as error:
+            raise RecordingCorrupt(f"{self.path}: {error}") from error
 
     def close(self) -> None:
         """Give the file back."""
@@ -153,12 +162,11 @@ class SegmentReader:
 
 
 def segment_info(path: Path) -> SegmentInfo:
-    """Look into a sealed segment in its place. Raises RecordingError, RecordingCorrupt."""
+    """Look into a sealed segment. Raises RecordingError, RecordingCorrupt."""
     number = segment_number(path)
+    if number is None or path.suffix != SEALED_SUFFIX:
+        raise RecordingError(f"{path} has not the name of a sealed segment")
     with SegmentReader(path) as reader:
-        owner = (reader.checkpoint_key, reader.session_id)
-        if number is None or path.suffix != SEALED_SUFFIX or path.parts[-3:-1] != owner:
-            raise RecordingCorrupt(f"{path} belongs to {'/'.join(owner)}")
         return SegmentInfo(
             path=path,
             checkpoint_key=reader.checkpoint_key,
@@ -185,13 +193,20 @@ def find_segments(root: Path, checkpoint_key: str | None = None) -> list[Segment
     return found
 
 
+def _blame(path: Path, error: Exception) -> RecordingError:
+    """Tell a broken file from a system that cannot read it now (descriptors, rights, a disk)."""
+    named = re.search(r"errno = ([0-9]+)", str(error))
+    number = int(named[1]) if named else getattr(error, "errno", None)
+    if number in (None, errno.EINVAL):  # a lie of the file about an offset ends in EINVAL
+        return RecordingCorrupt(f"{path} is no valid segment: {error}")
+    return RecordingError(f"cannot read {path}: {error}")
+
+
 def _open(path: Path, *, salvage: bool) -> H5Object:
     try:
         return _open_part(path) if salvage else h5py.File(path, "r", locking=False)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise RecordingError(f"cannot open {path}: {error}") from error
     except H5_ERRORS as error:
-        raise RecordingCorrupt(f"{path} is no HDF5 file: {error}") from error
+        raise _blame(path, error) from error
 
 
 def _open_part(path: Path) -> H5Object:

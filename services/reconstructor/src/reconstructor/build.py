@@ -1,0 +1,21 @@
+"""From settings to a reconstructor."""
+
+from __future__ import annotations
+
+from reconstructor.frame import Reconstructor
+from reconstructor.inpaint import InpaintReconstructor
+from reconstructor.neural import NeuralReconstructor
+from sgaps.model import CheckpointStore
+from sgaps.settings import Settings
+
+
+def build_reconstructor(settings: Settings) -> Reconstructor:
+    """The method that `reconstructor.method` names."""
+    method = settings.reconstructor.method
+    if method == "spt":
+        return NeuralReconstructor(CheckpointStore(settings.data.checkpoints_dir), settings)
+    return InpaintReconstructor(
+        method,
+        radius_px=settings.reconstructor.inpaint_radius_px,
+        grid_stride=settings.model.query_stride,
+    )

@@ -1,0 +1,61 @@
+"""What goes into a reconstructor and what comes out, whatever method it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameInput:
+    """One frame as the game sent it."""
+
+    checkpoint_key: str
+    samples: Float32
+    """(N, 3): u, v, value."""
+    state: Float32
+    """(S,)"""
+    width: int
+    height: int
+    history: tuple[tuple[int, Float32], ...]
+    """(age in frames, samples (M, 3)) of earlier frames of the session."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reconstruction:
+    """One rebuilt frame."""
+
+    image: NDArray[np.uint8]
+    """(H, W)"""
+    entropy: Float32
+    """(gh, gw) in 0..1; all zero where the method has no attention."""
+    log_error: Float32 | None
+    """(gh, gw): predicted log RMS error; None where nothing learned to predict it."""
+    predicted_psnr_db: float | None
+    model_version: str
+
+
+class Reconstructor(Protocol):
+    """A method that rebuilds frames."""
+
+    def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
+        """Rebuild frames of any keys and resolutions, in order."""
+        ...
+
+    def serving(self) -> dict[str, str]:
+        """Checkpoint key → version that serves it; `default` for every other key."""
+        ...
+
+    def refresh(self) -> int:
+        """Swap in checkpoints that came into force; how many."""
+        ...
+
+    def warm_up(self) -> None:
+        """Do everything slow that a first frame would otherwise wait for."""
+        ...

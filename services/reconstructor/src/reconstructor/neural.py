@@ -1,0 +1,142 @@
+"""The Sparse Pixel Transformer as a reconstructor: a model per key, swapped while it serves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from reconstructor.frame import FrameInput, Reconstruction
+from sgaps.checkpoints import UNTRAINED
+from sgaps.errors import CheckpointError
+from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, collate
+from sgaps.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DEFAULT_KEY = "default"
+WARM_UP_SIZE = (320, 240)
+WARM_UP_RUNS = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Serving:
+    """A model and what it is called."""
+
+    model: SparsePixelTransformer
+    version: str
+
+
+class NeuralReconstructor:
+    """Groups frames by model and resolution: one forward pass for each group."""
+
+    def __init__(self, store: CheckpointStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._device = _device(settings.reconstructor.device)
+        if self._device.type == "cpu":
+            torch.set_num_threads(settings.reconstructor.cpu_threads)
+        untrained = build_model(settings.model).eval().to(self._device)
+        self._models = {DEFAULT_KEY: Serving(model=untrained, version=UNTRAINED)}
+        self._refused: set[tuple[str, str]] = set()
+        self.refresh()
+
+    def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
+        # Looked up once: a swap meanwhile is for the next batch.
+        models = self._models
+        results: dict[int, Reconstruction] = {}
+        groups: dict[tuple[int, int, Serving], list[int]] = {}
+        for i, frame in enumerate(frames):
+            serving = models.get(frame.checkpoint_key, models[DEFAULT_KEY])
+            groups.setdefault((frame.width, frame.height, serving), []).append(i)
+        for (_, _, serving), indices in groups.items():
+            rebuilt = self._forward(serving, [frames[i] for i in indices])
+            results.update(zip(indices, rebuilt, strict=True))
+        return [results[i] for i in range(len(frames))]
+
+    @torch.inference_mode()
+    def _forward(self, serving: Serving, frames: Sequence[FrameInput]) -> list[Reconstruction]:
+        inputs = collate(
+            [(f.samples, f.history, f.state) for f in frames],
+            width=frames[0].width,
+            height=frames[0].height,
+            max_state_dim=self._settings.max_state_dim,
+            sentinel=self._settings.sentinel_value,
+            device=self._device,
+        )
+        output = serving.model(inputs)
+        images = output.frame[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
+        entropies = output.entropy.float().cpu().numpy()
+        log_errors = output.log_error.float().cpu().numpy()
+        # An untrained error head knows nothing: better none than a number that means nothing.
+        trained = serving.version != UNTRAINED
+        return [
+            Reconstruction(
+                image=image,
+                entropy=entropy,
+                log_error=log_error if trained else None,
+                predicted_psnr_db=predicted_psnr_db(log_error) if trained else None,
+                model_version=serving.version,
+            )
+            for image, entropy, log_error in zip(images, entropies, log_errors, strict=True)
+        ]
+
+    def serving(self) -> dict[str, str]:
+        return {key: serving.version for key, serving in self._models.items()}
+
+    def refresh(self) -> int:
+        fresh = {
+            key: serving
+            for key in self._store.all_keys()
+            if (serving := self._load_if_new(key)) is not None
+        }
+        if fresh:
+            self._models = {**self._models, **fresh}
+        return len(fresh)
+
+    def _load_if_new(self, key: str) -> Serving | None:
+        """The checkpoint in force if it is another one and can be used; refused ones once only."""
+        version = None
+        try:
+            version = self._store.current_version(key)
+            if version is None or (key, version) in self._refused:
+                return None
+            if key in self._models and self._models[key].version == version:
+                return None
+            model, _ = self._store.load(key, version)
+        except CheckpointError as error:
+            self._refused.add((key, version or ""))
+            log.error("keeping the old model of %s: %s", key, error)  # noqa: TRY400 - one line
+            return None
+        log.info("%s now serves %s", version, key)
+        return Serving(model=model.to(self._device), version=version)
+
+    def warm_up(self) -> None:
+        width, height = WARM_UP_SIZE
+        count = self._settings.sampling.default_sample_count
+        samples = np.random.default_rng(0).random((count, 3), np.float32)
+        history = tuple((age, samples) for age in range(1, self._settings.model.history_frames + 1))
+        frame = FrameInput(
+            checkpoint_key=DEFAULT_KEY,
+            samples=samples,
+            state=np.empty(0, np.float32),
+            width=width,
+            height=height,
+            history=history,
+        )
+        for _ in range(WARM_UP_RUNS):
+            self.reconstruct([frame])
+
+
+def predicted_psnr_db(log_error: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
+    """PSNR of a frame whose cells have these log RMS errors (gh, gw)."""
+    return float(-10 * np.log10(np.exp(2 * log_error.astype(np.float64)).mean()))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

@@ -1,0 +1,108 @@
+"""One session on disk: the segment it is writing, and those that are sealed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.errors import RecordingCorrupt
+from sgaps.recording.frames import RecordedFrame
+from sgaps.recording.layout import next_segment_path, sealed_paths, session_folder
+from sgaps.recording.reader import SegmentInfo, SegmentReader, segment_info
+from sgaps.recording.writer import SegmentWriter
+
+log = logging.getLogger(__name__)
+
+
+class SessionRecording:
+    """Appends frames to the session's open segment. All methods raise RecordingError."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        checkpoint_key: str,
+        session_id: str,
+        max_state_dim: int,
+        sentinel: float,
+    ) -> None:
+        self.active_at_secs = 0.0
+        self._checkpoint_key = checkpoint_key
+        self._session_id = session_id
+        self._max_state_dim = max_state_dim
+        self._sentinel = sentinel
+        self._writer: SegmentWriter | None = None
+        self._folder = session_folder(root, checkpoint_key, session_id)
+        self.newest_frame_id = max(
+            (int(ids.max()) for ids in self._ids_by_segment() if len(ids)), default=-1
+        )
+        """Highest frame id on disk; -1 without any."""
+
+    @property
+    def open_frame_count(self) -> int:
+        """Frames in the segment that is being written."""
+        return self._writer.frame_count if self._writer else 0
+
+    def unseen(self, frames: Sequence[RecordedFrame]) -> list[RecordedFrame]:
+        """The frames that are not on disk yet, in order, each id once."""
+        known = self._find({f.frame_id for f in frames if f.frame_id <= self.newest_frame_id})
+        first = {f.frame_id: f for f in reversed(frames) if f.frame_id not in known}
+        return [frame for frame in frames if first.get(frame.frame_id) is frame]
+
+    def write(self, frames: Sequence[RecordedFrame]) -> None:
+        """Return when unseen frames are on disk."""
+        if not frames:
+            return
+        writer = self._writer = self._writer or self._next_writer()
+        writer.append(frames)
+        writer.sync()
+        self.newest_frame_id = max(self.newest_frame_id, *(frame.frame_id for frame in frames))
+
+    def seal(self) -> SegmentInfo | None:
+        """Seal the open segment, if there is one; the next write begins another."""
+        if self._writer is None:
+            return None
+        path = self._writer.seal()
+        self._writer = None
+        return segment_info(path)
+
+    def abandon(self) -> None:
+        """Let go of a segment that failed; what it has is its part, for recovery."""
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _next_writer(self) -> SegmentWriter:
+        return SegmentWriter(
+            next_segment_path(self._folder),
+            checkpoint_key=self._checkpoint_key,
+            session_id=self._session_id,
+            max_state_dim=self._max_state_dim,
+            sentinel=self._sentinel,
+        )
+
+    def _find(self, suspects: set[int]) -> set[int]:
+        """Those of the ids that are on disk, looked for in the newest segment first."""
+        found: set[int] = set()
+        segments = self._ids_by_segment()
+        while found != suspects and (ids := next(segments, None)) is not None:
+            found |= suspects.intersection(ids.tolist())
+        return found
+
+    def _ids_by_segment(self) -> Iterator[NDArray[np.uint64]]:
+        if self._writer is not None:
+            yield self._writer.frame_ids()
+        yield from map(_sealed_ids, reversed(sealed_paths(self._folder)))
+
+
+def _sealed_ids(path: Path) -> NDArray[np.uint64]:
+    try:
+        with SegmentReader(path) as reader:
+            return reader.frame_ids
+    except RecordingCorrupt:
+        # Nobody can read these frames; one of them that comes again is recorded again.
+        log.exception("a sealed segment has gone bad")
+        return np.empty(0, np.uint64)

@@ -1,0 +1,201 @@
+"""Recovery: what was acknowledged survives kill -9, once; nothing is deleted that was not read."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import random
+import shutil
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, recover_parts
+
+# A fork of a process that has imported everything: twenty starts cost little.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["pytest", "sgaps.recording"])
+
+
+def make_frame(frame_id: int) -> RecordedFrame:
+    picture = b"%d" % frame_id * 3000 if frame_id % 5 == 0 else b""
+    return RecordedFrame(
+        frame_id=frame_id,
+        coordinate_set_id=1,
+        width=160,
+        height=120,
+        samples=np.full((frame_id % 600, 3), frame_id % 1000 / 1000, np.float32),
+        state=np.full(frame_id % 9, frame_id, np.float32),
+        client_time_secs=frame_id / 10,
+        received_at_secs=frame_id / 5,
+        keyframe_encoding="png" if picture else "",
+        keyframe=picture,
+    )
+
+
+def content(frame: RecordedFrame) -> tuple[Any, ...]:
+    values = (getattr(frame, name) for name in RecordedFrame.__slots__)
+    return tuple(v.tolist() if isinstance(v, np.ndarray) else v for v in values)
+
+
+def open_writer(root: Path) -> SegmentWriter:
+    return SegmentWriter(
+        root / "doom" / "s-1" / "000000.h5",
+        checkpoint_key="doom",
+        session_id="s-1",
+        max_state_dim=8,
+        sentinel=-999.0,
+    )
+
+
+def leave_part(root: Path, frame_count: int) -> Path:
+    """What a killed writer leaves: synced frames in a part."""
+    writer = open_writer(root)
+    writer.append([make_frame(i) for i in range(frame_count)])
+    writer.sync()
+    writer.abandon()
+    return writer.part_path
+
+
+def files(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "doom" / "s-1").iterdir())
+
+
+def frame_ids(path: Path) -> list[int]:
+    """The ids of a sealed segment, each frame compared with what was written."""
+    with SegmentReader(path) as reader:
+        for frame in reader:
+            assert content(frame) == content(make_frame(frame.frame_id))
+        return [frame.frame_id for frame in reader]
+
+
+def write_until_killed(root: Path, acknowledge: Connection) -> None:
+    writer = open_writer(root)
+    frame_id = 0
+    while True:
+        batch = [make_frame(frame_id + i) for i in range(random.randrange(1, 12))]
+        frame_id += len(batch)
+        writer.append(batch)
+        if random.random() < 0.8:
+            writer.sync()
+            acknowledge.send(frame_id)
+
+
+def recover_until_killed(root: Path, acknowledge: Connection) -> None:
+    acknowledge.send(0)
+    recover_parts(root)
+
+
+def kill_at_work(work: Callable[[Path, Connection], None], root: Path, *, after_secs: float) -> int:
+    """Kill -9 a process so long after its first acknowledgement; the last one it sent."""
+    receiver, sender = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=work, args=(root, sender))
+    process.start()
+    sender.close()
+    last = int(receiver.recv())
+    time.sleep(after_secs)
+    process.kill()
+    process.join()
+    # The end of the stream, or a number cut off in the middle.
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            last = receiver.recv()
+    return last
+
+
+@pytest.mark.parametrize("run", range(20))
+def test_acknowledged_frames_survive_kill_9_once(tmp_path: Path, run: int) -> None:
+    rng = random.Random(run)
+    acknowledged = kill_at_work(write_until_killed, tmp_path, after_secs=rng.uniform(0, 0.1))
+    kill_at_work(recover_until_killed, tmp_path, after_secs=rng.uniform(0, 0.03))
+    recover_parts(tmp_path)
+    assert files(tmp_path) == ["000000.h5"]
+    recovered = frame_ids(tmp_path / "doom" / "s-1" / "000000.h5")
+    assert recovered == list(range(len(recovered)))
+    assert len(recovered) >= acknowledged > 0
+
+
+def test_a_part_becomes_a_segment(tmp_path: Path) -> None:
+    leave_part(tmp_path, 40)
+    (recovered,) = recover_parts(tmp_path)
+    assert recovered.info is not None
+    assert (recovered.info.frame_count, recovered.info.keyframe_count) == (40, 8)
+    assert frame_ids(recovered.path) == list(range(40))
+    assert files(tmp_path) == ["000000.h5"]
+    assert recover_parts(tmp_path) == []
+
+
+def test_a_copy_cut_off_by_a_kill_is_made_again(tmp_path: Path) -> None:
+    part = leave_part(tmp_path, 5)
+    part.with_suffix(".recovering").write_bytes(part.read_bytes()[:999])
+    (recovered,) = recover_parts(tmp_path)
+    assert frame_ids(recovered.path) == list(range(5))
+    assert files(tmp_path) == ["000000.h5"]
+
+
+def test_a_part_whose_segment_is_there_goes(tmp_path: Path) -> None:
+    part = leave_part(tmp_path, 5)
+    kept = shutil.copy(part, tmp_path / "kept")
+    (first,) = recover_parts(tmp_path)
+    shutil.copy(kept, part)
+    (second,) = recover_parts(tmp_path)
+    assert second == first
+    assert files(tmp_path) == ["000000.h5"]
+
+
+def test_a_part_with_more_than_its_segment_is_kept(tmp_path: Path) -> None:
+    part = leave_part(tmp_path, 5)
+    kept = shutil.copy(part, tmp_path / "kept")
+    recover_parts(tmp_path)
+    shutil.move(part.with_suffix(""), tmp_path / "segment of five")
+    leave_part(tmp_path, 4)
+    recover_parts(tmp_path)
+    shutil.copy(kept, part)
+    (recovered,) = recover_parts(tmp_path)
+    assert recovered.info is None
+    assert files(tmp_path) == ["000000.h5", "000000.h5.bad"]
+
+
+def test_the_part_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    writer.append([make_frame(1)])
+    writer.sync()
+    assert recover_parts(tmp_path) == []
+    writer.append([make_frame(2)])
+    assert frame_ids(writer.seal()) == [1, 2]
+
+
+@pytest.mark.parametrize("content_bytes", [b"", b"nonsense" * 1000])
+def test_an_unreadable_part_is_moved_aside(tmp_path: Path, content_bytes: bytes) -> None:
+    part = leave_part(tmp_path, 1)
+    part.write_bytes(content_bytes)
+    (recovered,) = recover_parts(tmp_path)
+    assert (recovered.info, recovered.path.name) == (None, "000000.h5.bad")
+    assert "no valid segment" in recovered.reason
+    assert recovered.path.read_bytes() == content_bytes
+    assert files(tmp_path) == ["000000.h5.bad"]
+
+
+def test_an_empty_part_is_moved_aside(tmp_path: Path) -> None:
+    leave_part(tmp_path, 0)
+    (recovered,) = recover_parts(tmp_path)
+    assert "no readable frame" in recovered.reason
+    assert files(tmp_path) == ["000000.h5.bad"]
+
+
+def test_torn_metadata_does_not_hang_recovery(tmp_path: Path) -> None:
+    part = leave_part(tmp_path, 5)
+    torn = bytearray(part.read_bytes())
+    torn[torn.index(b"OHDR") + 20] ^= 0xFF  # an object header: its checksum is wrong now
+    part.write_bytes(torn)
+    process = PROCESSES.Process(target=recover_parts, args=(tmp_path,))
+    process.start()
+    process.join(10)
+    process.kill()
+    assert process.exitcode == 0
+    assert files(tmp_path) == ["000000.h5.bad"]

@@ -1,0 +1,368 @@
+"""Segments: what is written is read back, in the documented layout, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgaps.errors import DiskFull, RecordingCorrupt, RecordingError
+from sgaps.recording import (
+    RecordedFrame,
+    SegmentReader,
+    SegmentWriter,
+    find_segments,
+    recover_parts,
+    segment_info,
+)
+from sgaps.recording.disk import ensure_free_space
+
+GROUP = "/doom/s-1/frames"
+
+
+def make_frame(frame_id: int, **changes: Any) -> RecordedFrame:
+    rng = np.random.default_rng(abs(frame_id))
+    fields: dict[str, Any] = {
+        "frame_id": frame_id,
+        "coordinate_set_id": frame_id + 1,
+        "width": 160,
+        "height": 120,
+        "samples": rng.random((frame_id % 7, 3), np.float32),
+        "state": rng.random(frame_id % 5, np.float32),
+        "client_time_secs": frame_id / 10,
+        "received_at_secs": 1e9 + frame_id,
+    }
+    return RecordedFrame(**(fields | changes))
+
+
+def keyframe(frame_id: int) -> RecordedFrame:
+    return make_frame(frame_id, keyframe_encoding="png", keyframe=b"\x89PNG%d" % frame_id)
+
+
+def content(frame: RecordedFrame) -> tuple[Any, ...]:
+    values = (getattr(frame, name) for name in RecordedFrame.__slots__)
+    return tuple(v.tolist() if isinstance(v, np.ndarray) else v for v in values)
+
+
+def open_writer(root: Path, number: int = 0, **changes: Any) -> SegmentWriter:
+    fields: dict[str, Any] = {
+        "checkpoint_key": "doom",
+        "session_id": "s-1",
+        "max_state_dim": 4,
+        "sentinel": -999.0,
+    }
+    path = root / "doom" / "s-1" / f"{number:06d}.h5"
+    return SegmentWriter(path, **(fields | changes))
+
+
+def write_segment(root: Path, frames: Sequence[RecordedFrame], number: int = 0) -> Path:
+    writer = open_writer(root, number)
+    writer.append(frames)
+    return writer.seal()
+
+
+def break_disk(writer: SegmentWriter) -> None:
+    """Every write of HDF5 to this segment ends in "no space left on device" from here on."""
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, writer._file.id.get_vfd_handle())
+    os.close(full)
+
+
+frames_strategy = st.lists(
+    st.builds(
+        lambda frame_id, picture: make_frame(
+            frame_id, keyframe_encoding="jpeg" if picture else "", keyframe=picture
+        ),
+        st.integers(0, 2**64 - 2),
+        st.binary(max_size=9),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(frames_strategy, st.lists(st.booleans(), min_size=12, max_size=12))
+def test_what_is_written_is_read_back(frames: list[RecordedFrame], syncs: list[bool]) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        writer = open_writer(Path(root))
+        for frame, sync in zip(frames, syncs, strict=False):
+            writer.append([frame])
+            if sync:
+                writer.sync()
+        assert writer.frame_ids().tolist() == [frame.frame_id for frame in frames]
+        with SegmentReader(writer.seal()) as reader:
+            assert [content(f) for f in reader] == [content(f) for f in frames]
+            assert len(reader) == len(frames)
+
+
+def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [make_frame(2), keyframe(3)])
+    assert path == tmp_path / "doom" / "s-1" / "000000.h5"
+    with h5py.File(path) as file:
+        assert dict(file.attrs) == {
+            "schema_version": 1,
+            "checkpoint_key": "doom",
+            "session_id": "s-1",
+            "max_state_dim": 4,
+            "sentinel": -999.0,
+        }
+        group = file[GROUP]
+        shapes = {name: (d.shape, d.dtype.name) for name, d in group.items() if name != "index"}
+        assert shapes == {
+            "pixels": ((5, 3), "float32"),
+            "keyframes": ((5,), "uint8"),
+            "state_vectors": ((2, 4), "float32"),
+            "resolution": ((2, 2), "uint32"),
+            "timestamps": ((2, 2), "float64"),
+        }
+        assert group["state_vectors"][0, 2:].tolist() == [-999.0, -999.0]
+        assert group["resolution"][0].tolist() == [160, 120]
+        assert group["timestamps"][0].tolist() == [0.2, 1e9 + 2]
+        assert group["index"][:].tolist() == [(2, 0, 2, 0, 0, 0, 3, 2), (3, 2, 3, 0, 5, 1, 4, 3)]
+        encodings = h5py.check_enum_dtype(group["index"].dtype["keyframe_encoding"])
+        assert encodings == {"none": 0, "png": 1, "jpeg": 2}
+
+
+def test_a_frame_exists_once_it_is_synced(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    copy = tmp_path / "copy.h5"
+
+    def frames_on_disk() -> list[int]:
+        shutil.copy(writer.part_path, copy)
+        with SegmentReader(copy, salvage=True) as reader:
+            return [frame.frame_id for frame in reader]
+
+    writer.append([make_frame(1), make_frame(2)])
+    assert (frames_on_disk(), writer.frame_count) == ([], 2)
+    writer.sync()
+    assert frames_on_disk() == [1, 2]
+    assert writer.size_bytes == writer.part_path.stat().st_size
+    writer.seal()
+
+
+def test_a_sealed_segment_is_left_alone(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    writer.append([make_frame(1)])
+    path = writer.seal()
+    before = path.read_bytes()
+    with pytest.raises(RecordingError, match="closed"):
+        writer.append([make_frame(2)])
+    with pytest.raises(RecordingError, match="sealed"):
+        open_writer(tmp_path)
+    writer.abandon()
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["000000.h5"]
+
+
+def test_a_segment_has_one_writer(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    with pytest.raises(RecordingError, match="exists"):
+        open_writer(tmp_path)
+    writer.append([make_frame(1)])
+    assert segment_info(writer.seal()).frame_count == 1
+
+
+@pytest.mark.parametrize("text", ["", "a/b", "..", "x\0y", "ä", "a\n", "a" * 65])
+@pytest.mark.parametrize("name", ["checkpoint_key", "session_id"])
+def test_illegal_ids_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(RecordingError, match="no legal"):
+        open_writer(tmp_path, 0, **{name: text})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frame_id": -1},
+        {"coordinate_set_id": 2**64},
+        {"width": 0},
+        {"client_time_secs": float("nan")},
+        {"received_at_secs": float("inf")},
+        {"samples": np.full((1, 3), np.nan, np.float32)},
+        {"samples": np.full((1, 3), 1.5, np.float32)},
+        {"samples": np.zeros((1, 3))},
+        {"samples": np.zeros(3, np.float32)},
+        {"state": np.full(2, np.inf, np.float32)},
+        {"state": np.zeros((1, 1), np.float32)},
+        {"keyframe": b"x"},
+        {"keyframe_encoding": "png"},
+        {"keyframe_encoding": "gif", "keyframe": b"x"},
+    ],
+)
+def test_a_frame_that_could_not_be_read_back_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(RecordingError, match="frame "):
+        make_frame(**({"frame_id": 1} | changes))
+
+
+def test_a_state_that_is_too_long_does_no_harm(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    with pytest.raises(RecordingError, match="5 state values, at most 4"):
+        writer.append([make_frame(1), make_frame(2, state=np.zeros(5, np.float32))])
+    writer.append([make_frame(3)])
+    with SegmentReader(writer.seal()) as reader:
+        assert reader.frame_ids.tolist() == [3]
+
+
+def test_a_full_disk_is_a_typed_error_and_loses_nothing_synced(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    writer.append([keyframe(i) for i in range(10)])
+    writer.sync()
+    break_disk(writer)
+    writer.append([keyframe(10)])
+    with pytest.raises(RecordingError, match="No space left"):
+        writer.sync()
+    with pytest.raises(RecordingError, match="failed before"):
+        writer.seal()
+    writer.abandon()
+    (recovered,) = recover_parts(tmp_path)
+    with SegmentReader(recovered.path) as reader:
+        assert [content(f) for f in reader] == [content(keyframe(i)) for i in range(10)]
+
+
+def test_too_little_space_is_disk_full(tmp_path: Path) -> None:
+    ensure_free_space(tmp_path, 1)
+    with pytest.raises(DiskFull, match="are needed"):
+        ensure_free_space(tmp_path, 2**60)
+    with pytest.raises(RecordingError):
+        ensure_free_space(tmp_path / "absent", 1)
+
+
+def _replace(name: str, **dataset: Any) -> Callable[[h5py.File], None]:
+    def damage(file: h5py.File) -> None:
+        del file[f"{GROUP}/{name}"]
+        file[GROUP].create_dataset(name, **dataset)
+
+    return damage
+
+
+def _index(field: str, value: int) -> Callable[[h5py.File], None]:
+    def damage(file: h5py.File) -> None:
+        rows = file[f"{GROUP}/index"][:]
+        rows[field][1] = value
+        file[f"{GROUP}/index"][:] = rows
+
+    return damage
+
+
+def _attribute(name: str, value: Any) -> Callable[[h5py.File], None]:
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def _elsewhere(file: h5py.File) -> None:
+    del file[f"{GROUP}/pixels"]
+    file[f"{GROUP}/pixels"] = h5py.ExternalLink("other.h5", f"{GROUP}/pixels")
+
+
+def _dataset_for_group(file: h5py.File) -> None:
+    del file[GROUP]
+    file[GROUP] = [1.0]
+
+
+DAMAGES: dict[str, Callable[[h5py.File], None]] = {
+    "no group": lambda file: file.__delitem__(GROUP),
+    "no index": lambda file: file.__delitem__(f"{GROUP}/index"),
+    "no timestamps": lambda file: file.__delitem__(f"{GROUP}/timestamps"),
+    "no version": lambda file: file.attrs.__delitem__("schema_version"),
+    "other version": _attribute("schema_version", 2),
+    "other session": _attribute("session_id", "s-2"),
+    "session is a path": _attribute("session_id", "../s-1"),
+    "session is a number": _attribute("session_id", 7),
+    "width is text": _attribute("max_state_dim", "many"),
+    "group is a dataset": _dataset_for_group,
+    "pixels are flat": _replace("pixels", data=np.zeros(9, "f4"), chunks=(9,)),
+    "pixels are doubles": _replace("pixels", data=np.zeros((5, 3)), chunks=(5, 3)),
+    "pixels are a lie": _replace("pixels", shape=(2**50, 3), chunks=(99, 3), dtype="f4"),
+    "index is a lie": _replace("index", shape=(2**40,), chunks=(99,), dtype="u8"),
+    "pixels are elsewhere": _elsewhere,
+    "pixels are any file": _replace(
+        "pixels", shape=(1, 3), dtype="f4", external=[("/etc/passwd", 0, 12)]
+    ),
+    "too few states": _replace("state_vectors", shape=(1, 4), chunks=(1, 4), dtype="f4"),
+    "offset": _index("pixels_offset", 3),
+    "offset wraps": _index("pixels_offset", 2**64 - 1),
+    "count": _index("pixels_count", 4),
+    "keyframe offset": _index("keyframe_offset", 1),
+    "keyframe size": _index("keyframe_size", 6),
+    "keyframe without encoding": _index("keyframe_encoding", 0),
+    "encoding": _index("keyframe_encoding", 3),
+    "state count": _index("state_count", 5),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_segment_is_corrupt(tmp_path: Path, damage: Callable[[h5py.File], None]) -> None:
+    path = write_segment(tmp_path, [make_frame(2), keyframe(3)])
+    shutil.copy(path, path.with_name("other.h5"))
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(RecordingCorrupt):
+        SegmentReader(path)
+
+
+def test_samples_out_of_range_are_corrupt(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [make_frame(2), make_frame(3)])
+    with h5py.File(path, "r+") as file:
+        file[f"{GROUP}/pixels"][4] = [0.5, 2.0, 0.5]
+    with SegmentReader(path) as reader:
+        assert content(reader.read(0)) == content(make_frame(2))
+        with pytest.raises(RecordingCorrupt, match="frame 3: a sample is outside"):
+            reader.read(1)
+
+
+def test_random_damage_is_nothing_but_corrupt(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [keyframe(i) for i in range(20)])
+    healthy = path.read_bytes()
+    rng = random.Random(0)
+    corrupt = 0
+    for _ in range(150):
+        damaged = bytearray(healthy[: rng.choice([len(healthy), rng.randrange(len(healthy))])])
+        for _ in range(rng.choice([1, 5])):
+            if damaged:
+                damaged[rng.randrange(min(len(damaged), 8000))] ^= rng.randrange(1, 256)
+        path.write_bytes(damaged)
+        try:
+            with SegmentReader(path) as reader:
+                list(reader)
+        except RecordingCorrupt:
+            corrupt += 1
+    assert corrupt > 50
+
+
+def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError) as failure:
+        SegmentReader(tmp_path / "absent.h5")
+    assert not isinstance(failure.value, RecordingCorrupt)
+
+
+def test_segments_are_found(tmp_path: Path) -> None:
+    second = write_segment(tmp_path, [make_frame(3)], number=1)
+    first = write_segment(tmp_path, [make_frame(1), keyframe(2)], number=0)
+    (first.parent / "000002.h5").write_text("nonsense")
+    (first.parent / "000003.h5.bad").write_text("nonsense")
+    other = SegmentWriter(
+        tmp_path / "pong" / "s-2" / "000000.h5",
+        checkpoint_key="pong",
+        session_id="s-2",
+        max_state_dim=1,
+        sentinel=-1.0,
+    )
+    assert [info.path for info in find_segments(tmp_path)] == [first, second]
+    other.seal()
+    assert [info.checkpoint_key for info in find_segments(tmp_path)] == ["doom", "doom", "pong"]
+    (info,) = find_segments(tmp_path, "pong")
+    assert (info.session_id, info.number, info.frame_count) == ("s-2", 0, 0)
+    info = find_segments(tmp_path, "doom")[0]
+    assert (info.frame_count, info.keyframe_count) == (2, 1)
+    assert info.size_bytes == first.stat().st_size
+    with pytest.raises(RecordingError, match="no legal"):
+        find_segments(tmp_path, "../doom")
