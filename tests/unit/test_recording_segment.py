@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -131,6 +132,15 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         assert group["index"][:].tolist() == [(2, 0, 2, 0, 0, 0, 3, 2), (3, 2, 3, 0, 5, 1, 4, 3)]
         encodings = h5py.check_enum_dtype(group["index"].dtype["keyframe_encoding"])
         assert encodings == {"none": 0, "png": 1, "jpeg": 2}
+
+
+def test_no_metadata_can_be_torn_between_two_pages(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [make_frame(i) for i in range(600)])
+    places = [
+        match.start() for match in re.finditer(rb"OHDR|OCHK|EAHD|EAIB|EADB", path.read_bytes())
+    ]
+    assert len(places) > 20
+    assert {place % 512 for place in places} == {0}
 
 
 def test_a_frame_exists_once_it_is_synced(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from rich.console import Console
 
 from sgaps.errors import SgapsError
 from sgaps_cli.broker import find_or_start, is_listening
-from sgaps_cli.play import PlayOptions, play_with_line
+from sgaps_cli.play import key_of, play_with_line
 from sgaps_cli.supervisor import Supervisor, local_services
+from sgaps_client.player import PlayOptions
+from sgaps_client.sources import open_source
 
 READY_TIMEOUT_SECS = 120.0
 DEMO_SESSION_FRAMES = 200
@@ -109,14 +111,14 @@ async def _work(options: UpOptions, stop: asyncio.Event, console: Console) -> No
         console.print("ready; Ctrl-C ends it", highlight=False)
         await stop.wait()
         return
-    await play_with_line(
-        options.play,
-        PlayOptions(
-            url=f"ws://127.0.0.1:{options.port}/ws/stream", session_frames=DEMO_SESSION_FRAMES
-        ),
-        stop=stop,
-        console=console,
+    demo = PlayOptions(
+        url=f"ws://127.0.0.1:{options.port}/ws/stream",
+        checkpoint_key=key_of(options.play, None),
+        frames=None,
+        session_frames=DEMO_SESSION_FRAMES,
+        auth_token=None,
     )
+    await play_with_line(open_source(options.play), demo, stop=stop, console=console)
     if not stop.is_set():
         console.print("the source ended; the system runs on until Ctrl-C", highlight=False)
         await stop.wait()

@@ -7,10 +7,10 @@ import logging
 import time
 from collections.abc import Sequence
 
-from recorder.archive import Archive
+from recorder.archive import Archive, BatchReport
 from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
-from sgaps.errors import BusError
+from sgaps.errors import BusError, DiskFull
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted, SegmentSealed
 from sgaps.service import Service
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 GROUP = "recorder"
 MAX_ANNOUNCEMENTS = 10_000
 SEAL_EVERY_SECS = 0.5
+DISK_FULL_RETRY_SECS = 1.0
 
 
 class Worker:
@@ -28,6 +29,7 @@ class Worker:
     def __init__(self, service: Service, archive: Archive) -> None:
         self._bus: Bus = service.bus
         self._archive = archive
+        self._stop = service.stop
         self._writing = asyncio.Lock()
         self._unannounced: list[SegmentSealed] = []
         self.consumer = Consumer(
@@ -41,11 +43,10 @@ class Worker:
 
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         """Write and fsync the batch; frames that could not be written are not acknowledged."""
-        async with self._writing:
-            with metrics.stage("record", len(batch)):
-                report = await asyncio.to_thread(
-                    self._archive.record, [delivery.message for delivery in batch]
-                )
+        with metrics.stage("record", len(batch)):
+            report = await self._record([delivery.message for delivery in batch])
+        if report is None:
+            return Outcome(failed=frozenset(delivery.entry_id for delivery in batch))
         metrics.FRAMES_RECORDED.inc(report.recorded)
         metrics.RECORDED_BYTES.inc(report.size_bytes)
         marks: list[Operation] = [
@@ -60,6 +61,21 @@ class Worker:
                 if (d.message.session_id, d.message.frame_id) in report.failed
             ),
         )
+
+    async def _record(self, frames: list[FrameAccepted]) -> BatchReport | None:
+        """Wait for space on a full disk: nothing is acknowledged meanwhile. None if told to stop."""
+        told = False
+        while not self._stop.is_set():
+            try:
+                async with self._writing:
+                    return await asyncio.to_thread(self._archive.record, frames)
+            except DiskFull as error:
+                if not told:
+                    log.error("waiting for space: %s", error)  # noqa: TRY400 - told and waited for
+                told = True
+                await self.seal(everything=True)
+                await asyncio.sleep(DISK_FULL_RETRY_SECS)
+        return None
 
     async def recover(self) -> None:
         """Seal what an earlier process left open."""

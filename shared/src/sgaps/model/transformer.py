@@ -280,7 +280,8 @@ class SparsePixelTransformer(nn.Module):
 
     def _with_state(self, queries: Tensor, inputs: ModelInput) -> Tensor:
         scale, shift = self.film(self.state(inputs.state, inputs.state_valid)).chunk(2, dim=-1)
-        return queries * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+        modulated: Tensor = queries * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+        return modulated
 
 
 def _attention_bias(valid: Tensor) -> Tensor | None:

@@ -1,0 +1,117 @@
+"""`sgaps play`: a game through a running system, with a live line and a summary."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from sgaps.errors import SgapsError
+from sgaps.protocol.ids import is_valid_id
+from sgaps_client.player import PlayOptions, PlayStats, PlaySummary, play
+from sgaps_client.sources import Source, checkpoint_key, open_source
+
+RECENT_FRAMES = 100
+
+
+def play_source(
+    source_name: str,
+    *,
+    url: str,
+    frames: int | None,
+    key: str | None,
+    seed: int,
+    token: str | None,
+    session_frames: int | None,
+    as_json: bool,
+) -> int:
+    """Play and print the summary; the exit status is 1 if no frame was answered."""
+    console = Console(stderr=as_json)
+    options = PlayOptions(
+        url=url,
+        checkpoint_key=key_of(source_name, key),
+        frames=frames,
+        session_frames=session_frames,
+        auth_token=token,
+    )
+    summary = asyncio.run(_play_until_interrupted(source_name, options, seed, console))
+    if as_json:
+        print(json.dumps(asdict(summary), indent=2))
+    else:
+        console.print(_told(summary), highlight=False)
+    return 0 if summary.answered else 1
+
+
+def key_of(source_name: str, key: str | None) -> str:
+    """The checkpoint key: as given, else from the source's name. Raises SgapsError."""
+    chosen = key or checkpoint_key(source_name.strip("/").removesuffix(".mp4"))
+    if not is_valid_id(chosen):
+        raise SgapsError(f"{chosen!r} is no checkpoint key: letters, digits, _ and -, at most 64")
+    return chosen
+
+
+async def _play_until_interrupted(
+    source_name: str, options: PlayOptions, seed: int, console: Console
+) -> PlaySummary:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    source = open_source(source_name, seed=seed)
+    return await play_with_line(source, options, stop=stop, console=console)
+
+
+async def play_with_line(
+    source: Source, options: PlayOptions, *, stop: asyncio.Event, console: Console
+) -> PlaySummary:
+    """Play and keep one line of figures up to date; the source is closed at the end."""
+    try:
+        with Live(Text("connecting…"), console=console, refresh_per_second=2) as live:
+            return await play(source, options, stop=stop, report=_updating(live))
+    finally:
+        source.close()
+
+
+def _updating(live: Live) -> Callable[[PlayStats], None]:
+    previous = [0]
+
+    def update(stats: PlayStats) -> None:
+        frames_per_sec, previous[0] = stats.answered - previous[0], stats.answered
+        live.update(Text(_line(stats, frames_per_sec)))
+
+    return update
+
+
+def _line(stats: PlayStats, frames_per_sec: int) -> str:
+    """Frame rate, latency, PSNR, bytes per frame, model version."""
+    recent_ms = stats.latencies_ms[-RECENT_FRAMES:]
+    latency = f"{np.median(recent_ms):.0f} ms" if recent_ms else "–"
+    psnr = f"{np.mean(stats.psnrs_db[-5:]):.1f} dB" if stats.psnrs_db else "–"
+    return (
+        f"{frames_per_sec:3d} frames/s answered · {latency} end to end · PSNR {psnr} · "
+        f"{stats.bytes_per_frame / 1000:.1f} kB per frame up · "
+        f"{stats.answered}/{stats.sent} answered · model {stats.model_version}"
+    )
+
+
+def _told(summary: PlaySummary) -> str:
+    latency = (
+        f"p50 {summary.latency_p50_ms:.0f} ms, p99 {summary.latency_p99_ms:.0f} ms"
+        if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None
+        else "unknown"
+    )
+    psnr = "unknown" if summary.psnr_db is None else f"{summary.psnr_db:.1f} dB"
+    return (
+        f"sent {summary.sent}, accepted {summary.accepted}, answered {summary.answered}, "
+        f"recorded {summary.recorded}\n"
+        f"latency {latency}; PSNR of the newest reconstruction {psnr}; "
+        f"model {summary.model_version}\n"
+        f"{summary.bytes_up} bytes up, {summary.bytes_down} bytes down in "
+        f"{len(summary.sessions)} sessions"
+    )

@@ -1,0 +1,284 @@
+"""Plays a source of frames through a running system, in real time, and sums up how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.protocol.messages import UvCoordinates
+from sgaps_client.client import SessionConfig, SgapsClient
+from sgaps_client.sources import GameFrame, Source
+
+TRUE_FRAMES_KEPT = 100
+LAST_ANSWERS_SECS = 8.0
+LOOK_EVERY_SECS = 1.0
+MAX_PSNR_DB = 100.0
+HTTP_TIMEOUT_SECS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaySummary:
+    """How a play went."""
+
+    source: str
+    checkpoint_key: str
+    sessions: list[str]
+    sent: int
+    accepted: int
+    """Frames the gateway took in."""
+    answered: int
+    """Frames answered with coordinates."""
+    recorded: int
+    """Frames the recorder has on disk."""
+    refusals: list[str]
+    reconnections: int
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    psnr_db: float | None
+    """Newest reconstruction looked at against the true frame it belongs to."""
+    psnr_mean_db: float | None
+    frames_per_sec: float
+    bytes_up: int
+    bytes_down: int
+    model_version: str
+
+
+@dataclass(kw_only=True)
+class PlayStats:
+    """What has happened so far; the live line reads it."""
+
+    started_at_secs: float = field(default_factory=time.monotonic)
+    sessions: list[str] = field(default_factory=list)
+    sent: int = 0
+    accepted: int = 0
+    answered: int = 0
+    recorded: int = 0
+    refusals: list[str] = field(default_factory=list)
+    reconnections: int = 0
+    latencies_ms: list[float] = field(default_factory=list)
+    psnrs_db: list[float] = field(default_factory=list)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    model_version: str = "none"
+
+    @property
+    def bytes_per_frame(self) -> float:
+        """Bytes up for each frame sent, keyframes included."""
+        return self.bytes_up / max(1, self.sent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayOptions:
+    """How to play."""
+
+    url: str
+    checkpoint_key: str
+    frames: int | None
+    session_frames: int | None
+    """Begin a new session after so many frames; None = never."""
+    auth_token: str | None
+
+
+async def play(
+    source: Source,
+    options: PlayOptions,
+    *,
+    stop: asyncio.Event,
+    report: Callable[[PlayStats], None] = lambda _: None,
+) -> PlaySummary:
+    """Play until the source, the frames or the patience end. Raises ProtocolError, SourceError."""
+    stats = PlayStats()
+    frames = source.frames()
+    reporting = asyncio.create_task(_report_every_second(stats, report))
+    try:
+        while not stop.is_set() and (options.frames is None or stats.sent < options.frames):
+            if not await _SessionPlay(source, options, stats).run(frames, stop):
+                break
+    finally:
+        reporting.cancel()
+    return _summary(source, options, stats)
+
+
+class _SessionPlay:
+    """One session of a play."""
+
+    def __init__(self, source: Source, options: PlayOptions, stats: PlayStats) -> None:
+        self._options = options
+        self._stats = stats
+        self._sent_at_secs: OrderedDict[int, float] = OrderedDict()
+        self._truths: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._answered_before = stats.answered
+        self._sent = 0
+        self._client = SgapsClient(
+            SessionConfig(
+                url=options.url,
+                checkpoint_key=options.checkpoint_key,
+                width=source.width,
+                height=source.height,
+                auth_token=options.auth_token,
+            ),
+            on_answer=self._note_answer,
+        )
+
+    async def run(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
+        """Play this session; whether the source may have more."""
+        async with self._client as client, httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECS) as http:
+            looking = asyncio.create_task(self._look_every_second(http))
+            try:
+                more = await self._send_all(frames, stop)
+                if not stop.is_set():
+                    await self._wait_for_the_last()
+                await self._look(http)
+                await self._take_account(http)
+            finally:
+                looking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await looking
+            self._stats.sessions.append(client.state.session_id or "")
+        return more
+
+    async def _send_all(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
+        next_at_secs = time.monotonic()
+        while not stop.is_set() and not self._is_full():
+            frame = next(frames, None)
+            if frame is None:
+                return False
+            await self._send(frame)
+            next_at_secs = max(
+                next_at_secs + 1 / self._client.state.target_fps, time.monotonic() - 1
+            )
+            await asyncio.sleep(max(0.0, next_at_secs - time.monotonic()))
+        return True
+
+    def _is_full(self) -> bool:
+        limits = (
+            (self._options.session_frames, self._sent),
+            (self._options.frames, self._stats.sent),
+        )
+        return any(limit is not None and count >= limit for limit, count in limits)
+
+    async def _send(self, frame: GameFrame) -> None:
+        keyframe = _png(frame.image) if self._client.wants_keyframe() else None
+        started_at_secs = time.monotonic()
+        frame_id = await self._client.send_frame(frame.image, frame.state, keyframe_png=keyframe)
+        # Waiting for a lost connection is not the way of a frame through the system.
+        self._sent_at_secs[frame_id] = max(started_at_secs, time.monotonic() - 0.05)
+        self._truths[frame_id] = frame.image
+        for kept in (self._sent_at_secs, self._truths):
+            while len(kept) > TRUE_FRAMES_KEPT:
+                kept.popitem(last=False)
+        self._sent += 1
+        self._stats.sent += 1
+        self._count_bytes()
+
+    def _count_bytes(self) -> None:
+        state, stats = self._client.state, self._stats
+        stats.bytes_up += state.bytes_up
+        stats.bytes_down += state.bytes_down
+        state.bytes_up = state.bytes_down = 0
+
+    def _note_answer(self, answer: UvCoordinates) -> None:
+        sent_at_secs = self._sent_at_secs.pop(answer.frame_id, None)
+        if sent_at_secs is not None:
+            self._stats.latencies_ms.append((time.monotonic() - sent_at_secs) * 1000)
+        self._stats.answered += 1
+        self._stats.model_version = answer.model_version
+
+    async def _wait_for_the_last(self) -> None:
+        """Give the last answers and the recorder time to arrive."""
+        state, deadline_secs = self._client.state, time.monotonic() + LAST_ANSWERS_SECS
+        while time.monotonic() < deadline_secs:
+            answered = self._stats.answered - self._answered_before >= self._sent
+            if answered and state.last_recorded_frame_id >= state.next_frame_id - 1:
+                return
+            await asyncio.sleep(0.05)
+
+    async def _look_every_second(self, http: httpx.AsyncClient) -> None:
+        while True:
+            await self._look(http)
+            await asyncio.sleep(LOOK_EVERY_SECS)
+
+    async def _look(self, http: httpx.AsyncClient) -> None:
+        """Fetch the newest reconstruction and compare it with its true frame."""
+        with contextlib.suppress(httpx.HTTPError):
+            reply = await http.get(self._api("/reconstruction.png"))
+            truth = self._truths.get(int(reply.headers.get("X-Frame-Id", -1)))
+            if reply.status_code == httpx.codes.OK and truth is not None:
+                self._stats.psnrs_db.append(psnr_db(_decoded(reply.content), truth))
+
+    async def _take_account(self, http: httpx.AsyncClient) -> None:
+        """What the server says of this session, for the summary."""
+        state, stats = self._client.state, self._stats
+        self._count_bytes()
+        stats.refusals += [str(code) for code in state.refusals]
+        stats.reconnections += state.resumed_count
+        with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
+            accepted = int((await http.get(self._api(""))).json()["frames_received"])
+            stats.accepted += accepted
+            stats.recorded += min(accepted, state.last_recorded_frame_id + 1)
+
+    def _api(self, path: str) -> str:
+        base = http_url(self._options.url)
+        return f"{base}/api/sessions/{self._client.state.session_id}{path}"
+
+
+async def _report_every_second(stats: PlayStats, report: Callable[[PlayStats], None]) -> None:
+    while True:
+        report(stats)
+        await asyncio.sleep(LOOK_EVERY_SECS)
+
+
+def http_url(ws_url: str) -> str:
+    """`ws://host:port/ws/stream` → `http://host:port`."""
+    scheme, _, rest = ws_url.partition("://")
+    host = rest.partition("/")[0]
+    return f"{'https' if scheme == 'wss' else 'http'}://{host}"
+
+
+def psnr_db(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    """PSNR of two uint8 (H, W) pictures; MAX_PSNR_DB for equal ones."""
+    error = np.square(image.astype(np.float64) - truth).mean() / 255**2
+    return float(-10 * np.log10(error)) if error else MAX_PSNR_DB
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".png", image)
+    return bytes(encoded.tobytes())
+
+
+def _decoded(png: bytes) -> NDArray[np.uint8]:
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _summary(source: Source, options: PlayOptions, stats: PlayStats) -> PlaySummary:
+    latencies_ms = np.array(stats.latencies_ms)
+    secs = time.monotonic() - stats.started_at_secs
+    return PlaySummary(
+        source=source.name,
+        checkpoint_key=options.checkpoint_key,
+        sessions=stats.sessions,
+        sent=stats.sent,
+        accepted=stats.accepted,
+        answered=stats.answered,
+        recorded=stats.recorded,
+        refusals=stats.refusals,
+        reconnections=stats.reconnections,
+        latency_p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms.size else None,
+        latency_p99_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms.size else None,
+        psnr_db=stats.psnrs_db[-1] if stats.psnrs_db else None,
+        psnr_mean_db=float(np.mean(stats.psnrs_db)) if stats.psnrs_db else None,
+        frames_per_sec=stats.sent / secs,
+        bytes_up=stats.bytes_up,
+        bytes_down=stats.bytes_down,
+        model_version=stats.model_version,
+    )

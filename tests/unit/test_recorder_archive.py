@@ -1,0 +1,280 @@
+"""The archive: every frame on disk once, whatever is sent again, fails or dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recorder.archive import Archive
+from sgaps.errors import DiskFull, MessageError, RecordingError
+from sgaps.messages import FrameAccepted, pack_floats
+from sgaps.recording import SegmentReader, find_segments
+from sgaps.settings import Settings
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["pytest", "recorder.archive"])
+
+
+def frame(session_id: str, frame_id: int, **changes: Any) -> FrameAccepted:
+    fields: dict[str, Any] = {
+        "session_id": session_id,
+        "checkpoint_key": "doom",
+        "gateway_id": "main",
+        "frame_id": frame_id,
+        "coordinate_set_id": 3,
+        "width": 160,
+        "height": 120,
+        "samples_bytes": pack_floats(np.full((5, 3), 0.5)),
+        "state_bytes": pack_floats(np.arange(2.0)),
+        "client_time_secs": frame_id / 10,
+        "received_at_secs": 1e9,
+    }
+    return FrameAccepted(**(fields | changes))
+
+
+def frames(session_id: str, *frame_ids: int) -> list[FrameAccepted]:
+    return [frame(session_id, frame_id) for frame_id in frame_ids]
+
+
+def with_recorder(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"recorder": settings.recorder.model_copy(update=changes)})
+
+
+def recorded_ids(settings: Settings, session_id: str) -> list[int]:
+    """Ids in the sealed segments of a session, in order of recording."""
+    ids: list[int] = []
+    for info in find_segments(settings.data.recordings_dir):
+        if info.session_id == session_id:
+            with SegmentReader(info.path) as reader:
+                ids += reader.frame_ids.tolist()
+    return ids
+
+
+def segment_names(settings: Settings, session_id: str) -> list[str]:
+    folder = settings.data.recordings_dir / "doom" / session_id
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return with_recorder(settings, segment_frames=10, segment_idle_secs=3.0, min_free_bytes=0)
+
+
+def test_a_batch_of_many_sessions_is_recorded(settings: Settings) -> None:
+    archive = Archive(settings)
+    picture = frame("b", 7, keyframe_encoding="png", keyframe=b"picture")
+    report = archive.record([*frames("a", 1, 2), picture, *frames("a", 3)])
+    assert (report.recorded, report.duplicates, report.failed) == (4, 0, {})
+    assert report.newest_frame_ids == {"a": 3, "b": 7}
+    assert report.size_bytes == 4 * (5 * 3 + 2) * 4 + len(b"picture")
+    sealed = {segment.session_id: segment for segment in archive.seal_all()}
+    assert recorded_ids(settings, "a") == [1, 2, 3]
+    assert (sealed["b"].checkpoint_key, sealed["b"].frame_count) == ("doom", 1)
+    assert sealed["b"].path == "doom/b/000000.h5"
+    path = settings.data.recordings_dir / sealed["b"].path
+    assert sealed["b"].size_bytes == path.stat().st_size
+    with SegmentReader(path) as reader:
+        recorded = reader.read(0)
+    assert recorded.samples.tolist() == picture.samples.tolist()
+    assert recorded.state.tolist() == picture.state.tolist()
+    assert (recorded.keyframe_encoding, recorded.keyframe) == ("png", b"picture")
+    assert (recorded.coordinate_set_id, recorded.width, recorded.height) == (3, 160, 120)
+    assert (recorded.client_time_secs, recorded.received_at_secs) == (0.7, 1e9)
+
+
+def test_what_comes_again_is_recorded_once(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 1, 2, 2, 5))
+    report = archive.record(frames("a", 5, 3, 1, 3, 6))
+    assert (report.recorded, report.duplicates) == (2, 3)
+    assert report.newest_frame_ids == {"a": 6}
+    report = archive.record(frames("a", 1, 2, 3))
+    assert (report.recorded, report.duplicates) == (0, 3)
+    assert report.newest_frame_ids == {"a": 6}
+    archive.seal_all()
+    assert recorded_ids(settings, "a") == [1, 2, 5, 3, 6]
+
+
+def test_any_order_of_batches_seals_and_restarts_records_each_frame_once(
+    settings: Settings,
+) -> None:
+    rng = random.Random(1)
+    archive = Archive(settings)
+    sent: set[int] = set()
+    for _ in range(25):
+        ids = [rng.randrange(60) for _ in range(rng.randrange(1, 12))]
+        sent |= set(ids)
+        assert archive.record(frames("a", *ids)).newest_frame_ids == {"a": max(sent)}
+        archive.seal_idle(time.time() + rng.choice([0, 0, 10]))
+        if rng.random() < 0.1:
+            archive.seal_all()
+            archive.close()
+            archive = Archive(settings)
+    archive.seal_all()
+    assert sorted(recorded_ids(settings, "a")) == sorted(sent)
+    assert segment_names(settings, "a") == [f"{n:06d}.h5" for n in range(segments(settings))]
+
+
+def segments(settings: Settings) -> int:
+    return len(find_segments(settings.data.recordings_dir))
+
+
+def test_full_segments_are_sealed_and_numbers_go_on(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", *range(9)))
+    assert archive.seal_idle(time.time()) == []
+    archive.record(frames("a", 9))
+    (full,) = archive.seal_idle(time.time())
+    assert (full.path, full.frame_count) == ("doom/a/000000.h5", 10)
+    archive.record(frames("a", 10))
+    assert archive.seal_idle(time.time()) == []
+    (rest,) = archive.seal_all()
+    assert (rest.path, rest.frame_count) == ("doom/a/000001.h5", 1)
+    assert archive.seal_all() == []
+
+
+def test_silent_sessions_are_sealed(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 1))
+    assert archive.seal_idle(time.time() + 2) == []
+    (sealed,) = archive.seal_idle(time.time() + 4)
+    assert sealed.frame_count == 1
+    report = archive.record(frames("a", 1, 2))
+    assert (report.recorded, report.duplicates) == (1, 1)
+    assert segment_names(settings, "a") == ["000000.h5", "000001.h5.part"]
+
+
+def test_bad_frames_fail_alone(settings: Settings) -> None:
+    archive = Archive(settings)
+    odd = frame("a", 2, samples_bytes=b"12345")
+    long = frame("a", 3, state_bytes=pack_floats(np.zeros(65)))
+    nan = frame("a", 4, samples_bytes=pack_floats(np.full((1, 3), np.nan)))
+    path = frame("../a", 5)
+    report = archive.record([*frames("a", 1), odd, long, nan, path, *frames("a", 6)])
+    assert (report.recorded, report.duplicates) == (2, 0)
+    assert list(report.failed) == [("a", 2), ("a", 3), ("a", 4), ("../a", 5)]
+    assert isinstance(report.failed["a", 2], MessageError)
+    assert isinstance(report.failed["a", 3], RecordingError)
+    archive.seal_all()
+    assert recorded_ids(settings, "a") == [1, 6]
+
+
+def test_a_session_that_cannot_be_written_does_not_stop_the_others(settings: Settings) -> None:
+    archive = Archive(settings)
+    (settings.data.recordings_dir / "doom").mkdir()
+    (settings.data.recordings_dir / "doom" / "bad").write_text("not a folder")
+    report = archive.record([*frames("bad", 1, 2), *frames("good", 1)])
+    assert list(report.failed) == [("bad", 1), ("bad", 2)]
+    assert (report.recorded, report.newest_frame_ids) == (1, {"good": 1})
+
+
+def test_a_segment_that_fails_is_recovered_and_its_session_goes_on(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record([*frames("bad", 1, 2), *frames("good", 1)])
+    break_disk(archive, "bad")
+    report = archive.record([*frames("bad", 2, 3), *frames("good", 2)])
+    assert list(report.failed) == [("bad", 2), ("bad", 3)]
+    assert report.newest_frame_ids == {"good": 2}
+    (recovered,) = archive.seal_idle(time.time())
+    assert (recovered.path, recovered.frame_count) == ("doom/bad/000000.h5", 2)
+    report = archive.record([*frames("bad", 2, 3), *frames("good", 2, 3)])
+    assert (report.failed, report.newest_frame_ids) == ({}, {"bad": 3, "good": 3})
+    archive.seal_all()
+    assert recorded_ids(settings, "bad") == [1, 2, 3]
+    assert recorded_ids(settings, "good") == [1, 2, 3]
+
+
+def test_a_segment_that_cannot_be_closed_waits_for_a_restart(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record([*frames("bad", 1, 2), *frames("good", 1)])
+    break_disk(archive, "bad")
+    (sealed,) = archive.seal_all()
+    assert sealed.session_id == "good"
+    assert list(archive.record([*frames("bad", 3), *frames("good", 2)]).failed) == [("bad", 3)]
+    archive.close()
+    # Another process has not the lock that this one keeps: a copy stands for its view.
+    folder = settings.data.recordings_dir / "doom" / "bad"
+    shutil.copytree(folder, folder.with_name("moved"))
+    shutil.rmtree(folder)
+    folder.with_name("moved").rename(folder)
+    (recovered,) = Archive(settings).recover()
+    assert recovered.session_id == "bad"
+    assert recorded_ids(settings, "bad") == [1, 2]
+
+
+def break_disk(archive: Archive, session_id: str) -> None:
+    """Every write to the session's open segment says "no space left on device" from here on."""
+    writer = archive._sessions["doom", session_id]._writer
+    assert writer is not None
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, writer._file.id.get_vfd_handle())
+    os.close(full)
+
+
+def test_a_full_disk_writes_nothing_and_what_is_open_can_be_sealed(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 1))
+    archive.close()
+    full = Archive(with_recorder(settings, min_free_bytes=2**60))
+    with pytest.raises(DiskFull):
+        full.record(frames("a", 2))
+    assert segment_names(settings, "a") == ["000000.h5.part"]
+    (sealed,) = archive.seal_all()
+    assert sealed.frame_count == 1
+
+
+def test_a_folder_has_one_recorder(settings: Settings) -> None:
+    archive = Archive(settings)
+    with pytest.raises(RecordingError, match="another recorder"):
+        Archive(settings)
+    archive.close()
+    Archive(settings).close()
+
+
+def test_a_bad_sealed_segment_does_not_stop_its_session(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 1))
+    (sealed,) = archive.seal_all()
+    (settings.data.recordings_dir / sealed.path).write_bytes(b"nonsense")
+    assert archive.record(frames("a", 1, 2)).recorded == 2
+    assert segment_names(settings, "a") == ["000000.h5", "000001.h5.part"]
+
+
+def record_until_killed(settings: Settings, acknowledge: Connection, start: int) -> None:
+    archive = Archive(settings)
+    archive.recover()
+    for first in range(start, 10**6, 3):
+        archive.record([f for s in "abc" for f in frames(s, *range(first, first + 3))])
+        acknowledge.send(first + 3)
+        archive.seal_idle(time.time())
+
+
+def test_kill_9_loses_nothing_and_redelivery_doubles_nothing(settings: Settings) -> None:
+    end = 0
+    for run in range(5):
+        receiver, sender = PROCESSES.Pipe(duplex=False)
+        # What was in hand when the last one died comes again.
+        arguments = (settings, sender, max(0, end - 5))
+        process = PROCESSES.Process(target=record_until_killed, args=arguments)
+        process.start()
+        end = receiver.recv()
+        time.sleep(0.02 * run)
+        process.kill()
+        process.join()
+        while receiver.poll():
+            end = receiver.recv()
+    archive = Archive(settings)
+    recovered = archive.recover()
+    assert {segment.session_id for segment in recovered} <= set("abc")
+    for session_id in "abc":
+        ids = recorded_ids(settings, session_id)
+        assert sorted(ids) == list(range(len(ids)))
+        assert len(ids) >= end
