@@ -100,7 +100,7 @@ class SessionManager:
 
     def disconnect(self, session: Session, send: Callable[[UvCoordinates | Error], bool]) -> None:
         """Clean up after a socket, unless another one has the session by now."""
-        if session.send is send:
+        if session.send == send:  # bound methods are equal, never identical
             session.connected = False
             session.disconnected_at_secs = time.time()
             session.keyframe = None

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from fastapi import WebSocket
-from sgaps.sampling.patterns import sample_pattern
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake
@@ -36,6 +35,7 @@ from sgaps.protocol.messages import (
     SessionStartAck,
     UvCoordinates,
 )
+from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)

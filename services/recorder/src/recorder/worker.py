@@ -63,7 +63,7 @@ class Worker:
         )
 
     async def _record(self, frames: list[FrameAccepted]) -> BatchReport | None:
-        """Wait for space on a full disk: nothing is acknowledged meanwhile. None if told to stop."""
+        """Wait for space on a full disk; None if told to stop before there was any."""
         told = False
         while not self._stop.is_set():
             try:

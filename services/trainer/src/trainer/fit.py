@@ -39,7 +39,6 @@ class FitReport:
     """How a run went."""
 
     steps: int
-    epochs: int
     secs: float
     last_loss: float
 
@@ -82,9 +81,9 @@ def fit(
         max_secs=training.max_secs,
     )
     stepper = _Stepper(model, settings)
-    started_at_secs, step, epochs, loss = time.monotonic(), 0, 0, math.nan
+    started_at_secs, step, loss = time.monotonic(), 0, math.nan
     model.train()
-    for epochs, indices in _batches(dataset, training, rng):
+    for indices in _batches(dataset, training, rng):
         elapsed_secs = time.monotonic() - started_at_secs
         if stop.is_set() or schedule.done(step, elapsed_secs):
             break
@@ -101,18 +100,15 @@ def fit(
                 step=step, total_steps=schedule.total_steps, loss=loss, elapsed_secs=elapsed_secs
             )
         )
-    return FitReport(
-        steps=step, epochs=epochs, secs=time.monotonic() - started_at_secs, last_loss=loss
-    )
+    return FitReport(steps=step, secs=time.monotonic() - started_at_secs, last_loss=loss)
 
 
 def _batches(
     dataset: RecordingDataset, training: TrainingSettings, rng: np.random.Generator
-) -> Iterator[tuple[int, list[int]]]:
-    """(epoch, indices) of every batch of a run."""
-    for epoch in range(training.max_epochs):
-        for indices in dataset.batches(training.batch_size, rng):
-            yield epoch, indices
+) -> Iterator[list[int]]:
+    """Indices of every batch of a run."""
+    for _ in range(training.max_epochs):
+        yield from dataset.batches(training.batch_size, rng)
         dataset.next_epoch()
 
 
