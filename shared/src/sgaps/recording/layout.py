@@ -55,7 +55,7 @@ H5Object: TypeAlias = Any
 """A file, group or dataset of h5py, which has no types."""
 
 # What h5py raises, by no clear rule, where a file or a disk is not as it should be.
-H5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
+H5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
 
 _NUMBERED = re.compile(r"([0-9]{6,})\.h5(\.part|\.bad|\.recovering)?(\.[0-9]+)?")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -259,7 +260,9 @@ def _dataset(
         raise ValueError(f"{name} is no dataset of this file")
     if dataset.dtype != dtype or dataset.ndim < 1 or dataset.shape[1:] != row_shape:
         raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}")
-    if dataset.chunks is None or dataset.nbytes > limit_bytes:
+    # Not `nbytes`, which wraps around at 64 bits.
+    size_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if dataset.chunks is None or size_bytes > limit_bytes:
         raise ValueError(f"{name} is not stored as it should be")
     return dataset
 

@@ -34,8 +34,9 @@ from sgaps.recording.layout import (
 
 # The oldest format with SWMR: any HDF5 since 1.10 reads it.
 _LIBVER = ("v110", "v110")
-# By default HDF5 keeps up to 8 MB of written chunks for every dataset of every open session.
+# The default is 8 MB of written chunks and 64 kB of slots, for each dataset of each session.
 _CHUNK_CACHE_BYTES = 128 * 1024
+_CHUNK_CACHE_SLOTS = 101
 # A kill can tear a write between two pages of memory, and torn metadata makes the file unreadable.
 # Everything that is rewritten in place is smaller than this, so aligned it lies in one page.
 _ALIGNMENT_BYTES = 512
@@ -188,6 +189,7 @@ class SegmentWriter:
             libver=_LIBVER,
             locking=False,
             rdcc_nbytes=_CHUNK_CACHE_BYTES,
+            rdcc_nslots=_CHUNK_CACHE_SLOTS,
             alignment_threshold=1,
             alignment_interval=_ALIGNMENT_BYTES,
         )
