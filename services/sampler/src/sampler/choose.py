@@ -53,10 +53,15 @@ class StoredCoordinates:
                 height=int(fields["height"]),
                 coords_bytes=fields["coords"],
             )
-            unpack_floats(stored.coords_bytes, -1, 2)
+            coords = unpack_floats(stored.coords_bytes, -1, 2)
         except (KeyError, ValueError, MessageError):
             return None
-        return stored
+        # NaN is on neither side of a bound.
+        return stored if coords.size and ((coords >= 0) & (coords <= 1)).all() else None
+
+    @property
+    def sample_count(self) -> int:
+        return len(unpack_floats(self.coords_bytes, -1, 2))
 
 
 def choose(
@@ -64,7 +69,7 @@ def choose(
 ) -> tuple[CoordinatesChosen, StoredCoordinates]:
     """The answer to a frame, and what is to be stored. Raises MessageError."""
     importance = AttentionEntropyImportanceCalculator(settings.importance.epsilon)(frame.entropy)
-    if stored is None or not _still_fits(stored, frame) or _is_due(stored, frame, settings):
+    if stored is None or _needs_new(stored, frame, settings):
         stored = _new_set(frame, importance, settings)
     answer = CoordinatesChosen(
         session_id=frame.session_id,
@@ -82,10 +87,17 @@ def choose(
     return answer, stored
 
 
-def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed) -> bool:
-    """A set from the future belongs to an earlier life of the session, before a flush."""
+def _needs_new(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
+    """A late frame, claimed from a dead replica, must not replace a set drawn from a newer one."""
+    if frame.frame_id < stored.last_update_frame_id:
+        return False
+    return not _still_fits(stored, frame, settings) or _is_due(stored, frame, settings)
+
+
+def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
+    """Another resolution came with a resumed session, another count with new settings."""
     return (stored.width, stored.height) == (frame.width, frame.height) and (
-        stored.last_update_frame_id <= frame.frame_id
+        stored.sample_count == _sample_count(frame, settings)
     )
 
 
@@ -108,11 +120,16 @@ def _new_set(frame: FrameReconstructed, importance: Map, settings: Settings) -> 
     )
 
 
+def _sample_count(frame: FrameReconstructed, settings: Settings) -> int:
+    """What session_start_ack promised. Not frame.sample_count: one short frame would shrink
+    the next set, and with it every frame after."""
+    return min(settings.sampling.default_sample_count, frame.width * frame.height)
+
+
 def _draw(frame: FrameReconstructed, importance: Map, settings: Settings) -> Coords:
-    count = min(settings.sampling.default_sample_count, frame.width * frame.height)
     return AdaptiveUVSampler(settings.sampling).sample(
         importance,
-        count=count,
+        count=_sample_count(frame, settings),
         width=frame.width,
         height=frame.height,
         rng=_rng(settings.sampling.seed, frame),

@@ -53,7 +53,7 @@ class ReconstructionLoss(nn.Module):
         if batch.target is None:
             terms["sampled"] = self._sampled(output.frame, batch.held_out, batch.held_out_valid)
         else:
-            terms["full"] = F.mse_loss(output.frame, batch.target)
+            terms["full"] = log_mse_loss(output.frame, batch.target)
             terms["log_error"] = log_error_loss(output, batch.target)
             if self._weights.structural:
                 terms["structural"] = self._structural(output.frame, batch.target)
@@ -66,6 +66,15 @@ def sample_at(frame: Tensor, uv: Tensor) -> Tensor:
     grid = uv.unsqueeze(1) * 2 - 1  # (B, 1, M, 2); corners of the image are -1 and 1
     picked = F.grid_sample(frame, grid, mode="nearest", align_corners=False)
     return picked[:, 0, 0]
+
+
+def log_mse_loss(frame: Tensor, target: Tensor) -> Tensor:
+    """Mean over frames of the log of their squared error: what PSNR measures.
+
+    Plain squared error would learn from the few hardest frames of a batch alone.
+    """
+    squared = (frame - target).square().flatten(1).mean(1)  # (B,)
+    return (squared + ERROR_FLOOR**2).log().mean()
 
 
 def log_error_loss(output: ModelOutput, target: Tensor) -> Tensor:

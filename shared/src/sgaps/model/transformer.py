@@ -200,10 +200,13 @@ class RefinementHead(nn.Module):
             nn.Conv2d(2 * width, 2 * width, 3, padding=1),
             nn.GELU(),
         )
-        self.last = nn.Conv2d(2 * width, channels * fold, 3, padding=1)
+        # Torch's own initialisation would let the signal fade, and the zero layer learn nothing.
+        for layer in self.refine:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        # Without a bias: it would first of all learn to swing the brightness of whole frames.
+        self.last = nn.Conv2d(2 * width, channels * fold, 3, padding=1, bias=False)
         nn.init.zeros_(self.last.weight)
-        if self.last.bias is not None:
-            nn.init.zeros_(self.last.bias)
 
     def forward(self, queries: Tensor, picture: Tensor) -> Tensor:
         """queries (B, D, gh, gw), picture (B, C + 1, H, W) → residual (B, C, H, W)."""

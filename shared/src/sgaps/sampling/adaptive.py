@@ -17,8 +17,8 @@ class AdaptiveUVSampler:
     """Draws a share of the samples by importance and a share from the uniform pattern.
 
     No pixel is drawn twice, and samples keep `min_spacing_px` (Chebyshev) from one another.
-    Where no free pixel is that far from all samples any more, the spacing shrinks by one pixel
-    at a time until the rest fits; what importance cannot place becomes part of the pattern.
+    Only when no free pixel is so far from all samples does the spacing shrink, one pixel at a
+    time, until the rest fits. What importance cannot place is left to the pattern.
     """
 
     def __init__(self, settings: SamplingSettings) -> None:
@@ -37,17 +37,15 @@ class AdaptiveUVSampler:
         wanted = round(count * self._settings.importance_share)
         draws = _draw_by_importance(importance, wanted, width, height, rng)
         placed = _Placed(count, width, height)
-        for spacing_px in range(self._first_spacing_px(count, width, height), 0, -1):
+        spacing_px = self._first_spacing_px(count, width, height)
+        while placed.missing:
             placed.keep(spacing_px)
-            placed.take(draws, upto=wanted)
+            wanted -= placed.take(draws, wanted)
             if placed.missing:
-                rest = self._pattern(placed.missing, width, height, rng)
-                placed.take(_pixels_of(rest, width, height), upto=count)
+                pattern = self._pattern(placed.missing, width, height, rng)
+                placed.take(_pixels_of(pattern, width, height), placed.missing)
             placed.fill(rng)
-            # A later, closer round may add only what is missing, wherever it falls.
-            wanted = count
-            if not placed.missing:
-                break
+            spacing_px -= 1
         return to_coords(np.array(placed.pixels, np.intp), width=width, height=height)
 
     def _pattern(self, count: int, width: int, height: int, rng: np.random.Generator) -> Coords:
@@ -56,8 +54,91 @@ class AdaptiveUVSampler:
         )
 
     def _first_spacing_px(self, count: int, width: int, height: int) -> int:
-        """The largest spacing at which so many samples could fit at all."""
+        """The largest spacing, up to the configured one, that could hold so many samples."""
         spacing_px = min(self._settings.min_spacing_px, max(width, height))
         while -(-width // spacing_px) * -(-height // spacing_px) < count:
             spacing_px -= 1
         return spacing_px
+
+
+class _Placed:
+    """The samples placed so far, and the pixels too close to one of them."""
+
+    def __init__(self, count: int, width: int, height: int) -> None:
+        self.pixels: list[int] = []
+        self._count = count
+        self._width = width
+        self._blocked = np.zeros((height, width), bool)
+        self._reach_px = 0
+
+    @property
+    def missing(self) -> int:
+        return self._count - len(self.pixels)
+
+    def keep(self, spacing_px: int) -> None:
+        """Block what is closer than this to a sample, and nothing else."""
+        self._reach_px = spacing_px - 1
+        self._blocked[:] = False
+        for pixel in self.pixels:
+            self._block(*divmod(pixel, self._width))
+
+    def take(self, candidates: Pixels, limit: int) -> int:
+        """Place up to `limit` of the candidates, in order, as spacing allows; how many."""
+        before, stop = len(self.pixels), len(self.pixels) + min(limit, self.missing)
+        for pixel in candidates.tolist():
+            if len(self.pixels) == stop:
+                break
+            y, x = divmod(pixel, self._width)
+            if not self._blocked[y, x]:
+                self._block(y, x)
+                self.pixels.append(pixel)
+        return len(self.pixels) - before
+
+    def fill(self, rng: np.random.Generator) -> None:
+        """Place what is missing at random, until it is there or no pixel is left open."""
+        while self.missing:
+            is_open = np.flatnonzero(~self._blocked)
+            if not is_open.size:
+                break
+            drawn = rng.choice(is_open, min(self.missing, is_open.size), replace=False)
+            self.take(drawn, self.missing)
+
+    def _block(self, y: int, x: int) -> None:
+        reach = self._reach_px
+        self._blocked[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+
+
+def _is_informative(importance: NDArray[np.float32]) -> bool:
+    if importance.size == 0 or not np.isfinite(importance).all():
+        return False
+    return bool((importance >= 0).all() and importance.max() > importance.min())
+
+
+def _pixels_of(coords: Coords, width: int, height: int) -> Pixels:
+    x = np.minimum((coords[:, 0] * width).astype(np.intp), width - 1)
+    y = np.minimum((coords[:, 1] * height).astype(np.intp), height - 1)
+    pixels: Pixels = y * width + x
+    return pixels
+
+
+def _draw_by_importance(
+    importance: Map, count: int, width: int, height: int, rng: np.random.Generator
+) -> Pixels:
+    """`count` pixels that follow importance, then as many again and again as spares."""
+    mass = importance.astype(np.float64).ravel()
+    cells = np.concatenate([_resample(mass, count, rng) for _ in range(DRAWS_PER_SAMPLE)])
+    row, column = np.divmod(cells, importance.shape[1])
+    u = (column + rng.random(len(cells))) / importance.shape[1]
+    v = (row + rng.random(len(cells))) / importance.shape[0]
+    return _pixels_of(np.stack([u, v], axis=1).astype(np.float32), width, height)
+
+
+def _resample(mass: NDArray[np.float64], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """(count,) cells in random order, each within one of its expected number of times.
+
+    Systematic resampling (Kitagawa 1996): one random offset, then equal steps through the
+    cumulated mass. Independent draws clump.
+    """
+    cumulated = np.cumsum(mass)
+    steps = (np.arange(count) + rng.random()) * (cumulated[-1] / max(count, 1))
+    return rng.permutation(np.searchsorted(cumulated, steps, side="right").clip(max=mass.size - 1))

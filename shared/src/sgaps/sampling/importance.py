@@ -27,7 +27,8 @@ class AttentionEntropyImportanceCalculator:
         low, high = float(entropy.min()), float(entropy.max())
         if high - low <= self._epsilon:
             return np.ones(entropy.shape, np.float32)
-        return ((entropy - low) / (high - low)).astype(np.float32)
+        # In float64: the span of finite float32 numbers can overflow float32.
+        return ((entropy.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
 def importance_to_bytes(importance: Map) -> bytes:

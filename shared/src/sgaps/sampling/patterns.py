@@ -20,11 +20,16 @@ def sample_pattern(
     name: PatternName, *, count: int, width: int, height: int, rng: np.random.Generator
 ) -> Coords:
     """`count` different pixels in a pattern. Raises ValueError if there are not so many."""
-    if not 1 <= count <= width * height:
-        raise ValueError(f"{count} samples of {width}x{height} pixels")
+    require_room(count, width, height)
     pixels = _PATTERNS[name](count, width, height, rng)
     exact = _exactly(pixels, count, width * height, rng)
     return to_coords(exact, width=width, height=height)
+
+
+def require_room(count: int, width: int, height: int) -> None:
+    """Raises ValueError unless the frame has so many pixels."""
+    if not 1 <= count <= width * height:
+        raise ValueError(f"{count} samples of {width}x{height} pixels")
 
 
 def to_coords(pixels: Pixels, *, width: int, height: int) -> Coords:

@@ -1,0 +1,166 @@
+"""The sampler's choice: steady under redelivery, never backwards, never from a broken state."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampler.choose import StoredCoordinates, choose
+from sgaps.messages import CoordinatesChosen, FrameReconstructed, pack_floats
+from sgaps.settings import Settings, load_settings
+
+NAN = float("nan")
+OTHER_REPLICA = """
+import sys
+from sampler.choose import choose
+from sgaps.messages import FrameReconstructed
+from sgaps.settings import load_settings
+
+frame = FrameReconstructed.decode(sys.stdin.buffer.read())
+sys.stdout.buffer.write(choose(frame, None, load_settings(environment={}))[0].encode())
+"""
+
+
+def settings_of(*overrides: str) -> Settings:
+    return load_settings(overrides, environment={})
+
+
+ADAPTIVE = settings_of("mask_update.strategy=adaptive", "mask_update.update_interval=4")
+FIXED = settings_of("mask_update.strategy=fixed")
+
+
+def frame_of(
+    frame_id: int,
+    *,
+    session_id: str = "s",
+    width: int = 320,
+    height: int = 240,
+    psnr_db: float | None = 20.0,
+    sample_count: int = 500,
+) -> FrameReconstructed:
+    entropy = np.linspace(0, 1, 1200)  # (30 * 40,)
+    return FrameReconstructed(
+        session_id=session_id,
+        gateway_id="g",
+        frame_id=frame_id,
+        width=width,
+        height=height,
+        sample_count=sample_count,
+        grid_width=40,
+        grid_height=30,
+        entropy_bytes=pack_floats(entropy),
+        log_error_bytes=b"",
+        predicted_psnr_db=psnr_db,
+        model_version="v1",
+        received_at_secs=1.0,
+        queue_secs=0.0,
+        inference_secs=0.0,
+    )
+
+
+def stored_fields(**changes: bytes) -> dict[str, bytes]:
+    _, stored = choose(frame_of(7), None, FIXED)
+    return {**stored.to_fields(), **changes}
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12))
+def test_set_ids_never_go_backwards_whatever_the_order(frame_ids: list[int]) -> None:
+    stored, answered = None, []
+    for frame_id in frame_ids:
+        answer, stored = choose(
+            frame_of(frame_id, psnr_db=99.0 if frame_id % 2 else 20.0), stored, ADAPTIVE
+        )
+        assert answer.frame_id == frame_id
+        answered.append(answer.coordinate_set_id)
+    assert answered == sorted(answered)
+
+
+@pytest.mark.parametrize("width", [320, 64])
+def test_a_late_frame_leaves_the_newer_set_in_force(width: int) -> None:
+    _, stored = choose(frame_of(16), None, ADAPTIVE)
+    late, kept = choose(frame_of(14, width=width), stored, ADAPTIVE)
+    assert kept == stored
+    assert late.coords_bytes == stored.coords_bytes
+
+
+@pytest.mark.parametrize("psnr_db", [20.0, 99.0, None, NAN])
+def test_redelivery_after_the_state_was_written_changes_nothing(psnr_db: float | None) -> None:
+    first, stored = choose(frame_of(7, psnr_db=psnr_db), None, ADAPTIVE)
+    again, kept = choose(frame_of(7, psnr_db=psnr_db), stored, ADAPTIVE)
+    assert again.encode() == first.encode()
+    assert kept == stored
+
+
+@pytest.mark.parametrize("salt", ["1", "2"])
+def test_another_process_gives_the_same_answer(salt: str) -> None:
+    """Python's own hash is salted per process: replicas would disagree."""
+    expected, _ = choose(frame_of(7), None, settings_of())
+    answered = subprocess.run(
+        [sys.executable, "-c", OTHER_REPLICA],
+        input=frame_of(7).encode(),
+        env={**os.environ, "PYTHONHASHSEED": salt},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert CoordinatesChosen.decode(answered.stdout) == expected
+
+
+def test_sessions_frames_and_seeds_draw_differently() -> None:
+    seeded = settings_of("mask_update.strategy=fixed", "sampling.seed=1")
+    draws = {
+        choose(frame_of(7), None, FIXED)[0].coords_bytes,
+        choose(frame_of(8), None, FIXED)[0].coords_bytes,
+        choose(frame_of(7, session_id="t"), None, FIXED)[0].coords_bytes,
+        choose(frame_of(7), None, seeded)[0].coords_bytes,
+    }
+    assert len(draws) == 4
+
+
+def test_a_short_frame_does_not_shrink_the_next_set() -> None:
+    answer, _ = choose(frame_of(7, sample_count=1), None, ADAPTIVE)
+    assert answer.coords.shape == (500, 2)
+
+
+def test_a_new_sample_count_needs_a_new_set() -> None:
+    _, stored = choose(frame_of(7), None, FIXED)
+    fewer = settings_of("mask_update.strategy=fixed", "sampling.default_sample_count=200")
+    answer, renewed = choose(frame_of(8), stored, fewer)
+    assert answer.coordinate_set_id == 9
+    assert (answer.coords.shape, renewed.sample_count) == ((200, 2), 200)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2)])
+def test_a_tiny_frame_gets_all_its_pixels_and_keeps_them(width: int, height: int) -> None:
+    first, stored = choose(frame_of(7, width=width, height=height), None, FIXED)
+    again, _ = choose(frame_of(8, width=width, height=height), stored, FIXED)
+    assert first.coords.shape == (width * height, 2)
+    assert again.coordinate_set_id == first.coordinate_set_id
+
+
+def test_the_answer_survives_the_stream() -> None:
+    answer, stored = choose(frame_of(7), None, FIXED)
+    assert CoordinatesChosen.decode(answer.encode()) == answer
+    assert StoredCoordinates.from_fields(stored.to_fields()) == stored
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"coords": pack_floats(np.array([[0.5, NAN]]))},
+        {"coords": pack_floats(np.array([[0.5, 1.5]]))},
+        {"coords": pack_floats(np.array([[-0.5, 0.5]]))},
+        {"coords": b"\0" * 12},
+        {"coords": b""},
+        {"width": b"\xff"},
+        {"last_update_frame_id": b""},
+    ],
+)
+def test_a_broken_state_counts_as_none(changes: dict[str, bytes]) -> None:
+    assert StoredCoordinates.from_fields(stored_fields()) is not None
+    assert StoredCoordinates.from_fields(stored_fields(**changes)) is None
