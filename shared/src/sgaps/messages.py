@@ -31,6 +31,19 @@ def unpack_floats(data: bytes, *shape: int) -> Float32:
         raise MessageError(f"{len(data)} bytes are no float32 array of shape {shape}") from error
 
 
+def chosen_set_id(frame_id: int) -> int:
+    """Id of the coordinate set computed from a frame: even, and larger for later frames.
+
+    It follows from the frame alone, so replicas of the sampler need not agree on a counter.
+    """
+    return 2 * frame_id + 2
+
+
+def first_set_id(last_frame_id: int) -> int:
+    """Id of the set a session starts or resumes with: odd, so never one of the sampler's."""
+    return 2 * last_frame_id + 3
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all stream messages."""
 

@@ -239,6 +239,12 @@ class Settings(Section):
     recorder: RecorderSettings
     reconstructor: ReconstructorSettings
 
+    @model_validator(mode="after")
+    def _samples_are_accepted(self) -> Settings:
+        if self.sampling.default_sample_count > self.server.max_samples:
+            raise ValueError("sampling.default_sample_count is above server.max_samples")
+        return self
+
 
 def default_conf_dir() -> Path:
     """The folder `conf/` of this checkout, or what SGAPS_CONF_DIR names."""

@@ -22,6 +22,7 @@ from sgaps import metrics
 from sgaps.bus import Bus, Put
 from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, session_key
+from sgaps.messages import first_set_id
 from sgaps.protocol import json_codec
 from sgaps.protocol.messages import (
     ClientMessage,
@@ -225,7 +226,7 @@ class Connection:
             max_state_dim=settings.max_state_dim,
             target_fps=self._gateway.load.target_fps(settings.target_fps),
             model_version=version,
-            coordinate_set_id=session.last_frame_id + 1,
+            coordinate_set_id=first_set_id(session.last_frame_id),
             keyframe_interval=self._server.keyframe_interval,
             resumed=resumed,
             last_frame_id=session.last_frame_id,
@@ -243,7 +244,7 @@ class Connection:
         return UvCoordinates(
             frame_id=-1,
             coords=coordinate_pairs(coords),
-            coordinate_set_id=session.last_frame_id + 1,
+            coordinate_set_id=first_set_id(session.last_frame_id),
             model_version=version,
         )
 

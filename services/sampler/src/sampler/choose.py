@@ -10,7 +10,13 @@ from typing import Self
 import numpy as np
 
 from sgaps.errors import MessageError
-from sgaps.messages import CoordinatesChosen, FrameReconstructed, pack_floats, unpack_floats
+from sgaps.messages import (
+    CoordinatesChosen,
+    FrameReconstructed,
+    chosen_set_id,
+    pack_floats,
+    unpack_floats,
+)
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import (
     AttentionEntropyImportanceCalculator,
@@ -112,7 +118,7 @@ def _is_due(stored: StoredCoordinates, frame: FrameReconstructed, settings: Sett
 def _new_set(frame: FrameReconstructed, importance: Map, settings: Settings) -> StoredCoordinates:
     return StoredCoordinates(
         # From the frame's number: replicas need not agree, and no set is older than its frame.
-        coordinate_set_id=frame.frame_id + 1,
+        coordinate_set_id=chosen_set_id(frame.frame_id),
         last_update_frame_id=frame.frame_id,
         width=frame.width,
         height=frame.height,

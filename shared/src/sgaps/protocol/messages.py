@@ -15,13 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from sgaps.protocol.ids import ID_PATTERN
 
 PROTOCOL_VERSION = 1
-MAX_ID = 2**53 - 1
-"""Largest frame id: what a double, and so a JavaScript client, holds exactly."""
+MAX_FRAME_ID = 2**52 - 2
+"""A set id is twice a frame id; a double, and so a JavaScript client, holds both exactly."""
+MAX_SET_ID = 2**53 - 1
 MAX_SIDE_PX = 8192
 MAX_STATE_DIM = 4096
 
 Unit = Annotated[float, Field(ge=0, le=1)]
-FrameId = Annotated[int, Field(ge=0, le=MAX_ID)]
+FrameId = Annotated[int, Field(ge=0, le=MAX_FRAME_ID)]
+SetId = Annotated[int, Field(ge=0, le=MAX_SET_ID)]
 Identifier = Annotated[str, Field(pattern=rf"\A{ID_PATTERN}\z")]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 ShortText = Annotated[str, Field(max_length=128)]
@@ -95,7 +97,7 @@ class FrameData(FromClient):
     state_vector: Annotated[list[float], Field(max_length=MAX_STATE_DIM)]
     resolution: AnyResolution
     timestamp: float
-    coordinate_set_id: FrameId = 0
+    coordinate_set_id: SetId = 0
     """The set that was sampled; 0 where a client does not say."""
 
     def samples(self) -> NDArray[np.float32]:

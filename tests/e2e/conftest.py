@@ -1,0 +1,99 @@
+"""The whole system as a user starts it: `sgaps up` on a free port, with a data folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sgaps_cli.broker import free_port
+
+SGAPS = Path(sys.executable).with_name("sgaps")
+READY_TIMEOUT_SECS = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    port: int
+    data_dir: Path
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws/stream"
+
+    def get(self, path: str) -> Any:
+        return httpx.get(f"{self.http_url}{path}", timeout=10).json()
+
+    def start_play(self, source: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [SGAPS, "play", source, "--url", self.ws_url, "--json", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def play(self, source: str, *arguments: str) -> dict[str, Any]:
+        playing = self.start_play(source, *arguments)
+        output, _ = playing.communicate(timeout=120)
+        assert playing.returncode == 0, output
+        summary: dict[str, Any] = json.loads(output)
+        return summary
+
+    def kill(self, service: str) -> None:
+        """SIGKILL the process of a service; the supervisor starts it again."""
+        os.kill(self._process_of(service), signal.SIGKILL)
+
+    def _process_of(self, service: str) -> int:
+        """Found as a person would: by its command line."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            is_module = command[1:3] == [b"-m", service.encode()]
+            if is_module and f"server.port={self.port}".encode() in command:
+                return int(folder.name)
+        raise AssertionError(f"{service} does not run")
+
+
+def start_system(data_dir: Path, *arguments: str) -> tuple[System, subprocess.Popen[bytes]]:
+    system = System(port=free_port(), data_dir=data_dir)
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    process = subprocess.Popen(
+        [
+            *(SGAPS, "up", "--no-browser", "--port", str(system.port)),
+            *("--data-dir", data_dir),
+            *arguments,
+        ],
+        env=environment,
+    )
+    deadline_secs = time.monotonic() + READY_TIMEOUT_SECS
+    while time.monotonic() < deadline_secs and process.poll() is None:
+        try:
+            if httpx.get(f"{system.http_url}/api/ready").status_code == 200:
+                return system, process
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    process.kill()
+    logs = "\n".join(log.read_text()[-2000:] for log in (data_dir / "logs").glob("*.log"))
+    raise AssertionError(f"the system is not ready\n{logs}")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    data_dir = tmp_path_factory.mktemp("data")
+    # Training has its own tests; here it would only take the two cores from the rest.
+    running, process = start_system(data_dir, "--set", "training.min_new_frames=100000")
+    yield running
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0

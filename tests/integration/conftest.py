@@ -1,0 +1,93 @@
+"""A gateway as it is deployed: uvicorn on a loopback port, a real broker behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection, connect
+
+from gateway.__main__ import main
+from sgaps.bus import Bus, RedisBus
+from sgaps.service import Service
+from sgaps.settings import Settings
+from sgaps_cli.broker import free_port, is_listening
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningGateway:
+    port: int
+    bus: Bus
+    settings: Settings
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws/stream"
+
+    def connect(self, **options: str) -> connect:
+        headers = {"Origin": options["origin"]} if "origin" in options else None
+        return connect(self.ws_url, max_size=None, additional_headers=headers)
+
+
+def with_changes(settings: Settings, **sections: dict[str, object]) -> Settings:
+    """Settings with fields of some sections changed, checked again."""
+    data = settings.model_dump()
+    for section, fields in sections.items():
+        data[section] |= fields
+    return Settings.model_validate(data)
+
+
+@asynccontextmanager
+async def running_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
+    stop = asyncio.Event()
+    bus = RedisBus(settings.bus)
+    service = Service(name="gateway", settings=settings, bus=bus, stop=stop)
+    serving = asyncio.create_task(main(service))
+    while not is_listening(settings.server.port):
+        await asyncio.sleep(0.02)
+    try:
+        yield RunningGateway(port=settings.server.port, bus=bus, settings=settings)
+    finally:
+        stop.set()
+        await serving
+        await bus.close()
+
+
+@pytest.fixture
+async def clean_broker(broker_url: str) -> str:
+    async with Redis.from_url(broker_url) as redis:
+        await redis.flushall()
+    return broker_url
+
+
+@pytest.fixture
+def gateway_settings(settings: Settings, clean_broker: str) -> Settings:
+    return with_changes(
+        settings,
+        bus={"url": clean_broker, "block_secs": 0.2},
+        server={"port": free_port(), "session_start_timeout_secs": 0.5},
+    )
+
+
+@pytest.fixture
+async def gateway(gateway_settings: Settings) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(gateway_settings) as running:
+        yield running
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], timeout_secs: float = 10) -> None:
+    """Wait until the check holds."""
+    async with asyncio.timeout(timeout_secs):
+        while not await check():
+            await asyncio.sleep(0.05)
+
+
+__all__ = ["ClientConnection", "RunningGateway", "eventually", "running_gateway", "with_changes"]

@@ -1,0 +1,410 @@
+"""The gateway over real sockets and a real broker: what it takes, refuses, delivers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from integration.conftest import (
+    ClientConnection,
+    RunningGateway,
+    eventually,
+    running_gateway,
+    with_changes,
+)
+from sgaps.bus import Put
+from sgaps.keys import PastSamples, history_key
+from sgaps.messages import CoordinatesChosen, FrameAccepted, ViewEncoded, pack_floats
+from sgaps.service import heartbeat_key
+from sgaps.settings import Settings
+
+START = {
+    "type": "session_start",
+    "checkpoint_key": "doom",
+    "resolution": {"width": 32, "height": 24},
+    "max_state_dim": 64,
+}
+
+
+def frame(frame_id: int, **fields: object) -> dict[str, object]:
+    return {
+        "type": "frame_data",
+        "frame_id": frame_id,
+        "pixels": [[0.5, 0.5, 0.25]],
+        "state_vector": [1.0, -999.0],
+        "resolution": [32, 24],
+        "timestamp": 1.0,
+        **fields,
+    }
+
+
+async def send(socket: ClientConnection, message: object) -> None:
+    await socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
+
+
+async def receive(socket: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(await socket.recv())
+    return message
+
+
+async def start(socket: ClientConnection, **fields: object) -> dict[str, Any]:
+    await send(socket, {**START, **fields})
+    ack = await receive(socket)
+    if ack["type"] == "session_start_ack":
+        assert (await receive(socket))["type"] == "uv_coordinates"
+    return ack
+
+
+async def refusal(socket: ClientConnection, message: object) -> dict[str, Any]:
+    await send(socket, message)
+    error = await receive(socket)
+    assert error["type"] == "error"
+    return error
+
+
+async def heartbeat(socket: ClientConnection) -> dict[str, Any]:
+    """An answer to this shows that everything sent before it was handled."""
+    await send(socket, {"type": "heartbeat", "timestamp": 5.0})
+    return await receive(socket)
+
+
+async def stored(gateway: RunningGateway) -> list[FrameAccepted]:
+    entries = await gateway.bus.tail(FrameAccepted.STREAM, "0-0", count=100, block_secs=0)
+    return [FrameAccepted.decode(entry.data) for entry in entries]
+
+
+def png(width: int, height: int) -> str:
+    data = io.BytesIO()
+    Image.new("L", (width, height), 90).save(data, "PNG")
+    return base64.b64encode(data.getvalue()).decode()
+
+
+async def test_a_session_starts_with_the_servers_parameters(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        await send(socket, START)
+        ack, first = await receive(socket), await receive(socket)
+    assert ack["sample_count"] == 500
+    assert ack["max_state_dim"] == 64
+    assert ack["target_fps"] == 10
+    assert (ack["checkpoint_loaded"], ack["model_version"]) == (False, "none")
+    assert ack["resumed"] is False
+    assert len(first["coords"]) == 500
+    assert first["frame_id"] == -1
+    assert first["coordinate_set_id"] == ack["coordinate_set_id"]
+
+
+async def test_the_ack_tells_what_really_serves(gateway: RunningGateway) -> None:
+    status = json.dumps({"serving": {"default": "untrained", "doom": "v0007-abc"}})
+    beat = {"at_secs": b"1", "started_at_secs": b"1", "status": status.encode()}
+    await gateway.bus.write(Put(heartbeat_key("reconstructor", "x"), beat, 60))
+    async with gateway.connect() as known, gateway.connect() as unknown:
+        own, other = await start(known), await start(unknown, checkpoint_key="pong")
+    assert (own["checkpoint_loaded"], own["model_version"]) == (True, "v0007-abc")
+    assert (other["checkpoint_loaded"], other["model_version"]) == (False, "untrained")
+
+
+async def test_a_frame_is_stored_with_its_history_in_one_write(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        ack = await start(socket)
+        await send(socket, frame(0))
+        await send(socket, frame(1, pixels=[{"u": 1, "v": 0, "value": 1}]))
+        await heartbeat(socket)
+    first, second = await stored(gateway)
+    assert (first.session_id, first.frame_id, first.checkpoint_key) == (
+        ack["session_id"],
+        0,
+        "doom",
+    )
+    np.testing.assert_allclose(first.samples, [[0.5, 0.5, 0.25]])
+    np.testing.assert_allclose(first.state, [1.0, -999.0])
+    np.testing.assert_allclose(second.samples, [[1, 0, 1]])
+    (history,) = await gateway.bus.lists([history_key(ack["session_id"])], count=9)
+    assert [PastSamples.decode(data).frame_id for data in history] == [1, 0]
+    assert (await gateway.bus.ledger())["received"] == 2
+
+
+async def test_a_keyframe_travels_with_its_frame(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        await start(socket)
+        await send(
+            socket, {"type": "keyframe", "frame_id": 0, "encoding": "png", "data": png(32, 24)}
+        )
+        await send(socket, frame(0))
+        await send(socket, frame(1))
+        await heartbeat(socket)
+    first, second = await stored(gateway)
+    assert first.keyframe_encoding == "png"
+    assert Image.open(io.BytesIO(first.keyframe)).size == (32, 24)
+    assert second.keyframe == b""
+
+
+async def test_coordinates_reach_their_session_and_never_go_back(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        session_id = (await start(socket))["session_id"]
+        for frame_id in (4, 3, 5):
+            await gateway.bus.publish(chosen(session_id, frame_id))
+        answers = [await receive(socket), await receive(socket)]
+        await gateway.bus.publish(chosen("somebody-else", 1))
+
+        async def booked() -> bool:
+            ledger = await gateway.bus.ledger()
+            return ledger == {"delivered": 2, "out_of_order": 1, "session_gone": 1}
+
+        await eventually(booked)
+    assert [answer["frame_id"] for answer in answers] == [4, 5]
+    assert answers[0]["coords"] == [[0.25, 0.75]]
+    assert answers[0]["model_version"] == "v1"
+    assert answers[0]["importance_map"] is None
+
+
+async def test_the_importance_map_comes_if_asked_for(gateway: RunningGateway) -> None:
+    client = {"name": "t", "version": "1", "features": ["importance_map"]}
+    async with gateway.connect() as socket, httpx.AsyncClient() as http:
+        session_id = (await start(socket, client=client))["session_id"]
+        url = f"{gateway.http_url}/api/sessions/{session_id}/importance.png"
+        assert (await http.get(url)).status_code == 404
+        await gateway.bus.publish(chosen(session_id, 4))
+        answer = await receive(socket)
+        picture = await http.get(url)
+    assert answer["importance_map"] == {"width": 2, "height": 1, "data": "AP8="}
+    assert picture.headers["X-Frame-Id"] == "4"
+    assert Image.open(io.BytesIO(picture.content)).getpixel((15, 0)) == 255
+
+
+def chosen(session_id: str, frame_id: int) -> CoordinatesChosen:
+    return CoordinatesChosen(
+        session_id=session_id,
+        gateway_id="main",
+        frame_id=frame_id,
+        coordinate_set_id=2 * frame_id + 2,
+        coords_bytes=pack_floats(np.array([[0.25, 0.75]])),
+        importance_width=2,
+        importance_height=1,
+        importance=b"\x00\xff",
+        model_version="v1",
+        predicted_psnr_db=None,
+        received_at_secs=time.time(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "fatal"),
+    [
+        ("{", "bad_json", True),
+        ('{"type":"x"}', "unknown_type", True),
+        (frame(0), "no_session", True),
+        ({"type": "heartbeat", "timestamp": 1}, "no_session", True),
+        ({**START, "checkpoint_key": "../../x"}, "bad_message", True),
+        ({**START, "extra": 1}, "bad_message", True),
+        ({**START, "resume_session_id": "nobody"}, "session_not_found", True),
+        (b"\x00\x01", "bad_message", True),
+        ("x" * 10_000_000, "message_too_large", True),
+    ],
+)
+async def test_before_a_session_every_mistake_is_typed_and_ends_the_connection(
+    gateway: RunningGateway, message: object, code: str, fatal: bool
+) -> None:
+    async with gateway.connect() as good, gateway.connect() as bad:
+        await start(good)
+        error = await refusal(bad, message)
+        await bad.wait_closed()
+        assert (error["code"], error["fatal"]) == (code, fatal)
+        assert bad.close_code == 1008
+        await send(good, frame(0))
+        assert (await heartbeat(good))["type"] == "heartbeat_ack"
+    assert [f.frame_id for f in await stored(gateway)] == [0]
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("{", "bad_json"),
+        (json.dumps(frame(9)).replace("0.25", "NaN"), "bad_message"),
+        (json.dumps(frame(9)).replace("0.25", "1e400"), "bad_message"),
+        (frame(5), "frame_id_backwards"),
+        (frame(4), "frame_id_backwards"),
+        (frame(9, pixels=[]), "bad_message"),
+        (frame(9, pixels=[[0, 0, 0]] * 501), "too_many_samples"),
+        (frame(9, state_vector=[0.0] * 65), "state_too_long"),
+        (frame(9, resolution=[64, 24]), "resolution_mismatch"),
+        (START, "session_exists"),
+        ({"type": "keyframe", "frame_id": 9, "encoding": "png", "data": "?"}, "bad_keyframe"),
+        ({"type": "keyframe", "frame_id": 9, "encoding": "png", "data": "AAAA"}, "bad_keyframe"),
+        (
+            {"type": "keyframe", "frame_id": 9, "encoding": "png", "data": png(33, 24)},
+            "bad_keyframe",
+        ),
+        (
+            {"type": "keyframe", "frame_id": 9, "encoding": "jpeg", "data": png(32, 24)},
+            "bad_keyframe",
+        ),
+    ],
+)
+async def test_in_a_session_a_mistake_costs_the_message_alone(
+    gateway: RunningGateway, message: object, code: str
+) -> None:
+    async with gateway.connect() as socket:
+        await start(socket)
+        await send(socket, frame(5))
+        error = await refusal(socket, message)
+        await send(socket, frame(6))
+        assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+    assert (error["code"], error["fatal"]) == (code, False)
+    assert [f.frame_id for f in await stored(gateway)] == [5, 6]
+
+
+async def test_too_many_frames_are_slowed_down(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"max_frame_rate": 2})
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
+        await start(socket)
+        for frame_id in range(2):
+            await send(socket, frame(frame_id))
+        error = await refusal(socket, frame(2))
+    assert error["code"] == "rate_limited"
+    assert 0 < error["retry_after_secs"] <= 0.5
+
+
+async def test_a_silent_connection_is_closed(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        assert (await receive(socket))["code"] == "start_timeout"
+        await socket.wait_closed()
+
+
+async def test_a_wrong_token_is_refused(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"auth_token": "secret"})
+    async with running_gateway(settings) as gateway:
+        async with gateway.connect() as socket:
+            assert (await refusal(socket, START))["code"] == "unauthorized"
+        async with gateway.connect() as socket:
+            assert (await start(socket, auth_token="secret"))["type"] == "session_start_ack"  # noqa: S106
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [("http://localhost:3000", True), ("https://evil.example", False), ("null", False)],
+)
+async def test_browsers_may_come_from_localhost_only(
+    gateway: RunningGateway, origin: str, allowed: bool
+) -> None:
+    async with gateway.connect(origin=origin) as socket, httpx.AsyncClient() as http:
+        first = await start(socket) if allowed else await receive(socket)
+        reply = await http.get(f"{gateway.http_url}/api/health", headers={"Origin": origin})
+    assert first.get("code") == (None if allowed else "origin_refused")
+    assert reply.headers.get("access-control-allow-origin") == (origin if allowed else None)
+
+
+async def test_a_full_gateway_takes_no_more_sessions(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"max_sessions": 1})
+    async with running_gateway(settings) as gateway:
+        async with gateway.connect() as first, gateway.connect() as second:
+            await start(first)
+            assert (await refusal(second, START))["code"] == "too_many_sessions"
+
+        async def free() -> bool:
+            async with gateway.connect() as third:
+                return (await start(third))["type"] == "session_start_ack"
+
+        await eventually(free)
+
+
+async def test_a_session_is_resumed_and_taken_over(gateway: RunningGateway) -> None:
+    async with gateway.connect() as old:
+        session_id = (await start(old))["session_id"]
+        await send(old, frame(7))
+        await heartbeat(old)
+        async with gateway.connect() as new:
+            ack = await start(new, resume_session_id=session_id)
+            assert (await receive(old))["code"] == "session_taken_over"
+            await old.wait_closed()
+            assert (ack["resumed"], ack["last_frame_id"]) == (True, 7)
+            assert (await refusal(new, frame(7)))["code"] == "frame_id_backwards"
+            await send(new, frame(8))
+            await heartbeat(new)
+    assert [f.frame_id for f in await stored(gateway)] == [7, 8]
+
+
+async def test_a_session_survives_its_gateway(gateway_settings: Settings) -> None:
+    async with running_gateway(gateway_settings) as gateway, gateway.connect() as socket:
+        session_id = (await start(socket))["session_id"]
+        await send(socket, frame(7))
+        await heartbeat(socket)
+    async with running_gateway(gateway_settings) as gateway, gateway.connect() as socket:
+        ack = await start(socket, resume_session_id=session_id)
+        other = {**START, "checkpoint_key": "pong", "resume_session_id": session_id}
+        async with gateway.connect() as stranger:
+            assert (await refusal(stranger, other))["code"] == "session_mismatch"
+    assert (ack["resumed"], ack["last_frame_id"]) == (True, 7)
+
+
+async def test_a_disconnected_session_is_cleaned_up(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket, httpx.AsyncClient() as http:
+        session_id = (await start(socket))["session_id"]
+        await send(socket, frame(0))
+        await heartbeat(socket)
+        during = (await http.get(f"{gateway.http_url}/api/sessions/{session_id}")).json()
+        await socket.close()
+
+        async def gone() -> bool:
+            status = (await http.get(f"{gateway.http_url}/api/status")).json()
+            return bool(status["active_sessions"] == 0)
+
+        await eventually(gone)
+        after = (await http.get(f"{gateway.http_url}/api/sessions/{session_id}")).json()
+    assert (during["connected"], during["frames_received"]) == (True, 1)
+    assert after["connected"] is False
+    assert 0 < after["duration_secs"] < 10
+
+
+async def test_a_view_is_made_only_while_somebody_looks(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket, httpx.AsyncClient() as http:
+        session_id = (await start(socket))["session_id"]
+        url = f"{gateway.http_url}/api/sessions/{session_id}/reconstruction.png"
+        assert (await http.get(url, timeout=5)).status_code == 404
+        assert await gateway.bus.keys("sgaps:watch:") == [f"sgaps:watch:{session_id}"]
+        await gateway.bus.publish(
+            ViewEncoded(
+                session_id=session_id,
+                frame_id=3,
+                model_version="v1",
+                reconstruction_png=b"a picture",
+                importance_png=b"",
+            )
+        )
+        picture = await http.get(url)
+    assert picture.content == b"a picture"
+    assert (picture.headers["X-Frame-Id"], picture.headers["X-Model-Version"]) == ("3", "v1")
+
+
+async def test_the_http_side_tells_how_things_are(gateway: RunningGateway) -> None:
+    async with httpx.AsyncClient(base_url=gateway.http_url) as http:
+        assert (await http.get("/api/health")).json() == {"status": "ok"}
+        ready = await http.get("/api/ready")
+        assert ready.status_code == 503
+        assert ready.json()["missing"] == ["reconstructor", "sampler", "recorder"]
+        assert (await http.get("/api/checkpoints")).json() == []
+        assert (await http.get("/api/sessions/nobody")).status_code == 404
+        assert "sgaps_frames_received_total" in (await http.get("/metrics")).text
+        assert "SGAPS-MAE" in (await http.get("/")).text
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    assert "/api/sessions/{session_id}/reconstruction.png" in paths
+
+
+async def test_without_a_broker_a_frame_is_refused_not_lost_silently(
+    gateway_settings: Settings,
+) -> None:
+    settings = with_changes(gateway_settings, bus={"url": "redis://127.0.0.1:1/0"})
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
+        error = await refusal(socket, START)
+        async with httpx.AsyncClient() as http:
+            status = await http.get(f"{gateway.http_url}/api/status")
+    assert error["code"] == "overloaded"
+    assert error["retry_after_secs"] > 0
+    assert status.status_code == 503
