@@ -27,6 +27,7 @@ def settings(tmp_path: Path) -> Settings:
         [
             f"data.recordings_dir={tmp_path / 'recordings'}",
             f"data.checkpoints_dir={tmp_path / 'checkpoints'}",
+            f"data.shipped_dir={tmp_path / 'shipped'}",
         ],
         environment={},
     )

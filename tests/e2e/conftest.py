@@ -1,4 +1,4 @@
-"""The whole system as a user starts it: `sgaps up` on a free port, with a data folder of its own."""
+"""The whole system as a user starts it: `sgaps up`, with a port and a data folder of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class System:
         return httpx.get(f"{self.http_url}{path}", timeout=10).json()
 
     def start_play(self, source: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [SGAPS, "play", source, "--url", self.ws_url, "--json", *arguments]
+        command = [str(SGAPS), "play", source, "--url", self.ws_url, "--json", *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def play(self, source: str, *arguments: str) -> dict[str, Any]:
@@ -71,8 +71,8 @@ def start_system(data_dir: Path, *arguments: str) -> tuple[System, subprocess.Po
     environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
     process = subprocess.Popen(
         [
-            *(SGAPS, "up", "--no-browser", "--port", str(system.port)),
-            *("--data-dir", data_dir),
+            *(str(SGAPS), "up", "--no-browser", "--port", str(system.port)),
+            *("--data-dir", str(data_dir)),
             *arguments,
         ],
         env=environment,

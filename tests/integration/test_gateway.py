@@ -310,7 +310,7 @@ async def test_a_full_gateway_takes_no_more_sessions(gateway_settings: Settings)
 
         async def free() -> bool:
             async with gateway.connect() as third:
-                return (await start(third))["type"] == "session_start_ack"
+                return bool((await start(third))["type"] == "session_start_ack")
 
         await eventually(free)
 

@@ -57,7 +57,7 @@ def test_a_wrong_environment_variable_is_named() -> None:
 
 def test_settings_cannot_be_changed(settings: Settings) -> None:
     with pytest.raises(ValidationError):
-        settings.server.port = 1  # type: ignore[misc]
+        settings.server.port = 1
 
 
 def test_a_missing_conf_folder_is_said_with_its_cure(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ WEIGHTS_NAME = "model.safetensors"
 MANIFEST_NAME = "manifest.json"
 POINTER_NAME = "current"
 MAX_MANIFEST_BYTES = 1 << 20
+DEFAULT_KEY = "default"
+"""The key whose checkpoint serves every key that has none of its own."""
 
 
 class Metrics(Section):

@@ -186,6 +186,8 @@ class DataSettings(Section):
 
     recordings_dir: Path
     checkpoints_dir: Path
+    shipped_dir: Path
+    """Checkpoints that come with the project; those in checkpoints_dir go before them."""
     train: tuple[Path, ...]
     """Recordings for `sgaps train`; empty: everything under recordings_dir."""
     val: tuple[Path, ...]
@@ -276,6 +278,7 @@ def load_settings(
         raise SettingsError(f"no config.yaml in {folder}; set {CONF_DIR_ENV} to the conf folder")
     env = os.environ if environment is None else environment
     GlobalHydra.instance().clear()
+    OmegaConf.register_new_resolver("repository", lambda: str(folder.parent), replace=True)
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             config = compose("config", [*overrides_from_environment(env), *overrides])

@@ -211,7 +211,8 @@ async def importance(session_id: str, gateway: TheGateway) -> Response:
 async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
     """The current checkpoint of every key, and whether it is the one that serves."""
     serving = serving_map(await live_services(gateway.bus))
-    directory = CheckpointDirectory(gateway.settings.data.checkpoints_dir)
+    data = gateway.settings.data
+    directories = (CheckpointDirectory(data.checkpoints_dir), CheckpointDirectory(data.shipped_dir))
     return [
         CheckpointStatus(
             checkpoint_key=manifest.checkpoint_key,
@@ -220,6 +221,7 @@ async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
             created_at=manifest.created_at,
             serving=version_for(serving, manifest.checkpoint_key) == manifest.model_version,
         )
+        for directory in directories
         for key in directory.all_keys()
         if (manifest := _current(directory, key)) is not None
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconstructor.frame import Reconstructor
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
-from sgaps.model import CheckpointStore
+from sgaps.model import stores_of
 from sgaps.settings import Settings
 
 
@@ -13,7 +13,7 @@ def build_reconstructor(settings: Settings) -> Reconstructor:
     """The method that `reconstructor.method` names."""
     method = settings.reconstructor.method
     if method == "spt":
-        return NeuralReconstructor(CheckpointStore(settings.data.checkpoints_dir), settings)
+        return NeuralReconstructor(stores_of(settings.data), settings)
     return InpaintReconstructor(
         method,
         radius_px=settings.reconstructor.inpaint_radius_px,

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from reconstructor.frame import FrameInput, Reconstruction
-from sgaps.checkpoints import UNTRAINED
+from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
 from sgaps.errors import CheckpointError
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, collate
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
 
-DEFAULT_KEY = "default"
 WARM_UP_SIZE = (320, 240)
 WARM_UP_RUNS = 2
 
@@ -33,8 +32,9 @@ class Serving:
 class NeuralReconstructor:
     """Groups frames by model and resolution: one forward pass for each group."""
 
-    def __init__(self, store: CheckpointStore, settings: Settings) -> None:
-        self._store = store
+    def __init__(self, stores: Sequence[CheckpointStore], settings: Settings) -> None:
+        """Stores that come first go before later ones."""
+        self._stores = stores
         self._settings = settings
         self._device = _device(settings.reconstructor.device)
         if self._device.type == "cpu":
@@ -90,23 +90,26 @@ class NeuralReconstructor:
     def refresh(self) -> int:
         fresh = {
             key: serving
-            for key in self._store.all_keys()
-            if (serving := self._load_if_new(key)) is not None
+            for key, store in self._places().items()
+            if (serving := self._load_if_new(store, key)) is not None
         }
         if fresh:
             self._models = {**self._models, **fresh}
         return len(fresh)
 
-    def _load_if_new(self, key: str) -> Serving | None:
+    def _places(self) -> dict[str, CheckpointStore]:
+        return {key: store for store in reversed(self._stores) for key in store.all_keys()}
+
+    def _load_if_new(self, store: CheckpointStore, key: str) -> Serving | None:
         """The checkpoint in force if it is another one and can be used; refused ones once only."""
         version = None
         try:
-            version = self._store.current_version(key)
+            version = store.current_version(key)
             if version is None or (key, version) in self._refused:
                 return None
             if key in self._models and self._models[key].version == version:
                 return None
-            model, _ = self._store.load(key, version)
+            model, _ = store.load(key, version)
         except CheckpointError as error:
             self._refused.add((key, version or ""))
             log.error("keeping the old model of %s: %s", key, error)  # noqa: TRY400 - one line

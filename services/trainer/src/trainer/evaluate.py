@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from sgaps.checkpoints import UNTRAINED
 from sgaps.errors import CheckpointNotFound, SgapsError
-from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
+from sgaps.model import SparsePixelTransformer, build_model, load_serving
 from sgaps.recording import find_segments
 from sgaps.settings import Settings, load_settings
 from trainer.batch import make_batch
@@ -134,7 +134,7 @@ def _dataset(key: str, settings: Settings) -> RecordingDataset:
 
 def _model(key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:
     try:
-        model, manifest = CheckpointStore(settings.data.checkpoints_dir).load_current(key)
+        model, manifest = load_serving(settings.data, key)
     except CheckpointNotFound:
         return build_model(settings.model).eval(), UNTRAINED
     return model.eval(), manifest.model_version

@@ -12,7 +12,7 @@ import torch
 from sgaps import checkpoints
 from sgaps.checkpoints import Manifest
 from sgaps.errors import CheckpointError
-from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
+from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, load_serving
 from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings
 from trainer.dataset import ExampleOptions, RecordingDataset
@@ -71,7 +71,7 @@ def train_key(
         else split_by_session(segments, val_share=settings.training.val_share)
     )
     store = CheckpointStore(settings.data.checkpoints_dir)
-    model, champion_version = _champion(store, checkpoint_key, settings)
+    model, champion_version = _champion(checkpoint_key, settings)
     held_out = RecordingDataset(split.val, _options(settings, resample=False))
     champion_psnr_db = _validate(model, held_out, settings)
     dataset = RecordingDataset(split.train, _options(settings, resample=True))
@@ -100,12 +100,10 @@ def train_key(
     )
 
 
-def _champion(
-    store: CheckpointStore, checkpoint_key: str, settings: Settings
-) -> tuple[SparsePixelTransformer, str]:
+def _champion(checkpoint_key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:
     """The model that serves the key now; the untrained prior where there is none to be used."""
     try:
-        model, manifest = store.load_current(checkpoint_key)
+        model, manifest = load_serving(settings.data, checkpoint_key)
     except CheckpointError as error:
         log.info("%s starts from the prior: %s", checkpoint_key, error)
         torch.manual_seed(settings.training.seed)

@@ -1,7 +1,7 @@
 """The Sparse Pixel Transformer: model, input, checkpoints."""
 
 from sgaps.model.builder import build_model
-from sgaps.model.checkpoint import CheckpointStore
+from sgaps.model.checkpoint import CheckpointStore, load_serving, stores_of
 from sgaps.model.collate import collate
 from sgaps.model.prior import pull_push
 from sgaps.model.transformer import ModelInput, ModelOutput, SparsePixelTransformer
@@ -13,5 +13,7 @@ __all__ = [
     "SparsePixelTransformer",
     "build_model",
     "collate",
+    "load_serving",
     "pull_push",
+    "stores_of",
 ]

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError
 
 from sgaps.checkpoints import (
+    DEFAULT_KEY,
     MANIFEST_NAME,
     WEIGHTS_NAME,
     CheckpointDirectory,
@@ -25,7 +26,7 @@ from sgaps.checkpoints import (
 from sgaps.errors import CheckpointNotFound, CheckpointRejected
 from sgaps.model.builder import build_model
 from sgaps.model.transformer import SparsePixelTransformer
-from sgaps.settings import ModelSettings
+from sgaps.settings import DataSettings, ModelSettings
 
 MAX_WEIGHTS_BYTES = 1 << 30
 
@@ -95,6 +96,20 @@ class CheckpointStore(CheckpointDirectory):
         if hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
             raise CheckpointRejected(f"{key}/{version}: the weights are torn or not its own")
         return _model_of(weights, manifest), manifest
+
+
+def stores_of(data: DataSettings) -> tuple[CheckpointStore, ...]:
+    """Where checkpoints are looked for, in this order: one's own, then the shipped ones."""
+    return CheckpointStore(data.checkpoints_dir), CheckpointStore(data.shipped_dir)
+
+
+def load_serving(data: DataSettings, key: str) -> tuple[SparsePixelTransformer, Manifest]:
+    """What serves a key: its own checkpoint, else the default one. Raises CheckpointError."""
+    for name in (key, DEFAULT_KEY):
+        for store in stores_of(data):
+            if store.current_version(name) is not None:
+                return store.load_current(name)
+    raise CheckpointNotFound(f"there is no checkpoint of {key!r}, and no default one")
 
 
 def _model_of(weights: bytes, manifest: Manifest) -> SparsePixelTransformer:

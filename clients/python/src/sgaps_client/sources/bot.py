@@ -11,11 +11,11 @@ from sgaps_client.sources.base import State
 
 WANDER_DEG_PER_TIC = 0.9
 WANDER_MEMORY = 0.85
-STEER_DEG_PER_TIC = 2.0
-AVOID_DEG_PER_TIC = 6.0
+STEER_DEG_PER_TIC = 4.0
+AVOID_DEG_PER_TIC = 4.0
 TURN_EASING = 0.5
 FRAMES_ON_THE_SPOT = (2, 6)
-NEAR = 6.0
+NEAR = 9.0
 """Clearance below which the way ahead counts as blocked; a unit is about 8 map units."""
 STUCK_MOVE = 4.0
 """Map units in one frame; a walking player makes 25 or more."""

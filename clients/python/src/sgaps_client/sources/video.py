@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from sgaps_client.sources.base import (
     gray_from_bgr,
     resize,
 )
+
+ROUNDING_SECS = 1e-6
 
 
 class VideoSource:
@@ -60,8 +63,8 @@ class VideoSource:
 
     def _once(self) -> Iterator[GameFrame]:
         given = 0
-        for image, media_time_secs in self._pictures():
-            while given / FRAMES_PER_SEC <= media_time_secs:
+        for image, gone_at_secs in self._pictures():
+            while given / FRAMES_PER_SEC < gone_at_secs - ROUNDING_SECS:
                 no_state = np.empty(0, dtype=np.float32)
                 yield GameFrame(image=image, state=no_state, new_episode=given == 0)
                 given += 1
@@ -69,22 +72,14 @@ class VideoSource:
             raise SourceError(f"{self._path}: no picture of it can be decoded")
 
     def _pictures(self) -> Iterator[tuple[Gray, float]]:
-        """Every picture of the file and the media time in seconds at which it goes away."""
-        shown_count = 0
-        while True:
+        """Every picture of the file and the media time in seconds at which the next replaces it."""
+        for shown_count in itertools.count(1):
             found, picture = self._capture.read()
             if not found:
                 return
-            shown_count += 1
             gray = gray_from_bgr(np.asarray(picture, dtype=np.uint8))
-            yield (
-                resize(gray, width=self.width, height=self.height),
-                _just_before(shown_count / self._own_rate),
-            )
-
-
-def _just_before(secs: float) -> float:
-    return secs - 1e-6
+            image = resize(gray, width=self.width, height=self.height)
+            yield image, shown_count / self._own_rate
 
 
 def _opened(path: Path) -> cv2.VideoCapture:

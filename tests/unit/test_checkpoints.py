@@ -1,0 +1,199 @@
+"""Checkpoints: what is published can be loaded; what is torn, hostile or worse cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sgaps.checkpoints import MANIFEST_NAME, WEIGHTS_NAME, DataCard, Manifest, Metrics
+from sgaps.errors import CheckpointNotFound, CheckpointRejected
+from sgaps.model import CheckpointStore, build_model, load_serving
+from sgaps.settings import DataSettings, ModelSettings
+from unit.test_model import small
+
+
+def publish(
+    root: Path,
+    key: str = "doom",
+    *,
+    seed: int = 0,
+    psnr_db: float = 21.0,
+    champion_db: float = 20.0,
+) -> Manifest:
+    torch.manual_seed(seed)
+    return CheckpointStore(root).publish(
+        key,
+        build_model(small()),
+        settings=small(),
+        metrics=Metrics(val_psnr_db=psnr_db, champion_psnr_db=champion_db),
+        parent=None,
+        data=DataCard(frames=10, train_sessions=("a",), val_sessions=("b",)),
+        training={"seed": seed},
+    )
+
+
+def test_what_is_published_is_loaded_again(tmp_path: Path) -> None:
+    manifest = publish(tmp_path)
+    model, loaded = CheckpointStore(tmp_path).load_current("doom")
+    torch.manual_seed(0)
+    expected = build_model(small()).state_dict()
+    assert loaded == manifest
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name])
+
+
+def test_the_newest_is_in_force_until_another_is_promoted(tmp_path: Path) -> None:
+    first, second = publish(tmp_path), publish(tmp_path, seed=1)
+    store = CheckpointStore(tmp_path)
+    assert store.versions("doom") == [first.model_version, second.model_version]
+    assert store.current_version("doom") == second.model_version
+    store.promote("doom", first.model_version)
+    assert store.current("doom") == first
+
+
+def test_there_may_be_none(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    assert store.current("doom") is None
+    assert store.all_keys() == []
+    with pytest.raises(CheckpointNotFound):
+        store.load_current("doom")
+    publish(tmp_path)
+    with pytest.raises(CheckpointNotFound):
+        store.promote("doom", "v0009-none")
+
+
+def test_a_key_is_served_by_its_own_then_by_the_default(tmp_path: Path) -> None:
+    data = DataSettings(
+        recordings_dir=tmp_path,
+        checkpoints_dir=tmp_path / "own",
+        shipped_dir=tmp_path / "shipped",
+        train=(),
+        val=(),
+        test=(),
+    )
+    with pytest.raises(CheckpointNotFound):
+        load_serving(data, "doom")
+    shipped = publish(data.shipped_dir, "default")
+    assert load_serving(data, "doom")[1] == shipped
+    own = publish(data.checkpoints_dir, "doom", seed=1)
+    assert load_serving(data, "doom")[1] == own
+    assert load_serving(data, "pong")[1] == shipped
+
+
+def tear(folder: Path) -> None:
+    path = folder / WEIGHTS_NAME
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(folder: Path) -> None:
+    path = folder / WEIGHTS_NAME
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def lose_the_weights(folder: Path) -> None:
+    (folder / WEIGHTS_NAME).unlink()
+
+
+def tear_the_manifest(folder: Path) -> None:
+    path = folder / MANIFEST_NAME
+    path.write_text(path.read_text()[:40])
+
+
+def link_out(folder: Path) -> None:
+    path = folder / WEIGHTS_NAME
+    outside = folder.parents[2] / "outside"
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def swap_with_consistent_hash(folder: Path, weights: bytes) -> None:
+    (folder / WEIGHTS_NAME).write_bytes(weights)
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    manifest["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+
+
+def poison_with_nan(folder: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / WEIGHTS_NAME)
+    next(iter(tensors.values()))[:1] = torch.nan
+    swap_with_consistent_hash(folder, safetensors.torch.save(tensors))
+
+
+def change_a_shape(folder: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / WEIGHTS_NAME)
+    tensors["log_error.weight"] = torch.zeros(1, 3)
+    swap_with_consistent_hash(folder, safetensors.torch.save(tensors))
+
+
+def pickle_it(folder: Path) -> None:
+    swap_with_consistent_hash(folder, pickle.dumps({"a": 1}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        tear,
+        flip_a_bit,
+        lose_the_weights,
+        tear_the_manifest,
+        link_out,
+        poison_with_nan,
+        change_a_shape,
+        pickle_it,
+    ],
+)
+def test_a_damaged_or_hostile_checkpoint_is_refused(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    manifest = publish(tmp_path)
+    damage(tmp_path / "doom" / manifest.model_version)
+    with pytest.raises((CheckpointRejected, CheckpointNotFound)):
+        CheckpointStore(tmp_path).load("doom", manifest.model_version)
+
+
+def test_a_worse_one_is_refused(tmp_path: Path) -> None:
+    manifest = publish(tmp_path, psnr_db=19.0, champion_db=20.0)
+    with pytest.raises(CheckpointRejected, match="worse"):
+        CheckpointStore(tmp_path).load("doom", manifest.model_version)
+
+
+@pytest.mark.parametrize("name", ["../doom", "", "a/b", "a.b", "/etc", "a\n"])
+def test_names_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
+    publish(tmp_path)
+    store = CheckpointStore(tmp_path)
+    with pytest.raises(CheckpointRejected):
+        store.current(name)
+    with pytest.raises(CheckpointRejected):
+        store.load("doom", name)
+
+
+@pytest.mark.parametrize("pointer", [b"../../x", b"\xff", b"", b"v1\nv2"])
+def test_a_pointer_that_names_no_version_is_refused(tmp_path: Path, pointer: bytes) -> None:
+    publish(tmp_path)
+    (tmp_path / "doom" / "current").write_bytes(pointer)
+    with pytest.raises(CheckpointRejected):
+        CheckpointStore(tmp_path).current("doom")
+
+
+def test_a_manifest_of_another_model_shape_builds_that_shape(tmp_path: Path) -> None:
+    wide: ModelSettings = small(embed_dim=48)
+    CheckpointStore(tmp_path).publish(
+        "doom",
+        build_model(wide),
+        settings=wide,
+        metrics=Metrics(val_psnr_db=1, champion_psnr_db=0),
+        parent=None,
+        data=DataCard(frames=0, train_sessions=(), val_sessions=()),
+        training={},
+    )
+    model, _ = CheckpointStore(tmp_path).load_current("doom")
+    assert model.film.in_features == 48

@@ -1,0 +1,211 @@
+"""The Sparse Pixel Transformer: what it must see, must not see, and must say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from sgaps.model import ModelInput, SparsePixelTransformer, build_model, collate, pull_push
+from sgaps.model.transformer import entropy_dense, entropy_fused
+from sgaps.sampling.patterns import sample_pattern
+from sgaps.settings import ModelSettings
+
+WIDTH, HEIGHT = 36, 28
+SENTINEL = -999.0
+
+
+@pytest.fixture
+def model() -> SparsePixelTransformer:
+    """A small model whose last layer is no longer zero, as if it had been trained."""
+    torch.manual_seed(0)
+    built = build_model(small()).eval()
+    torch.nn.init.normal_(built.head.last.weight, std=0.1)
+    torch.nn.init.normal_(built.film.weight, std=0.1)
+    return built
+
+
+def small(**changes: int) -> ModelSettings:
+    numbers = {
+        "embed_dim": 24,
+        "num_heads": 2,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "ffn_dim": 32,
+        "query_stride": 8,
+        "color_channels": 1,
+        "position_frequencies": 4,
+        "state_frequencies": 2,
+        "max_state_dim": 5,
+        "refine_channels": 4,
+        "history_frames": 1,
+    }
+    return ModelSettings.model_validate(numbers | changes)
+
+
+def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random((height, width), dtype=np.float32)
+
+
+def samples_of(image: NDArray[np.float32], count: int = 40) -> NDArray[np.float32]:
+    height, width = image.shape
+    rng = np.random.default_rng(1)
+    coords = sample_pattern("jittered_grid", count=count, width=width, height=height, rng=rng)
+    x, y = (coords[:, 0] * width).astype(int), (coords[:, 1] * height).astype(int)
+    return np.column_stack([coords, image[y, x]]).astype(np.float32)
+
+
+def inputs_of(
+    *sets: NDArray[np.float32],
+    state: tuple[float, ...] = (1.0, 2.0),
+    history: tuple[tuple[int, NDArray[np.float32]], ...] = (),
+    width: int = WIDTH,
+    height: int = HEIGHT,
+) -> ModelInput:
+    return collate(
+        [(samples, history, np.array(state, np.float32)) for samples in sets],
+        width=width,
+        height=height,
+        max_state_dim=5,
+        sentinel=SENTINEL,
+        device=torch.device("cpu"),
+    )
+
+
+@torch.no_grad()
+def frame_of(model: SparsePixelTransformer, inputs: ModelInput) -> torch.Tensor:
+    frame: torch.Tensor = model(inputs).frame
+    return frame
+
+
+def test_an_untrained_model_is_the_prior() -> None:
+    inputs = inputs_of(samples_of(picture()))
+    frame = frame_of(build_model(small()), inputs)
+    prior = pull_push(inputs.uv, inputs.value, inputs.valid, height=HEIGHT, width=WIDTH)
+    torch.testing.assert_close(frame, prior.frame)
+
+
+def test_pixels_that_were_not_sampled_change_nothing(model: SparsePixelTransformer) -> None:
+    image = picture()
+    samples = samples_of(image)
+    other = picture(seed=5)
+    x = (samples[:, 0] * WIDTH).astype(int)
+    y = (samples[:, 1] * HEIGHT).astype(int)
+    other[y, x] = image[y, x]
+    assert not np.allclose(image, other)
+    same = frame_of(model, inputs_of(samples_of(other)))
+    torch.testing.assert_close(frame_of(model, inputs_of(samples)), same)
+
+
+def test_sampled_pixels_come_back_exactly(model: SparsePixelTransformer) -> None:
+    samples = samples_of(picture())
+    frame = frame_of(model, inputs_of(samples))[0, 0].numpy()
+    x = (samples[:, 0] * WIDTH).astype(int)
+    y = (samples[:, 1] * HEIGHT).astype(int)
+    np.testing.assert_array_equal(frame[y, x], samples[:, 2])
+
+
+def test_the_order_of_samples_means_nothing(model: SparsePixelTransformer) -> None:
+    samples = samples_of(picture())
+    shuffled = np.random.default_rng(3).permutation(samples)
+    torch.testing.assert_close(
+        frame_of(model, inputs_of(samples)), frame_of(model, inputs_of(shuffled))
+    )
+
+
+def test_padding_means_nothing(model: SparsePixelTransformer) -> None:
+    short, long = samples_of(picture(), 20), samples_of(picture(2), 40)
+    together, alone = model(inputs_of(short, long)), model(inputs_of(short))
+    torch.testing.assert_close(together.frame[:1], alone.frame)
+    torch.testing.assert_close(together.entropy[:1], alone.entropy)
+    torch.testing.assert_close(together.log_error[:1], alone.log_error)
+
+
+def test_history_is_seen_but_not_taken_for_the_present(model: SparsePixelTransformer) -> None:
+    now, past = samples_of(picture()), samples_of(picture(7), 30)
+    with_history = inputs_of(now, history=((2, past),))
+    assert not torch.equal(frame_of(model, with_history), frame_of(model, inputs_of(now)))
+    untrained = build_model(small())
+    torch.testing.assert_close(
+        frame_of(untrained, with_history), frame_of(untrained, inputs_of(now))
+    )
+
+
+@pytest.mark.parametrize("missing", [SENTINEL, float("nan"), float("inf")])
+def test_missing_state_is_masked(model: SparsePixelTransformer, missing: float) -> None:
+    samples = samples_of(picture())
+    marked = frame_of(model, inputs_of(samples, state=(1.0, missing, missing)))
+    short = frame_of(model, inputs_of(samples, state=(1.0,)))
+    other = frame_of(model, inputs_of(samples, state=(1.0, 0.0)))
+    torch.testing.assert_close(marked, short)
+    assert not torch.allclose(short, other)
+
+
+def test_a_frame_without_samples_is_no_exception(model: SparsePixelTransformer) -> None:
+    output = model(inputs_of(np.empty((0, 3), np.float32), samples_of(picture())))
+    assert torch.isfinite(output.frame).all()
+    assert torch.isfinite(output.entropy).all()
+    empty = inputs_of(np.empty((0, 3), np.float32))
+    gray = torch.full((1, 1, HEIGHT, WIDTH), 0.5)
+    torch.testing.assert_close(frame_of(build_model(small()), empty), gray)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 5, 8]))
+@hypothesis_settings(deadline=None, max_examples=25)
+def test_any_resolution_and_stride(width: int, height: int, stride: int) -> None:
+    samples = samples_of(picture(0, width, height), min(width * height, 9))
+    output = build_model(small(query_stride=stride))(inputs_of(samples, width=width, height=height))
+    assert output.frame.shape == (1, 1, height, width)
+    assert output.entropy.shape == (1, -(-height // stride), -(-width // stride))
+    assert output.log_error.shape == output.entropy.shape
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_entropy_without_the_matrix_is_the_entropy(padded: bool) -> None:
+    torch.manual_seed(0)
+    q, k = 3 * torch.randn(2, 3, 70, 16), torch.randn(2, 3, 50, 16)
+    bias = torch.zeros(2, 1, 1, 50)
+    bias[1, ..., 30:] = -torch.inf if padded else 0.0
+    dense, weights = entropy_dense(q, k, bias)
+    torch.testing.assert_close(entropy_fused(q, k, bias), dense, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 70))
+    attended = F.scaled_dot_product_attention(q, k, k, attn_mask=bias)
+    torch.testing.assert_close(weights @ k, attended, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_comes_on_request(model: SparsePixelTransformer) -> None:
+    inputs = inputs_of(samples_of(picture()))
+    plain, asked = model(inputs), model(inputs, return_attention=True)
+    assert plain.attention is None
+    assert asked.attention.shape == (1, 4 * 5, 40)
+    torch.testing.assert_close(asked.entropy, plain.entropy, atol=1e-5, rtol=1e-5)
+    assert 0 <= float(plain.entropy.min()) <= float(plain.entropy.max()) <= 1
+
+
+def test_every_parameter_learns() -> None:
+    model = build_model(small())
+    torch.nn.init.normal_(model.head.last.weight, std=0.1)
+    torch.nn.init.normal_(model.film.weight, std=0.1)
+    torch.nn.init.normal_(model.log_error.weight, std=0.1)
+    output = model(inputs_of(samples_of(picture())))
+    (output.frame.square().mean() + output.log_error.square().mean()).backward()
+    still = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum()
+    ]
+    assert still == []
+
+
+def test_the_input_holds_no_true_frame() -> None:
+    names = {field.name for field in dataclasses.fields(ModelInput)}
+    assert names == {
+        *("uv", "value", "age", "valid", "state", "state_valid", "height", "width"),
+    }

@@ -1,0 +1,255 @@
+"""Training on small recordings: what it learns from, what it holds out, what it publishes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sgaps.model import CheckpointStore
+from sgaps.recording import RecordedFrame, SegmentInfo, SegmentWriter, find_segments
+from sgaps.settings import Settings, load_settings
+from trainer.batch import make_batch
+from trainer.dataset import ExampleOptions, RecordingDataset, sample_frame
+from trainer.evaluate import evaluate
+from trainer.fit import Schedule, TrainingFailed
+from trainer.losses import SampledPixelL2Loss, log_mse_loss, sample_at
+from trainer.run import RunReport, enough_to_train, train_key
+from trainer.split import split_by_session
+
+WIDTH, HEIGHT = 48, 32
+KEY = "toy"
+
+
+def scene(shift: int) -> NDArray[np.uint8]:
+    """A sharp pattern that no interpolation knows, moving: what a game has and a prior lacks."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    return np.where(((x + shift) // 6 + y // 6) % 2, 210, 40).astype(np.uint8)
+
+
+def record(
+    root: Path, session_id: str, *, frames: int, keyframes: bool = True, samples: int = 60
+) -> None:
+    writer = SegmentWriter(
+        root / KEY / session_id / "000000.h5",
+        checkpoint_key=KEY,
+        session_id=session_id,
+        max_state_dim=64,
+        sentinel=-999.0,
+    )
+    rng = np.random.default_rng(len(session_id))
+    writer.append([_frame(i, rng, keyframes=keyframes, samples=samples) for i in range(frames)])
+    writer.sync()
+    writer.seal()
+
+
+def _frame(
+    frame_id: int, rng: np.random.Generator, *, keyframes: bool, samples: int
+) -> RecordedFrame:
+    image = scene(frame_id)
+    coords = rng.random((samples, 2), np.float32)
+    _, png = cv2.imencode(".png", image)
+    return RecordedFrame(
+        frame_id=frame_id,
+        coordinate_set_id=0,
+        width=WIDTH,
+        height=HEIGHT,
+        samples=sample_frame(image, coords),
+        state=np.array([frame_id], np.float32),
+        client_time_secs=0.0,
+        received_at_secs=0.0,
+        keyframe_encoding="png" if keyframes else "",
+        keyframe=png.tobytes() if keyframes else b"",
+    )
+
+
+def toy_settings(tmp_path: Path, *overrides: str) -> Settings:
+    return load_settings(
+        [
+            f"data.recordings_dir={tmp_path / 'recordings'}",
+            f"data.checkpoints_dir={tmp_path / 'checkpoints'}",
+            f"data.shipped_dir={tmp_path / 'shipped'}",
+            "training=live",
+            "training.learning_rate=3e-3",
+            "training.max_epochs=12",
+            "sampling.default_sample_count=60",
+            "model.embed_dim=32",
+            "model.num_heads=2",
+            "model.ffn_dim=48",
+            *overrides,
+        ],
+        environment={},
+    )
+
+
+def dataset_of(segments: list[SegmentInfo], *, resample: bool = False) -> RecordingDataset:
+    options = ExampleOptions(history_frames=1, sample_count=60, seed=0, resample=resample)
+    return RecordingDataset(segments, options)
+
+
+def train(settings: Settings, stop: threading.Event | None = None) -> RunReport:
+    return train_key(
+        KEY,
+        find_segments(settings.data.recordings_dir, KEY),
+        settings,
+        stop=stop or threading.Event(),
+        report=lambda _: None,
+    )
+
+
+@pytest.mark.parametrize("keyframes", [True, False])
+def test_a_run_learns_and_publishes_what_is_better(tmp_path: Path, keyframes: bool) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b", "c"):
+        record(settings.data.recordings_dir, name, frames=24, keyframes=keyframes)
+    report = train(settings)
+    assert report.champion_version == "untrained"
+    assert report.challenger_psnr_db > report.champion_psnr_db + 0.3
+    _, manifest = CheckpointStore(settings.data.checkpoints_dir).load_current(KEY)
+    assert manifest == report.published
+    assert manifest.metrics.val_psnr_db == report.challenger_psnr_db
+    assert set(manifest.data.train_sessions).isdisjoint(manifest.data.val_sessions)
+    again = train(toy_settings(tmp_path, "training.max_epochs=1"))
+    assert again.champion_version == manifest.model_version
+    assert again.champion_psnr_db == pytest.approx(report.challenger_psnr_db, abs=1e-3)
+
+
+def test_what_is_not_better_is_not_published(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, "training.max_epochs=1", "training.min_gain_db=50")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=6)
+    report = train(settings)
+    assert report.published is None
+    assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) is None
+
+
+def test_a_stopped_run_publishes_nothing(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=6)
+    stop = threading.Event()
+    stop.set()
+    report = train(settings, stop)
+    assert (report.published, report.fit.steps) == (None, 0)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, "training.learning_rate=1e30", "training.warmup_epochs=0")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=12)
+    with pytest.raises(TrainingFailed, match="learning_rate"):
+        train(settings)
+
+
+def test_whole_sessions_are_held_out(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        record(tmp_path, name, frames=2)
+    split = split_by_session(find_segments(tmp_path), val_share=0.25)
+    train_sessions = {segment.session_id for segment in split.train}
+    val_sessions = {segment.session_id for segment in split.val}
+    assert (len(train_sessions), len(val_sessions)) == (3, 1)
+    assert train_sessions.isdisjoint(val_sessions)
+
+
+@pytest.mark.parametrize(("trained", "enough"), [(0, True), (1, True), (300, False)])
+def test_a_run_waits_for_new_frames(tmp_path: Path, trained: int, enough: bool) -> None:
+    settings = toy_settings(tmp_path, "training.min_new_frames=11")
+    for name in ("a", "b"):
+        record(tmp_path, name, frames=6)
+    segments = find_segments(tmp_path)
+    assert enough_to_train(segments, trained_frames=trained, settings=settings) is enough
+    one_session = [segment for segment in segments if segment.session_id == "a"]
+    assert not enough_to_train(one_session * 9, trained_frames=0, settings=settings)
+
+
+def test_without_whole_frames_part_of_the_samples_is_held_out(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=2, keyframes=False)
+    example = dataset_of(find_segments(tmp_path))[1]
+    assert example.target is None
+    assert (len(example.samples), len(example.held_out)) == (48, 12)
+    together = np.concatenate([example.samples, example.held_out])
+    assert len(np.unique(together, axis=0)) == 60
+
+
+def test_history_is_the_frames_before_with_their_age(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=3)
+    dataset = dataset_of(find_segments(tmp_path))
+    assert dataset[0].history == ()
+    ((age, samples),) = dataset[2].history
+    assert age == 1
+    np.testing.assert_array_equal(samples, dataset[1].samples)
+
+
+def test_a_capture_without_samples_is_sampled_from_its_frames(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=1, samples=0)
+    example = dataset_of(find_segments(tmp_path))[0]
+    assert example.target is not None
+    assert len(example.samples) == 60
+    x = (example.samples[:, 0] * WIDTH).astype(int)
+    y = (example.samples[:, 1] * HEIGHT).astype(int)
+    np.testing.assert_allclose(example.target[y, x] / 255, example.samples[:, 2], atol=1e-6)
+
+
+def test_every_frame_is_in_one_batch_of_an_epoch(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=10)
+    dataset = dataset_of(find_segments(tmp_path))
+    batches = list(dataset.batches(4, np.random.default_rng(0)))
+    assert sorted(index for batch in batches for index in batch) == list(range(10))
+    assert max(map(len, batches)) == 4
+
+
+def test_points_are_read_where_samples_were_taken() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH)).astype(np.uint8)
+    points = sample_frame(image, np.random.default_rng(1).random((50, 2), np.float32))
+    frame = torch.from_numpy(image).float().div(255)[None, None]
+    uv = torch.from_numpy(points[None, :, :2])
+    np.testing.assert_allclose(sample_at(frame, uv)[0].numpy(), points[:, 2], atol=1e-6)
+    loss = SampledPixelL2Loss()
+    valid = torch.ones(1, 50, dtype=torch.bool)
+    assert float(loss(frame, torch.from_numpy(points[None]), valid)) < 1e-12
+    assert float(loss(frame + 0.5, torch.from_numpy(points[None]), valid)) == pytest.approx(0.25)
+
+
+def test_the_frame_loss_falls_with_psnr() -> None:
+    target = torch.zeros(2, 1, 4, 4)
+    near, far = log_mse_loss(target + 0.05, target), log_mse_loss(target + 0.5, target)
+    assert float(far - near) == pytest.approx(2 * np.log(10), abs=0.01)
+
+
+def test_a_batch_has_the_true_frames_beside_its_input(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=2)
+    dataset = dataset_of(find_segments(tmp_path))
+    batch = make_batch(
+        [dataset[0], dataset[1]], max_state_dim=64, sentinel=-999.0, device=torch.device("cpu")
+    )
+    assert batch.target is not None
+    assert batch.target.shape == (2, 1, HEIGHT, WIDTH)
+    assert batch.inputs.uv.shape == (2, 120, 2)
+    assert batch.inputs.valid.sum(1).tolist() == [60, 120]
+
+
+def test_the_schedule_warms_up_falls_and_ends() -> None:
+    schedule = Schedule(warmup_steps=10, total_steps=100, max_secs=50)
+    factors = [schedule.factor(step, 0.0) for step in range(100)]
+    assert factors[0] < factors[5] < max(factors)
+    assert factors[99] < 0.01
+    assert schedule.factor(20, 49.0) < 0.01
+    assert schedule.done(100, 0.0)
+    assert schedule.done(1, 50.0)
+    assert not schedule.done(99, 49.0)
+
+
+def test_evaluation_prints_a_row_for_every_method(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=4)
+    rows, pictures = evaluate(KEY, settings, max_frames=6)
+    assert [row.method for row in rows] == ["pull-push", "Telea", "model untrained"]
+    assert rows[0].psnr_db == rows[2].psnr_db
+    assert {(row.frames, row.sessions) for row in rows} == {(6, 2)}
+    assert pictures[0].shape == (HEIGHT, 6 * WIDTH)
