@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-import msgspec
-
-from sgaps.errors import MessageError
-from sgaps.messages import Float32, unpack_floats
+from sgaps.messages import Float32, Packed, unpack_floats
 
 SESSION_TTL_SECS = 3600.0
 
@@ -32,7 +27,7 @@ def sampler_key(session_id: str) -> str:
     return f"sgaps:sampler:{session_id}"
 
 
-class PastSamples(msgspec.Struct, frozen=True, kw_only=True):
+class PastSamples(Packed, frozen=True, kw_only=True):
     """The samples of one frame, kept as the memory of the next ones."""
 
     frame_id: int
@@ -44,14 +39,3 @@ class PastSamples(msgspec.Struct, frozen=True, kw_only=True):
     def samples(self) -> Float32:
         """float32 (N, 3): u, v, value."""
         return unpack_floats(self.samples_bytes, -1, 3)
-
-    def encode(self) -> bytes:
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read one value of a history list. Raises MessageError."""
-        try:
-            return msgspec.msgpack.decode(data, type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise MessageError(f"not past samples: {error}") from error

@@ -44,7 +44,22 @@ def first_set_id(last_frame_id: int) -> int:
     return 2 * last_frame_id + 3
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Packed(msgspec.Struct, frozen=True, kw_only=True):
+    """A struct that is stored as MessagePack."""
+
+    def encode(self) -> bytes:
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read what `encode` wrote. Raises MessageError if it is something else."""
+        try:
+            return msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise MessageError(f"not a {cls.__name__}: {error}") from error
+
+
+class Message(Packed, frozen=True, kw_only=True):
     """Base of all stream messages."""
 
     STREAM: ClassVar[str]
@@ -53,17 +68,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     def stream(self) -> str:
         """The stream this message is published on."""
         return self.STREAM
-
-    def encode(self) -> bytes:
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read one entry. Raises MessageError if it is not this kind of message."""
-        try:
-            return msgspec.msgpack.decode(data, type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise MessageError(f"not a {cls.__name__}: {error}") from error
 
 
 class FrameAccepted(Message, frozen=True, kw_only=True):
