@@ -134,6 +134,45 @@ def change_a_shape(folder: Path) -> None:
     swap_with_consistent_hash(folder, safetensors.torch.save(tensors))
 
 
+def change_the_type(folder: Path, dtype: torch.dtype) -> None:
+    tensors = safetensors.torch.load_file(folder / WEIGHTS_NAME)
+    tensors["log_error.bias"] = tensors["log_error.bias"].to(dtype)
+    swap_with_consistent_hash(folder, safetensors.torch.save(tensors))
+
+
+def overflow_float32(folder: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / WEIGHTS_NAME)
+    tensors["log_error.bias"] = torch.tensor([1e300], dtype=torch.float64)
+    swap_with_consistent_hash(folder, safetensors.torch.save(tensors))
+
+
+def use_integers(folder: Path) -> None:
+    change_the_type(folder, torch.int64)
+
+
+def use_tiny_floats(folder: Path) -> None:
+    change_the_type(folder, torch.float8_e4m3fn)
+
+
+def claim(folder: Path, **numbers: int) -> None:
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    manifest["model"].update(numbers)
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+
+
+def claim_a_terabyte(folder: Path) -> None:
+    claim(folder, embed_dim=8192, encoder_layers=64, ffn_dim=8192)
+
+
+def claim_a_million_layers(folder: Path) -> None:
+    claim(folder, encoder_layers=1_000_000)
+
+
+def make_it_a_folder(folder: Path) -> None:
+    (folder / WEIGHTS_NAME).unlink()
+    (folder / WEIGHTS_NAME).mkdir()
+
+
 def pickle_it(folder: Path) -> None:
     swap_with_consistent_hash(folder, pickle.dumps({"a": 1}))
 
@@ -148,6 +187,12 @@ def pickle_it(folder: Path) -> None:
         link_out,
         poison_with_nan,
         change_a_shape,
+        overflow_float32,
+        use_integers,
+        use_tiny_floats,
+        claim_a_terabyte,
+        claim_a_million_layers,
+        make_it_a_folder,
         pickle_it,
     ],
 )

@@ -148,6 +148,23 @@ def test_missing_state_is_masked(model: SparsePixelTransformer, missing: float) 
     assert not torch.allclose(short, other)
 
 
+def test_a_state_of_another_length_is_cut_or_taken_as_missing(
+    model: SparsePixelTransformer,
+) -> None:
+    inputs = inputs_of(samples_of(picture()), state=(1.0, 2.0, 3.0, 4.0, 5.0))
+    longer = dataclasses.replace(
+        inputs,
+        state=F.pad(inputs.state, (0, 3), value=7.0),
+        state_valid=F.pad(inputs.state_valid, (0, 3), value=True),
+    )
+    shorter = dataclasses.replace(
+        inputs, state=inputs.state[:, :2], state_valid=inputs.state_valid[:, :2]
+    )
+    two = inputs_of(samples_of(picture()), state=(1.0, 2.0))
+    torch.testing.assert_close(frame_of(model, longer), frame_of(model, inputs))
+    torch.testing.assert_close(frame_of(model, shorter), frame_of(model, two))
+
+
 def test_a_frame_without_samples_is_no_exception(model: SparsePixelTransformer) -> None:
     output = model(inputs_of(np.empty((0, 3), np.float32), samples_of(picture())))
     assert torch.isfinite(output.frame).all()

@@ -68,7 +68,8 @@ class CheckpointDirectory:
 
     def all_keys(self) -> list[str]:
         """Keys that have a current checkpoint."""
-        return sorted(pointer.parent.name for pointer in self.root.glob(f"*/{POINTER_NAME}"))
+        names = (pointer.parent.name for pointer in self.root.glob(f"*/{POINTER_NAME}"))
+        return sorted(name for name in names if is_valid_id(name))
 
     def versions(self, key: str) -> list[str]:
         """Versions of a key, oldest first."""
@@ -111,9 +112,12 @@ class CheckpointDirectory:
             raise CheckpointNotFound(f"{key}/{version}: there is no {name}")
         if path.resolve() != self.root.resolve() / key / version / name or not path.is_file():
             raise CheckpointRejected(f"{key}/{version}: {name} is no plain file of its folder")
-        if path.stat().st_size > max_bytes:
-            raise CheckpointRejected(f"{key}/{version}: {name} has over {max_bytes} bytes")
-        return path.read_bytes()
+        try:
+            if path.stat().st_size > max_bytes:
+                raise CheckpointRejected(f"{key}/{version}: {name} has over {max_bytes} bytes")
+            return path.read_bytes()
+        except OSError as error:
+            raise CheckpointRejected(f"{key}/{version}: {name} cannot be read: {error}") from error
 
     def promote(self, key: str, version: str) -> None:
         """Put a published version in force. Raises CheckpointError."""

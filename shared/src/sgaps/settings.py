@@ -26,6 +26,8 @@ ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
 
 Positive = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, le=8192)]
+Depth = Annotated[int, Field(ge=0, le=64)]
 Secs = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -122,19 +124,22 @@ class ImportanceSettings(Section):
 
 
 class ModelSettings(Section):
-    """Shape of the Sparse Pixel Transformer; every number its builder needs."""
+    """Shape of the Sparse Pixel Transformer; every number its builder needs.
 
-    embed_dim: Positive
-    num_heads: Positive
-    encoder_layers: Annotated[int, Field(ge=0)]
-    decoder_layers: Positive
-    ffn_dim: Positive
-    query_stride: Positive
+    A manifest carries one, so the bounds also keep a checkpoint from asking for the moon.
+    """
+
+    embed_dim: Width
+    num_heads: Width
+    encoder_layers: Depth
+    decoder_layers: Annotated[Depth, Field(gt=0)]
+    ffn_dim: Width
+    query_stride: Width
     color_channels: Literal[1]
-    position_frequencies: Positive
-    state_frequencies: Positive
-    max_state_dim: Positive
-    refine_channels: Positive
+    position_frequencies: Width
+    state_frequencies: Width
+    max_state_dim: Width
+    refine_channels: Width
     history_frames: Annotated[int, Field(ge=0)]
     """Past sample sets the model reads beside the present one."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import safetensors.torch
 import torch
 from pydantic import JsonValue
 from safetensors import SafetensorError
+from torch import Tensor
 
 from sgaps.checkpoints import (
     DEFAULT_KEY,
@@ -118,11 +120,16 @@ def _model_of(weights: bytes, manifest: Manifest) -> SparsePixelTransformer:
         tensors = safetensors.torch.load(weights)
     except SafetensorError as error:
         raise CheckpointRejected(f"{name}: no safetensors file: {error}") from error
+    with torch.device("meta"):  # costs no memory, whatever size the manifest claims
+        expected = build_model(manifest.model).state_dict()
+    if _kinds(tensors) != _kinds(expected):
+        raise CheckpointRejected(f"{name}: other tensors than those of the model it claims to be")
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointRejected(f"{name}: a weight is not finite")
     model = build_model(manifest.model)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointRejected(f"{name}: other tensors than the model's: {error}") from error
+    model.load_state_dict(tensors)
     return model.eval()
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 LOG2_HIGHEST_FREQUENCY = 7.0
 """2**7 periods across the frame: about 5 pixels at 640."""
@@ -41,14 +42,20 @@ class StateVectorEncoder(nn.Module):
         periods = SHORTEST_STATE_PERIOD * STATE_PERIOD_RATIO ** torch.arange(frequency_count)
         self.register_buffer("frequencies", 2 * math.pi / periods, persistent=False)
         self.frequencies: Tensor
+        self.state_dim = state_dim
         features = state_dim * (2 + 2 * frequency_count)
         self.mlp = nn.Sequential(
             nn.Linear(features, embed_dim), nn.GELU(), nn.Linear(embed_dim, embed_dim)
         )
 
     def forward(self, state: Tensor, valid: Tensor) -> Tensor:
-        """state (B, S), valid (B, S) bool → (B, embed_dim)."""
-        known = torch.where(valid, state, 0.0)
+        """state (B, S), valid (B, S) bool, of any S → (B, embed_dim).
+
+        Values beyond the length the model was built for are not seen.
+        """
+        lacking = self.state_dim - state.shape[1]
+        valid = F.pad(valid, (0, lacking))
+        known = torch.where(valid, F.pad(state, (0, lacking)), 0.0)
         angles = known.unsqueeze(-1) * self.frequencies  # (B, S, F)
         size = known.sign() * known.abs().log1p()
         per_value = torch.cat([size.unsqueeze(-1), angles.sin(), angles.cos()], dim=-1)

@@ -1,0 +1,235 @@
+"""The reconstructor's methods: which model serves which key, and what comes back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reconstructor.build import build_reconstructor
+from reconstructor.frame import FrameInput, Reconstruction
+from reconstructor.inpaint import InpaintReconstructor
+from reconstructor.neural import NeuralReconstructor, predicted_psnr_db
+from sgaps.checkpoints import UNTRAINED, WEIGHTS_NAME
+from sgaps.model import CheckpointStore
+from sgaps.settings import Settings, load_settings
+from unit.test_checkpoints import publish
+from unit.test_model import picture, samples_of
+
+WIDTH, HEIGHT = 36, 28
+
+
+def settings_of(root: Path, *overrides: str) -> Settings:
+    return load_settings(
+        [
+            f"data.checkpoints_dir={root / 'own'}",
+            f"data.shipped_dir={root / 'shipped'}",
+            *("model.embed_dim=24", "model.num_heads=2", "model.ffn_dim=32"),
+            *overrides,
+        ],
+        environment={},
+    )
+
+
+def neural(root: Path) -> NeuralReconstructor:
+    stores = (CheckpointStore(root / "own"), CheckpointStore(root / "shipped"))
+    return NeuralReconstructor(stores, settings_of(root))
+
+
+def frame(
+    key: str = "doom",
+    *,
+    seed: int = 0,
+    count: int = 40,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    history: bool = False,
+) -> FrameInput:
+    samples = samples_of(picture(seed, *size), count)
+    return FrameInput(
+        checkpoint_key=key,
+        samples=samples,
+        state=np.array([3.0, -999.0, np.nan], np.float32),
+        width=size[0],
+        height=size[1],
+        history=((1, samples_of(picture(seed + 1, *size), count)),) if history else (),
+    )
+
+
+def at_samples(image: NDArray[np.uint8], frame: FrameInput) -> NDArray[np.uint8]:
+    x = (frame.samples[:, 0] * frame.width).astype(int)
+    y = (frame.samples[:, 1] * frame.height).astype(int)
+    return np.asarray(image[y, x], np.uint8)
+
+
+def assert_same(left: Reconstruction, right: Reconstruction) -> None:
+    assert left.model_version == right.model_version
+    np.testing.assert_allclose(left.image.astype(int), right.image.astype(int), atol=1)
+    np.testing.assert_allclose(left.entropy, right.entropy, atol=1e-5)
+
+
+def test_without_a_checkpoint_the_prior_serves_and_claims_nothing(tmp_path: Path) -> None:
+    reconstructor = neural(tmp_path)
+    (result,) = reconstructor.reconstruct([frame()])
+    assert reconstructor.serving() == {"default": UNTRAINED}
+    assert result.model_version == UNTRAINED
+    assert result.log_error is None
+    assert result.predicted_psnr_db is None
+    assert result.entropy.shape == (4, 5)
+    sent = np.round(frame().samples[:, 2] * 255).astype(np.uint8)
+    np.testing.assert_array_equal(at_samples(result.image, frame()), sent)
+
+
+def test_a_key_has_its_own_model_and_every_other_the_default(tmp_path: Path) -> None:
+    own = publish(tmp_path / "own", "doom")
+    default = publish(tmp_path / "own", "default", seed=1)
+    reconstructor = neural(tmp_path)
+    results = reconstructor.reconstruct([frame("doom"), frame("pong")])
+    versions = [own.model_version, default.model_version]
+    assert [result.model_version for result in results] == versions
+    assert reconstructor.serving() == {"doom": versions[0], "default": versions[1]}
+    assert results[0].log_error is not None
+    assert results[0].predicted_psnr_db == pytest.approx(predicted_psnr_db(results[0].log_error))
+
+
+def test_ones_own_checkpoint_goes_before_the_shipped_one(tmp_path: Path) -> None:
+    shipped = publish(tmp_path / "shipped", "default")
+    reconstructor = neural(tmp_path)
+    assert reconstructor.serving() == {"default": shipped.model_version}
+    own = publish(tmp_path / "own", "default", seed=1)
+    assert reconstructor.refresh() == 1
+    assert reconstructor.serving() == {"default": own.model_version}
+
+
+def test_a_mixed_batch_comes_back_in_order(tmp_path: Path) -> None:
+    publish(tmp_path / "own", "doom")
+    reconstructor = neural(tmp_path)
+    frames = [
+        frame("doom", seed=1),
+        frame("pong", seed=2, size=(20, 30), count=9),
+        frame("doom", seed=3, count=17, history=True),
+        frame("doom", seed=4, size=(20, 30), count=1),
+        frame("doom", seed=5, count=25),
+    ]
+    together = reconstructor.reconstruct(frames)
+    for one, result in zip(frames, together, strict=True):
+        assert result.image.shape == (one.height, one.width)
+        assert_same(result, reconstructor.reconstruct([one])[0])
+    assert reconstructor.reconstruct([]) == []
+
+
+def test_a_frame_without_samples_is_gray(tmp_path: Path) -> None:
+    empty = FrameInput(
+        checkpoint_key="doom",
+        samples=np.empty((0, 3), np.float32),
+        state=np.empty(0, np.float32),
+        width=WIDTH,
+        height=HEIGHT,
+        history=(),
+    )
+    (result,) = neural(tmp_path).reconstruct([empty])
+    assert set(np.unique(result.image).tolist()) <= {127, 128}
+    assert np.isfinite(result.entropy).all()
+
+
+def test_a_newer_checkpoint_is_swapped_in_once(tmp_path: Path) -> None:
+    first = publish(tmp_path / "own", "doom")
+    reconstructor = neural(tmp_path)
+    assert reconstructor.refresh() == 0
+    second = publish(tmp_path / "own", "doom", seed=1)
+    assert reconstructor.serving()["doom"] == first.model_version
+    assert reconstructor.refresh() == 1
+    assert reconstructor.refresh() == 0
+    assert reconstructor.reconstruct([frame()])[0].model_version == second.model_version
+
+
+@pytest.mark.parametrize("trouble", ["torn", "worse", "lost", "bad pointer", "bad name"])
+def test_the_old_model_serves_on_and_the_trouble_is_told_once(
+    tmp_path: Path, trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "own"
+    old = publish(root, "doom")
+    reconstructor = neural(tmp_path)
+    new = publish(root, "doom", seed=1, psnr_db=19.0 if trouble == "worse" else 21.0)
+    weights = root / "doom" / new.model_version / WEIGHTS_NAME
+    if trouble == "torn":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif trouble == "lost":
+        weights.unlink()
+    elif trouble == "bad pointer":
+        (root / "doom" / "current").write_bytes(b"../../x")
+    elif trouble == "bad name":
+        publish(root, "doom", seed=0)
+        (root / "a b").mkdir()
+        (root / "a b" / "current").write_bytes(b"v1")
+    with caplog.at_level(logging.ERROR):
+        swapped = [reconstructor.refresh() for _ in range(3)]
+    harmless = trouble == "bad name"
+    assert swapped == [int(harmless), 0, 0]
+    assert len(caplog.records) == (0 if harmless else 1)
+    assert set(reconstructor.serving()) == {"default", "doom"}
+    expected_hash = old.weights_sha256[:8]
+    assert reconstructor.serving()["doom"].endswith(expected_hash)
+
+
+def test_a_checkpoint_of_another_state_length_serves(tmp_path: Path) -> None:
+    manifest = publish(tmp_path / "own", "doom")
+    settings = settings_of(tmp_path)
+    assert manifest.model.max_state_dim != settings.max_state_dim
+    (result,) = neural(tmp_path).reconstruct([frame()])
+    assert result.model_version == manifest.model_version
+
+
+def test_frames_flow_while_models_are_swapped(tmp_path: Path) -> None:
+    versions = {publish(tmp_path / "own", "doom").model_version}
+    reconstructor = neural(tmp_path)
+    done = threading.Event()
+
+    def swap() -> None:
+        for seed in range(1, 8):
+            versions.add(publish(tmp_path / "own", "doom", seed=seed).model_version)
+            reconstructor.refresh()
+        done.set()
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    seen = set()
+    while not done.is_set():
+        seen |= {result.model_version for result in reconstructor.reconstruct([frame()] * 2)}
+    thread.join()
+    seen.add(reconstructor.reconstruct([frame()])[0].model_version)
+    assert seen <= versions
+    assert len(seen) > 1
+
+
+def test_predicted_psnr_is_that_of_the_mean_squared_error() -> None:
+    assert predicted_psnr_db(np.log(np.full((3, 4), 0.1, np.float32))) == pytest.approx(20.0)
+    uneven = np.log(np.array([[0.1, 0.3]], np.float32))
+    assert predicted_psnr_db(uneven) == pytest.approx(-10 * np.log10(0.05), abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["telea", "navier_stokes"])
+def test_inpainting_keeps_the_samples_and_doubts_nothing(tmp_path: Path, method: str) -> None:
+    reconstructor = build_reconstructor(settings_of(tmp_path, f"reconstructor.method={method}"))
+    assert isinstance(reconstructor, InpaintReconstructor)
+    frames = [frame(size=(64, 48)), frame(seed=2)]
+    for one, result in zip(frames, reconstructor.reconstruct(frames), strict=True):
+        sent = np.round(one.samples[:, 2] * 255).astype(np.uint8)
+        np.testing.assert_array_equal(at_samples(result.image, one), sent)
+        assert result.image.shape == (one.height, one.width)
+        assert result.image.std() > 0
+        assert result.entropy.shape == (-(-one.height // 8), -(-one.width // 8))
+        assert not result.entropy.any()
+        assert result.log_error is None
+        assert result.model_version == method
+    assert reconstructor.serving() == {"default": method}
+    assert reconstructor.refresh() == 0
+
+
+def test_the_transformer_is_the_default_method(tmp_path: Path) -> None:
+    reconstructor = build_reconstructor(settings_of(tmp_path))
+    assert isinstance(reconstructor, NeuralReconstructor)
+    reconstructor.warm_up()
