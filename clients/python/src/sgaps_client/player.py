@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -21,6 +21,7 @@ from sgaps_client.sources import GameFrame, Source
 TRUE_FRAMES_KEPT = 100
 LAST_ANSWERS_SECS = 8.0
 LOOK_EVERY_SECS = 1.0
+STOP_SECS = 3.0
 MAX_PSNR_DB = 100.0
 HTTP_TIMEOUT_SECS = 5.0
 
@@ -101,11 +102,26 @@ async def play(
     reporting = asyncio.create_task(_report_every_second(stats, report))
     try:
         while not stop.is_set() and (options.frames is None or stats.sent < options.frames):
-            if not await _SessionPlay(source, options, stats).run(frames, stop):
+            session = _SessionPlay(source, options, stats)
+            if not await _bounded(session.run(frames, stop), stop):
                 break
     finally:
         reporting.cancel()
     return _summary(source, options, stats)
+
+
+async def _bounded(playing: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
+    """Play to the end; once told to stop, give it a few seconds: there may be no server."""
+    task = asyncio.ensure_future(playing)
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await asyncio.wait({task}, timeout=STOP_SECS if stop.is_set() else None)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+    return task.result()
 
 
 class _SessionPlay:
