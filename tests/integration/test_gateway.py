@@ -375,7 +375,6 @@ async def test_a_view_is_made_only_while_somebody_looks(gateway: RunningGateway)
                 frame_id=3,
                 model_version="v1",
                 reconstruction_png=b"a picture",
-                importance_png=b"",
             )
         )
         picture = await http.get(url)

@@ -178,7 +178,6 @@ class ViewEncoded(Message, frozen=True, kw_only=True):
     frame_id: int
     model_version: str
     reconstruction_png: bytes
-    importance_png: bytes
 
     @property
     def stream(self) -> str:

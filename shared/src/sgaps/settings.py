@@ -207,8 +207,6 @@ class RecorderSettings(Section):
     segment_frames: Positive
     segment_idle_secs: Secs
     """A session silent for this long has its segment sealed."""
-    batch_secs: Secs
-    """Longest wait for a batch: one fsync each."""
     min_free_bytes: Annotated[int, Field(ge=0)]
 
 

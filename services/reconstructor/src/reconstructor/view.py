@@ -12,13 +12,11 @@ from sgaps.messages import FrameAccepted, ViewEncoded
 
 def encode_view(frame: FrameAccepted, result: Reconstruction) -> ViewEncoded:
     """PNG, because people measure PSNR on it."""
-    importance = np.clip(np.nan_to_num(result.entropy) * 255, 0, 255).astype(np.uint8)
     return ViewEncoded(
         session_id=frame.session_id,
         frame_id=frame.frame_id,
         model_version=result.model_version,
         reconstruction_png=_png(result.image),
-        importance_png=_png(importance),
     )
 
 
