@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -22,23 +21,19 @@ from websockets.typing import Subprotocol
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol import json_codec
 from sgaps.protocol.messages import (
-    ClientInfo,
     Error,
-    FrameData,
     FromClient,
     Heartbeat,
     HeartbeatAck,
-    Keyframe,
-    Resolution,
-    SessionStart,
+    ServerMessage,
     SessionStartAck,
     UvCoordinates,
 )
-from sgaps_client.sampling import sample_image
+from sgaps_client import outgoing
+from sgaps_client.state import ClientState, SessionConfig
 
 log = logging.getLogger(__name__)
 
-CLIENT_VERSION = "0.1.0"
 HEARTBEAT_SECS = 1.0
 START_TIMEOUT_SECS = 10.0
 FIRST_BACKOFF_SECS = 0.2
@@ -47,44 +42,24 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 # Codes after which the same client may come back; any other fatal one is its own fault.
 WORTH_RETRYING = frozenset(
-    {ErrorCode.OVERLOADED, ErrorCode.SHUTTING_DOWN, ErrorCode.INTERNAL, ErrorCode.TOO_MANY_SESSIONS}
+    {
+        ErrorCode.INTERNAL,
+        ErrorCode.OVERLOADED,
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.START_TIMEOUT,
+        ErrorCode.TOO_MANY_SESSIONS,
+    }
 )
 _CONNECTION_LOST = (ConnectionClosed, InvalidHandshake, InvalidMessage, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SessionConfig:
-    """What a session is about."""
+class SentFrame:
+    """A frame on its way."""
 
-    url: str
-    checkpoint_key: str
-    width: int
-    height: int
-    auth_token: str | None = None
-    wants_importance: bool = False
-
-
-@dataclass(kw_only=True)
-class ClientState:
-    """What the server told last, and what went over the wire."""
-
-    session_id: str | None = None
-    coords: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
-    """(N, 2), the newest set."""
-    coordinate_set_id: int = 0
-    model_version: str = "none"
-    predicted_psnr_db: float | None = None
-    max_state_dim: int = 0
-    target_fps: float = 10.0
-    keyframe_interval: int = 0
-    last_recorded_frame_id: int = -1
-    paused_until_secs: float = 0.0
-    """Monotonic time before which the server wants no frames."""
-    next_frame_id: int = 0
-    resumed_count: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    refusals: list[ErrorCode | str] = field(default_factory=list)
+    frame_id: int
+    sent_at_secs: float
+    """Monotonic time just before it was written to the socket."""
 
 
 class SgapsClient:
@@ -106,6 +81,8 @@ class SgapsClient:
         self._connection: ClientConnection | None = None
         self._ready = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._resume_session_id: str | None = None
+        self._backoff_secs = FIRST_BACKOFF_SECS
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())
@@ -129,188 +106,146 @@ class SgapsClient:
 
     async def send_frame(
         self, image: NDArray[np.uint8], state: NDArray[np.float32], *, keyframe_png: bytes | None
-    ) -> int:
-        """Sample a frame and send it, after its keyframe; the frame's id.
+    ) -> SentFrame:
+        """Sample a frame and send it, after its keyframe.
 
         Waits while there is no connection, and as long as the server asked to. Raises
         ProtocolError.
         """
-        await self._until_ready()
+        connection = await self._until_ready()
         pause_secs = self.state.paused_until_secs - time.monotonic()
         if pause_secs > 0:
             await asyncio.sleep(pause_secs)
-            await self._until_ready()
-        frame_id = self.state.next_frame_id
-        self.state.next_frame_id += 1
+            connection = await self._until_ready()
+        sent = SentFrame(frame_id=self.state.account.next_frame_id, sent_at_secs=time.monotonic())
+        frame = outgoing.frame_data(image, state, frame_id=sent.frame_id, client_state=self.state)
+        self.state.account.book_sent()
         if keyframe_png is not None:
-            await self._send(
-                Keyframe(
-                    frame_id=frame_id,
-                    encoding="png",
-                    data=base64.b64encode(keyframe_png).decode(),
-                )
-            )
-        await self._send(self._frame_data(frame_id, image, state))
-        return frame_id
+            await self._send(connection, outgoing.keyframe(keyframe_png, frame_id=sent.frame_id))
+        await self._send(connection, frame)
+        return sent
 
     def wants_keyframe(self) -> bool:
         """Whether the next frame is one the server wants whole."""
         interval = self.state.keyframe_interval
-        return interval > 0 and self.state.next_frame_id % interval == 0
+        return interval > 0 and self.state.account.next_frame_id % interval == 0
 
-    def _frame_data(
-        self, frame_id: int, image: NDArray[np.uint8], state: NDArray[np.float32]
-    ) -> FrameData:
-        coords = (
-            self.state.coords if self.state.coords is not None else np.empty((0, 2), np.float32)
-        )
-        samples = np.round(sample_image(image, coords).astype(np.float64), 6)
-        return FrameData(
-            frame_id=frame_id,
-            pixels=[(u, v, value) for u, v, value in samples.tolist()],
-            state_vector=state[: self.state.max_state_dim].tolist(),
-            resolution=self._resolution(),
-            timestamp=time.time(),
-            coordinate_set_id=self.state.coordinate_set_id,
-        )
-
-    def _resolution(self) -> Resolution:
-        return Resolution(width=self.config.width, height=self.config.height)
-
-    async def _until_ready(self) -> None:
-        """Wait for a started session, or raise what ended the client."""
-        waiting = asyncio.create_task(self._ready.wait())
+    async def _until_ready(self) -> ClientConnection:
+        """The connection of a started session, waited for; raises what ended the client."""
         running = self._running
         if running is None:
             raise RuntimeError("use the client in `async with`")
-        await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if running.done():
-            running.result()
+        while self._connection is None:
+            waiting = asyncio.create_task(self._ready.wait())
+            try:
+                await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+            if running.done():
+                running.result()
+        return self._connection
 
-    async def _send(self, message: FromClient) -> None:
+    async def _send(self, connection: ClientConnection, message: FromClient) -> None:
         """A message that meets a lost connection is lost: the game does not wait."""
         text = json_codec.encode(message)
-        if self._connection is None:
-            return
-        try:
-            await self._connection.send(text)
-        except ConnectionClosed:
-            return
-        self.state.bytes_up += len(text)
+        with contextlib.suppress(ConnectionClosed):
+            await connection.send(text)
+            self.state.bytes_up += len(text)
 
     async def _run(self) -> None:
         """Connect, play, and come back with growing pauses when the connection is lost."""
-        backoff_secs = FIRST_BACKOFF_SECS
         while True:
+            asked_pause_secs = 0.0
             try:
-                async with connect(
-                    self.config.url,
-                    subprotocols=[Subprotocol(json_codec.SUBPROTOCOL)],
-                    compression=None,
-                    max_size=MAX_MESSAGE_BYTES,
-                ) as connection:
-                    await self._play(connection)
+                await self._connect_and_play()
             except _CONNECTION_LOST as error:
                 log.warning("connection lost (%s), trying again", error or type(error).__name__)
             except ProtocolError as error:
                 if error.code not in WORTH_RETRYING:
                     raise
-                backoff_secs = max(backoff_secs, error.retry_after_secs or 0)
-            finally:
-                self._connection = None
-            if self._ready.is_set():
-                backoff_secs = FIRST_BACKOFF_SECS
-                self._ready.clear()
-            await asyncio.sleep(backoff_secs * random.uniform(0.5, 1.0))
-            backoff_secs = min(2 * backoff_secs, MAX_BACKOFF_SECS)
+                log.warning("the server is not ready (%s), trying again", error)
+                asked_pause_secs = error.retry_after_secs or 0.0
+            await asyncio.sleep(max(asked_pause_secs, self._next_backoff_secs()))
+
+    async def _connect_and_play(self) -> None:
+        async with connect(
+            self.config.url,
+            subprotocols=[Subprotocol(json_codec.SUBPROTOCOL)],
+            compression=None,
+            max_size=MAX_MESSAGE_BYTES,
+        ) as connection:
+            await self._play(connection)
+
+    def _next_backoff_secs(self) -> float:
+        """Twice as long each time, and at random, so that many clients do not return as one."""
+        backoff_secs = self._backoff_secs * random.uniform(0.5, 1.0)
+        self._backoff_secs = min(2 * self._backoff_secs, MAX_BACKOFF_SECS)
+        return backoff_secs
 
     async def _play(self, connection: ClientConnection) -> None:
         async with asyncio.timeout(START_TIMEOUT_SECS):
             await self._start(connection)
-        beating = asyncio.create_task(self._beat())
+        self._connection = connection
+        self._ready.set()
+        self._backoff_secs = FIRST_BACKOFF_SECS
+        beating = asyncio.create_task(self._beat(connection))
         try:
             async for raw in connection:
                 self._receive(raw)
         finally:
+            self._connection = None
+            self._ready.clear()
             beating.cancel()
 
     async def _start(self, connection: ClientConnection) -> None:
         """Start or resume, and wait for the first coordinates."""
-        self._connection = connection
-        self._take_ack(await self._ask_to_start(connection, self.state.session_id))
-        while not self._ready.is_set():
-            self._receive(await connection.recv())
+        start = outgoing.session_start(self.config, resume_session_id=self._resume_session_id)
+        await self._send(connection, start)
+        ack = self._taken_ack(await connection.recv())
+        self.state.take_ack(ack)
+        self._resume_session_id = ack.session_id
+        while not isinstance(self._receive(await connection.recv()), UvCoordinates):
+            pass
 
-    async def _ask_to_start(
-        self, connection: ClientConnection, session_id: str | None
-    ) -> SessionStartAck:
-        await self._send(
-            SessionStart(
-                checkpoint_key=self.config.checkpoint_key,
-                resolution=self._resolution(),
-                max_state_dim=self.state.max_state_dim,
-                auth_token=self.config.auth_token,
-                client=ClientInfo(
-                    name="sgaps_client",
-                    version=CLIENT_VERSION,
-                    features=["importance_map"] if self.config.wants_importance else [],
-                ),
-                resume_session_id=session_id,
-            )
-        )
-        reply = json_codec.decode_server_message(await connection.recv())
+    def _taken_ack(self, raw: str | bytes) -> SessionStartAck:
+        """The answer to session_start. Raises ProtocolError where it is a refusal."""
+        self.state.bytes_down += len(raw)
+        reply = json_codec.decode_server_message(raw)
         if isinstance(reply, SessionStartAck):
             return reply
         if isinstance(reply, Error) and reply.code == ErrorCode.SESSION_NOT_FOUND:
             # The refusal of a first message ends its connection: come back without the old id.
-            self.state.session_id, self.state.next_frame_id = None, 0
+            self._resume_session_id = None
+            account = self.state.account
+            account.book_lost(after_frame_id=account.last_recorded_frame_id)
             raise ConnectionAbortedError("the session is gone, starting a new one")
         raise _refusal(reply)
 
-    def _take_ack(self, ack: SessionStartAck) -> None:
-        state = self.state
-        state.session_id = ack.session_id
-        state.max_state_dim = ack.max_state_dim
-        state.target_fps = ack.target_fps
-        state.keyframe_interval = ack.keyframe_interval
-        state.model_version = ack.model_version
-        state.next_frame_id = max(state.next_frame_id, ack.last_frame_id + 1)
-        state.resumed_count += ack.resumed
-
-    def _receive(self, raw: str | bytes) -> None:
+    def _receive(self, raw: str | bytes) -> ServerMessage:
         self.state.bytes_down += len(raw)
-        match json_codec.decode_server_message(raw):
-            case UvCoordinates() as answer:
-                self._take_coordinates(answer)
-            case HeartbeatAck() as ack:
-                self.state.last_recorded_frame_id = ack.last_recorded_frame_id
-                self.state.target_fps = ack.target_fps
-            case Error() as error:
-                self._take_error(error)
+        message = json_codec.decode_server_message(raw)
+        match message:
+            case UvCoordinates():
+                self.state.take_coordinates(message)
+                if message.frame_id >= 0:
+                    self._on_answer(message)
+            case HeartbeatAck():
+                self.state.take_heartbeat(message)
+            case Error():
+                self._take_error(message)
             case SessionStartAck():
                 log.warning("a second session_start_ack is ignored")
-
-    def _take_coordinates(self, answer: UvCoordinates) -> None:
-        self.state.coords = np.array(answer.coords, np.float32).reshape(-1, 2)
-        self.state.coordinate_set_id = answer.coordinate_set_id
-        self.state.model_version = answer.model_version
-        self.state.predicted_psnr_db = answer.predicted_psnr
-        self._ready.set()
-        if answer.frame_id >= 0:
-            self._on_answer(answer)
+        return message
 
     def _take_error(self, error: Error) -> None:
-        self.state.refusals.append(error.code)
-        if error.retry_after_secs is not None:
-            self.state.paused_until_secs = time.monotonic() + error.retry_after_secs
+        self.state.take_error(error, now_secs=time.monotonic())
         if error.fatal:
             raise _refusal(error)
         log.warning("the server refused a message: %s: %s", error.code, error.message)
 
-    async def _beat(self) -> None:
+    async def _beat(self, connection: ClientConnection) -> None:
         while True:
-            await self._send(Heartbeat(timestamp=time.time()))
+            await self._send(connection, Heartbeat(timestamp=time.time()))
             await asyncio.sleep(HEARTBEAT_SECS)
 
 

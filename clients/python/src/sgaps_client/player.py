@@ -6,23 +6,23 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import cv2
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.protocol.messages import UvCoordinates
-from sgaps_client.client import SessionConfig, SgapsClient
+from sgaps_client.client import SgapsClient
+from sgaps_client.pictures import decoded_png, encoded_png, psnr_db
 from sgaps_client.sources import GameFrame, Source
+from sgaps_client.state import SessionConfig
 
 TRUE_FRAMES_KEPT = 100
 LAST_ANSWERS_SECS = 8.0
+STOP_GRACE_SECS = 3.0
 LOOK_EVERY_SECS = 1.0
-STOP_SECS = 3.0
-MAX_PSNR_DB = 100.0
 HTTP_TIMEOUT_SECS = 5.0
 
 
@@ -40,6 +40,8 @@ class PlaySummary:
     """Frames answered with coordinates."""
     recorded: int
     """Frames the recorder has on disk."""
+    lost: int
+    """Frames that were on the wire when a connection broke."""
     refusals: list[str]
     reconnections: int
     latency_p50_ms: float | None
@@ -63,6 +65,7 @@ class PlayStats:
     accepted: int = 0
     answered: int = 0
     recorded: int = 0
+    lost: int = 0
     refusals: list[str] = field(default_factory=list)
     reconnections: int = 0
     latencies_ms: list[float] = field(default_factory=list)
@@ -98,30 +101,36 @@ async def play(
 ) -> PlaySummary:
     """Play until the source, the frames or the patience end. Raises ProtocolError, SourceError."""
     stats = PlayStats()
-    frames = source.frames()
     reporting = asyncio.create_task(_report_every_second(stats, report))
+    playing = asyncio.create_task(_play_sessions(source, options, stats, stop))
     try:
-        while not stop.is_set() and (options.frames is None or stats.sent < options.frames):
-            session = _SessionPlay(source, options, stats)
-            if not await _bounded(session.run(frames, stop), stop):
-                break
+        await _until_done_or_stopped(playing, stop)
     finally:
         reporting.cancel()
+        playing.cancel()
+        await asyncio.wait({playing})
+    if not playing.cancelled():
+        playing.result()
     return _summary(source, options, stats)
 
 
-async def _bounded(playing: Coroutine[None, None, bool], stop: asyncio.Event) -> bool:
-    """Play to the end; once told to stop, give it a few seconds: there may be no server."""
-    task = asyncio.ensure_future(playing)
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    await asyncio.wait({task}, timeout=STOP_SECS if stop.is_set() else None)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
-        return False
-    return task.result()
+async def _until_done_or_stopped(playing: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """A play that waits for a server that is not there must still end when it is told to."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    await asyncio.wait({playing}, timeout=STOP_GRACE_SECS)
+
+
+async def _play_sessions(
+    source: Source, options: PlayOptions, stats: PlayStats, stop: asyncio.Event
+) -> None:
+    frames = source.frames()
+    more = True
+    while more and not stop.is_set() and (options.frames is None or stats.sent < options.frames):
+        more = await _SessionPlay(source, options, stats).run(frames, stop)
 
 
 class _SessionPlay:
@@ -132,7 +141,6 @@ class _SessionPlay:
         self._stats = stats
         self._sent_at_secs: OrderedDict[int, float] = OrderedDict()
         self._truths: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        self._answered_before = stats.answered
         self._sent = 0
         self._client = SgapsClient(
             SessionConfig(
@@ -140,6 +148,7 @@ class _SessionPlay:
                 checkpoint_key=options.checkpoint_key,
                 width=source.width,
                 height=source.height,
+                state_dim=source.state_dim,
                 auth_token=options.auth_token,
             ),
             on_answer=self._note_answer,
@@ -147,19 +156,18 @@ class _SessionPlay:
 
     async def run(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
         """Play this session; whether the source may have more."""
-        async with self._client as client, httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECS) as http:
+        async with self._client, httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECS) as http:
             looking = asyncio.create_task(self._look_every_second(http))
             try:
                 more = await self._send_all(frames, stop)
                 if not stop.is_set():
                     await self._wait_for_the_last()
                 await self._look(http)
-                await self._take_account(http)
             finally:
                 looking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await looking
-            self._stats.sessions.append(client.state.session_id or "")
+                self._take_account()
         return more
 
     async def _send_all(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
@@ -183,12 +191,10 @@ class _SessionPlay:
         return any(limit is not None and count >= limit for limit, count in limits)
 
     async def _send(self, frame: GameFrame) -> None:
-        keyframe = _png(frame.image) if self._client.wants_keyframe() else None
-        started_at_secs = time.monotonic()
-        frame_id = await self._client.send_frame(frame.image, frame.state, keyframe_png=keyframe)
-        # Waiting for a lost connection is not the way of a frame through the system.
-        self._sent_at_secs[frame_id] = max(started_at_secs, time.monotonic() - 0.05)
-        self._truths[frame_id] = frame.image
+        keyframe = encoded_png(frame.image) if self._client.wants_keyframe() else None
+        sent = await self._client.send_frame(frame.image, frame.state, keyframe_png=keyframe)
+        self._sent_at_secs[sent.frame_id] = sent.sent_at_secs
+        self._truths[sent.frame_id] = frame.image
         for kept in (self._sent_at_secs, self._truths):
             while len(kept) > TRUE_FRAMES_KEPT:
                 kept.popitem(last=False)
@@ -211,11 +217,8 @@ class _SessionPlay:
 
     async def _wait_for_the_last(self) -> None:
         """Give the last answers and the recorder time to arrive."""
-        state, deadline_secs = self._client.state, time.monotonic() + LAST_ANSWERS_SECS
-        while time.monotonic() < deadline_secs:
-            answered = self._stats.answered - self._answered_before >= self._sent
-            if answered and state.last_recorded_frame_id >= state.next_frame_id - 1:
-                return
+        deadline_secs = time.monotonic() + LAST_ANSWERS_SECS
+        while time.monotonic() < deadline_secs and not self._client.state.account.is_complete:
             await asyncio.sleep(0.05)
 
     async def _look_every_second(self, http: httpx.AsyncClient) -> None:
@@ -229,22 +232,23 @@ class _SessionPlay:
             reply = await http.get(self._api("/reconstruction.png"))
             truth = self._truths.get(int(reply.headers.get("X-Frame-Id", -1)))
             if reply.status_code == httpx.codes.OK and truth is not None:
-                self._stats.psnrs_db.append(psnr_db(_decoded(reply.content), truth))
+                self._stats.psnrs_db.append(psnr_db(decoded_png(reply.content), truth))
 
-    async def _take_account(self, http: httpx.AsyncClient) -> None:
-        """What the server says of this session, for the summary."""
+    def _take_account(self) -> None:
+        """Add what became of this session's frames to the summary."""
         state, stats = self._client.state, self._stats
         self._count_bytes()
-        stats.refusals += [str(code) for code in state.refusals]
-        stats.reconnections += state.resumed_count
-        with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
-            accepted = int((await http.get(self._api(""))).json()["frames_received"])
-            stats.accepted += accepted
-            stats.recorded += min(accepted, state.last_recorded_frame_id + 1)
+        stats.refusals += state.refusals
+        for account in state.accounts:
+            stats.sessions.append(account.session_id)
+            stats.reconnections += account.resumed
+            stats.accepted += account.accepted
+            stats.recorded += account.recorded
+            stats.lost += account.lost
 
     def _api(self, path: str) -> str:
         base = http_url(self._options.url)
-        return f"{base}/api/sessions/{self._client.state.session_id}{path}"
+        return f"{base}/api/sessions/{self._client.state.account.session_id}{path}"
 
 
 async def _report_every_second(stats: PlayStats, report: Callable[[PlayStats], None]) -> None:
@@ -260,22 +264,6 @@ def http_url(ws_url: str) -> str:
     return f"{'https' if scheme == 'wss' else 'http'}://{host}"
 
 
-def psnr_db(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
-    """PSNR of two uint8 (H, W) pictures; MAX_PSNR_DB for equal ones."""
-    error = np.square(image.astype(np.float64) - truth).mean() / 255**2
-    return float(-10 * np.log10(error)) if error else MAX_PSNR_DB
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    _, encoded = cv2.imencode(".png", image)
-    return bytes(encoded.tobytes())
-
-
-def _decoded(png: bytes) -> NDArray[np.uint8]:
-    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return np.asarray(picture, dtype=np.uint8)
-
-
 def _summary(source: Source, options: PlayOptions, stats: PlayStats) -> PlaySummary:
     latencies_ms = np.array(stats.latencies_ms)
     secs = time.monotonic() - stats.started_at_secs
@@ -287,6 +275,7 @@ def _summary(source: Source, options: PlayOptions, stats: PlayStats) -> PlaySumm
         accepted=stats.accepted,
         answered=stats.answered,
         recorded=stats.recorded,
+        lost=stats.lost,
         refusals=stats.refusals,
         reconnections=stats.reconnections,
         latency_p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms.size else None,

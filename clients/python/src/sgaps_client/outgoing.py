@@ -1,0 +1,58 @@
+"""What a client sends, built from pictures and settings. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.protocol.messages import ClientInfo, FrameData, Keyframe, Resolution, SessionStart
+from sgaps_client.sampling import sample_image
+from sgaps_client.state import ClientState, SessionConfig
+
+CLIENT_VERSION = "0.1.0"
+DECIMALS = 6
+"""A thousandth of a pixel at 1000 pixels; the other digits of a float32 only cost bytes."""
+
+
+def session_start(config: SessionConfig, *, resume_session_id: str | None) -> SessionStart:
+    """The first message of a connection."""
+    return SessionStart(
+        checkpoint_key=config.checkpoint_key,
+        resolution=Resolution(width=config.width, height=config.height),
+        max_state_dim=config.state_dim,
+        auth_token=config.auth_token,
+        client=ClientInfo(
+            name="sgaps_client",
+            version=CLIENT_VERSION,
+            features=["importance_map"] if config.wants_importance else [],
+        ),
+        resume_session_id=resume_session_id,
+    )
+
+
+def frame_data(
+    image: NDArray[np.uint8],
+    state_vector: NDArray[np.float32],
+    *,
+    frame_id: int,
+    client_state: ClientState,
+) -> FrameData:
+    """Sample an image (H, W) at the newest coordinates; the state is cut to what was agreed."""
+    height, width = image.shape
+    samples = np.round(sample_image(image, client_state.coords).astype(np.float64), DECIMALS)
+    return FrameData(
+        frame_id=frame_id,
+        pixels=[(u, v, value) for u, v, value in samples.tolist()],
+        state_vector=state_vector[: client_state.max_state_dim].tolist(),
+        resolution=Resolution(width=width, height=height),
+        timestamp=time.time(),
+        coordinate_set_id=client_state.coordinate_set_id,
+    )
+
+
+def keyframe(png: bytes, *, frame_id: int) -> Keyframe:
+    """A whole frame for the `frame_data` of the same id, which follows it."""
+    return Keyframe(frame_id=frame_id, encoding="png", data=base64.b64encode(png).decode())

@@ -1,0 +1,164 @@
+"""A whole play against the scripted gateway: counts, sessions, PSNR, and ending when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from sgaps.errors import ProtocolError
+from sgaps.protocol.messages import Error, FrameData
+from sgaps_client import client as client_module
+from sgaps_client import player
+from sgaps_client.player import PlayOptions, PlayStats, play
+from sgaps_client.sources import GameFrame
+from unit.scripted_gateway import ScriptedGateway
+
+SHADE = 51
+
+
+class Flat:
+    """Frames of one gray, as many as asked for."""
+
+    name = "test/flat"
+    width, height, state_dim = 8, 6, 2
+
+    def __init__(self, count: int = 10**6) -> None:
+        self._count = count
+
+    def frames(self) -> Iterator[GameFrame]:
+        for index in range(self._count):
+            yield GameFrame(
+                image=np.full((self.height, self.width), SHADE, np.uint8),
+                state=np.zeros(self.state_dim, np.float32),
+                new_episode=index == 0,
+            )
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "FIRST_BACKOFF_SECS", 0.01)
+    monkeypatch.setattr(client_module, "HEARTBEAT_SECS", 0.02)
+    monkeypatch.setattr(player, "STOP_GRACE_SECS", 0.1)
+    monkeypatch.setattr(player, "LAST_ANSWERS_SECS", 2.0)
+
+
+def options(
+    gateway: ScriptedGateway, *, frames: int | None = None, session_frames: int | None = None
+) -> PlayOptions:
+    return PlayOptions(
+        url=gateway.url,
+        checkpoint_key="flat",
+        frames=frames,
+        session_frames=session_frames,
+        auth_token=None,
+    )
+
+
+async def test_a_play_is_summed_up() -> None:
+    gateway = ScriptedGateway(keyframe_interval=5)
+    async with gateway.running():
+        summary = await play(Flat(), options(gateway, frames=30), stop=asyncio.Event())
+    assert summary.sent == summary.accepted == summary.answered == summary.recorded == 30
+    assert (summary.lost, summary.refusals, summary.reconnections) == (0, [], 0)
+    assert summary.sessions == ["session-0"]
+    assert gateway.frame_ids("session-0") == list(range(30))
+    assert summary.psnr_db == pytest.approx(20 * np.log10(255 / SHADE))
+    assert summary.latency_p50_ms is not None
+    assert summary.latency_p99_ms is not None
+    assert 0 < summary.latency_p50_ms <= summary.latency_p99_ms < 1000
+    assert summary.bytes_up > 30 * 100
+    assert summary.model_version == "telea"
+
+
+async def test_a_new_session_begins_after_so_many_frames() -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        chosen = options(gateway, frames=25, session_frames=10)
+        summary = await play(Flat(), chosen, stop=asyncio.Event())
+    assert summary.sessions == ["session-0", "session-1", "session-2"]
+    assert [len(gateway.frames[s]) for s in summary.sessions] == [10, 10, 5]
+    assert summary.recorded == 25
+
+
+async def test_a_finite_source_ends_the_play() -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        summary = await play(Flat(7), options(gateway), stop=asyncio.Event())
+    assert (summary.sent, summary.recorded) == (7, 7)
+
+
+async def test_a_lost_connection_costs_only_what_was_on_the_wire() -> None:
+    gateway = ScriptedGateway(drop_at_frames={10})
+    async with gateway.running():
+        summary = await play(Flat(), options(gateway, frames=40), stop=asyncio.Event())
+    received = gateway.frame_ids("session-0")
+    assert summary.sent == 40
+    assert summary.lost >= 1
+    assert summary.accepted == summary.recorded == len(received) == 40 - summary.lost
+    assert (summary.sessions, summary.reconnections) == (["session-0"], 1)
+
+
+async def test_a_new_session_after_a_forgotten_one_is_in_the_summary() -> None:
+    gateway = ScriptedGateway(drop_at_frames={10}, forgets_sessions=True)
+    async with gateway.running():
+        summary = await play(Flat(), options(gateway, frames=30), stop=asyncio.Event())
+    assert summary.sessions == ["session-0", "session-1"]
+    received = sum(len(gateway.frame_ids(session_id)) for session_id in summary.sessions)
+    assert summary.sent == 30
+    # What nobody can confirm any more, the frames not yet known to be recorded, counts as lost.
+    assert summary.recorded == summary.accepted <= received
+    assert summary.lost >= 30 - received
+
+
+async def test_frames_keep_the_rate_the_server_wants() -> None:
+    gateway = ScriptedGateway(target_fps=50)
+    async with gateway.running():
+        await play(Flat(), options(gateway, frames=26), stop=asyncio.Event())
+    sent = [m.timestamp for m in gateway.received if isinstance(m, FrameData)]
+    assert 0.45 < sent[-1] - sent[0] < 0.75  # 25 intervals of 20 ms
+    assert max(np.diff(sent)) < 0.2
+
+
+async def test_the_live_line_is_told_how_it_goes() -> None:
+    gateway = ScriptedGateway()
+    told: list[PlayStats] = []
+    async with gateway.running():
+        await play(Flat(), options(gateway, frames=5), stop=asyncio.Event(), report=told.append)
+    assert told[-1].answered == 5
+    assert told[-1].bytes_per_frame > 100
+
+
+async def test_a_play_ends_when_told_to() -> None:
+    gateway = ScriptedGateway()
+    stop = asyncio.Event()
+    async with gateway.running():
+        asyncio.get_running_loop().call_later(0.3, stop.set)
+        summary = await play(Flat(), options(gateway), stop=stop)
+    assert 0 < summary.sent < 200
+
+
+async def test_a_play_that_waits_for_a_missing_server_ends_when_told_to() -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        pass  # the port is free again: nobody answers
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, stop.set)
+    started_at_secs = time.monotonic()
+    summary = await play(Flat(), options(gateway), stop=stop)
+    assert summary.sent == 0
+    assert time.monotonic() - started_at_secs < 3
+
+
+async def test_a_hopeless_refusal_ends_the_play() -> None:
+    gateway = ScriptedGateway(
+        refuse_starts=[Error(code="unauthorized", message="wrong token", fatal=True)]
+    )
+    async with gateway.running():
+        with pytest.raises(ProtocolError, match="wrong token"):
+            await play(Flat(), options(gateway, frames=5), stop=asyncio.Event())

@@ -1,0 +1,77 @@
+"""Pure parts of the client: sampling, PSNR, names, sizes, resampling of pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgaps.protocol.ids import is_valid_id
+from sgaps_client.pictures import MAX_PSNR_DB, decoded_png, encoded_png, psnr_db
+from sgaps_client.player import http_url
+from sgaps_client.sampling import sample_image
+from sgaps_client.sources import checkpoint_key
+from sgaps_client.sources.base import fit_size, gray_from_bgr, gray_from_rgb
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32 - 1))
+def test_the_centre_of_each_pixel_reads_that_pixel(width: int, height: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    y, x = np.mgrid[0:height, 0:width].reshape(2, -1)
+    centres = np.column_stack([(x + 0.5) / width, (y + 0.5) / height])
+    samples = sample_image(image, np.round(centres, 6).astype(np.float32))
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(np.round(samples[:, 2] * 255), image.ravel())
+
+
+def test_the_corners_of_the_unit_square_are_inside() -> None:
+    image = np.array([[10, 20], [30, 40]], np.uint8)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
+    np.testing.assert_allclose(sample_image(image, corners)[:, 2] * 255, [10, 20, 30, 40])
+
+
+def test_psnr_of_a_known_error() -> None:
+    truth = np.zeros((4, 4), np.uint8)
+    assert psnr_db(np.full((4, 4), 51, np.uint8), truth) == pytest.approx(20 * np.log10(5))
+    assert psnr_db(truth, truth) == MAX_PSNR_DB
+
+
+def test_png_keeps_every_pixel() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 9), dtype=np.uint8)
+    np.testing.assert_array_equal(decoded_png(encoded_png(image)), image)
+
+
+@given(st.text(min_size=1, max_size=200))
+def test_every_source_name_has_a_legal_checkpoint_key(name: str) -> None:
+    assert is_valid_id(checkpoint_key(name))
+
+
+def test_checkpoint_keys_are_readable() -> None:
+    assert checkpoint_key("doom/my_way_home") == "doom-my_way_home"
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (None, None, (320, 240)),
+        (160, None, (160, 120)),
+        (None, 120, (160, 120)),
+        (100, 100, (100, 100)),
+    ],
+)
+def test_one_side_keeps_the_aspect(
+    width: int | None, height: int | None, expected: tuple[int, int]
+) -> None:
+    assert fit_size((320, 240), width=width, height=height) == expected
+
+
+def test_gray_is_bt601_luma() -> None:
+    red, green, blue = np.eye(3, dtype=np.uint8)[:, None, None, :] * 255  # each (1, 1, 3), RGB
+    assert [int(gray_from_rgb(p)[0, 0]) for p in (red, green, blue)] == [76, 150, 29]
+    assert int(gray_from_bgr(red)[0, 0]) == 29
+
+
+def test_the_http_address_beside_the_socket() -> None:
+    assert http_url("ws://127.0.0.1:8000/ws/stream") == "http://127.0.0.1:8000"
+    assert http_url("wss://play.example/ws/stream") == "https://play.example"

@@ -1,0 +1,231 @@
+"""The sources of frames, really opened: Doom, Atari, a video file, a folder of pictures."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sgaps.errors import SourceError
+from sgaps_client.sources import GameFrame, Source, open_source
+from sgaps_client.sources.base import MISSING
+from sgaps_client.sources.bot import NEAR, STUCK_MOVE, WanderBot
+
+
+def some_frames(source: Source, count: int) -> list[GameFrame]:
+    with closing(source):
+        return list(itertools.islice(source.frames(), count))
+
+
+def pictures(frames: list[GameFrame]) -> NDArray[np.uint8]:
+    """uint8 (F, H, W)."""
+    return np.stack([frame.image for frame in frames])
+
+
+def still_share(frames: list[GameFrame]) -> float:
+    """Share of frames equal to the one before."""
+    images = pictures(frames)
+    return float(np.mean([(a == b).all() for a, b in itertools.pairwise(images)]))
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "state_dim", "most_still"),
+    [
+        ("doom/my_way_home", (240, 320), 11, 0.1),
+        ("doom/defend_the_line", (240, 320), 11, 0.1),
+        ("doom/freedoom2-map01", (240, 320), 11, 0.1),
+        ("atari/breakout", (210, 160), 64, 0.9),
+    ],
+)
+def test_games_give_moving_frames_again_by_the_same_seed(
+    spec: str, shape: tuple[int, int], state_dim: int, most_still: float
+) -> None:
+    first, again, other = (some_frames(open_source(spec, seed=seed), 12) for seed in (1, 1, 2))
+    assert pictures(first).shape == (12, *shape)
+    assert first[0].image.dtype == np.uint8
+    assert {frame.state.shape for frame in first} == {(state_dim,)}
+    assert first[0].state.dtype == np.float32
+    assert [frame.new_episode for frame in first] == [True] + [False] * 11
+    np.testing.assert_array_equal(pictures(first), pictures(again))
+    np.testing.assert_array_equal([f.state for f in first], [f.state for f in again])
+    assert (pictures(first) != pictures(other)).any()
+    assert still_share(first) <= most_still
+
+
+def test_doom_walks_and_tells_where_it_is() -> None:
+    source = open_source("doom/health_gathering_supreme", width=160, seed=4)
+    assert (source.name, source.width, source.height) == (
+        "doom/health_gathering_supreme",
+        160,
+        120,
+    )
+    frames = some_frames(source, 60)
+    positions = np.array([frame.state[:2] for frame in frames])
+    assert np.hypot(*np.diff(positions, axis=0).T).sum() > 500  # map units in six seconds
+    angles_deg = np.array([frame.state[3] for frame in frames])
+    assert ((angles_deg >= 0) & (angles_deg <= 360)).all()
+    assert 0 < frames[0].state[8] <= 100  # health
+    assert frames[0].state[10] == MISSING  # no weapon in this scenario
+    assert frames[0].image.shape == (120, 160)
+
+
+def test_doom_starts_another_episode_when_one_is_over() -> None:
+    # Standing on acid kills within half a minute of game time.
+    frames = some_frames(open_source("doom/health_gathering_supreme", width=160, seed=4), 450)
+    assert sum(frame.new_episode for frame in frames) >= 2
+
+
+def test_doom_leaves_no_files_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    some_frames(open_source("doom/my_way_home"), 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atari_plays_on_after_a_game_over() -> None:
+    frames = some_frames(open_source("atari/breakout", seed=0), 700)
+    assert sum(frame.new_episode for frame in frames) >= 2
+    assert all(((f.state >= 0) & (f.state <= 255)).all() for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("spec", "cure"),
+    [
+        ("doom/nowhere", "doom/my_way_home"),
+        ("doom/freedoom2-map99", "doom/freedoom2-map01"),
+        ("atari/nothing", "pong"),
+        ("no/such/thing", "a video file"),
+    ],
+)
+def test_an_unknown_source_names_the_ones_there_are(spec: str, cure: str) -> None:
+    with pytest.raises(SourceError, match=cure):
+        open_source(spec)
+
+
+def test_doom_refuses_a_size_it_does_not_draw() -> None:
+    with pytest.raises(SourceError, match="320x240"):
+        open_source("doom/my_way_home", width=123)
+
+
+@pytest.mark.parametrize(
+    ("spec", "package", "extra"),
+    [("doom/my_way_home", "vizdoom", "doom"), ("atari/pong", "ale_py", "atari")],
+)
+def test_a_missing_package_names_its_extra(
+    spec: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"sgaps_client.sources.{extra}", raising=False)
+    with pytest.raises(SourceError, match=rf"pip install sgaps-client\[{extra}\]"):
+        open_source(spec)
+
+
+def write_video(path: Path, *, frames_per_sec: float, shades: list[int]) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), frames_per_sec, (64, 48))
+    for shade in shades:
+        writer.write(np.full((48, 64, 3), shade, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(("frames_per_sec", "step"), [(10.0, 1), (30.0, 3), (5.0, 0.5)])
+def test_a_video_is_read_at_ten_frames_of_media_time(
+    tmp_path: Path, frames_per_sec: float, step: float
+) -> None:
+    shades = list(range(0, 240, 8))
+    path = write_video(tmp_path / "ramp.avi", frames_per_sec=frames_per_sec, shades=shades)
+    frames = some_frames(open_source(str(path)), 1000)
+    assert len(frames) == math.ceil(len(shades) / frames_per_sec * 10)
+    expected = [shades[int(i * step)] for i in range(len(frames))]
+    np.testing.assert_allclose([f.image.mean() for f in frames], expected, atol=3)
+    assert frames[0].image.shape == (48, 64)
+    assert frames[0].state.shape == (0,)
+
+
+def test_a_video_loops_and_is_scaled_when_asked(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "ramp.avi", frames_per_sec=10, shades=[0, 100, 200])
+    frames = some_frames(open_source(str(path), width=32, loop=True), 7)
+    assert [f.new_episode for f in frames] == [True, False, False] * 2 + [True]
+    assert frames[0].image.shape == (24, 32)
+
+
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_text("not a video")
+    with pytest.raises(SourceError, match=r"notes\.mp4"):
+        open_source(str(path))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, shade, width in (("b.png", 20, 8), ("a.jpg", 10, 8), ("c.PNG", 30, 16)):
+        picture = np.full((width * 3 // 4, width, 3), shade, np.uint8)
+        cv2.imwrite(str(tmp_path / name), picture)
+    (tmp_path / "readme.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_pictures_come_by_name_in_one_size(folder: Path) -> None:
+    frames = some_frames(open_source(str(folder)), 10)
+    assert [round(float(f.image.mean())) for f in frames] == [10, 20, 30]
+    assert {f.image.shape for f in frames} == {(6, 8)}
+    looped = some_frames(open_source(str(folder), loop=True), 4)
+    assert [f.new_episode for f in looped] == [True, False, False, True]
+
+
+def test_a_broken_picture_is_named(folder: Path) -> None:
+    (folder / "b.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(SourceError, match=r"b\.png"):
+        some_frames(open_source(str(folder)), 10)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"\.png"):
+        open_source(str(tmp_path))
+
+
+FREE = np.array([20, 20, 20], np.float32)
+WALL_ON_THE_LEFT = np.array([2, 3, 12], np.float32)
+
+
+def test_the_bot_walks_free_ground_in_arcs() -> None:
+    bot = WanderBot(np.random.default_rng(0), can_walk=True)
+    moves = [bot.decide((30.0 * i, 0.0), FREE) for i in range(300)]
+    assert all(move.forward for move in moves)
+    turns = np.array([move.turn_deg_per_tic for move in moves])
+    assert abs(np.diff(turns)).max() < 3  # smooth
+    assert (turns > 0.5).any()
+    assert (turns < -0.5).any()
+    assert 0 < sum(move.attack for move in moves) < 100
+
+
+def test_the_bot_turns_to_the_free_side_of_a_wall() -> None:
+    bot = WanderBot(np.random.default_rng(0), can_walk=True)
+    assert WALL_ON_THE_LEFT[1] < NEAR
+    moves = [bot.decide((30.0 * i, 0.0), WALL_ON_THE_LEFT) for i in range(5)]
+    assert moves[-1].turn_deg_per_tic > 2
+
+
+def test_the_bot_turns_on_the_spot_where_it_is_stuck() -> None:
+    bot = WanderBot(np.random.default_rng(0), can_walk=True)
+    moves = [bot.decide((STUCK_MOVE / 10 * i, 0.0), FREE) for i in range(3)]
+    assert moves[0].forward
+    assert not moves[-1].forward
+    assert moves[-1].turn_deg_per_tic != 0
+    bot.reset()
+    assert bot.decide((500.0, 0.0), FREE).forward
+
+
+def test_a_bot_that_cannot_walk_still_looks_around() -> None:
+    bot = WanderBot(np.random.default_rng(0), can_walk=False)
+    moves = [bot.decide((0.0, 0.0), FREE) for _ in range(50)]
+    assert not any(move.forward for move in moves)
+    assert np.std([move.turn_deg_per_tic for move in moves]) > 0.3
