@@ -41,9 +41,14 @@ class ScriptedGateway:
     target_fps: float = 200.0
     drop_at_frames: set[int] = field(default_factory=set)
     """Break the connection when this frame arrives; it counts as never read."""
+    freeze_at_frame: int | None = None
+    """Read nothing after this frame, and leave the connection open."""
     forgets_sessions: bool = False
     refuse_starts: list[Error] = field(default_factory=list)
     refuse_frames: dict[int, Error] = field(default_factory=dict)
+    refuse_heartbeats: list[Error] = field(default_factory=list)
+    superseded_frames: set[int] = field(default_factory=set)
+    """Taken in and recorded, but not answered."""
     coords: tuple[tuple[float, float], ...] = (CENTRE_OF_PIXEL_1_2,)
     picture: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((6, 8), np.uint8))
     """What it says its reconstructions look like."""
@@ -123,20 +128,24 @@ class ScriptedGateway:
         message = json_codec.decode_client_message(raw)
         self.received.append(message)
         if isinstance(message, Heartbeat):
-            await _send(socket, self._heartbeat_ack(session_id))
+            await self._answer_heartbeat(socket, session_id, message)
         if isinstance(message, FrameData):
             await self._answer_frame(socket, session_id, message)
 
     async def _answer_frame(
         self, socket: ServerConnection, session_id: str, frame: FrameData
     ) -> None:
-        if frame.frame_id in self.drop_at_frames:
+        if frame.frame_id == self.freeze_at_frame:
+            socket.transport.pause_reading()
+        elif frame.frame_id in self.drop_at_frames:
             self.drop_at_frames.remove(frame.frame_id)
             socket.transport.abort()
         elif frame.frame_id in self.refuse_frames:
             await _send(socket, self.refuse_frames[frame.frame_id])
         else:
             self.frames[session_id].append(frame)
+            if frame.frame_id in self.superseded_frames:
+                return
             await _send(socket, self._coordinates(frame.frame_id, set_id=frame.frame_id + 1))
 
     def _coordinates(self, frame_id: int, *, set_id: int) -> UvCoordinates:
@@ -147,10 +156,18 @@ class ScriptedGateway:
             model_version="telea",
         )
 
-    def _heartbeat_ack(self, session_id: str) -> HeartbeatAck:
+    async def _answer_heartbeat(
+        self, socket: ServerConnection, session_id: str, heartbeat: Heartbeat
+    ) -> None:
+        if self.refuse_heartbeats:
+            await _send(socket, self.refuse_heartbeats.pop())
+        else:
+            await _send(socket, self._heartbeat_ack(session_id, heartbeat))
+
+    def _heartbeat_ack(self, session_id: str, heartbeat: Heartbeat) -> HeartbeatAck:
         recorded = self.frames[session_id]
         return HeartbeatAck(
-            timestamp=0.0,
+            timestamp=heartbeat.timestamp,
             server_time=0.0,
             last_recorded_frame_id=recorded[-1].frame_id if recorded else -1,
             target_fps=self.target_fps,

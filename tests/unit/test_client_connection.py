@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 
@@ -188,7 +189,18 @@ async def test_a_hopeless_refusal_later_reaches_the_sender() -> None:
             await send_until_refused(client)
 
 
-async def test_the_pause_a_full_server_asks_for_is_kept() -> None:
+async def test_a_late_start_is_tried_again() -> None:
+    late = Error(code="start_timeout", message="no session_start in 10 s", fatal=True)
+    gateway = ScriptedGateway(refuse_starts=[late, late])
+    async with gateway.running(), client_of(gateway) as client:
+        assert await send(client, 1) == [0]
+    assert len(gateway.starts) == 3
+
+
+async def test_the_pause_a_full_server_asks_for_is_not_shortened_by_chance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, _high: low)
     refusal = Error(code="too_many_sessions", message="full", fatal=True, retry_after_secs=0.3)
     gateway = ScriptedGateway(refuse_starts=[refusal])
     started_at_secs = time.monotonic()
@@ -210,6 +222,30 @@ async def test_a_refused_frame_makes_the_sender_pause() -> None:
     assert (account.sent, account.refused, account.accepted) == (3, 1, 2)
 
 
+async def test_a_refused_heartbeat_is_not_taken_for_a_frame() -> None:
+    full = Error(code="overloaded", message="storage does not answer")
+    gateway = ScriptedGateway(refuse_heartbeats=[full, full])
+    async with gateway.running(), client_of(gateway) as client:
+        await send(client, 3)
+        await eventually(lambda: client.state.account.is_complete)
+    assert client.state.refusals == ["overloaded"] * 2
+    assert (client.state.account.refused, client.state.account.accepted) == (0, 3)
+
+
+async def test_a_refused_frame_is_not_lost_as_well() -> None:
+    full = Error(code="overloaded", message="storage does not answer")
+    gateway = ScriptedGateway(refuse_frames={2: full}, drop_at_frames={3})
+    async with gateway.running(), client_of(gateway) as client:
+        await send(client, 3)
+        await eventually(lambda: client.state.account.refused == 1)
+        await send(client, 1)
+        await eventually(lambda: len(gateway.starts) == 2)
+        assert await send(client, 1) == [4]
+        await eventually(lambda: client.state.account.is_complete)
+    account = client.state.account
+    assert (account.refused, account.lost, account.accepted, account.recorded) == (1, 1, 3, 3)
+
+
 async def test_the_rate_of_the_heartbeat_is_taken_over() -> None:
     gateway = ScriptedGateway(target_fps=10)
     async with gateway.running(), client_of(gateway) as client:
@@ -217,8 +253,10 @@ async def test_the_rate_of_the_heartbeat_is_taken_over() -> None:
         await eventually(lambda: client.state.target_fps == 5)
 
 
-async def test_coordinates_outside_the_picture_are_refused() -> None:
-    gateway = ScriptedGateway(coords=((0.5, 1.5),))
+@pytest.mark.parametrize("outside", [(0.5, 1.5), (-0.01, 0.5)])
+async def test_coordinates_outside_the_picture_are_refused(outside: tuple[float, float]) -> None:
+    gateway = ScriptedGateway(coords=(CENTRE_OF_PIXEL_1_2, outside))
     async with gateway.running():
-        with pytest.raises(ProtocolError, match="UVs outside"):
+        with pytest.raises(ProtocolError, match="UVs outside") as caught:
             await client_of(gateway).__aenter__()
+    assert caught.value.code is ErrorCode.BAD_MESSAGE

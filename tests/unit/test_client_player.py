@@ -28,9 +28,11 @@ class Flat:
 
     def __init__(self, count: int = 10**6) -> None:
         self._count = count
+        self.given = 0
 
     def frames(self) -> Iterator[GameFrame]:
         for index in range(self._count):
+            self.given += 1
             yield GameFrame(
                 image=np.full((self.height, self.width), SHADE, np.uint8),
                 state=np.zeros(self.state_dim, np.float32),
@@ -111,9 +113,41 @@ async def test_a_new_session_after_a_forgotten_one_is_in_the_summary() -> None:
     assert summary.sessions == ["session-0", "session-1"]
     received = sum(len(gateway.frame_ids(session_id)) for session_id in summary.sessions)
     assert summary.sent == 30
-    # What nobody can confirm any more, the frames not yet known to be recorded, counts as lost.
-    assert summary.recorded == summary.accepted <= received
+    # What nobody can confirm any more, neither answered nor known to be recorded, counts as lost.
+    assert summary.recorded <= summary.accepted <= received
     assert summary.lost >= 30 - received
+
+
+async def test_a_gateway_that_died_and_counts_anew_takes_nothing_from_the_summary() -> None:
+    gateway = ScriptedGateway(keyframe_interval=5)
+    async with gateway.running() as server:
+        playing = asyncio.create_task(
+            play(Flat(), options(gateway, frames=60), stop=asyncio.Event())
+        )
+        while len(gateway.frames.get("session-0", [])) < 20:
+            await asyncio.sleep(0.005)
+        for connection in server.connections:
+            connection.transport.abort()
+    async with gateway.running():
+        summary = await playing
+    assert summary.sessions == ["session-0"]
+    assert summary.reconnections == 1
+    assert summary.accepted == summary.recorded == len(gateway.frame_ids("session-0")) > 20
+    assert summary.accepted + summary.lost == summary.sent == 60
+
+
+@pytest.mark.parametrize("frame_id", [4, 9])
+async def test_a_frame_without_an_answer_does_not_hold_up_the_end(frame_id: int) -> None:
+    """In the middle a frame is superseded by the next, at the end it can only be refused."""
+    gateway = ScriptedGateway(superseded_frames={4})
+    if frame_id == 9:
+        gateway.refuse_frames[9] = Error(code="overloaded", message="storage is full")
+    started_at_secs = time.monotonic()
+    async with gateway.running():
+        summary = await play(Flat(), options(gateway, frames=10), stop=asyncio.Event())
+    assert time.monotonic() - started_at_secs < player.LAST_ANSWERS_SECS
+    assert summary.accepted == summary.recorded == 10 - len(gateway.refuse_frames)
+    assert summary.answered == summary.accepted - 1
 
 
 async def test_frames_keep_the_rate_the_server_wants() -> None:
@@ -153,6 +187,36 @@ async def test_a_play_that_waits_for_a_missing_server_ends_when_told_to() -> Non
     summary = await play(Flat(), options(gateway), stop=stop)
     assert summary.sent == 0
     assert time.monotonic() - started_at_secs < 3
+
+
+async def test_a_play_whose_server_hangs_ends_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "CLOSE_TIMEOUT_SECS", 0.1)
+    gateway = ScriptedGateway(freeze_at_frame=2, coords=((0.5, 0.5),) * 20_000)
+    stop = asyncio.Event()
+    async with gateway.running():
+        source, given = Flat(), -1
+        playing = asyncio.create_task(play(source, options(gateway), stop=stop))
+        while source.given > given:  # until no buffer on the way takes more of these frames
+            given = source.given
+            await asyncio.sleep(0.5)
+        stop.set()
+        stopped_at_secs = time.monotonic()
+        summary = await playing
+        assert time.monotonic() - stopped_at_secs < 1
+    assert summary.sent > 2
+    assert summary.sessions == ["session-0"]
+
+
+async def test_a_cancelled_play_leaves_nothing_running() -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        pass  # nobody answers at this port any more
+    playing = asyncio.create_task(play(Flat(), options(gateway), stop=asyncio.Event()))
+    await asyncio.sleep(0.1)
+    playing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await playing
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_hopeless_refusal_ends_the_play() -> None:

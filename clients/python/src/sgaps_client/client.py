@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECS = 1.0
 START_TIMEOUT_SECS = 10.0
+CLOSE_TIMEOUT_SECS = 1.0
 FIRST_BACKOFF_SECS = 0.2
 MAX_BACKOFF_SECS = 5.0
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -86,7 +87,11 @@ class SgapsClient:
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._run())
-        await self._until_ready()
+        try:
+            await self._until_ready()
+        except BaseException:
+            await self._end()
+            raise
         return self
 
     async def __aexit__(
@@ -95,10 +100,7 @@ class SgapsClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ProtocolError):
-                await self._running
+        await self._end()
 
     @property
     def is_connected(self) -> bool:
@@ -151,6 +153,15 @@ class SgapsClient:
         with contextlib.suppress(ConnectionClosed):
             await connection.send(text)
             self.state.bytes_up += len(text)
+
+    async def _end(self) -> None:
+        """Close the connection; a server that does not even read is not waited for."""
+        running = self._running
+        if running is not None:
+            running.cancel()
+            if running in (await asyncio.wait({running}, timeout=CLOSE_TIMEOUT_SECS))[1]:
+                running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     async def _run(self) -> None:
         """Connect, play, and come back with growing pauses when the connection is lost."""
@@ -216,8 +227,7 @@ class SgapsClient:
         if isinstance(reply, Error) and reply.code == ErrorCode.SESSION_NOT_FOUND:
             # The refusal of a first message ends its connection: come back without the old id.
             self._resume_session_id = None
-            account = self.state.account
-            account.book_lost(after_frame_id=account.last_recorded_frame_id)
+            self.state.account.book_gone()
             raise ConnectionAbortedError("the session is gone, starting a new one")
         raise _refusal(reply)
 
@@ -245,7 +255,9 @@ class SgapsClient:
 
     async def _beat(self, connection: ClientConnection) -> None:
         while True:
-            await self._send(connection, Heartbeat(timestamp=time.time()))
+            heartbeat = Heartbeat(timestamp=time.time())
+            self.state.account.book_heartbeat_sent(heartbeat.timestamp)
+            await self._send(connection, heartbeat)
             await asyncio.sleep(HEARTBEAT_SECS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol.messages import Error, HeartbeatAck, SessionStartAck, UvCoordinates
 
-# Refusals of frames. (A heartbeat can be refused as `overloaded` too and is then counted here;
-# the message does not say what it refuses.)
+# Refusals of frames. A heartbeat can be refused as `overloaded` too, and the message does not say
+# what it refuses: see `SessionAccount.book_heartbeat`.
 FRAME_REFUSALS = frozenset(
     {
         ErrorCode.FRAME_ID_BACKWARDS,
@@ -46,40 +47,81 @@ class SessionAccount:
     session_id: str
     next_frame_id: int = 0
     sent: int = 0
-    refused: int = 0
-    lost: int = 0
-    """Sent into a connection that broke before the server read them."""
     resumed: int = 0
     last_answered_frame_id: int = -1
     last_recorded_frame_id: int = -1
-    _lost_up_to_frame_id: int = -1
+    _refused: set[int] = field(default_factory=set)
+    """Frame ids; a refusal names none, so it is taken for one of the newest frame."""
+    _lost: set[int] = field(default_factory=set)
+    _heartbeats: deque[float] = field(default_factory=deque)
+    """Timestamps of those not answered yet."""
+
+    @property
+    def refused(self) -> int:
+        return len(self._refused)
+
+    @property
+    def lost(self) -> int:
+        """Frames sent into a connection that broke before the server read them."""
+        return len(self._lost)
 
     @property
     def accepted(self) -> int:
         """Frames the gateway took in; certain once a heartbeat sent after them is answered."""
-        return max(0, self.sent - self.refused - self.lost)
+        return self.sent - self.refused - self.lost
 
     @property
     def recorded(self) -> int:
         """Frames the recorder has on disk."""
-        return min(self.accepted, self.last_recorded_frame_id + 1)
+        last = self.last_recorded_frame_id
+        return last + 1 - sum(frame_id <= last for frame_id in self._refused | self._lost)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last frame is answered and on disk."""
-        last_frame_id = self.next_frame_id - 1
-        return min(self.last_answered_frame_id, self.last_recorded_frame_id) >= last_frame_id
+        """Whether the last frame that the gateway took in is answered and on disk.
+
+        Of the frames before it some may never be answered: superseded by a newer one.
+        """
+        known = min(self.last_answered_frame_id, self.last_recorded_frame_id)
+        return known >= self._newest_taken_frame_id()
 
     def book_sent(self) -> None:
         self.sent += 1
         self.next_frame_id += 1
 
+    def book_refused(self) -> None:
+        """The server refused a frame, as far as can be told."""
+        newest = self._newest_taken_frame_id()
+        if newest >= 0:
+            self._refused.add(newest)
+
+    def book_heartbeat_sent(self, timestamp: float) -> None:
+        self._heartbeats.append(timestamp)
+
+    def book_heartbeat(self, ack: HeartbeatAck) -> None:
+        """The server answers in order: older heartbeats without an answer were what it refused."""
+        self.last_recorded_frame_id = max(self.last_recorded_frame_id, ack.last_recorded_frame_id)
+        if ack.timestamp not in self._heartbeats:
+            return
+        while self._heartbeats.popleft() != ack.timestamp:
+            if self._refused:
+                self._refused.remove(max(self._refused))
+
     def book_lost(self, *, after_frame_id: int) -> None:
-        """The server knows nothing of what was sent after this frame."""
-        known = max(after_frame_id, self._lost_up_to_frame_id)
-        self.lost += max(0, self.next_frame_id - 1 - known)
+        """The connection broke, and the server knows nothing of what was sent after this frame."""
+        self._heartbeats.clear()
+        self._lost |= set(range(after_frame_id + 1, self.next_frame_id)) - self._refused
         self.next_frame_id = max(self.next_frame_id, after_frame_id + 1)
-        self._lost_up_to_frame_id = self.next_frame_id - 1
+
+    def book_gone(self) -> None:
+        """The server forgot the session: it had what it answered or recorded, for all we know."""
+        self.book_lost(after_frame_id=max(self.last_answered_frame_id, self.last_recorded_frame_id))
+
+    def _newest_taken_frame_id(self) -> int:
+        frame_id = self.next_frame_id - 1
+        while frame_id in self._refused or frame_id in self._lost:
+            frame_id -= 1
+        return frame_id
 
 
 @dataclass(kw_only=True)
@@ -133,12 +175,13 @@ class ClientState:
         )
 
     def take_heartbeat(self, ack: HeartbeatAck) -> None:
-        self.account.last_recorded_frame_id = ack.last_recorded_frame_id
+        self.account.book_heartbeat(ack)
         self.target_fps = ack.target_fps
 
     def take_error(self, error: Error, *, now_secs: float) -> None:
         """A refusal, and the pause the server asks for."""
         self.refusals.append(error.code)
-        self.account.refused += error.code in FRAME_REFUSALS
+        if error.code in FRAME_REFUSALS:
+            self.account.book_refused()
         if error.retry_after_secs is not None:
             self.paused_until_secs = now_secs + error.retry_after_secs
