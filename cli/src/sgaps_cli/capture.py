@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from sgaps.errors import SourceError
+from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
 from sgaps.settings import load_settings
 from sgaps_cli.play import key_of
@@ -28,22 +29,41 @@ PNG_COMPRESSION = 3
 def capture_source(
     source_name: str, *, frames: int, sessions: int, out: Path, key: str | None, seed: int
 ) -> int:
-    """Capture `sessions` plays of `frames` frames, each with a seed of its own."""
+    """Capture `sessions` plays of `frames` frames, each with a seed of its own.
+
+    Raises SourceError, RecordingError.
+    """
+    key = key_of(source_name, key)
+    _make_folder(out)
     for number in range(sessions):
         source = open_source(source_name, seed=seed + number)
         session_id = f"capture-{seed + number}-{secrets.token_hex(3)}"
-        _record(source, out, key=key_of(source_name, key), session_id=session_id, frames=frames)
+        with closing(source):
+            _record(source, out, key=key, session_id=session_id, frames=frames)
     return 0
 
 
 def import_file(path: Path, *, out: Path, key: str | None, width: int | None) -> int:
-    """Import all frames of a video file or folder of images. Raises SourceError."""
+    """Import all frames of a video file or folder of images. Raises SourceError, RecordingError."""
     if not path.exists():
-        raise SourceError(f"there is no file or folder {path}")
+        raise SourceError(f"there is no {path}; give a video file or a folder of images")
+    path = path.resolve()  # of `doom/clip.mp4` the file is meant, not the game
+    key = key_of(path.stem, key)
     source = open_source(str(path), width=width)
     session_id = f"import-{secrets.token_hex(6)}"
-    _record(source, out, key=key_of(path.stem, key), session_id=session_id, frames=None)
+    with closing(source):
+        _make_folder(out)
+        _record(source, out, key=key, session_id=session_id, frames=None)
     return 0
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordingError(
+            f"{out} cannot be made a folder ({error.strerror}); choose another with --out"
+        ) from error
 
 
 def _record(source: Source, out: Path, *, key: str, session_id: str, frames: int | None) -> None:
@@ -58,22 +78,19 @@ def _record(source: Source, out: Path, *, key: str, session_id: str, frames: int
         for i, frame in enumerate(images)
     )
     count, folder = 0, session_folder(out, key, session_id)
-    try:
-        for segment in _chunks(recorded, FRAMES_PER_SEGMENT):
-            writer = SegmentWriter(
-                next_segment_path(folder),
-                checkpoint_key=key,
-                session_id=session_id,
-                max_state_dim=settings.max_state_dim,
-                sentinel=settings.sentinel_value,
-            )
-            for batch in _chunks(iter(segment), BATCH_FRAMES):
-                writer.append(batch)
-                writer.sync()
-            writer.seal()
-            count += len(segment)
-    finally:
-        source.close()
+    for segment in _chunks(recorded, FRAMES_PER_SEGMENT):
+        writer = SegmentWriter(
+            next_segment_path(folder),
+            checkpoint_key=key,
+            session_id=session_id,
+            max_state_dim=settings.max_state_dim,
+            sentinel=settings.sentinel_value,
+        )
+        for batch in _chunks(iter(segment), BATCH_FRAMES):
+            writer.append(batch)
+            writer.sync()
+        writer.seal()
+        count += len(segment)
     console.print(f"{count} whole frames of {key} in {folder}", highlight=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
@@ -9,13 +10,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
-from sgaps.errors import SettingsError
-from sgaps.settings import load_settings
-from sgaps_cli.broker import BrokerError, find_program
+from sgaps.bus.redis_bus import RedisBus
+from sgaps.errors import BusError, SettingsError
+from sgaps.settings import BusSettings, load_settings
+from sgaps_cli.broker import REDIS_URL_ENV, BrokerError, find_program
 
 MIN_PYTHON = (3, 11)
 PACKAGES = {
@@ -26,6 +30,8 @@ PACKAGES = {
     "ale_py": "pip install sgaps-client[atari]",
 }
 TIMEOUT_SECS = 3.0
+DEFAULT_URL = "http://127.0.0.1:8000"
+GATEWAY_CURE = "start the system: sgaps up, or name another with --url http://host:port"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +44,32 @@ class Finding:
     cure: str = ""
 
 
-def diagnose(url: str, data_dir: Path) -> int:
-    """Print every finding; the exit status is 1 if something is not well."""
+def diagnose(url: str | None, data_dir: Path) -> int:
+    """Print every finding; the exit status is 1 if something is not well.
+
+    That no system runs is only well as long as none was asked for by its `url`.
+    """
     console = Console()
     findings = list(_findings(url, data_dir))
     for finding in findings:
         mark = "[green]ok[/]  " if finding.well else "[red]bad[/] "
         cure = "" if finding.well else f"\n      cure: {finding.cure}"
-        console.print(f"{mark} {finding.what}: {finding.detail}{cure}", highlight=False)
+        said = escape(f"{finding.what}: {finding.detail}{cure}")
+        console.print(f"{mark} {said}", highlight=False, soft_wrap=True)
     return 0 if all(finding.well for finding in findings) else 1
 
 
-def _findings(url: str, data_dir: Path) -> Iterator[Finding]:
+def _findings(url: str | None, data_dir: Path) -> Iterator[Finding]:
     yield _python()
     yield from map(_package, PACKAGES)
-    yield _settings()
-    yield _broker()
-    yield _disk(data_dir)
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        yield Finding(what="settings", well=False, detail=str(error), cure="mend that key")
+    else:
+        yield Finding(what="settings", well=True, detail="read and checked")
+        yield _broker(settings.bus)
+        yield _disk(data_dir, needed_bytes=settings.recorder.min_free_bytes)
     yield from _gateway(url)
 
 
@@ -70,52 +85,74 @@ def _package(name: str) -> Finding:
     return Finding(what=f"package {name}", well=found, detail=detail, cure=PACKAGES[name])
 
 
-def _settings() -> Finding:
+def _broker(settings: BusSettings) -> Finding:
+    """The broker of REDIS_URL, which must answer, or else the one that `sgaps up` would start."""
+    url = os.environ.get(REDIS_URL_ENV)
     try:
-        load_settings()
-    except SettingsError as error:
-        return Finding(what="settings", well=False, detail=str(error), cure="mend that key")
-    return Finding(what="settings", well=True, detail="read and checked")
-
-
-def _broker() -> Finding:
-    url = os.environ.get("REDIS_URL")
-    try:
-        detail = "REDIS_URL is set" if url else f"{find_program().name} can be started"
+        if not url:
+            detail = f"{find_program().name} can be started"
+            return Finding(what="broker", well=True, detail=detail)
+        asyncio.run(_ping(settings.model_copy(update={"url": url})))
     except BrokerError as error:
         return Finding(what="broker", well=False, detail=str(error), cure="make setup")
-    return Finding(what="broker", well=True, detail=detail)
+    except (BusError, ValueError) as error:
+        return Finding(
+            what=f"broker of {REDIS_URL_ENV}",
+            well=False,
+            detail=str(error),
+            cure=f"start it, or unset {REDIS_URL_ENV}: then sgaps up starts its own",
+        )
+    return Finding(what=f"broker of {REDIS_URL_ENV}", well=True, detail="answers")
 
 
-def _disk(data_dir: Path) -> Finding:
+async def _ping(settings: BusSettings) -> None:
+    bus = RedisBus(settings)
+    try:
+        await bus.ping()
+    finally:
+        await bus.close()
+
+
+def _disk(data_dir: Path, *, needed_bytes: int) -> Finding:
     existing = next(p for p in (data_dir.resolve(), *data_dir.resolve().parents) if p.exists())
     free_bytes = shutil.disk_usage(existing).free
-    writable = os.access(existing, os.W_OK)
-    needed_bytes = load_settings(environment={}).recorder.min_free_bytes
+    writable = existing.is_dir() and os.access(existing, os.W_OK)
     return Finding(
         what=f"data folder {data_dir}",
         well=writable and free_bytes > needed_bytes,
         detail=f"{'writable' if writable else 'not writable'}, {free_bytes / 1e9:.1f} GB free",
-        cure="free space there, or choose another with --data-dir",
+        cure=f"free space there ({needed_bytes / 1e9:.1f} GB), or choose another with --data-dir",
     )
 
 
-def _gateway(url: str) -> Iterator[Finding]:
+def _gateway(url: str | None) -> Iterator[Finding]:
+    base = url or DEFAULT_URL
+    what = f"gateway {base}"
     try:
-        ready = httpx.get(f"{url}/api/ready", timeout=TIMEOUT_SECS).json()
-        status = httpx.get(f"{url}/api/status", timeout=TIMEOUT_SECS).json()
-    except (httpx.HTTPError, ValueError) as error:
+        status, ready = (_json(f"{base}/api/{name}") for name in ("status", "ready"))
+        up_secs, services, missing = status["uptime_secs"], status["services"], ready["missing"]
+    except httpx.ConnectError as error:
+        well = url is None
+        detail = "none runs; sgaps up starts one" if well else f"does not answer ({error})"
+        yield Finding(what=what, well=well, detail=detail, cure=GATEWAY_CURE)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield Finding(what=what, well=False, detail=f"does not answer ({error})", cure=GATEWAY_CURE)
+    except (ValueError, KeyError, TypeError):
+        yield Finding(what=what, well=False, detail="something else answers", cure=GATEWAY_CURE)
+    else:
+        yield Finding(what=what, well=True, detail=f"up {up_secs:.0f} s")
         yield Finding(
-            what=f"gateway {url}",
-            well=False,
-            detail=f"does not answer ({type(error).__name__})",
-            cure="start the system: sgaps up, or name another with --url",
+            what="services",
+            well=not missing,
+            detail=", ".join(f"{s['service']} {s['instance']}" for s in services) or "none",
+            cure=f"look at the logs of {', '.join(missing)} in the data folder",
         )
-        return
-    yield Finding(what=f"gateway {url}", well=True, detail=f"up {status['uptime_secs']:.0f} s")
-    yield Finding(
-        what="services",
-        well=bool(ready["ready"]),
-        detail=", ".join(f"{s['service']} {s['instance']}" for s in status["services"]) or "none",
-        cure=f"look at the logs of {', '.join(ready['missing'])} in the data folder",
-    )
+
+
+def _json(url: str) -> dict[str, Any]:
+    """An answer of the gateway. Raises HTTPError, also where the gateway has no broker."""
+    reply = httpx.get(url, timeout=TIMEOUT_SECS)
+    found: dict[str, Any] = reply.json()
+    if "detail" in found:
+        raise httpx.HTTPError(str(found["detail"]))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+MAX_SEED = 10**9
+"""Well inside what every game takes, with room for the seeds of further sessions."""
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 SourceName = Annotated[
@@ -60,7 +63,9 @@ def play(
     url: Annotated[str, typer.Option(help="The gateway.")] = "ws://127.0.0.1:8000/ws/stream",
     frames: Annotated[int | None, typer.Option(min=1, help="Frames to send; default: all.")] = None,
     key: Key = None,
-    seed: Annotated[int, typer.Option(help="Seed of the game and its bot.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the game and its bot.")
+    ] = 0,
     token: Annotated[str | None, typer.Option(help="auth_token of the gateway.")] = None,
     session_frames: Annotated[
         int | None, typer.Option(min=1, help="Begin a new session after so many frames.")
@@ -89,7 +94,7 @@ def capture(
     sessions: Annotated[int, typer.Option(min=1, help="Sessions, each with its own seed.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of recordings.")] = Path("data/recordings"),
     key: Key = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first session.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the first session.")] = 0,
 ) -> None:
     """Record whole frames of a game, for training and evaluation. Needs no running system."""
     raise typer.Exit(
@@ -122,7 +127,9 @@ def evaluate(context: typer.Context) -> None:
 
 @app.command(epilog="Example: `sgaps doctor --url http://127.0.0.1:8000`")
 def doctor(
-    url: Annotated[str, typer.Option(help="The gateway.")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str | None, typer.Option(help="The gateway; default: the one on port 8000, if any.")
+    ] = None,
     data_dir: DataDir = Path("data"),
 ) -> None:
     """Check this machine and a running system, and name the cure for what is wrong."""
@@ -136,6 +143,8 @@ def _run_module(module: str, arguments: list[str]) -> int:
 
 def main() -> None:
     """Entry point: errors made on purpose are told in one line."""
+    # FFmpeg would print lines of its own about a broken video beside ours.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         app()
     except SgapsError as error:

@@ -53,7 +53,10 @@ def key_of(source_name: str, key: str | None) -> str:
     """The checkpoint key: as given, else from the source's name. Raises SgapsError."""
     chosen = key or checkpoint_key(source_name.strip("/").removesuffix(".mp4"))
     if not is_valid_id(chosen):
-        raise SgapsError(f"{chosen!r} is no checkpoint key: letters, digits, _ and -, at most 64")
+        raise SgapsError(
+            f"{chosen!r} is no checkpoint key; give one with --key: letters, digits, _ and -, "
+            "at most 64"
+        )
     return chosen
 
 

@@ -11,6 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgaps.errors import SourceError
+from sgaps.protocol.messages import MAX_SIDE_PX
+
 FRAMES_PER_SEC = 10
 """Frames per second of game or media time that every source gives."""
 MISSING = -999.0
@@ -65,14 +68,19 @@ def gray_from_rgb(picture: NDArray[np.uint8]) -> Gray:
 
 
 def fit_size(native: tuple[int, int], *, width: int | None, height: int | None) -> tuple[int, int]:
-    """Width and height to use; where one is given, the other keeps the aspect of `native`."""
+    """Width and height to use; where one is given, the other keeps the aspect of `native`.
+
+    Raises SourceError for a side that the protocol does not allow.
+    """
     native_width, native_height = native
     if width is None and height is None:
-        return native
+        width, height = native
     if width is None:
         width = max(1, round(native_width * (height or 0) / native_height))
     if height is None:
         height = max(1, round(native_height * width / native_width))
+    if not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX):
+        raise SourceError(f"{width}x{height} pixels: a side is 1 to {MAX_SIDE_PX}; scale it down")
     return width, height
 
 

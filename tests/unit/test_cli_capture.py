@@ -1,0 +1,201 @@
+"""`sgaps capture` and `sgaps import`: what they write can be read back, what is wrong is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sgaps.recording import SegmentReader, find_segments
+from sgaps_cli import main as cli
+from sgaps_client.pictures import decoded_png
+
+SGAPS = Path(sys.executable).with_name("sgaps")
+SHADES = tuple(range(0, 240, 20))
+
+
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str]:
+    """The command in this process: exit status and what it said on stderr."""
+    monkeypatch.setattr(sys, "argv", ["sgaps", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code, capsys.readouterr().err
+
+
+def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(SGAPS), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def recorded(out: Path, key: str) -> dict[str, NDArray[np.uint8]]:
+    """The whole frames of each session, uint8 (F, H, W)."""
+    sessions = {}
+    for segment in find_segments(out, key):
+        with SegmentReader(segment.path) as reader:
+            frames = list(reader)
+        assert [frame.frame_id for frame in frames] == list(range(len(frames)))
+        pictures = np.stack([decoded_png(frame.keyframe) for frame in frames])
+        assert {(frame.height, frame.width) for frame in frames} == {pictures.shape[1:]}
+        sessions[segment.session_id] = pictures
+    return sessions
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "ramp.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for shade in SHADES:
+        writer.write(np.full((48, 64, 3), shade, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, shade in enumerate((30, 60, 90)):
+        cv2.imwrite(str(pictures / f"{number}.png"), np.full((6, 8), shade, np.uint8))
+    return pictures
+
+
+def test_doom_is_captured_by_the_command(tmp_path: Path) -> None:
+    done = run_process(
+        "capture", "doom/my_way_home", "--frames", 5, "--sessions", 2, "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    sessions = recorded(tmp_path, "doom-my_way_home")
+    assert [pictures.shape for pictures in sessions.values()] == [(5, 240, 320)] * 2
+    first, second = sessions.values()
+    assert (first != second).any()  # each session has a seed of its own
+    (one, *_) = find_segments(tmp_path)
+    with SegmentReader(one.path) as reader:
+        state = reader.read(0).state
+    assert state.shape == (11,)
+    assert 0 < state[8] <= 100  # health
+
+
+def test_atari_is_captured_with_the_frames_of_its_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pong = ("capture", "atari/pong", "--frames", 4, "--sessions", 1, "--seed", 3)
+    for out in ("a", "b"):
+        code, said = run_here(monkeypatch, capsys, *pong, "--out", tmp_path / out, "--key", "mine")
+        assert code == 0, said
+        assert "4 whole frames of mine" in said
+    (once,), (again,) = (recorded(tmp_path / out, "mine").values() for out in ("a", "b"))
+    assert once.shape == (4, 210, 160)
+    np.testing.assert_array_equal(once, again)
+
+
+def test_a_video_is_imported_by_the_command(tmp_path: Path, video: Path) -> None:
+    done = run_process("import", video, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (pictures,) = recorded(tmp_path / "out", "ramp").values()
+    assert pictures.shape == (len(SHADES), 48, 64)
+    np.testing.assert_allclose(pictures.mean(axis=(1, 2)), SHADES, atol=3)
+
+
+def test_images_are_imported_and_scaled(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ("import", folder, "--out", tmp_path / "out", "--key", "grays", "--width", 4)
+    code, said = run_here(monkeypatch, capsys, *arguments)
+    assert code == 0, said
+    (pictures,) = recorded(tmp_path / "out", "grays").values()
+    assert pictures.shape == (3, 3, 4)
+    assert pictures.mean(axis=(1, 2)).tolist() == [30, 60, 90]
+
+
+def test_a_second_import_is_a_session_of_its_own(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for _ in range(2):
+        assert run_here(monkeypatch, capsys, "import", folder, "--out", tmp_path / "out")[0] == 0
+    assert len(recorded(tmp_path / "out", "pictures")) == 2
+
+
+def test_a_file_in_a_folder_named_like_a_game_is_a_file(
+    tmp_path: Path,
+    video: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "doom").mkdir()
+    video.rename(tmp_path / "doom" / "ramp.avi")
+    monkeypatch.chdir(tmp_path)
+    code, said = run_here(monkeypatch, capsys, "import", "doom/ramp.avi", "--out", "out")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        (("capture", "doom/nowhere"), "doom/my_way_home"),
+        (("capture", "atari/nothing"), "pong"),
+        (("capture", "nothing"), "give doom/my_way_home"),
+        (("capture", "doom/my_way_home", "--key", "a b"), "--key"),
+        (("capture", "pictures", "--out", "broken.mp4/out"), "another with --out"),
+        (("import", "missing.mp4"), "give a video file or a folder"),
+        (("import", "doom/my_way_home"), "give a video file or a folder"),
+        (("import", "empty"), ".png"),
+        (("import", "broken.mp4"), "check it with a player"),
+        (("import", "spoilt"), "2.png is not a readable picture; remove it"),
+        (("import", "pictures", "--width", "9000"), "1 to 8192"),
+        (("import", "pictures", "--key", "a/b"), "--key"),
+        (("import", "pictures", "--out", "broken.mp4"), "another with --out"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line_with_its_cure(
+    arguments: tuple[str, ...],
+    cure: str,
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("broken.mp4").write_bytes(b"no video at all")
+    Path("spoilt").mkdir()
+    Path("spoilt/1.png").write_bytes((folder / "0.png").read_bytes())
+    Path("spoilt/2.png").write_bytes(b"\x89PNG spoilt")
+    code, said = run_here(monkeypatch, capsys, *arguments)
+    *_, line = said.strip().splitlines()
+    assert code == 1
+    assert line.startswith("sgaps: ")
+    assert cure in line
+    assert not list(tmp_path.rglob("*.h5*"))
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999"])
+def test_a_seed_no_game_takes_is_refused(
+    seed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = run_here(monkeypatch, capsys, "capture", "doom/my_way_home", "--seed", seed)
+    assert code == 2
+    assert "--seed" in said
+
+
+def test_a_broken_video_costs_one_line_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    done = run_process("import", tmp_path / "broken.mp4", "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"sgaps: {tmp_path}/broken.mp4 cannot be opened as a video; check it with a player\n"
+    )
