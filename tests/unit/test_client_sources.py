@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import shutil
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -88,6 +93,48 @@ def test_doom_leaves_no_files_where_it_runs(
     monkeypatch.chdir(tmp_path)
     some_frames(open_source("doom/my_way_home"), 2)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)")
+def test_the_doom_engine_dies_with_a_killed_player() -> None:
+    program = (
+        "import time; from sgaps_client.sources import open_source\n"
+        "source = open_source('doom/my_way_home'); next(source.frames())\n"
+        "print(source._scratch.name, flush=True); time.sleep(60)"
+    )
+    player = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert player.stdout is not None
+    scratch = player.stdout.readline().strip()
+    (engine,) = engines_with(scratch)
+    player.kill()
+    player.wait()
+    deadline_secs = time.monotonic() + 5
+    while engines_with(scratch) and time.monotonic() < deadline_secs:
+        time.sleep(0.05)
+    left = engines_with(scratch)
+    shutil.rmtree(scratch)
+    instance_id = engine[engine.index("+viz_instance_id") + 1]
+    for shared_memory in Path("/dev/shm").glob(f"ViZDoom*{instance_id}"):  # noqa: S108
+        shared_memory.unlink()
+    assert left == []
+
+
+def engines_with(scratch: str) -> list[list[str]]:
+    """The command lines that name this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_text(errors="replace").split("\0")
+            if any(scratch in part for part in command):
+                found.append(command)
+    return found
+
+
+def test_doom_goes_on_when_the_thread_that_opened_it_ends() -> None:
+    """The kernel ends a child with the thread that started it, not with the process."""
+    with ThreadPoolExecutor(1) as pool:
+        source = pool.submit(open_source, "doom/my_way_home").result()
+    assert len(some_frames(source, 3)) == 3
 
 
 def test_atari_plays_on_after_a_game_over() -> None:

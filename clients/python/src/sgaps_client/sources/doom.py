@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
+import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,8 +163,26 @@ def _useful_buttons(offered: list[vizdoom.Button]) -> list[vizdoom.Button]:
 def _start(game: vizdoom.DoomGame, scratch: Path) -> None:
     """Start the engine in a scratch folder: it writes `_vizdoom/` and an ini file where it runs."""
     game.set_doom_config_path(str(scratch / "_vizdoom.ini"))
+    _let_die_with_us(game, scratch)
     with contextlib.chdir(scratch):
         game.init()
+
+
+def _let_die_with_us(game: vizdoom.DoomGame, scratch: Path) -> None:
+    """Have the kernel end the engine with this process: alone it outlives a killed player for ever.
+
+    Where there is no `setpriv` (util-linux) or scratch files may not be executed, it stays so.
+    """
+    setpriv = shutil.which("setpriv")
+    launcher = scratch / "vizdoom"
+    engine = Path(vizdoom.__file__).with_name("vizdoom")
+    if setpriv is None:
+        return
+    start = shlex.join([setpriv, "--pdeathsig", "KILL", "--", str(engine)])
+    launcher.write_text(f'#!/bin/sh\nexec {start} "$@"\n')
+    launcher.chmod(0o700)
+    if os.access(launcher, os.X_OK):
+        game.set_vizdoom_path(str(launcher))
 
 
 def _frame(state: vizdoom.GameState, *, new_episode: bool) -> GameFrame:
