@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from sgaps.model import ModelInput, SparsePixelTransformer, build_model, collate, pull_push
-from sgaps.model.transformer import entropy_dense, entropy_fused
+from sgaps.model.attention import entropy_dense, entropy_fused
 from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import ModelSettings
 
@@ -122,7 +122,8 @@ def test_the_order_of_samples_means_nothing(model: SparsePixelTransformer) -> No
 
 def test_padding_means_nothing(model: SparsePixelTransformer) -> None:
     short, long = samples_of(picture(), 20), samples_of(picture(2), 40)
-    together, alone = model(inputs_of(short, long)), model(inputs_of(short))
+    together = model(inputs_of(short, long), return_entropy=True)
+    alone = model(inputs_of(short), return_entropy=True)
     torch.testing.assert_close(together.frame[:1], alone.frame)
     torch.testing.assert_close(together.entropy[:1], alone.entropy)
     torch.testing.assert_close(together.log_error[:1], alone.log_error)
@@ -166,7 +167,8 @@ def test_a_state_of_another_length_is_cut_or_taken_as_missing(
 
 
 def test_a_frame_without_samples_is_no_exception(model: SparsePixelTransformer) -> None:
-    output = model(inputs_of(np.empty((0, 3), np.float32), samples_of(picture())))
+    inputs = inputs_of(np.empty((0, 3), np.float32), samples_of(picture()))
+    output = model(inputs, return_entropy=True)
     assert torch.isfinite(output.frame).all()
     assert torch.isfinite(output.entropy).all()
     empty = inputs_of(np.empty((0, 3), np.float32))
@@ -178,7 +180,8 @@ def test_a_frame_without_samples_is_no_exception(model: SparsePixelTransformer) 
 @hypothesis_settings(deadline=None, max_examples=25)
 def test_any_resolution_and_stride(width: int, height: int, stride: int) -> None:
     samples = samples_of(picture(0, width, height), min(width * height, 9))
-    output = build_model(small(query_stride=stride))(inputs_of(samples, width=width, height=height))
+    inputs = inputs_of(samples, width=width, height=height)
+    output = build_model(small(query_stride=stride))(inputs, return_entropy=True)
     assert output.frame.shape == (1, 1, height, width)
     assert output.entropy.shape == (1, -(-height // stride), -(-width // stride))
     assert output.log_error.shape == output.entropy.shape
@@ -187,19 +190,23 @@ def test_any_resolution_and_stride(width: int, height: int, stride: int) -> None
 @pytest.mark.parametrize("padded", [False, True])
 def test_entropy_without_the_matrix_is_the_entropy(padded: bool) -> None:
     torch.manual_seed(0)
-    q, k = 3 * torch.randn(2, 3, 70, 16), torch.randn(2, 3, 50, 16)
+    q, k = torch.randn(2, 3, 70, 16), torch.randn(2, 3, 50, 16)
     bias = torch.zeros(2, 1, 1, 50)
     bias[1, ..., 30:] = -torch.inf if padded else 0.0
     dense, weights = entropy_dense(q, k, bias)
     torch.testing.assert_close(entropy_fused(q, k, bias), dense, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 70))
-    attended = F.scaled_dot_product_attention(q, k, k, attn_mask=bias)
+    attended = F.scaled_dot_product_attention(q, k, k, attn_mask=bias, scale=1.0)
     torch.testing.assert_close(weights @ k, attended, atol=1e-5, rtol=1e-4)
 
 
 def test_attention_comes_on_request(model: SparsePixelTransformer) -> None:
     inputs = inputs_of(samples_of(picture()))
-    plain, asked = model(inputs), model(inputs, return_attention=True)
+    plain = model(inputs)
+    assert plain.entropy is None
+    assert plain.attention is None
+    plain = model(inputs, return_entropy=True)
+    asked = model(inputs, return_attention=True)
     assert plain.attention is None
     assert asked.attention.shape == (1, 4 * 5, 40)
     torch.testing.assert_close(asked.entropy, plain.entropy, atol=1e-5, rtol=1e-5)
@@ -224,5 +231,41 @@ def test_every_parameter_learns() -> None:
 def test_the_input_holds_no_true_frame() -> None:
     names = {field.name for field in dataclasses.fields(ModelInput)}
     assert names == {
-        *("uv", "value", "age", "valid", "state", "state_valid", "height", "width"),
+        *("uv", "value", "age", "present", "valid", "state", "state_valid", "height", "width"),
     }
+
+
+def test_brightness_and_contrast_of_a_frame_do_not_matter(model: SparsePixelTransformer) -> None:
+    image = 0.25 + 0.5 * picture()
+    darker = samples_of(0.2 + 0.4 * image)
+    bright, dark = frame_of(model, inputs_of(samples_of(image))), frame_of(model, inputs_of(darker))
+    # Not exactly: the least contrast is the same for both. Clamped pixels tell nothing.
+    inside = (bright > 0) & (bright < 1) & (dark > 0)
+    assert inside.float().mean() > 0.5
+    torch.testing.assert_close(dark[inside], (0.2 + 0.4 * bright)[inside], atol=0.03, rtol=0)
+
+
+def test_attention_falls_with_distance_and_is_the_same_at_any_resolution() -> None:
+    torch.manual_seed(0)
+    model = build_model(small()).eval()
+    samples = samples_of(picture())
+    weights = model(inputs_of(samples), return_attention=True).attention[0]  # (20, 40)
+    rows, columns = np.meshgrid((np.arange(4) + 0.5) / 4, (np.arange(5) + 0.5) / 5, indexing="ij")
+    grid = np.column_stack([columns.ravel(), rows.ravel()]) * [WIDTH, HEIGHT]
+    distance_px = np.linalg.norm(grid[:, None] - samples[:, :2] * [WIDTH, HEIGHT], axis=-1)
+    nearest = np.take_along_axis(weights.numpy(), distance_px.argsort(axis=1)[:, :10], axis=1)
+    assert nearest.sum(1).min() > 0.6  # a quarter of the samples; evenly, it would be 0.25
+    larger = model(
+        inputs_of(samples, width=2 * WIDTH, height=2 * HEIGHT), return_attention=True
+    ).attention[0]
+    assert larger.shape == (7 * 9, 40)
+
+
+def test_history_alone_is_not_refined_by_the_present(model: SparsePixelTransformer) -> None:
+    """Padding between the present and the past of a batch is no sample."""
+    short, long = samples_of(picture(), 20), samples_of(picture(2), 40)
+    history = ((1, samples_of(picture(4), 15)),)
+    alone = model(inputs_of(short, history=history), return_entropy=True)
+    together = model(inputs_of(short, long, history=history), return_entropy=True)
+    torch.testing.assert_close(together.frame[:1], alone.frame)
+    torch.testing.assert_close(together.entropy[:1], alone.entropy)

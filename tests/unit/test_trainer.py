@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sgaps.model import CheckpointStore
+from sgaps.model import CheckpointStore, prepare_cpu
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentWriter, find_segments
 from sgaps.settings import Settings, load_settings
 from trainer.batch import make_batch
@@ -253,3 +253,28 @@ def test_evaluation_prints_a_row_for_every_method(tmp_path: Path) -> None:
     assert rows[0].psnr_db == rows[2].psnr_db
     assert {(row.frames, row.sessions) for row in rows} == {(6, 2)}
     assert pictures[0].shape == (HEIGHT, 6 * WIDTH)
+
+
+def test_training_draws_samples_where_sessions_have_them(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=40, samples=0)
+    segments = find_segments(tmp_path, KEY)
+
+    def nearest(resample: bool) -> list[float]:
+        """Median distance of a sample to its nearest other, in pixels; one for each frame."""
+        found = []
+        for example in dataset_of(segments, resample=resample):
+            assert len(example.samples) == 60
+            at = example.samples[:, :2] * [WIDTH, HEIGHT]
+            assert len(np.unique(at.astype(int), axis=0)) == 60
+            distance = np.linalg.norm(at[:, None] - at, axis=-1) + 1e3 * np.eye(60)
+            found.append(float(np.median(distance.min(axis=1))))
+        return found
+
+    even, varied = nearest(resample=False), nearest(resample=True)
+    assert min(varied) < 0.8 * min(even)  # crowds and random points
+    assert max(varied) > 0.9 * np.median(even)  # and even patterns as well
+
+
+def test_arithmetic_on_tiny_floats_is_off_while_training() -> None:
+    prepare_cpu(1)
+    assert (torch.tensor([1e-38]) * 0.1).item() == 0.0

@@ -12,7 +12,13 @@ import torch
 from reconstructor.frame import FrameInput, Reconstruction
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
 from sgaps.errors import CheckpointError
-from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, collate
+from sgaps.model import (
+    CheckpointStore,
+    SparsePixelTransformer,
+    build_model,
+    collate,
+    prepare_cpu,
+)
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +47,7 @@ class NeuralReconstructor:
         self._settings = settings
         self._device = _device(settings.reconstructor.device)
         if self._device.type == "cpu":
-            torch.set_num_threads(settings.reconstructor.cpu_threads)
+            prepare_cpu(settings.reconstructor.cpu_threads)
         untrained = build_model(settings.model).eval().to(self._device)
         self._models = {DEFAULT_KEY: Serving(model=untrained, version=UNTRAINED)}
         self._refused: set[tuple[str, str]] = set()
@@ -75,7 +81,7 @@ class NeuralReconstructor:
             sentinel=self._settings.sentinel_value,
             device=self._device,
         )
-        output = serving.model(inputs)
+        output = serving.model(inputs, return_entropy=True)
         images = output.frame[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
         entropies = output.entropy.float().cpu().numpy()
         log_errors = output.log_error.float().cpu().numpy()

@@ -19,6 +19,10 @@ from sgaps.sampling.patterns import sample_pattern
 OPEN_SEGMENTS = 16
 HELD_OUT_SHARE = 0.2
 """Share of the sampled pixels kept out of the input where there is no whole frame."""
+CROWDED_SHARE, RANDOM_SHARE = 0.25, 0.15
+"""Of the sample sets drawn for training; the rest are jittered grids."""
+CROWD_GRID = (6, 8)
+CROWD_CONTRAST = 2
 
 Float32 = NDArray[np.float32]
 
@@ -51,7 +55,8 @@ class ExampleOptions:
     """Samples drawn from a whole frame that was captured without any."""
     seed: int
     resample: bool
-    """Draw fresh samples from keyframes half of the time, so that no one pattern is learned."""
+    """For training: fresh samples from keyframes half of the time, and in varied places, so that no
+    one pattern is learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def _input_of(
     """Samples in, and samples held out."""
     nothing = np.empty((0, 3), np.float32)
     if picture is not None and (fresh or not len(frame.samples)):
-        return _draw(picture, options.sample_count, rng), nothing
+        return _draw(picture, options, rng), nothing
     if picture is not None:
         return frame.samples, nothing
     order = rng.permutation(len(frame.samples))
@@ -174,11 +179,34 @@ def _input_of(
     return frame.samples[order[held_out_count:]], frame.samples[order[:held_out_count]]
 
 
-def _draw(picture: NDArray[np.uint8], count: int, rng: np.random.Generator) -> Float32:
+def _draw(picture: NDArray[np.uint8], options: ExampleOptions, rng: np.random.Generator) -> Float32:
     height, width = picture.shape
-    count = min(count, width * height)
-    coords = sample_pattern("jittered_grid", count=count, width=width, height=height, rng=rng)
-    return sample_frame(picture, coords)
+    place = _varied if options.resample else _even
+    return sample_frame(
+        picture, place(min(options.sample_count, width * height), width, height, rng)
+    )
+
+
+def _even(count: int, width: int, height: int, rng: np.random.Generator) -> Float32:
+    return sample_pattern("jittered_grid", count=count, width=width, height=height, rng=rng)
+
+
+def _varied(count: int, width: int, height: int, rng: np.random.Generator) -> Float32:
+    """Coordinates such as sessions have: an even pattern, points at random, or crowds.
+
+    The crowds stand where nothing of the picture draws them, so that the model cannot read its
+    content from where samples lie.
+    """
+    kind = rng.random()
+    if kind < CROWDED_SHARE:
+        relief = rng.random(CROWD_GRID, np.float32) ** CROWD_CONTRAST
+        smooth = cv2.resize(relief, (width, height), interpolation=cv2.INTER_CUBIC).clip(0).ravel()
+        chosen = rng.choice(smooth.size, count, replace=False, p=smooth / smooth.sum())
+        y, x = np.divmod(chosen, width)
+        return np.column_stack([(x + 0.5) / width, (y + 0.5) / height]).astype(np.float32)
+    if kind < CROWDED_SHARE + RANDOM_SHARE:
+        return sample_pattern("random", count=count, width=width, height=height, rng=rng)
+    return _even(count, width, height, rng)
 
 
 def _history(
@@ -193,4 +221,4 @@ def _history(
         if len(past.samples):
             yield age, past.samples
         elif past.keyframe:
-            yield age, _draw(decode_keyframe(past), options.sample_count, rng)
+            yield age, _draw(decode_keyframe(past), options, rng)

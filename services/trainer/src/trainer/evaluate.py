@@ -151,7 +151,7 @@ def _rebuild(
         sentinel=settings.sentinel_value,
         device=next(model.parameters()).device,
     )
-    output = model(batch.inputs)
+    output = model(batch.inputs, return_entropy=True)
     entropy = _stretched(output.entropy[0].float().cpu().numpy(), example)
     return _gray(output.frame[0, 0].float().cpu().numpy()), entropy
 

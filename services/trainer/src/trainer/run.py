@@ -12,7 +12,13 @@ import torch
 from sgaps import checkpoints
 from sgaps.checkpoints import Manifest
 from sgaps.errors import CheckpointError
-from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, load_serving
+from sgaps.model import (
+    CheckpointStore,
+    SparsePixelTransformer,
+    build_model,
+    load_serving,
+    prepare_cpu,
+)
 from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings
 from trainer.dataset import ExampleOptions, RecordingDataset
@@ -64,7 +70,7 @@ def train_key(
     `val` names the held-out segments; without it a share of the sessions is held out.
     Raises TrainingFailed, CheckpointError, RecordingError.
     """
-    torch.set_num_threads(settings.training.cpu_threads)
+    prepare_cpu(settings.training.cpu_threads)
     split = (
         Split(train=tuple(segments), val=tuple(val))
         if val

@@ -26,13 +26,17 @@ def collate(
     device: torch.device,
 ) -> ModelInput:
     """Pad the frames to a common length; padding and missing state are marked as such."""
-    rows = [_with_ages(samples, history) for samples, history, _ in frames]
-    padded = np.zeros((len(rows), max(1, *map(len, rows)), 4), np.float32)  # (B, N, 4)
+    present = max(1, *(len(samples) for samples, _, _ in frames))
+    pasts = [_with_ages(history) for _, history, _ in frames]
+    columns = present + max(map(len, pasts))
+    padded = np.zeros((len(frames), columns, 4), np.float32)  # (B, N, 4): u, v, value, age
     valid = np.zeros(padded.shape[:2], bool)
-    state = np.full((len(rows), max_state_dim), sentinel, np.float32)  # (B, S)
-    for i, (row, (_, _, values)) in enumerate(zip(rows, frames, strict=True)):
-        padded[i, : len(row)] = row
-        valid[i, : len(row)] = True
+    state = np.full((len(frames), max_state_dim), sentinel, np.float32)  # (B, S)
+    for i, ((now, _, values), past) in enumerate(zip(frames, pasts, strict=True)):
+        padded[i, : len(now), :3] = now
+        valid[i, : len(now)] = True
+        padded[i, present : present + len(past)] = past
+        valid[i, present : present + len(past)] = True
         state[i, : len(values)] = values[:max_state_dim]
     state_valid = (state != np.float32(sentinel)) & np.isfinite(state)
     samples = torch.from_numpy(padded).to(device)
@@ -40,6 +44,7 @@ def collate(
         uv=samples[..., :2],
         value=samples[..., 2:3],
         age=samples[..., 3],
+        present=present,
         valid=torch.from_numpy(valid).to(device),
         state=torch.from_numpy(np.where(state_valid, state, 0)).to(device),
         state_valid=torch.from_numpy(state_valid).to(device),
@@ -48,9 +53,7 @@ def collate(
     )
 
 
-def _with_ages(samples: Float32, history: Sequence[tuple[int, Float32]]) -> Float32:
-    """(N, 4): u, v, value, age."""
-    sets = [(0, samples), *history]
-    return np.concatenate(
-        [np.column_stack([s, np.full(len(s), age, np.float32)]) for age, s in sets]
-    ).astype(np.float32)
+def _with_ages(history: Sequence[tuple[int, Float32]]) -> Float32:
+    """(M, 4): u, v, value, age."""
+    rows = [np.column_stack([s, np.full(len(s), age, np.float32)]) for age, s in history]
+    return np.concatenate([np.empty((0, 4), np.float32), *rows]).astype(np.float32)
