@@ -249,7 +249,11 @@ def test_evaluation_prints_a_row_for_every_method(tmp_path: Path) -> None:
     for name in ("a", "b"):
         record(settings.data.recordings_dir, name, frames=4)
     rows, pictures = evaluate(KEY, settings, max_frames=6)
-    assert [row.method for row in rows] == ["pull-push", "Telea", "model untrained"]
+    assert [row.method for row in rows] == [
+        "prior (smoothed pull-push)",
+        "Telea",
+        "model untrained",
+    ]
     assert rows[0].psnr_db == rows[2].psnr_db
     assert {(row.frames, row.sessions) for row in rows} == {(6, 2)}
     assert pictures[0].shape == (HEIGHT, 6 * WIDTH)
@@ -262,7 +266,8 @@ def test_training_draws_samples_where_sessions_have_them(tmp_path: Path) -> None
     def nearest(resample: bool) -> list[float]:
         """Median distance of a sample to its nearest other, in pixels; one for each frame."""
         found = []
-        for example in dataset_of(segments, resample=resample):
+        dataset = dataset_of(segments, resample=resample)
+        for example in (dataset[i] for i in range(len(dataset))):
             assert len(example.samples) == 60
             at = example.samples[:, :2] * [WIDTH, HEIGHT]
             assert len(np.unique(at.astype(int), axis=0)) == 60

@@ -89,7 +89,7 @@ def evaluate(key: str, settings: Settings, *, max_frames: int) -> tuple[list[Row
     model, version = _model(key, settings)
     prior = build_model(settings.model).eval()
     methods: dict[str, Method] = {
-        "pull-push": lambda e: _rebuild(prior, e, settings)[0],
+        "prior (smoothed pull-push)": lambda e: _rebuild(prior, e, settings)[0],
         "Telea": _telea,
         f"model {version}": lambda e: _rebuild(model, e, settings)[0],
     }
