@@ -11,13 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sgaps.model import CheckpointStore, prepare_cpu
+from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentWriter, find_segments
 from sgaps.settings import Settings, load_settings
 from trainer.batch import make_batch
 from trainer.dataset import ExampleOptions, RecordingDataset, sample_frame
 from trainer.evaluate import evaluate
-from trainer.fit import Schedule, TrainingFailed
+from trainer.fit import Schedule, TrainingFailed, fit
 from trainer.losses import SampledPixelL2Loss, log_mse_loss, sample_at
 from trainer.run import RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
@@ -283,3 +283,20 @@ def test_training_draws_samples_where_sessions_have_them(tmp_path: Path) -> None
 def test_arithmetic_on_tiny_floats_is_off_while_training() -> None:
     prepare_cpu(1)
     assert (torch.tensor([1e-38]) * 0.1).item() == 0.0
+
+
+def test_what_is_kept_is_the_average_of_the_weights(tmp_path: Path) -> None:
+    record(tmp_path / "recordings", "a", frames=24)
+    dataset = dataset_of(find_segments(tmp_path / "recordings", KEY))
+
+    def moved(ema_decay: float) -> float:
+        settings = toy_settings(
+            tmp_path, f"training.ema_decay={ema_decay}", "training.max_epochs=4"
+        )
+        torch.manual_seed(0)
+        model = build_model(settings.model)
+        before = model.head.last.weight.detach().clone()
+        fit(model, dataset, settings, stop=threading.Event(), report=lambda _: None)
+        return float((model.head.last.weight - before).norm().detach())
+
+    assert 0 < moved(0.99) < 0.5 * moved(0.0)

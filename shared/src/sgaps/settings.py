@@ -161,6 +161,8 @@ class TrainingSettings(Section):
     warmup_epochs: Annotated[int, Field(ge=0)]
     max_secs: Secs
     """Wall-clock budget of one run; it ends at max_epochs or here, whichever is first."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    """Of the moving average of the weights, which is what is kept; 0 keeps the last weights."""
     gradient_clip: Annotated[float, Field(gt=0)]
     seed: int
     cpu_threads: Positive

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sgaps.errors import SgapsError
 from sgaps.model import SparsePixelTransformer
@@ -70,7 +71,10 @@ def fit(
     stop: threading.Event,
     report: Callable[[Progress], None],
 ) -> FitReport:
-    """Train in place until the schedule is done or told to stop. Raises TrainingFailed."""
+    """Train in place until the schedule is done or told to stop. Raises TrainingFailed.
+
+    What stays in the model is the moving average of its weights (training.ema_decay).
+    """
     training = settings.training
     torch.manual_seed(training.seed)
     rng = np.random.default_rng(training.seed)
@@ -100,6 +104,7 @@ def fit(
                 step=step, total_steps=schedule.total_steps, loss=loss, elapsed_secs=elapsed_secs
             )
         )
+    stepper.finish()
     return FitReport(steps=step, secs=time.monotonic() - started_at_secs, last_loss=loss)
 
 
@@ -123,6 +128,9 @@ class _Stepper:
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
+        mean = get_ema_multi_avg_fn(training.ema_decay)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(model, multi_avg_fn=mean)
+        self._average.update_parameters(model)  # the average begins where the run begins
         self._accumulated = 0
         self.device = next(model.parameters()).device
 
@@ -143,4 +151,9 @@ class _Stepper:
         nn.utils.clip_grad_norm_(self._model.parameters(), self._training.gradient_clip)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
+        self._average.update_parameters(self._model)
         self._accumulated = 0
+
+    def finish(self) -> None:
+        """Put the averaged weights in the model."""
+        self._model.load_state_dict(self._average.module.state_dict())
