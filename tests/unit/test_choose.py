@@ -11,7 +11,12 @@ from sgaps.settings import Settings, load_settings
 
 
 def reconstructed(
-    frame_id: int, *, width: int = 320, entropy: np.ndarray | None = None, psnr: float = 20.0
+    frame_id: int,
+    *,
+    width: int = 320,
+    entropy: np.ndarray | None = None,
+    log_error: np.ndarray | None = None,
+    psnr: float = 20.0,
 ) -> FrameReconstructed:
     grid = np.linspace(0, 1, 1200).reshape(30, 40) if entropy is None else entropy
     return FrameReconstructed(
@@ -24,7 +29,7 @@ def reconstructed(
         grid_width=grid.shape[1],
         grid_height=grid.shape[0],
         entropy_bytes=pack_floats(grid),
-        log_error_bytes=b"",
+        log_error_bytes=b"" if log_error is None else pack_floats(log_error),
         predicted_psnr_db=psnr,
         model_version="v1",
         received_at_secs=1.0,
@@ -80,3 +85,22 @@ def test_odd_entropy_still_gives_coordinates(value: float, settings: Settings) -
 @pytest.mark.parametrize("fields", [{}, {"coords": b"123"}, {"coordinate_set_id": b"x"}])
 def test_unreadable_state_counts_as_none(fields: dict[str, bytes]) -> None:
     assert StoredCoordinates.from_fields(fields) is None
+
+
+def test_importance_is_what_the_settings_say() -> None:
+    """Entropy is highest at the bottom right, the predicted error at the top left."""
+    entropy = np.linspace(0, 1, 1200).reshape(30, 40)
+    log_error = np.log(np.linspace(0.5, 0.001, 1200)).reshape(30, 40)
+    frame = reconstructed(3, entropy=entropy, log_error=log_error)
+
+    def importance(method: str, frame: FrameReconstructed) -> np.ndarray:
+        settings = load_settings([f"importance.method={method}"], environment={})
+        answer, _ = choose(frame, None, settings)
+        return np.frombuffer(answer.importance, np.uint8).reshape(30, 40)
+
+    assert importance("attention_entropy", frame)[[0, -1], [0, -1]].tolist() == [0, 255]
+    by_error = importance("predicted_error", frame)
+    assert by_error[[0, -1], [0, -1]].tolist() == [255, 0]
+    assert 100 < by_error[15, 0] < 155  # half the error is half as important
+    untrained = reconstructed(3, entropy=entropy)
+    assert importance("predicted_error", untrained)[[0, -1], [0, -1]].tolist() == [0, 255]

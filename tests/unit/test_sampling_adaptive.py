@@ -12,10 +12,16 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.importance import AttentionEntropyImportanceCalculator, importance_to_bytes
+from sgaps.sampling.importance import (
+    AttentionEntropyImportanceCalculator,
+    PredictedErrorImportanceCalculator,
+    importance_to_bytes,
+)
 from sgaps.sampling.patterns import Coords, sample_pattern
 from sgaps.settings import PatternName, SamplingSettings
 
+Calculator = AttentionEntropyImportanceCalculator | PredictedErrorImportanceCalculator
+CALCULATORS = [AttentionEntropyImportanceCalculator, PredictedErrorImportanceCalculator]
 MAPS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=0), elements=st.floats(width=32)
 )
@@ -173,13 +179,15 @@ def test_one_impossible_cell_makes_the_map_blind(value: float) -> None:
     np.testing.assert_array_equal(coords, expected)
 
 
-@given(MAPS)
-def test_importance_of_any_entropy_is_finite_and_fits_a_byte(entropy: NDArray[np.float32]) -> None:
-    importance = AttentionEntropyImportanceCalculator(1e-9)(entropy)
-    assert importance.shape == entropy.shape
+@given(MAPS, st.sampled_from(CALCULATORS))
+def test_importance_of_any_map_is_finite_and_fits_a_byte(
+    values: NDArray[np.float32], calculator: type[Calculator]
+) -> None:
+    importance = calculator(1e-9)(values)
+    assert importance.shape == values.shape
     assert importance.dtype == np.float32
     assert ((importance >= 0) & (importance <= 1)).all()
-    assert len(importance_to_bytes(importance)) == entropy.size
+    assert len(importance_to_bytes(importance)) == values.size
 
 
 def test_a_span_beyond_float32_is_normalised() -> None:

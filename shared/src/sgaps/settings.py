@@ -117,9 +117,9 @@ class MaskUpdateSettings(Section):
 
 
 class ImportanceSettings(Section):
-    """How importance is computed from attention."""
+    """What importance is computed from."""
 
-    method: Literal["attention_entropy"]
+    method: Literal["attention_entropy", "predicted_error"]
     epsilon: Annotated[float, Field(gt=0)]
 
 

@@ -21,11 +21,12 @@ from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import (
     AttentionEntropyImportanceCalculator,
     Map,
+    PredictedErrorImportanceCalculator,
     importance_to_bytes,
 )
 from sgaps.sampling.patterns import Coords
 from sgaps.sampling.schedule import MaskUpdateScheduler
-from sgaps.settings import Settings
+from sgaps.settings import ImportanceSettings, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def choose(
     frame: FrameReconstructed, stored: StoredCoordinates | None, settings: Settings
 ) -> tuple[CoordinatesChosen, StoredCoordinates]:
     """The answer to a frame, and what is to be stored. Raises MessageError."""
-    importance = AttentionEntropyImportanceCalculator(settings.importance.epsilon)(frame.entropy)
+    importance = _importance(frame, settings.importance)
     if stored is None or _needs_new(stored, frame, settings):
         stored = _new_set(frame, importance, settings)
     answer = CoordinatesChosen(
@@ -91,6 +92,13 @@ def choose(
         received_at_secs=frame.received_at_secs,
     )
     return answer, stored
+
+
+def _importance(frame: FrameReconstructed, settings: ImportanceSettings) -> Map:
+    """By the chosen method; by entropy where no trained model predicts an error."""
+    if settings.method == "predicted_error" and frame.log_error is not None:
+        return PredictedErrorImportanceCalculator(settings.epsilon)(frame.log_error)
+    return AttentionEntropyImportanceCalculator(settings.epsilon)(frame.entropy)
 
 
 def _needs_new(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""From attention entropy to importance: where the next samples should go."""
+"""From what the model says of its doubt to importance: where the next samples should go."""
 
 from __future__ import annotations
 
@@ -22,13 +22,36 @@ class AttentionEntropyImportanceCalculator:
 
         A map that tells nothing (constant, empty, not finite) becomes a uniform one.
         """
-        if entropy.size == 0 or not np.isfinite(entropy).all():
-            return np.ones(entropy.shape, np.float32)
-        low, high = float(entropy.min()), float(entropy.max())
-        if high - low <= self._epsilon:
-            return np.ones(entropy.shape, np.float32)
-        # In float64: the span of finite float32 numbers can overflow float32.
-        return ((entropy.astype(np.float64) - low) / (high - low)).astype(np.float32)
+        return _stretched(entropy, self._epsilon)
+
+
+class PredictedErrorImportanceCalculator:
+    """Importance is the RMS error that the model expects, normalised per frame."""
+
+    def __init__(self, epsilon: float) -> None:
+        self._epsilon = epsilon
+
+    def __call__(self, log_error: Map) -> Map:
+        """(gh, gw) logs of RMS errors → (gh, gw) importance in 0..1.
+
+        A map that tells nothing (constant, empty, not finite) becomes a uniform one.
+        """
+        if log_error.size == 0 or not np.isfinite(log_error).all():
+            return np.ones(log_error.shape, np.float32)
+        # Relative to the highest, for an exponential cannot overflow below one.
+        relative = log_error.astype(np.float64) - float(log_error.max())
+        return _stretched(np.exp(relative), self._epsilon)
+
+
+def _stretched(values: NDArray[np.floating], epsilon: float) -> Map:
+    """From 0 at the lowest to 1 at the highest; ones where there is nothing to tell apart."""
+    if values.size == 0 or not np.isfinite(values).all():
+        return np.ones(values.shape, np.float32)
+    low, high = float(values.min()), float(values.max())
+    if high - low <= epsilon:
+        return np.ones(values.shape, np.float32)
+    # In float64: the span of finite float32 numbers can overflow float32.
+    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
 def importance_to_bytes(importance: Map) -> bytes:
