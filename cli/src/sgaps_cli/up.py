@@ -19,7 +19,7 @@ from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
 
 READY_TIMEOUT_SECS = 120.0
-DEMO_SESSION_FRAMES = 200
+DEMO_SESSION_FRAMES = 100
 """The demo begins a new session now and then: training holds whole sessions out."""
 
 
