@@ -6,9 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from sgaps.settings import Settings, load_settings
 from sgaps_cli import broker
+
+
+@pytest.fixture(autouse=True)
+def _normal_arithmetic() -> Iterator[None]:
+    """What runs the model flushes tiny floats in its thread; the next test wants them back."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

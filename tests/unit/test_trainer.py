@@ -77,6 +77,7 @@ def toy_settings(tmp_path: Path, *overrides: str) -> Settings:
             "training=live",
             "training.learning_rate=3e-3",
             "training.max_epochs=12",
+            "training.min_sessions=2",
             "sampling.default_sample_count=60",
             "model.embed_dim=32",
             "model.num_heads=2",
