@@ -17,6 +17,7 @@ from e2e.conftest import System
 from sgaps.checkpoints import DataCard, Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import SegmentReader, find_segments
+from sgaps.sampling.footprints import sample_image
 from sgaps.settings import load_settings
 
 pytestmark = pytest.mark.e2e
@@ -68,10 +69,10 @@ def test_the_recording_can_be_read_as_it_was_played(system: System) -> None:
         frame = reader.read(0)
         whole = decoded(frame.keyframe)
     assert (frame.width, frame.height) == (320, 240)
-    assert frame.samples.shape == (500, 3)
-    x = (frame.samples[:, 0] * 320).astype(int)
-    y = (frame.samples[:, 1] * 240).astype(int)
-    np.testing.assert_allclose(whole[y, x] / 255, frame.samples[:, 2], atol=1e-3)
+    assert frame.samples.shape == (500, 4)
+    assert len(np.unique(frame.samples[:, 3])) > 1
+    again = sample_image(whole, frame.samples[:, [0, 1, 3]])
+    np.testing.assert_allclose(again[:, 2], frame.samples[:, 2], atol=1e-3)
 
 
 def test_the_ledger_balances(system: System) -> None:

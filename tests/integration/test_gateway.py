@@ -123,9 +123,9 @@ async def test_a_frame_is_stored_with_its_history_in_one_write(gateway: RunningG
         0,
         "doom",
     )
-    np.testing.assert_allclose(first.samples, [[0.5, 0.5, 0.25]])
+    np.testing.assert_allclose(first.samples, [[0.5, 0.5, 0.25, 1]])
     np.testing.assert_allclose(first.state, [1.0, -999.0])
-    np.testing.assert_allclose(second.samples, [[1, 0, 1]])
+    np.testing.assert_allclose(second.samples, [[1, 0, 1, 1]])
     (history,) = await gateway.bus.lists([history_key(ack["session_id"])], count=9)
     assert [PastSamples.decode(data).frame_id for data in history] == [1, 0]
     assert (await gateway.bus.ledger())["received"] == 2
@@ -165,6 +165,27 @@ async def test_coordinates_reach_their_session_and_never_go_back(gateway: Runnin
     assert answers[0]["importance_map"] is None
 
 
+async def test_squares_are_agreed_on_first(gateway: RunningGateway) -> None:
+    client = {"name": "t", "version": "1", "features": ["footprint", "something_new"]}
+    async with gateway.connect() as socket:
+        ack = await start(socket, client=client)
+        await send(socket, frame(0, pixels=[[0.5, 0.5, 0.25, 8], [0, 0, 1, 1]]))
+        await gateway.bus.publish(chosen(ack["session_id"], 0, footprint_bytes=b"\x10"))
+        answer = await receive(socket)
+    async with gateway.connect() as socket:
+        plain = await start(socket)
+        await send(socket, frame(0, pixels=[[0.5, 0.5, 0.25, 8]]))
+        refused = await receive(socket)
+        await send(socket, frame(0, pixels=[[0.5, 0.5, 0.25, 1]]))
+        await heartbeat(socket)
+    first, second = await stored(gateway)
+    assert (ack["features"], plain["features"]) == (["footprint"], [])
+    assert first.samples.tolist() == [[0.5, 0.5, 0.25, 8], [0, 0, 1, 1]]
+    assert (first.footprints, second.footprints) == (True, False)
+    assert answer["coords"] == [[0.25, 0.75, 16]]
+    assert (refused["code"], refused["fatal"]) == ("bad_message", False)
+
+
 async def test_the_importance_map_comes_if_asked_for(gateway: RunningGateway) -> None:
     client = {"name": "t", "version": "1", "features": ["importance_map"]}
     async with gateway.connect() as socket, httpx.AsyncClient() as http:
@@ -179,13 +200,14 @@ async def test_the_importance_map_comes_if_asked_for(gateway: RunningGateway) ->
     assert Image.open(io.BytesIO(picture.content)).getpixel((15, 0)) == 255
 
 
-def chosen(session_id: str, frame_id: int) -> CoordinatesChosen:
+def chosen(session_id: str, frame_id: int, footprint_bytes: bytes = b"") -> CoordinatesChosen:
     return CoordinatesChosen(
         session_id=session_id,
         gateway_id="main",
         frame_id=frame_id,
         coordinate_set_id=2 * frame_id + 2,
         coords_bytes=pack_floats(np.array([[0.25, 0.75]])),
+        footprint_bytes=footprint_bytes,
         importance_width=2,
         importance_height=1,
         importance=b"\x00\xff",

@@ -49,7 +49,10 @@ class ScriptedGateway:
     refuse_heartbeats: list[Error] = field(default_factory=list)
     superseded_frames: set[int] = field(default_factory=set)
     """Taken in and recorded, but not answered."""
-    coords: tuple[tuple[float, float], ...] = (CENTRE_OF_PIXEL_1_2,)
+    coords: tuple[tuple[float, float], ...] | tuple[tuple[float, float, int], ...] = (
+        CENTRE_OF_PIXEL_1_2,
+    )
+    features: list[str] = field(default_factory=list)
     picture: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((6, 8), np.uint8))
     """What it says its reconstructions look like."""
     starts: list[SessionStart] = field(default_factory=list)
@@ -112,6 +115,7 @@ class ScriptedGateway:
                 keyframe_interval=self.keyframe_interval,
                 resumed=start.resume_session_id is not None,
                 last_frame_id=last_frame_id,
+                features=self.features,
             ),
         )
         await _send(socket, self._coordinates(-1, set_id=last_frame_id + 1))
@@ -151,7 +155,7 @@ class ScriptedGateway:
     def _coordinates(self, frame_id: int, *, set_id: int) -> UvCoordinates:
         return UvCoordinates(
             frame_id=frame_id,
-            coords=list(self.coords),
+            coords=[*self.coords],
             coordinate_set_id=set_id,
             model_version="telea",
         )

@@ -48,7 +48,7 @@ def every_fourth() -> Settings:
 def test_a_new_set_answers_its_frame(every_fourth: Settings) -> None:
     answer, stored = choose(reconstructed(7), None, every_fourth)
     assert (answer.frame_id, answer.coordinate_set_id) == (7, chosen_set_id(7))
-    assert answer.coords.shape == (500, 2)
+    assert answer.coords.shape == (500, 3)
     assert len(answer.importance) == 30 * 40
     assert StoredCoordinates.from_fields(stored.to_fields()) == stored
 
@@ -78,7 +78,7 @@ def test_another_resolution_needs_another_set(every_fourth: Settings) -> None:
 def test_odd_entropy_still_gives_coordinates(value: float, settings: Settings) -> None:
     blind = np.full((30, 40), value, np.float32)
     answer, _ = choose(reconstructed(7, entropy=blind), None, settings)
-    assert answer.coords.shape == (500, 2)
+    assert answer.coords.shape == (500, 3)
     assert set(answer.importance) == {255}
 
 

@@ -15,7 +15,7 @@ from sgaps.protocol.messages import Error, FrameData, Keyframe, UvCoordinates
 from sgaps_client import client as client_module
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import encoded_png
-from sgaps_client.state import SessionConfig
+from sgaps_client.state import ClientState, SessionConfig
 from unit.scripted_gateway import CENTRE_OF_PIXEL_1_2, ScriptedGateway, decoded_keyframe
 
 WORDS = "open sesame"
@@ -70,11 +70,34 @@ async def test_a_frame_is_sampled_where_the_server_asked() -> None:
         await eventually(lambda: client.state.account.is_complete)
     first, second = gateway.frames["session-0"]
     u, v = CENTRE_OF_PIXEL_1_2
-    np.testing.assert_allclose(first.samples(), [(u, v, IMAGE[2, 1] / 255)], atol=1e-6)
+    np.testing.assert_allclose(first.samples(), [(u, v, IMAGE[2, 1] / 255, 1)], atol=1e-6)
     assert first.state_vector == [1.5, -999.0]  # cut to the server's max_state_dim
     assert (first.coordinate_set_id, second.coordinate_set_id) == (0, 1)
     assert client.state.account.accepted == client.state.account.recorded == 2
     assert client.state.bytes_up > 0 < client.state.bytes_down
+
+
+async def test_squares_are_sampled_where_the_server_takes_them() -> None:
+    gateway = ScriptedGateway(coords=((0.25, 0.5, 2), (0, 0, 1)), features=["footprint"])
+    async with gateway.running(), client_of(gateway) as client:
+        await send(client, 1)
+        await eventually(lambda: client.state.account.is_complete)
+    (start,) = gateway.starts
+    assert start.client is not None
+    assert "footprint" in start.client.features
+    (frame,) = gateway.frames["session-0"]
+    assert [side for _, _, _, side in frame.pixels] == [2, 1]  # type: ignore[misc]
+    assert frame.samples()[0, 2] == pytest.approx(IMAGE[2:4, 1:3].mean() / 255, abs=1e-6)
+
+
+@pytest.mark.parametrize("footprint", [0, 3, 128])
+def test_an_unknown_footprint_is_refused_by_the_client(footprint: int) -> None:
+    state = ClientState()
+    answer = UvCoordinates(
+        frame_id=0, coords=[(0.5, 0.5, footprint)], coordinate_set_id=1, model_version="v"
+    )
+    with pytest.raises(ProtocolError, match="footprint"):
+        state.take_coordinates(answer)
 
 
 async def test_the_session_is_introduced() -> None:

@@ -44,7 +44,7 @@ def code_of(raw: str | bytes) -> ErrorCode:
 def test_a_frame_is_read_from_literal_bytes() -> None:
     frame = decode_client_message(FRAME)
     assert isinstance(frame, FrameData)
-    expected = np.array([[0.5, 0.25, 1], [0, 1, 0.125]], np.float32)
+    expected = np.array([[0.5, 0.25, 1, 1], [0, 1, 0.125, 1]], np.float32)
     np.testing.assert_array_equal(frame.samples(), expected)
     assert frame.resolution == Resolution(width=320, height=240)
     assert frame.state_vector == [1.0, -999.0]
@@ -60,6 +60,28 @@ def test_both_forms_of_pixels_and_resolution_mean_the_same() -> None:
     assert isinstance(long, FrameData)
     np.testing.assert_array_equal(short.samples(), long.samples())
     assert short.resolution == long.resolution
+
+
+@pytest.mark.parametrize("footprint", [1, 2, 64])
+def test_a_pixel_may_be_the_mean_of_a_square(footprint: int) -> None:
+    pixels = [[0.5, 0.25, 1, footprint], [0, 1, 0.125, 1]]
+    names = ("u", "v", "value", "footprint")
+    objects = [dict(zip(names, pixel, strict=True)) for pixel in pixels]
+    for form in (pixels, objects):
+        frame = decode_client_message(changed(pixels=form))
+        assert isinstance(frame, FrameData)
+        np.testing.assert_array_equal(frame.samples(), np.array(pixels, np.float32))
+
+
+@pytest.mark.parametrize("footprint", [0, -1, 3, 128, 1.0, True, None, "2", 10**30])
+def test_another_footprint_is_refused(footprint: object) -> None:
+    assert code_of(changed(pixels=[[0.5, 0.25, 1, footprint]])) is ErrorCode.BAD_MESSAGE
+
+
+def test_pixels_of_one_message_have_one_form() -> None:
+    mixed = [[0.5, 0.25, 1, 2], [0, 1, 0.125]]
+    assert code_of(changed(pixels=mixed)) is ErrorCode.BAD_MESSAGE
+    assert code_of(changed(pixels=mixed[::-1])) is ErrorCode.BAD_MESSAGE
 
 
 @pytest.mark.parametrize(

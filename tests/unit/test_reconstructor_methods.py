@@ -124,7 +124,7 @@ def test_a_mixed_batch_comes_back_in_order(tmp_path: Path) -> None:
 def test_a_frame_without_samples_is_gray(tmp_path: Path) -> None:
     empty = FrameInput(
         checkpoint_key="doom",
-        samples=np.empty((0, 3), np.float32),
+        samples=np.empty((0, 4), np.float32),
         state=np.empty(0, np.float32),
         width=WIDTH,
         height=HEIGHT,

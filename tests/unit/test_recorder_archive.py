@@ -74,7 +74,7 @@ def test_a_batch_of_many_sessions_is_recorded(settings: Settings) -> None:
     report = archive.record([*frames("a", 1, 2), picture, *frames("a", 3)])
     assert (report.recorded, report.duplicates, report.failed) == (4, 0, {})
     assert report.newest_frame_ids == {"a": 3, "b": 7}
-    assert report.size_bytes == 4 * (5 * 3 + 2) * 4 + len(b"picture")
+    assert report.size_bytes == 4 * (5 * (3 * 4 + 1) + 2 * 4) + len(b"picture")
     sealed = {segment.session_id: segment for segment in archive.seal_all()}
     assert recorded_ids(settings, "a") == [1, 2, 3]
     assert (sealed["b"].checkpoint_key, sealed["b"].frame_count) == ("doom", 1)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, recover_parts
+from sgaps.sampling.footprints import as_points
 
 # A fork of a process that has imported everything: twenty starts cost little.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -29,7 +30,7 @@ def make_frame(frame_id: int) -> RecordedFrame:
         coordinate_set_id=1,
         width=160,
         height=120,
-        samples=np.full((frame_id % 600, 3), frame_id % 1000 / 1000, np.float32),
+        samples=as_points(np.full((frame_id % 600, 3), frame_id % 1000 / 1000, np.float32)),
         state=np.full(frame_id % 9, frame_id, np.float32),
         client_time_secs=frame_id / 10,
         received_at_secs=frame_id / 5,

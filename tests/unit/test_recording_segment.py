@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from sgaps.errors import DiskFull, RecordingCorrupt, RecordingError
 from sgaps.recording import (
@@ -27,8 +28,14 @@ from sgaps.recording import (
     segment_info,
 )
 from sgaps.recording.disk import ensure_free_space
+from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 GROUP = "/doom/s-1/frames"
+
+
+def random_samples(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    numbers = rng.random((count, 3), np.float32)
+    return np.column_stack([numbers, rng.choice(FOOTPRINTS_PX, count)]).astype(np.float32)
 
 
 def make_frame(frame_id: int, **changes: Any) -> RecordedFrame:
@@ -38,7 +45,7 @@ def make_frame(frame_id: int, **changes: Any) -> RecordedFrame:
         "coordinate_set_id": frame_id + 1,
         "width": 160,
         "height": 120,
-        "samples": rng.random((frame_id % 7, 3), np.float32),
+        "samples": random_samples(rng, frame_id % 7),
         "state": rng.random(frame_id % 5, np.float32),
         "client_time_secs": frame_id / 10,
         "received_at_secs": 1e9 + frame_id,
@@ -121,6 +128,7 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         shapes = {name: (d.shape, d.dtype.name) for name, d in group.items() if name != "index"}
         assert shapes == {
             "pixels": ((5, 3), "float32"),
+            "footprints": ((5,), "uint8"),
             "keyframes": ((5,), "uint8"),
             "state_vectors": ((2, 4), "float32"),
             "resolution": ((2, 2), "uint32"),
@@ -198,10 +206,13 @@ def test_illegal_ids_are_refused(tmp_path: Path, name: str, text: str) -> None:
         {"width": 0},
         {"client_time_secs": float("nan")},
         {"received_at_secs": float("inf")},
-        {"samples": np.full((1, 3), np.nan, np.float32)},
-        {"samples": np.full((1, 3), 1.5, np.float32)},
-        {"samples": np.zeros((1, 3))},
-        {"samples": np.zeros(3, np.float32)},
+        {"samples": np.array([[np.nan, 0, 0, 1]], np.float32)},
+        {"samples": np.array([[0, 0, 1.5, 1]], np.float32)},
+        {"samples": np.array([[0, 0, 0, 3]], np.float32)},
+        {"samples": np.array([[0, 0, 0, np.nan]], np.float32)},
+        {"samples": np.array([[0, 0, 0, 1.0]])},
+        {"samples": np.zeros((1, 3), np.float32)},
+        {"samples": np.zeros(4, np.float32)},
         {"state": np.full(2, np.inf, np.float32)},
         {"state": np.zeros((1, 1), np.float32)},
         {"keyframe": b"x"},
@@ -293,6 +304,8 @@ DAMAGES: dict[str, Callable[[h5py.File], None]] = {
     "width is a list": _attribute("max_state_dim", [4, 4]),
     "group is a dataset": _dataset_for_group,
     "pixels are flat": _replace("pixels", data=np.zeros(9, "f4"), chunks=(9,)),
+    "too few footprints": _replace("footprints", data=np.ones(4, "u1"), chunks=(4,)),
+    "footprints are floats": _replace("footprints", data=np.ones(5, "f4"), chunks=(5,)),
     "pixels are doubles": _replace("pixels", data=np.zeros((5, 3)), chunks=(5, 3)),
     "pixels are a lie": _replace("pixels", shape=(2**50, 3), chunks=(99, 3), dtype="f4"),
     "pixels wrap": _replace("pixels", shape=(2**62, 3), chunks=(99, 3), dtype="f4"),
@@ -331,6 +344,25 @@ def test_samples_out_of_range_are_corrupt(tmp_path: Path) -> None:
         assert content(reader.read(0)) == content(make_frame(2))
         with pytest.raises(RecordingCorrupt, match="frame 3: a sample is outside"):
             reader.read(1)
+
+
+def test_a_footprint_that_is_none_is_corrupt(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [make_frame(2), make_frame(3)])
+    with h5py.File(path, "r+") as file:
+        file[f"{GROUP}/footprints"][4] = 0
+    with SegmentReader(path) as reader, pytest.raises(RecordingCorrupt, match="frame 3: a footpr"):
+        reader.read(1)
+
+
+def test_a_recording_from_before_footprints_holds_points(tmp_path: Path) -> None:
+    frames = [make_frame(2), make_frame(3)]
+    path = write_segment(tmp_path, frames)
+    with h5py.File(path, "r+") as file:
+        del file[f"{GROUP}/footprints"]
+    with SegmentReader(path) as reader:
+        for frame, read in zip(frames, reader, strict=True):
+            np.testing.assert_array_equal(read.samples[:, :3], frame.samples[:, :3])
+            assert (read.samples[:, 3] == 1).all()
 
 
 def test_random_damage_is_nothing_but_corrupt(tmp_path: Path) -> None:

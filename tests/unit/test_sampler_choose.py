@@ -43,6 +43,7 @@ def frame_of(
     height: int = 240,
     psnr_db: float | None = 20.0,
     sample_count: int = 500,
+    footprints: bool = False,
 ) -> FrameReconstructed:
     entropy = np.linspace(0, 1, 1200)  # (30 * 40,)
     return FrameReconstructed(
@@ -52,6 +53,7 @@ def frame_of(
         width=width,
         height=height,
         sample_count=sample_count,
+        footprints=footprints,
         grid_width=40,
         grid_height=30,
         entropy_bytes=pack_floats(entropy),
@@ -124,7 +126,7 @@ def test_sessions_frames_and_seeds_draw_differently() -> None:
 
 def test_a_short_frame_does_not_shrink_the_next_set() -> None:
     answer, _ = choose(frame_of(7, sample_count=1), None, ADAPTIVE)
-    assert answer.coords.shape == (500, 2)
+    assert answer.coords.shape == (500, 3)
 
 
 def test_a_new_sample_count_needs_a_new_set() -> None:
@@ -132,14 +134,14 @@ def test_a_new_sample_count_needs_a_new_set() -> None:
     fewer = settings_of("mask_update.strategy=fixed", "sampling.default_sample_count=200")
     answer, renewed = choose(frame_of(8), stored, fewer)
     assert answer.coordinate_set_id == chosen_set_id(8)
-    assert (answer.coords.shape, renewed.sample_count) == ((200, 2), 200)
+    assert (answer.coords.shape, len(renewed.coords)) == ((200, 3), 200)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2)])
 def test_a_tiny_frame_gets_all_its_pixels_and_keeps_them(width: int, height: int) -> None:
     first, stored = choose(frame_of(7, width=width, height=height), None, FIXED)
     again, _ = choose(frame_of(8, width=width, height=height), stored, FIXED)
-    assert first.coords.shape == (width * height, 2)
+    assert first.coords.shape == (width * height, 3)
     assert again.coordinate_set_id == first.coordinate_set_id
 
 
@@ -164,3 +166,15 @@ def test_the_answer_survives_the_stream() -> None:
 def test_a_broken_state_counts_as_none(changes: dict[str, bytes]) -> None:
     assert StoredCoordinates.from_fields(stored_fields()) is not None
     assert StoredCoordinates.from_fields(stored_fields(**changes)) is None
+
+
+def test_squares_are_for_clients_that_can_sample_them() -> None:
+    points, stored = choose(frame_of(7), None, FIXED)
+    squares, renewed = choose(frame_of(8, footprints=True), stored, FIXED)
+    assert set(points.coords[:, 2].tolist()) == {1.0}
+    assert squares.coords[:, 2].max() > 1
+    assert squares.coordinate_set_id == chosen_set_id(8)
+    restored = StoredCoordinates.from_fields(renewed.to_fields())
+    assert restored == renewed
+    kept, _ = choose(frame_of(9, footprints=True), restored, FIXED)
+    np.testing.assert_array_equal(kept.coords, squares.coords)

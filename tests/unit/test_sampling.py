@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.footprints import as_points
 from sgaps.sampling.importance import AttentionEntropyImportanceCalculator, importance_to_bytes
-from sgaps.sampling.patterns import Coords, sample_pattern
+from sgaps.sampling.patterns import UV, sample_pattern
 from sgaps.sampling.schedule import MaskUpdateScheduler
 from sgaps.settings import (
     MaskUpdateSettings,
@@ -32,11 +33,11 @@ BLIND_MAPS = [
 ]
 
 
-def pixels_of(coords: Coords, width: int, height: int) -> np.ndarray:
+def pixels_of(coords: UV, width: int, height: int) -> np.ndarray:
     assert coords.dtype == np.float32
-    assert coords.min() > 0
-    assert coords.max() < 1
-    return (coords * [width, height]).astype(int)
+    assert coords[:, :2].min() > 0
+    assert coords[:, :2].max() < 1
+    return (coords[:, :2] * [width, height]).astype(int)
 
 
 @st.composite
@@ -55,7 +56,7 @@ def test_a_pattern_has_exactly_so_many_different_pixel_centres(
     pixels = pixels_of(coords, width, height)
     assert coords.shape == (count, 2)
     assert len(np.unique(pixels, axis=0)) == count
-    np.testing.assert_allclose(coords * [width, height], pixels + 0.5, atol=1e-4)
+    np.testing.assert_allclose(coords[:, :2] * [width, height], pixels + 0.5, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 13])
@@ -106,17 +107,17 @@ def test_the_adaptive_sampler_always_gives_so_many_different_pixels(
     frame: tuple[int, int, int], importance: np.ndarray, spacing_px: int, seed: int
 ) -> None:
     width, height, count = frame
-    coords = AdaptiveUVSampler(sampling(min_spacing_px=spacing_px)).sample(
+    coords = AdaptiveUVSampler(sampling(min_spacing_px=spacing_px), footprints=False).sample(
         importance, count=count, width=width, height=height, rng=np.random.default_rng(seed)
     )
-    assert coords.shape == (count, 2)
+    assert coords.shape == (count, 3)
     assert len(np.unique(pixels_of(coords, width, height), axis=0)) == count
 
 
 def test_samples_keep_their_distance() -> None:
     importance = np.zeros((30, 40), np.float32)
     importance[:15] = 1
-    coords = AdaptiveUVSampler(sampling(min_spacing_px=3)).sample(
+    coords = AdaptiveUVSampler(sampling(min_spacing_px=3), footprints=False).sample(
         importance, count=500, width=320, height=240, rng=np.random.default_rng(0)
     )
     pixels = pixels_of(coords, 320, 240)
@@ -129,9 +130,9 @@ def test_samples_keep_their_distance() -> None:
 def test_the_shares_are_kept(share: float) -> None:
     importance = np.zeros((30, 40), np.float32)
     importance[:, :10] = 1
-    coords = AdaptiveUVSampler(sampling(importance_share=share, uniform_share=1 - share)).sample(
-        importance, count=500, width=320, height=240, rng=np.random.default_rng(0)
-    )
+    coords = AdaptiveUVSampler(
+        sampling(importance_share=share, uniform_share=1 - share), footprints=False
+    ).sample(importance, count=500, width=320, height=240, rng=np.random.default_rng(0))
     in_the_important_quarter = float((coords[:, 0] < 0.25).mean())
     assert in_the_important_quarter == pytest.approx(share + (1 - share) * 0.25, abs=0.07)
 
@@ -140,9 +141,11 @@ def test_the_shares_are_kept(share: float) -> None:
 def test_a_blind_map_falls_back_to_the_uniform_pattern(blind: np.ndarray) -> None:
     settings = sampling(pattern="uniform_grid")
     rng = np.random.default_rng(0)
-    coords = AdaptiveUVSampler(settings).sample(blind, count=192, width=320, height=240, rng=rng)
+    coords = AdaptiveUVSampler(settings, footprints=False).sample(
+        blind, count=192, width=320, height=240, rng=rng
+    )
     expected = sample_pattern("uniform_grid", count=192, width=320, height=240, rng=rng)
-    np.testing.assert_array_equal(coords, expected)
+    np.testing.assert_array_equal(coords, as_points(expected))
 
 
 def sampling(

@@ -12,12 +12,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.footprints import as_points
 from sgaps.sampling.importance import (
     AttentionEntropyImportanceCalculator,
     PredictedErrorImportanceCalculator,
     importance_to_bytes,
 )
-from sgaps.sampling.patterns import Coords, sample_pattern
+from sgaps.sampling.patterns import UV, sample_pattern
 from sgaps.settings import PatternName, SamplingSettings
 
 Calculator = AttentionEntropyImportanceCalculator | PredictedErrorImportanceCalculator
@@ -41,11 +42,11 @@ def settings_of(
     )
 
 
-def pixels_of(coords: Coords, width: int, height: int) -> NDArray[np.intp]:
-    return (coords * [width, height]).astype(np.intp)  # (N, 2): x, y
+def pixels_of(coords: UV, width: int, height: int) -> NDArray[np.intp]:
+    return (coords[:, :2] * [width, height]).astype(np.intp)  # (N, 2): x, y
 
 
-def closest_px(coords: Coords, width: int, height: int) -> int:
+def closest_px(coords: UV, width: int, height: int) -> int:
     pixels = pixels_of(coords, width, height)
     apart = np.abs(pixels[:, None] - pixels[None]).max(axis=-1)  # (N, N)
     np.fill_diagonal(apart, max(width, height))
@@ -77,21 +78,21 @@ def test_any_map_and_any_frame_give_exactly_so_many_pixel_centres(
         importance_share=share,
         pattern=data.draw(st.sampled_from(get_args(PatternName))),
     )
-    coords = AdaptiveUVSampler(settings).sample(
+    coords = AdaptiveUVSampler(settings, footprints=False).sample(
         importance, count=count, width=width, height=height, rng=np.random.default_rng(0)
     )
     pixels = pixels_of(coords, width, height)
-    assert coords.shape == (count, 2)
+    assert coords.shape == (count, 3)
     assert coords.dtype == np.float32
     assert len(np.unique(pixels, axis=0)) == count
-    np.testing.assert_allclose(coords * [width, height], pixels + 0.5, atol=1e-4)
+    np.testing.assert_allclose(coords[:, :2] * [width, height], pixels + 0.5, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 7])
 @pytest.mark.parametrize("importance", [one_hot_cell(), np.ones((2, 2), np.float32)])
 def test_impossible_counts_are_refused(importance: NDArray[np.float32], count: int) -> None:
     with pytest.raises(ValueError, match="3x2"):
-        AdaptiveUVSampler(settings_of()).sample(
+        AdaptiveUVSampler(settings_of(), footprints=False).sample(
             importance, count=count, width=3, height=2, rng=np.random.default_rng(0)
         )
 
@@ -117,7 +118,9 @@ def test_spacing_shrinks_no_further_than_it_must(
     asked_px: int,
     kept_px: int,
 ) -> None:
-    sampler = AdaptiveUVSampler(settings_of(min_spacing_px=asked_px, pattern="jittered_grid"))
+    sampler = AdaptiveUVSampler(
+        settings_of(min_spacing_px=asked_px, pattern="jittered_grid"), footprints=False
+    )
     for seed in range(5):
         coords = sampler.sample(
             importance, count=count, width=width, height=height, rng=np.random.default_rng(seed)
@@ -129,7 +132,9 @@ def test_draws_follow_importance_evenly() -> None:
     """Systematic resampling: within one of the expectation, but for two draws of one pixel."""
     importance = np.linspace(1, 3, 40, dtype=np.float32).reshape(5, 8)
     expected = 300 * importance / importance.sum()
-    sampler = AdaptiveUVSampler(settings_of(importance_share=1.0, min_spacing_px=1))
+    sampler = AdaptiveUVSampler(
+        settings_of(importance_share=1.0, min_spacing_px=1), footprints=False
+    )
     for seed in range(10):
         coords = sampler.sample(
             importance, count=300, width=320, height=200, rng=np.random.default_rng(seed)
@@ -142,7 +147,7 @@ def test_the_uniform_share_leaves_no_hole() -> None:
     """It is a pattern of its own size: part of a larger one, drawn at random, has holes."""
     importance = np.zeros((24, 32), np.float32)
     importance[:, :8] = 1
-    sampler = AdaptiveUVSampler(settings_of(pattern="uniform_grid"))
+    sampler = AdaptiveUVSampler(settings_of(pattern="uniform_grid"), footprints=False)
     for seed in range(5):
         coords = sampler.sample(
             importance, count=500, width=320, height=240, rng=np.random.default_rng(seed)
@@ -155,7 +160,7 @@ def test_the_uniform_share_leaves_no_hole() -> None:
 
 
 def test_the_same_generator_state_gives_the_same_samples() -> None:
-    sampler = AdaptiveUVSampler(settings_of())
+    sampler = AdaptiveUVSampler(settings_of(), footprints=False)
     one, same, other = (
         sampler.sample(
             smooth_map(), count=500, width=320, height=240, rng=np.random.default_rng(seed)
@@ -170,13 +175,13 @@ def test_the_same_generator_state_gives_the_same_samples() -> None:
 def test_one_impossible_cell_makes_the_map_blind(value: float) -> None:
     importance = smooth_map()
     importance[3, 3] = value
-    coords = AdaptiveUVSampler(settings_of(pattern="uniform_grid")).sample(
+    coords = AdaptiveUVSampler(settings_of(pattern="uniform_grid"), footprints=False).sample(
         importance, count=192, width=320, height=240, rng=np.random.default_rng(0)
     )
     expected = sample_pattern(
         "uniform_grid", count=192, width=320, height=240, rng=np.random.default_rng(0)
     )
-    np.testing.assert_array_equal(coords, expected)
+    np.testing.assert_array_equal(coords, as_points(expected))
 
 
 @given(MAPS, st.sampled_from(CALCULATORS))

@@ -9,16 +9,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentWriter, find_segments
+from sgaps.sampling.footprints import as_points, sample_image
+from sgaps.sampling.importance import NOTHING_KNOWN
+from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import Settings, load_settings
+from trainer import draw
 from trainer.batch import make_batch
-from trainer.dataset import ExampleOptions, RecordingDataset, sample_frame
+from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.evaluate import evaluate
 from trainer.fit import Schedule, TrainingFailed, fit
-from trainer.losses import SampledPixelL2Loss, log_mse_loss, sample_at
+from trainer.losses import SampledPixelL2Loss, log_mse_loss, means_at
 from trainer.run import RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
 
@@ -59,7 +66,7 @@ def _frame(
         coordinate_set_id=0,
         width=WIDTH,
         height=HEIGHT,
-        samples=sample_frame(image, coords),
+        samples=sample_image(image, as_points(coords)),
         state=np.array([frame_id], np.float32),
         client_time_secs=0.0,
         received_at_secs=0.0,
@@ -89,7 +96,8 @@ def toy_settings(tmp_path: Path, *overrides: str) -> Settings:
 
 
 def dataset_of(segments: list[SegmentInfo], *, resample: bool = False) -> RecordingDataset:
-    options = ExampleOptions(history_frames=1, sample_count=60, seed=0, resample=resample)
+    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
+    options = ExampleOptions(history_frames=1, sampling=sampling, seed=0, resample=resample)
     return RecordingDataset(segments, options)
 
 
@@ -191,9 +199,9 @@ def test_a_capture_without_samples_is_sampled_from_its_frames(tmp_path: Path) ->
     example = dataset_of(find_segments(tmp_path))[0]
     assert example.target is not None
     assert len(example.samples) == 60
-    x = (example.samples[:, 0] * WIDTH).astype(int)
-    y = (example.samples[:, 1] * HEIGHT).astype(int)
-    np.testing.assert_allclose(example.target[y, x] / 255, example.samples[:, 2], atol=1e-6)
+    again = sample_image(example.target, example.samples[:, [0, 1, 3]])
+    np.testing.assert_array_equal(again, example.samples)
+    assert example.samples[:, 3].max() > 1
 
 
 def test_every_frame_is_in_one_batch_of_an_epoch(tmp_path: Path) -> None:
@@ -204,16 +212,20 @@ def test_every_frame_is_in_one_batch_of_an_epoch(tmp_path: Path) -> None:
     assert max(map(len, batches)) == 4
 
 
-def test_points_are_read_where_samples_were_taken() -> None:
+def test_means_are_read_where_samples_were_taken() -> None:
     image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH)).astype(np.uint8)
-    points = sample_frame(image, np.random.default_rng(1).random((50, 2), np.float32))
+    rng = np.random.default_rng(1)
+    coords = split_tiling(
+        NOTHING_KNOWN, guided_share=0, count=60, width=WIDTH, height=HEIGHT, rng=rng
+    )
+    points = np.concatenate([coords, as_points(rng.random((50, 2), np.float32))])
+    samples = torch.from_numpy(sample_image(image, points)[None])
     frame = torch.from_numpy(image).float().div(255)[None, None]
-    uv = torch.from_numpy(points[None, :, :2])
-    np.testing.assert_allclose(sample_at(frame, uv)[0].numpy(), points[:, 2], atol=1e-6)
+    np.testing.assert_allclose(means_at(frame, samples)[0], samples[0, :, 2], atol=1e-6)
     loss = SampledPixelL2Loss()
-    valid = torch.ones(1, 50, dtype=torch.bool)
-    assert float(loss(frame, torch.from_numpy(points[None]), valid)) < 1e-12
-    assert float(loss(frame + 0.5, torch.from_numpy(points[None]), valid)) == pytest.approx(0.25)
+    valid = torch.ones(samples.shape[:2], dtype=torch.bool)
+    assert float(loss(frame, samples, valid)) < 1e-12
+    assert float(loss(frame + 0.5, samples, valid)) == pytest.approx(0.25)
 
 
 def test_the_frame_loss_falls_with_psnr() -> None:
@@ -225,9 +237,8 @@ def test_the_frame_loss_falls_with_psnr() -> None:
 def test_a_batch_has_the_true_frames_beside_its_input(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=2)
     dataset = dataset_of(find_segments(tmp_path))
-    batch = make_batch(
-        [dataset[0], dataset[1]], max_state_dim=64, sentinel=-999.0, device=torch.device("cpu")
-    )
+    settings = toy_settings(tmp_path)
+    batch = make_batch([dataset[0], dataset[1]], settings, torch.device("cpu"))
     assert batch.target is not None
     assert batch.target.shape == (2, 1, HEIGHT, WIDTH)
     assert batch.inputs.uv.shape == (2, 120, 2)
@@ -260,25 +271,33 @@ def test_evaluation_prints_a_row_for_every_method(tmp_path: Path) -> None:
     assert pictures[0].shape == (HEIGHT, 6 * WIDTH)
 
 
-def test_training_draws_samples_where_sessions_have_them(tmp_path: Path) -> None:
+def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=40, samples=0)
     segments = find_segments(tmp_path, KEY)
 
-    def nearest(resample: bool) -> list[float]:
-        """Median distance of a sample to its nearest other, in pixels; one for each frame."""
-        found = []
+    def largest_px(resample: bool) -> list[float]:
+        """The largest footprint of each frame."""
         dataset = dataset_of(segments, resample=resample)
-        for example in (dataset[i] for i in range(len(dataset))):
-            assert len(example.samples) == 60
-            at = example.samples[:, :2] * [WIDTH, HEIGHT]
-            assert len(np.unique(at.astype(int), axis=0)) == 60
-            distance = np.linalg.norm(at[:, None] - at, axis=-1) + 1e3 * np.eye(60)
-            found.append(float(np.median(distance.min(axis=1))))
-        return found
+        examples = [dataset.example(i, 30) for i in range(len(dataset))]
+        assert {len(example.samples) for example in examples} == {30}
+        return [float(example.samples[:, 3].max()) for example in examples]
 
-    even, varied = nearest(resample=False), nearest(resample=True)
-    assert min(varied) < 0.8 * min(even)  # crowds and random points
-    assert max(varied) > 0.9 * np.median(even)  # and even patterns as well
+    assert min(largest_px(resample=False)) > 1
+    varied = largest_px(resample=True)
+    assert min(varied) == 1
+    assert max(varied) > 1
+
+
+@given(st.integers(0, 2**32 - 1))
+@hypothesis_settings(deadline=None, max_examples=40)
+def test_drawn_samples_are_what_the_picture_shows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sampling = load_settings(["sampling.default_sample_count=70"], environment={}).sampling
+    kind = draw.any_kind(rng)
+    drawn = draw.samples(scene(1), scene(0), kind, sampling, rng)
+    assert drawn.shape == (70, 4)
+    assert (drawn[:, 3] == 1).all() or kind.footprints
+    np.testing.assert_array_equal(sample_image(scene(1), drawn[:, [0, 1, 3]]), drawn)
 
 
 def test_arithmetic_on_tiny_floats_is_off_while_training() -> None:

@@ -105,7 +105,7 @@ def _whole_frame(
         coordinate_set_id=0,
         width=width,
         height=height,
-        samples=np.empty((0, 3), np.float32),
+        samples=np.empty((0, 4), np.float32),
         state=frame.state[:max_state_dim].astype(np.float32),
         client_time_secs=at_secs,
         received_at_secs=at_secs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgaps.messages import Float32, Packed, unpack_floats
+from sgaps.messages import Float32, Packed, unpack_floats, with_footprints
 
 SESSION_TTL_SECS = 3600.0
 
@@ -34,8 +34,9 @@ class PastSamples(Packed, frozen=True, kw_only=True):
     width: int
     height: int
     samples_bytes: bytes
+    footprint_bytes: bytes = b""
 
     @property
     def samples(self) -> Float32:
-        """float32 (N, 3): u, v, value."""
-        return unpack_floats(self.samples_bytes, -1, 3)
+        """float32 (N, 4): u, v, value, footprint. Raises MessageError."""
+        return with_footprints(unpack_floats(self.samples_bytes, -1, 3), self.footprint_bytes)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
+from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 Float32 = NDArray[np.float32]
 
@@ -42,6 +43,19 @@ def chosen_set_id(frame_id: int) -> int:
 def first_set_id(last_frame_id: int) -> int:
     """Id of the set a session starts or resumes with: odd, so never one of the sampler's."""
     return 2 * last_frame_id + 3
+
+
+def pack_footprints(footprints: NDArray[np.floating]) -> bytes:
+    """One byte for each side in pixels; nothing where all are points."""
+    return b"" if (footprints == 1).all() else footprints.astype(np.uint8).tobytes()
+
+
+def with_footprints(array: Float32, data: bytes) -> Float32:
+    """(N, D) → (N, D + 1), the last what `pack_footprints` wrote. Raises MessageError."""
+    footprints = np.frombuffer(data, np.uint8) if data else np.ones(len(array), np.uint8)
+    if len(footprints) != len(array) or not np.isin(footprints, FOOTPRINTS_PX).all():
+        raise MessageError(f"no footprints of {len(array)} samples in {len(data)} bytes")
+    return np.column_stack([array, footprints.astype(np.float32)])
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,13 +103,18 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     client_time_secs: float
     received_at_secs: float
     """Wall clock of the gateway; the only clock that latency is measured with."""
+    footprint_bytes: bytes = b""
+    """uint8 (N,): side in pixels of each sample's square; empty = all are points."""
+    footprints: bool = False
+    """Whether the client can sample squares."""
     keyframe_encoding: str = ""
     keyframe: bytes = b""
     """The whole true frame as PNG or JPEG, for training and evaluation; usually absent."""
 
     @property
     def samples(self) -> Float32:
-        return unpack_floats(self.samples_bytes, -1, 3)
+        """(N, 4): u, v, value, footprint. Raises MessageError."""
+        return with_footprints(unpack_floats(self.samples_bytes, -1, 3), self.footprint_bytes)
 
     @property
     def state(self) -> Float32:
@@ -124,6 +143,8 @@ class FrameReconstructed(Message, frozen=True, kw_only=True):
     received_at_secs: float
     queue_secs: float
     inference_secs: float
+    footprints: bool = False
+    """Whether the client can sample squares."""
 
     @property
     def entropy(self) -> Float32:
@@ -155,6 +176,8 @@ class CoordinatesChosen(Message, frozen=True, kw_only=True):
     model_version: str
     predicted_psnr_db: float | None
     received_at_secs: float
+    footprint_bytes: bytes = b""
+    """uint8 (N,): side in pixels of each square; empty = all are points."""
 
     @property
     def stream(self) -> str:
@@ -166,7 +189,8 @@ class CoordinatesChosen(Message, frozen=True, kw_only=True):
 
     @property
     def coords(self) -> Float32:
-        return unpack_floats(self.coords_bytes, -1, 2)
+        """(N, 3): u, v, footprint. Raises MessageError."""
+        return with_footprints(unpack_floats(self.coords_bytes, -1, 2), self.footprint_bytes)
 
 
 class ViewEncoded(Message, frozen=True, kw_only=True):

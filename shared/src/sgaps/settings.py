@@ -142,6 +142,8 @@ class ModelSettings(Section):
     refine_channels: Width
     history_frames: Annotated[int, Field(ge=0)]
     """Past sample sets the model reads beside the present one."""
+    attended_frames: Annotated[int, Field(ge=0)]
+    """Of them, the newest that attention looks at too; the others enter the memory picture."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelSettings:

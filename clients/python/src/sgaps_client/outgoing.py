@@ -8,8 +8,16 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from sgaps.protocol.messages import ClientInfo, FrameData, Keyframe, Resolution, SessionStart
-from sgaps_client.sampling import sample_image
+from sgaps.protocol.messages import (
+    FOOTPRINT,
+    IMPORTANCE_MAP,
+    ClientInfo,
+    FrameData,
+    Keyframe,
+    Resolution,
+    SessionStart,
+)
+from sgaps.sampling.footprints import sample_image
 from sgaps_client.state import ClientState, SessionConfig
 
 CLIENT_VERSION = "0.1.0"
@@ -27,7 +35,7 @@ def session_start(config: SessionConfig, *, resume_session_id: str | None) -> Se
         client=ClientInfo(
             name="sgaps_client",
             version=CLIENT_VERSION,
-            features=["importance_map"] if config.wants_importance else [],
+            features=[FOOTPRINT, *([IMPORTANCE_MAP] if config.wants_importance else [])],
         ),
         resume_session_id=resume_session_id,
     )
@@ -42,10 +50,13 @@ def frame_data(
 ) -> FrameData:
     """Sample an image (H, W) at the newest coordinates; the state is cut to what was agreed."""
     height, width = image.shape
-    samples = np.round(sample_image(image, client_state.coords).astype(np.float64), DECIMALS)
+    samples = sample_image(image, client_state.coords).astype(np.float64)
+    u, v, value = np.round(samples[:, :3].T, DECIMALS).tolist()
+    side_px = samples[:, 3].astype(int).tolist()
+    squares = list(zip(u, v, value, side_px, strict=True))
     return FrameData(
         frame_id=frame_id,
-        pixels=[(u, v, value) for u, v, value in samples.tolist()],
+        pixels=squares if client_state.footprints else list(zip(u, v, value, strict=True)),
         state_vector=state_vector[: client_state.max_state_dim].tolist(),
         resolution=Resolution(width=width, height=height),
         timestamp=time.time(),

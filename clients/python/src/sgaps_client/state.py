@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.protocol.messages import Error, HeartbeatAck, SessionStartAck, UvCoordinates
+from sgaps.protocol.messages import (
+    FOOTPRINT,
+    Error,
+    HeartbeatAck,
+    SessionStartAck,
+    UvCoordinates,
+)
+from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 # Refusals of frames. A heartbeat can be refused as `overloaded` too, and the message does not say
 # what it refuses: see `SessionAccount.book_heartbeat`.
@@ -130,8 +137,10 @@ class ClientState:
 
     accounts: list[SessionAccount] = field(default_factory=list)
     """The sessions of this client, the present one last."""
-    coords: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 2), np.float32))
-    """(N, 2) UV, v down: the newest set."""
+    coords: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3), np.float32))
+    """(N, 3): u, v, footprint in pixels, v down: the newest set."""
+    footprints: bool = False
+    """Whether the server takes squares."""
     coordinate_set_id: int = 0
     model_version: str = "none"
     predicted_psnr_db: float | None = None
@@ -156,6 +165,7 @@ class ClientState:
         else:
             self.account.resumed += 1
             self.account.book_lost(after_frame_id=ack.last_frame_id)
+        self.footprints = FOOTPRINT in ack.features
         self.max_state_dim = ack.max_state_dim
         self.target_fps = ack.target_fps
         self.keyframe_interval = ack.keyframe_interval
@@ -163,9 +173,11 @@ class ClientState:
 
     def take_coordinates(self, answer: UvCoordinates) -> None:
         """Raises ProtocolError for coordinates outside the picture."""
-        coords = np.array(answer.coords, np.float32).reshape(-1, 2)
-        if not ((coords >= 0) & (coords <= 1)).all():
+        coords = np.array([(*c, 1)[:3] for c in answer.coords], np.float32).reshape(-1, 3)
+        if not ((coords[:, :2] >= 0) & (coords[:, :2] <= 1)).all():
             raise ProtocolError(ErrorCode.BAD_MESSAGE, "the server sent UVs outside 0..1")
+        if not np.isin(coords[:, 2], FOOTPRINTS_PX).all():
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, "the server sent an unknown footprint")
         self.coords = coords
         self.coordinate_set_id = answer.coordinate_set_id
         self.model_version = answer.model_version

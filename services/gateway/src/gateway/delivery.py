@@ -70,13 +70,13 @@ class Deliverer:
         """Hand one answer to its session; the name of the ledger column it belongs to."""
         try:
             chosen = CoordinatesChosen.decode(entry.data)
-            answer = uv_coordinates(chosen)
+            session = self._sessions.get(chosen.session_id)
+            if session is None or not session.connected:
+                return "session_gone"
+            answer = uv_coordinates(chosen, footprints=session.footprints)
         except MessageError as error:
             log.error("coordinates %s cannot be read: %s", entry.entry_id, error)  # noqa: TRY400
             return "undecodable"
-        session = self._sessions.get(chosen.session_id)
-        if session is None or not session.connected:
-            return "session_gone"
         if chosen.frame_id <= session.last_answered_frame_id:
             return "out_of_order"
         return _hand_over(session, chosen, answer)
@@ -97,11 +97,11 @@ def _hand_over(session: Session, chosen: CoordinatesChosen, answer: UvCoordinate
     return "delivered"
 
 
-def uv_coordinates(chosen: CoordinatesChosen) -> UvCoordinates:
+def uv_coordinates(chosen: CoordinatesChosen, *, footprints: bool) -> UvCoordinates:
     """The wire form of an answer. Raises MessageError."""
     return UvCoordinates(
         frame_id=chosen.frame_id,
-        coords=coordinate_pairs(chosen.coords),
+        coords=wire_coords(chosen.coords, footprints=footprints),
         importance_map=ImportanceMap(
             width=chosen.importance_width,
             height=chosen.importance_height,
@@ -113,9 +113,11 @@ def uv_coordinates(chosen: CoordinatesChosen) -> UvCoordinates:
     )
 
 
-def coordinate_pairs(coords: Float32) -> list[tuple[float, float]]:
-    """(N, 2) as pairs of short decimals."""
-    pairs: list[tuple[float, float]] = np.round(
-        coords.astype(np.float64), COORDINATE_DECIMALS
-    ).tolist()
-    return pairs
+def wire_coords(
+    coords: Float32, *, footprints: bool
+) -> list[tuple[float, float]] | list[tuple[float, float, int]]:
+    """(N, 3) as pairs of short decimals, with their footprints where the client takes them."""
+    u, v = np.round(coords[:, :2].T.astype(np.float64), COORDINATE_DECIMALS).tolist()
+    if not footprints:
+        return list(zip(u, v, strict=True))
+    return list(zip(u, v, coords[:, 2].astype(int).tolist(), strict=True))

@@ -15,8 +15,8 @@ from gateway.session import HeldKeyframe, Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, PastSamples, history_key, session_key
-from sgaps.messages import FrameAccepted, pack_floats
-from sgaps.protocol.messages import FrameData, Keyframe, Resolution
+from sgaps.messages import FrameAccepted, pack_floats, pack_footprints
+from sgaps.protocol.messages import FOOTPRINT, FrameData, Keyframe, Resolution
 
 # What Pillow raises on hostile bytes: SyntaxError is its word for broken PNG chunks.
 _BROKEN_PICTURE = (
@@ -79,6 +79,11 @@ def accept_frame(
             f"state_vector has {len(frame.state_vector)} entries, at most {limits.max_state_dim}",
         )
     _check_resolution(frame.resolution, session)
+    samples = frame.samples()
+    if not session.footprints and (samples[:, 3] != 1).any():
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE, f"the client did not offer {FOOTPRINT!r} in session_start"
+        )
     held = session.keyframe
     keyframe = held if held and held.frame_id == frame.frame_id else None
     return FrameAccepted(
@@ -89,7 +94,9 @@ def accept_frame(
         coordinate_set_id=frame.coordinate_set_id,
         width=frame.resolution.width,
         height=frame.resolution.height,
-        samples_bytes=pack_floats(frame.samples()),
+        samples_bytes=pack_floats(samples[:, :3]),
+        footprint_bytes=pack_footprints(samples[:, 3]),
+        footprints=session.footprints,
         state_bytes=pack_floats(np.array(frame.state_vector, dtype=np.float64)),
         client_time_secs=frame.timestamp,
         received_at_secs=time.time(),
@@ -148,6 +155,7 @@ def storing(frame: FrameAccepted, session: Session, *, history_frames: int) -> l
         width=frame.width,
         height=frame.height,
         samples_bytes=frame.samples_bytes,
+        footprint_bytes=frame.footprint_bytes,
     )
     # The newest entry is the frame itself; a frame's past are the ones behind it.
     keep = history_frames + 1

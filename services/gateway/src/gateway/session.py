@@ -34,6 +34,8 @@ class Session:
     resolution: Resolution
     client_name: str
     wants_importance: bool
+    footprints: bool
+    """Whether the client samples squares."""
     started_at_secs: float = field(default_factory=time.time)
     connected: bool = False
     disconnected_at_secs: float = 0.0

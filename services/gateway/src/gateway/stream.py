@@ -15,7 +15,7 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake
-from gateway.delivery import coordinate_pairs
+from gateway.delivery import wire_coords
 from gateway.serving import serving_version
 from gateway.session import OUTBOX_SIZE, Session, SessionManager, new_session_id
 from sgaps import metrics
@@ -25,6 +25,8 @@ from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import first_set_id
 from sgaps.protocol import json_codec
 from sgaps.protocol.messages import (
+    FOOTPRINT,
+    IMPORTANCE_MAP,
     ClientMessage,
     Error,
     FrameData,
@@ -36,7 +38,8 @@ from sgaps.protocol.messages import (
     SessionStartAck,
     UvCoordinates,
 )
-from sgaps.sampling.patterns import sample_pattern
+from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -208,6 +211,7 @@ class Connection:
             )
         session = known or _session_of(start, session_id)
         session.resolution = start.resolution
+        session.footprints = _session_of(start, session_id).footprints
         session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
         if known is None:
             session.last_answered_frame_id = session.last_frame_id
@@ -230,12 +234,13 @@ class Connection:
             keyframe_interval=self._server.keyframe_interval,
             resumed=resumed,
             last_frame_id=session.last_frame_id,
+            features=_agreed_features(session),
         )
 
     def _first_coordinates(self, session: Session, version: str) -> UvCoordinates:
         sampling = self._gateway.settings.sampling
-        coords = sample_pattern(
-            sampling.pattern,
+        coords = AdaptiveUVSampler(sampling, footprints=session.footprints).sample(
+            NOTHING_KNOWN,
             count=min(sampling.default_sample_count, _pixels(session)),
             width=session.resolution.width,
             height=session.resolution.height,
@@ -243,7 +248,7 @@ class Connection:
         )
         return UvCoordinates(
             frame_id=-1,
-            coords=coordinate_pairs(coords),
+            coords=wire_coords(coords, footprints=session.footprints),
             coordinate_set_id=first_set_id(session.last_frame_id),
             model_version=version,
         )
@@ -334,8 +339,14 @@ def _session_of(start: SessionStart, session_id: str) -> Session:
         checkpoint_key=start.checkpoint_key,
         resolution=start.resolution,
         client_name=start.client.name if start.client else "",
-        wants_importance="importance_map" in features,
+        wants_importance=IMPORTANCE_MAP in features,
+        footprints=FOOTPRINT in features,
     )
+
+
+def _agreed_features(session: Session) -> list[str]:
+    used = {IMPORTANCE_MAP: session.wants_importance, FOOTPRINT: session.footprints}
+    return [name for name, is_used in used.items() if is_used]
 
 
 def _pixels(session: Session) -> int:

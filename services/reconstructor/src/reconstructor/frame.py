@@ -18,13 +18,13 @@ class FrameInput:
 
     checkpoint_key: str
     samples: Float32
-    """(N, 3): u, v, value."""
+    """(N, 4): u, v, value, footprint."""
     state: Float32
     """(S,)"""
     width: int
     height: int
     history: tuple[tuple[int, Float32], ...]
-    """(age in frames, samples (M, 3)) of earlier frames of the session."""
+    """(age in frames, samples (M, 4)) of earlier frames of the session."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,10 @@ METHODS = {"telea": cv2.INPAINT_TELEA, "navier_stokes": cv2.INPAINT_NS}
 
 
 class InpaintReconstructor:
-    """Fills what lies between the samples; knows no doubt, so its entropy is constant."""
+    """Fills what lies between the samples; knows no doubt, so its entropy is constant.
+
+    Takes the mean of a square for its middle pixel.
+    """
 
     def __init__(
         self, method: Literal["telea", "navier_stokes"], *, radius_px: int, grid_stride: int
@@ -29,7 +32,7 @@ class InpaintReconstructor:
     def _fill(self, frame: FrameInput) -> Reconstruction:
         image = np.zeros((frame.height, frame.width), np.uint8)
         unknown = np.ones(image.shape, np.uint8)
-        u, v, value = frame.samples.T
+        u, v, value, _ = frame.samples.T
         x = np.minimum((u * frame.width).astype(np.intp), frame.width - 1)
         y = np.minimum((v * frame.height).astype(np.intp), frame.height - 1)
         image[y, x], unknown[y, x] = np.round(value * 255).astype(np.uint8), 0

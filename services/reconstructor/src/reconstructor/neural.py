@@ -77,6 +77,7 @@ class NeuralReconstructor:
             [(f.samples, f.history, f.state) for f in frames],
             width=frames[0].width,
             height=frames[0].height,
+            attended_frames=self._settings.model.attended_frames,
             max_state_dim=self._settings.max_state_dim,
             sentinel=self._settings.sentinel_value,
             device=self._device,
@@ -135,7 +136,8 @@ class NeuralReconstructor:
     def warm_up(self) -> None:
         width, height = WARM_UP_SIZE
         count = self._settings.sampling.default_sample_count
-        samples = np.random.default_rng(0).random((count, 3), np.float32)
+        drawn = np.random.default_rng(0).random((count, 3), np.float32)
+        samples = np.column_stack([drawn, np.ones(count, np.float32)])
         history = tuple((age, samples) for age in range(1, self._settings.model.history_frames + 1))
         frame = FrameInput(
             checkpoint_key=DEFAULT_KEY,

@@ -103,4 +103,5 @@ def summary(
         received_at_secs=frame.received_at_secs,
         queue_secs=max(0.0, started_at_secs - frame.received_at_secs),
         inference_secs=inference_secs,
+        footprints=frame.footprints,
     )

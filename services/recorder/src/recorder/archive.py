@@ -222,11 +222,13 @@ def _recorded_frame(message: FrameAccepted) -> RecordedFrame:
 
 
 def _message_bytes(message: FrameAccepted) -> int:
-    return len(message.samples_bytes) + len(message.state_bytes) + len(message.keyframe)
+    samples_bytes = len(message.samples_bytes) + len(message.footprint_bytes)
+    return samples_bytes + len(message.state_bytes) + len(message.keyframe)
 
 
 def _frame_bytes(frame: RecordedFrame) -> int:
-    return frame.samples.nbytes + frame.state.nbytes + len(frame.keyframe)
+    samples_bytes = frame.samples[:, :3].nbytes + len(frame.samples)
+    return samples_bytes + frame.state.nbytes + len(frame.keyframe)
 
 
 def _announcement(info: SegmentInfo, root: Path) -> SegmentSealed:

@@ -15,16 +15,18 @@ from sgaps.messages import (
     FrameReconstructed,
     chosen_set_id,
     pack_floats,
+    pack_footprints,
     unpack_floats,
+    with_footprints,
 )
 from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.footprints import Coords
 from sgaps.sampling.importance import (
     AttentionEntropyImportanceCalculator,
     Map,
     PredictedErrorImportanceCalculator,
     importance_to_bytes,
 )
-from sgaps.sampling.patterns import Coords
 from sgaps.sampling.schedule import MaskUpdateScheduler
 from sgaps.settings import ImportanceSettings, Settings
 
@@ -39,6 +41,9 @@ class StoredCoordinates:
     height: int
     coords_bytes: bytes
     """float32 (N, 2)."""
+    footprint_bytes: bytes
+    footprints: bool
+    """Whether they are squares, chosen for a client that can sample them."""
 
     def to_fields(self) -> dict[str, bytes]:
         return {
@@ -47,6 +52,8 @@ class StoredCoordinates:
             "width": b"%d" % self.width,
             "height": b"%d" % self.height,
             "coords": self.coords_bytes,
+            "footprints": self.footprint_bytes,
+            "has_footprints": b"1" if self.footprints else b"",
         }
 
     @classmethod
@@ -59,16 +66,19 @@ class StoredCoordinates:
                 width=int(fields["width"]),
                 height=int(fields["height"]),
                 coords_bytes=fields["coords"],
+                footprint_bytes=fields.get("footprints", b""),
+                footprints=bool(fields.get("has_footprints")),
             )
-            coords = unpack_floats(stored.coords_bytes, -1, 2)
+            uv = stored.coords[:, :2]
         except (KeyError, ValueError, MessageError):
             return None
         # NaN is on neither side of a bound.
-        return stored if coords.size and ((coords >= 0) & (coords <= 1)).all() else None
+        return stored if uv.size and ((uv >= 0) & (uv <= 1)).all() else None
 
     @property
-    def sample_count(self) -> int:
-        return len(unpack_floats(self.coords_bytes, -1, 2))
+    def coords(self) -> Coords:
+        """(N, 3): u, v, footprint. Raises MessageError."""
+        return with_footprints(unpack_floats(self.coords_bytes, -1, 2), self.footprint_bytes)
 
 
 def choose(
@@ -84,6 +94,7 @@ def choose(
         frame_id=frame.frame_id,
         coordinate_set_id=stored.coordinate_set_id,
         coords_bytes=stored.coords_bytes,
+        footprint_bytes=stored.footprint_bytes,
         importance_width=frame.grid_width,
         importance_height=frame.grid_height,
         importance=importance_to_bytes(importance),
@@ -109,9 +120,11 @@ def _needs_new(stored: StoredCoordinates, frame: FrameReconstructed, settings: S
 
 
 def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
-    """Another resolution came with a resumed session, another count with new settings."""
-    return (stored.width, stored.height) == (frame.width, frame.height) and (
-        stored.sample_count == _sample_count(frame, settings)
+    """A resumed session may be another client's; another count comes with new settings."""
+    return (
+        (stored.width, stored.height) == (frame.width, frame.height)
+        and stored.footprints == frame.footprints
+        and len(stored.coords) == _sample_count(frame, settings)
     )
 
 
@@ -124,13 +137,16 @@ def _is_due(stored: StoredCoordinates, frame: FrameReconstructed, settings: Sett
 
 
 def _new_set(frame: FrameReconstructed, importance: Map, settings: Settings) -> StoredCoordinates:
+    coords = _draw(frame, importance, settings)
     return StoredCoordinates(
         # From the frame's number: replicas need not agree, and no set is older than its frame.
         coordinate_set_id=chosen_set_id(frame.frame_id),
         last_update_frame_id=frame.frame_id,
         width=frame.width,
         height=frame.height,
-        coords_bytes=pack_floats(_draw(frame, importance, settings)),
+        coords_bytes=pack_floats(coords[:, :2]),
+        footprint_bytes=pack_footprints(coords[:, 2]),
+        footprints=frame.footprints,
     )
 
 
@@ -141,7 +157,7 @@ def _sample_count(frame: FrameReconstructed, settings: Settings) -> int:
 
 
 def _draw(frame: FrameReconstructed, importance: Map, settings: Settings) -> Coords:
-    return AdaptiveUVSampler(settings.sampling).sample(
+    return AdaptiveUVSampler(settings.sampling, footprints=frame.footprints).sample(
         importance,
         count=_sample_count(frame, settings),
         width=frame.width,

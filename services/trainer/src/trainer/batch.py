@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sgaps.model import ModelInput, collate
+from sgaps.settings import Settings
 from trainer.dataset import Example, Float32
 
 
@@ -21,21 +22,20 @@ class Batch:
     target: Tensor | None
     """(B, 1, H, W) in 0..1."""
     held_out: Tensor
-    """(B, M, 3): u, v, value."""
+    """(B, M, 4): u, v, value, footprint."""
     held_out_valid: Tensor
     """(B, M) bool."""
 
 
-def make_batch(
-    examples: Sequence[Example], *, max_state_dim: int, sentinel: float, device: torch.device
-) -> Batch:
+def make_batch(examples: Sequence[Example], settings: Settings, device: torch.device) -> Batch:
     """Pad examples of one resolution to common lengths."""
     inputs = collate(
         [(e.samples, e.history, e.state) for e in examples],
         width=examples[0].width,
         height=examples[0].height,
-        max_state_dim=max_state_dim,
-        sentinel=sentinel,
+        attended_frames=settings.model.attended_frames,
+        max_state_dim=settings.max_state_dim,
+        sentinel=settings.sentinel_value,
         device=device,
     )
     held_out, valid = _pad([e.held_out for e in examples])
@@ -59,7 +59,7 @@ def _pad(
     rows: Sequence[Float32],
 ) -> tuple[Tensor, Tensor]:
     longest = max(len(row) for row in rows)
-    padded = torch.zeros(len(rows), longest, 3)
+    padded = torch.zeros(len(rows), longest, 4)
     valid = torch.zeros(len(rows), longest, dtype=torch.bool)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = torch.from_numpy(row.copy())

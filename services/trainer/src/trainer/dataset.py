@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,16 +14,12 @@ from torch.utils.data import Dataset
 
 from sgaps.errors import RecordingCorrupt
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
-from sgaps.sampling.patterns import sample_pattern
+from sgaps.settings import SamplingSettings
+from trainer import draw
 
 OPEN_SEGMENTS = 16
 HELD_OUT_SHARE = 0.2
 """Share of the sampled pixels kept out of the input where there is no whole frame."""
-CROWDED_SHARE, RANDOM_SHARE = 0.25, 0.15
-"""Of the sample sets drawn for training; the rest are jittered grids."""
-CROWD_GRID = (6, 8)
-CROWD_CONTRAST = 2
-
 Float32 = NDArray[np.float32]
 
 
@@ -32,7 +28,7 @@ class Example:
     """One frame to learn from. Exactly one of `target` and `held_out` is there."""
 
     samples: Float32
-    """(N, 3): u, v, value."""
+    """(N, 4): u, v, value, footprint."""
     history: tuple[tuple[int, Float32], ...]
     """(age in frames, samples) of earlier frames."""
     state: Float32
@@ -42,7 +38,7 @@ class Example:
     target: NDArray[np.uint8] | None
     """(H, W), the whole true frame, where a keyframe gives it."""
     held_out: Float32
-    """(M, 3): sampled pixels the input lacks; empty where there is a target."""
+    """(M, 4): samples the input lacks; empty where there is a target."""
     session_id: str
 
 
@@ -51,12 +47,11 @@ class ExampleOptions:
     """How examples are drawn from recordings."""
 
     history_frames: int
-    sample_count: int
-    """Samples drawn from a whole frame that was captured without any."""
+    sampling: SamplingSettings
+    """How samples are drawn from a whole frame that was captured without any."""
     seed: int
     resample: bool
-    """For training: fresh samples from keyframes half of the time, and in varied places, so that no
-    one pattern is learned."""
+    """For training: fresh samples from keyframes half of the time, and of any kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +81,18 @@ class RecordingDataset(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         """Raises RecordingCorrupt."""
+        return self.example(index, self._options.sampling.default_sample_count)
+
+    def example(self, index: int, sample_count: int) -> Example:
+        """An example of so many samples, where they are drawn. Raises RecordingCorrupt."""
         place = self._places[index]
         rng = np.random.default_rng((self._options.seed, self._epoch, index))
         reader = _reader(place.path)
-        return _example(reader, place.position, self._options, rng, masked=not self.has_keyframes)
+        sampling = self._options.sampling.model_copy(
+            update={"default_sample_count": min(sample_count, place.width * place.height)}
+        )
+        options = replace(self._options, sampling=sampling)
+        return _example(reader, place.position, options, rng, masked=not self.has_keyframes)
 
     def next_epoch(self) -> None:
         """Other random choices from here on."""
@@ -116,15 +119,6 @@ def decode_keyframe(frame: RecordedFrame) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8)
 
 
-def sample_frame(picture: NDArray[np.uint8], coords: Float32) -> Float32:
-    """(N, 3): the picture's values at the coordinates (N, 2)."""
-    height, width = picture.shape
-    x = np.minimum((coords[:, 0] * width).astype(np.intp), width - 1)
-    y = np.minimum((coords[:, 1] * height).astype(np.intp), height - 1)
-    values = picture[y, x].astype(np.float32) / 255
-    return np.column_stack([coords, values]).astype(np.float32)
-
-
 @lru_cache(maxsize=OPEN_SEGMENTS)
 def _reader(path: Path) -> SegmentReader:
     return SegmentReader(path)
@@ -147,10 +141,15 @@ def _example(
     frame = reader.read(position)
     picture = None if masked else decode_keyframe(frame)
     fresh = options.resample and rng.random() < 0.5  # noqa: PLR2004 - half
-    samples, held_out = _input_of(frame, picture, options, rng, fresh=fresh)
+    if picture is not None and (fresh or not len(frame.samples)):
+        past, samples = _drawn(reader, position, picture, options, rng)
+        held_out = np.empty((0, 4), np.float32)
+    else:
+        past = list(_recorded_past(reader, position, options))
+        samples, held_out = _held_out(frame.samples, rng, share=HELD_OUT_SHARE if masked else 0)
     return Example(
         samples=samples,
-        history=tuple(_history(reader, position, options, rng)),
+        history=tuple(past),
         state=frame.state,
         width=frame.width,
         height=frame.height,
@@ -160,65 +159,58 @@ def _example(
     )
 
 
-def _input_of(
-    frame: RecordedFrame,
-    picture: NDArray[np.uint8] | None,
-    options: ExampleOptions,
-    rng: np.random.Generator,
-    *,
-    fresh: bool,
+def _held_out(
+    samples: Float32, rng: np.random.Generator, *, share: float
 ) -> tuple[Float32, Float32]:
     """Samples in, and samples held out."""
-    nothing = np.empty((0, 3), np.float32)
-    if picture is not None and (fresh or not len(frame.samples)):
-        return _draw(picture, options, rng), nothing
-    if picture is not None:
-        return frame.samples, nothing
-    order = rng.permutation(len(frame.samples))
-    held_out_count = int(len(order) * HELD_OUT_SHARE)
-    return frame.samples[order[held_out_count:]], frame.samples[order[:held_out_count]]
+    order = rng.permutation(len(samples)) if share else np.arange(len(samples))
+    count = int(len(order) * share)
+    return samples[order[count:]], samples[order[:count]]
 
 
-def _draw(picture: NDArray[np.uint8], options: ExampleOptions, rng: np.random.Generator) -> Float32:
-    height, width = picture.shape
-    place = _varied if options.resample else _even
-    return sample_frame(
-        picture, place(min(options.sample_count, width * height), width, height, rng)
-    )
-
-
-def _even(count: int, width: int, height: int, rng: np.random.Generator) -> Float32:
-    return sample_pattern("jittered_grid", count=count, width=width, height=height, rng=rng)
-
-
-def _varied(count: int, width: int, height: int, rng: np.random.Generator) -> Float32:
-    """Coordinates such as sessions have: an even pattern, points at random, or crowds.
-
-    The crowds stand where nothing of the picture draws them, so that the model cannot read its
-    content from where samples lie.
-    """
-    kind = rng.random()
-    if kind < CROWDED_SHARE:
-        relief = rng.random(CROWD_GRID, np.float32) ** CROWD_CONTRAST
-        smooth = cv2.resize(relief, (width, height), interpolation=cv2.INTER_CUBIC).clip(0).ravel()
-        chosen = rng.choice(smooth.size, count, replace=False, p=smooth / smooth.sum())
-        y, x = np.divmod(chosen, width)
-        return np.column_stack([(x + 0.5) / width, (y + 0.5) / height]).astype(np.float32)
-    if kind < CROWDED_SHARE + RANDOM_SHARE:
-        return sample_pattern("random", count=count, width=width, height=height, rng=rng)
-    return _even(count, width, height, rng)
-
-
-def _history(
-    reader: SegmentReader, position: int, options: ExampleOptions, rng: np.random.Generator
+def _recorded_past(
+    reader: SegmentReader, position: int, options: ExampleOptions
 ) -> Iterator[tuple[int, Float32]]:
-    now = int(reader.frame_ids[position])
-    for earlier in range(position - 1, max(-1, position - 1 - options.history_frames), -1):
-        past = reader.read(earlier)
-        age = now - past.frame_id
-        if age <= 0:
-            continue  # a redelivered frame: recorded out of order
+    """(age, samples) as the session had them, the newest first."""
+    for age, past in _earlier(reader, position, options.history_frames):
         if len(past.samples):
             yield age, past.samples
-        elif past.keyframe:
-            yield age, _draw(decode_keyframe(past), options, rng)
+
+
+def _drawn(
+    reader: SegmentReader,
+    position: int,
+    picture: NDArray[np.uint8],
+    options: ExampleOptions,
+    rng: np.random.Generator,
+) -> tuple[list[tuple[int, Float32]], Float32]:
+    """(age, samples) of earlier frames, newest first, and samples of this one: freshly drawn.
+
+    In training sessions are of any age, for a model must also know how to begin.
+    """
+    length = int(rng.integers(options.history_frames + 1)) if options.resample else None
+    kind = draw.any_kind(rng) if options.resample else draw.Kind()
+    earlier = [
+        (age, decode_keyframe(past))
+        for age, past in _earlier(reader, position, options.history_frames)
+        if past.keyframe
+    ][:length]
+    pictures = [picture, *(shown for _, shown in earlier)]
+    # What the loop would have known when it chose: the frame before.
+    known = [*pictures[1:], None]
+    samples, *past = [
+        draw.samples(shown, before, kind, options.sampling, rng)
+        for shown, before in zip(pictures, known, strict=True)
+    ]
+    return [(age, drawn) for (age, _), drawn in zip(earlier, past, strict=True)], samples
+
+
+def _earlier(
+    reader: SegmentReader, position: int, count: int
+) -> Iterator[tuple[int, RecordedFrame]]:
+    """(age, frame) of those before, the newest first."""
+    now = int(reader.frame_ids[position])
+    for place in range(position - 1, max(-1, position - 1 - count), -1):
+        past = reader.read(place)
+        if now > past.frame_id:  # else a redelivered frame: recorded out of order
+            yield now - past.frame_id, past

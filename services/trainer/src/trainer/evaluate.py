@@ -119,7 +119,7 @@ def _dataset(key: str, settings: Settings) -> RecordingDataset:
     segments = [segment for folder in folders for segment in find_segments(folder, key)]
     options = ExampleOptions(
         history_frames=settings.model.history_frames,
-        sample_count=settings.sampling.default_sample_count,
+        sampling=settings.sampling,
         seed=settings.training.seed,
         resample=False,
     )
@@ -145,12 +145,7 @@ def _rebuild(
     model: SparsePixelTransformer, example: Example, settings: Settings
 ) -> tuple[Picture, Picture]:
     """The rebuilt frame and its entropy, both uint8 (H, W)."""
-    batch = make_batch(
-        [example],
-        max_state_dim=settings.max_state_dim,
-        sentinel=settings.sentinel_value,
-        device=next(model.parameters()).device,
-    )
+    batch = make_batch([example], settings, next(model.parameters()).device)
     output = model(batch.inputs, return_entropy=True)
     entropy = _stretched(output.entropy[0].float().cpu().numpy(), example)
     return _gray(output.frame[0, 0].float().cpu().numpy()), entropy
@@ -166,7 +161,7 @@ def _sparse(example: Example) -> tuple[Picture, NDArray[np.bool_]]:
     """The samples on a black frame, and where they are."""
     image = np.zeros((example.height, example.width), np.uint8)
     known = np.zeros(image.shape, bool)
-    u, v, value = example.samples.T
+    u, v, value, _ = example.samples.T
     x = np.minimum((u * example.width).astype(int), example.width - 1)
     y = np.minimum((v * example.height).astype(int), example.height - 1)
     image[y, x], known[y, x] = _gray(value), True

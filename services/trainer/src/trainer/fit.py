@@ -20,6 +20,9 @@ from trainer.batch import Batch, make_batch
 from trainer.dataset import RecordingDataset
 from trainer.losses import ReconstructionLoss
 
+SAMPLE_COUNT_SHARES = (0.7, 0.15, 0.15)
+"""Batches with as many samples as are served, with half and with twice as many."""
+
 
 class TrainingFailed(SgapsError):
     """The loss is no longer finite; nothing of the run is kept."""
@@ -91,12 +94,9 @@ def fit(
         elapsed_secs = time.monotonic() - started_at_secs
         if stop.is_set() or schedule.done(step, elapsed_secs):
             break
-        batch = make_batch(
-            [dataset[i] for i in indices],
-            max_state_dim=settings.max_state_dim,
-            sentinel=settings.sentinel_value,
-            device=stepper.device,
-        )
+        count = _sample_count(settings, rng)
+        examples = [dataset.example(i, count) for i in indices]
+        batch = make_batch(examples, settings, stepper.device)
         loss = stepper.step(batch, schedule.factor(step, elapsed_secs))
         step += 1
         report(
@@ -106,6 +106,15 @@ def fit(
         )
     stepper.finish()
     return FitReport(steps=step, secs=time.monotonic() - started_at_secs, last_loss=loss)
+
+
+def _sample_count(settings: Settings, rng: np.random.Generator) -> int:
+    """Samples of each frame of a batch: mostly as many as are served, now and then half or twice.
+
+    One model serves 200 to 1,000 of them only if it has met them.
+    """
+    usual = settings.sampling.default_sample_count
+    return int(rng.choice([usual, usual // 2 or 1, 2 * usual], p=SAMPLE_COUNT_SHARES))
 
 
 def _batches(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgaps.model import ModelOutput
+from sgaps.model.prior import FOOTPRINT_LEVELS
 from sgaps.settings import LossSettings
 from trainer.batch import Batch
 
@@ -23,8 +24,8 @@ class SampledPixelL2Loss(nn.Module):
     """Squared error at known pixels that the input lacked."""
 
     def forward(self, frame: Tensor, points: Tensor, valid: Tensor) -> Tensor:
-        """frame (B, 1, H, W), points (B, M, 3) u v value, valid (B, M) → scalar."""
-        error = sample_at(frame, points[..., :2]) - points[..., 2]  # (B, M)
+        """frame (B, 1, H, W), points (B, M, 4) u v value footprint, valid (B, M) → scalar."""
+        error = means_at(frame, points) - points[..., 2]  # (B, M)
         weight = valid.float()
         return (error.square() * weight).sum() / weight.sum().clamp(min=1)
 
@@ -61,11 +62,21 @@ class ReconstructionLoss(nn.Module):
         return torch.stack(weighted).sum(), terms
 
 
-def sample_at(frame: Tensor, uv: Tensor) -> Tensor:
-    """Values of frame (B, 1, H, W) at the pixels that uv (B, M, 2) lie in → (B, M)."""
-    grid = uv.unsqueeze(1) * 2 - 1  # (B, 1, M, 2); corners of the image are -1 and 1
-    picked = F.grid_sample(frame, grid, mode="nearest", align_corners=False)
-    return picked[:, 0, 0]
+def means_at(frame: Tensor, points: Tensor) -> Tensor:
+    """Means of frame (B, 1, H, W) over the footprints of points (B, M, 4) → (B, M)."""
+    height, width = frame.shape[-2:]
+    means = torch.zeros_like(points[..., 0])
+    for level in range(FOOTPRINT_LEVELS):
+        side = 2**level
+        # In pixels of this level, whose last row or column may lie partly outside the frame.
+        at = points[..., :2] * frame.new_tensor([width, height]) / side
+        if level:
+            frame = F.avg_pool2d(frame, 2, ceil_mode=True, count_include_pad=False)
+        size = frame.new_tensor([frame.shape[-1], frame.shape[-2]])
+        grid = (at / size).unsqueeze(1) * 2 - 1  # (B, 1, M, 2); corners of the image are -1 and 1
+        picked = F.grid_sample(frame, grid, mode="nearest", align_corners=False)[:, 0, 0]
+        means = torch.where(points[..., 3] == side, picked, means)
+    return means
 
 
 def log_mse_loss(frame: Tensor, target: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def _champion(checkpoint_key: str, settings: Settings) -> tuple[SparsePixelTrans
 def _options(settings: Settings, *, resample: bool) -> ExampleOptions:
     return ExampleOptions(
         history_frames=settings.model.history_frames,
-        sample_count=settings.sampling.default_sample_count,
+        sampling=settings.sampling,
         seed=settings.training.seed,
         resample=resample,
     )
@@ -132,13 +132,7 @@ def _options(settings: Settings, *, resample: bool) -> ExampleOptions:
 def _validate(
     model: SparsePixelTransformer, dataset: RecordingDataset, settings: Settings
 ) -> float:
-    return validate(
-        model,
-        dataset,
-        max_state_dim=settings.max_state_dim,
-        sentinel=settings.sentinel_value,
-        max_examples=MAX_VAL_EXAMPLES,
-    )
+    return validate(model, dataset, settings, max_examples=MAX_VAL_EXAMPLES)
 
 
 def _data(split: Split) -> checkpoints.DataCard:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from sgaps.model import SparsePixelTransformer
+from sgaps.settings import Settings
 from trainer.batch import Batch, make_batch
 from trainer.dataset import RecordingDataset
-from trainer.losses import sample_at
+from trainer.losses import means_at
 
 MSE_FLOOR = 1e-10
 
@@ -25,9 +26,8 @@ def psnr_db(mean_squared_error: float) -> float:
 def validate(
     model: SparsePixelTransformer,
     dataset: RecordingDataset,
+    settings: Settings,
     *,
-    max_state_dim: int,
-    sentinel: float,
     max_examples: int,
 ) -> float:
     """Mean PSNR in dB: over the frames of each session, then over the sessions.
@@ -39,7 +39,7 @@ def validate(
     by_session: dict[str, list[float]] = defaultdict(list)
     for index in _spread(len(dataset), max_examples):
         example = dataset[index]
-        batch = make_batch([example], max_state_dim=max_state_dim, sentinel=sentinel, device=device)
+        batch = make_batch([example], settings, device)
         by_session[example.session_id].append(frame_psnr_db(model, batch))
     return float(np.mean([np.mean(values) for values in by_session.values()]))
 
@@ -55,7 +55,7 @@ def squared_error(frame: Tensor, batch: Batch) -> Tensor:
     """Squared errors at every pixel whose truth is known."""
     if batch.target is not None:
         return (frame - batch.target).square()
-    error = sample_at(frame, batch.held_out[..., :2]) - batch.held_out[..., 2]
+    error = means_at(frame, batch.held_out) - batch.held_out[..., 2]
     return error[batch.held_out_valid].square()
 
 

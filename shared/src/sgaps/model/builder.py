@@ -11,7 +11,12 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from sgaps.model.attention import DecoderBlock, EncoderBlock
 from sgaps.model.encodings import ContinuousPositionalEncoding, StateVectorEncoder
 from sgaps.model.refinement import RefinementHead
-from sgaps.model.transformer import QueryGrid, SampleEmbedding, SparsePixelTransformer
+from sgaps.model.transformer import (
+    QueryGrid,
+    SampleEmbedding,
+    SparsePixelTransformer,
+    picture_channels,
+)
 from sgaps.settings import ModelSettings
 
 TYPICAL_ERROR = 0.5
@@ -19,16 +24,23 @@ TYPICAL_ERROR = 0.5
 
 
 def build_model(settings: ModelSettings) -> SparsePixelTransformer:
-    """An untrained model: its frame is the pull-push prior exactly."""
+    """An untrained model: its frame is the pull-push prior, made to agree with the samples."""
     dim, channels = settings.embed_dim, settings.color_channels
     block = (dim, settings.num_heads, settings.ffn_dim)
     position = ContinuousPositionalEncoding(settings.position_frequencies)
-    head = RefinementHead(dim, settings.query_stride, channels, settings.refine_channels)
+    seen = picture_channels(channels)
+    head = RefinementHead(
+        dim,
+        settings.query_stride,
+        channels_in=seen,
+        channels_out=channels + 1,
+        width=settings.refine_channels,
+    )
     convert_conv2d_weight_memory_format(head, torch.channels_last)
     return SparsePixelTransformer(
         embed=SampleEmbedding(position, channels, dim),
         encoder=[EncoderBlock(*block) for _ in range(settings.encoder_layers)],
-        grid=QueryGrid(position, settings.query_stride, channels, dim),
+        grid=QueryGrid(position, settings.query_stride, seen, dim),
         state=StateVectorEncoder(settings.max_state_dim, settings.state_frequencies, dim),
         film=_zeroed(nn.Linear(dim, 2 * dim), bias=0.0),
         decoder=[DecoderBlock(*block) for _ in range(settings.decoder_layers)],

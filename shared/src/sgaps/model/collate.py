@@ -13,7 +13,7 @@ from sgaps.model.transformer import ModelInput
 
 Float32: TypeAlias = NDArray[np.float32]
 Frame: TypeAlias = tuple[Float32, Sequence[tuple[int, Float32]], Float32]
-"""samples (N, 3), history [(age in frames, samples)], state (S,)."""
+"""samples (N, 4), history [(age in frames, samples)] newest first, state (S,)."""
 
 
 def collate(
@@ -21,6 +21,7 @@ def collate(
     *,
     width: int,
     height: int,
+    attended_frames: int,
     max_state_dim: int,
     sentinel: float,
     device: torch.device,
@@ -29,11 +30,15 @@ def collate(
     present = max(1, *(len(samples) for samples, _, _ in frames))
     pasts = [_with_ages(history) for _, history, _ in frames]
     columns = present + max(map(len, pasts))
-    padded = np.zeros((len(frames), columns, 4), np.float32)  # (B, N, 4): u, v, value, age
+    attended = present + max(
+        sum(len(samples) for _, samples in history[:attended_frames]) for _, history, _ in frames
+    )
+    padded = np.zeros((len(frames), columns, 5), np.float32)  # u, v, value, footprint, age
+    padded[..., 3] = 1
     valid = np.zeros(padded.shape[:2], bool)
     state = np.full((len(frames), max_state_dim), sentinel, np.float32)  # (B, S)
     for i, ((now, _, values), past) in enumerate(zip(frames, pasts, strict=True)):
-        padded[i, : len(now), :3] = now
+        padded[i, : len(now), :4] = now
         valid[i, : len(now)] = True
         padded[i, present : present + len(past)] = past
         valid[i, present : present + len(past)] = True
@@ -43,8 +48,10 @@ def collate(
     return ModelInput(
         uv=samples[..., :2],
         value=samples[..., 2:3],
-        age=samples[..., 3],
+        footprint=samples[..., 3],
+        age=samples[..., 4],
         present=present,
+        attended=attended,
         valid=torch.from_numpy(valid).to(device),
         state=torch.from_numpy(np.where(state_valid, state, 0)).to(device),
         state_valid=torch.from_numpy(state_valid).to(device),
@@ -54,6 +61,6 @@ def collate(
 
 
 def _with_ages(history: Sequence[tuple[int, Float32]]) -> Float32:
-    """(M, 4): u, v, value, age."""
+    """(M, 5): u, v, value, footprint, age."""
     rows = [np.column_stack([s, np.full(len(s), age, np.float32)]) for age, s in history]
-    return np.concatenate([np.empty((0, 4), np.float32), *rows]).astype(np.float32)
+    return np.concatenate([np.empty((0, 5), np.float32), *rows]).astype(np.float32)

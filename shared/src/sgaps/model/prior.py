@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sgaps.sampling.footprints import MAX_FOOTPRINT_PX
+
 MID_GRAY = 0.5
 CONFIDENCE_DECAY = 0.5
 """Confidence per pyramid level that a value had to come from."""
+FOOTPRINT_LEVELS = MAX_FOOTPRINT_PX.bit_length()
+"""A mean over 2**l pixels is known at level l of the pyramid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """What is known of the cells of 2**l pixels, l being its place in the pyramid."""
+
+    mean: Tensor
+    """(B, C, h, w): mean of the samples in a cell, 0 elsewhere."""
+    is_known: Tensor
+    """(B, 1, h, w): 1 or 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,67 +35,140 @@ class Prior:
     frame: Tensor
     """(B, C, H, W)."""
     confidence: Tensor
-    """(B, 1, H, W): 1 at a sample, halved for each doubling of the distance to one."""
-    sampled: Tensor
-    """(B, C, H, W): mean of the samples in a pixel, 0 elsewhere."""
-    is_sampled: Tensor
-    """(B, 1, H, W) bool."""
+    """(B, 1, H, W): 1 at a point, halved for each doubling of the footprint or the distance."""
+    levels: Sequence[Level]
+    """The samples themselves, the finest level first."""
 
 
-def pull_push(uv: Tensor, value: Tensor, valid: Tensor, *, height: int, width: int) -> Prior:
-    """uv (B, N, 2), value (B, N, C) in 0..1, valid (B, N) bool. Any resolution.
+def pull_push(
+    uv: Tensor, value: Tensor, footprint: Tensor, valid: Tensor, *, height: int, width: int
+) -> Prior:
+    """uv (B, N, 2), value (B, N, C), footprint (B, N) in pixels, valid (B, N) bool.
 
-    A frame without a sample is mid-gray.
+    A frame without a sample is mid-gray. Any resolution.
     """
-    total, weight = _splat(uv, value, valid, height=height, width=width)
-    is_sampled = weight > 0  # (B, 1, H, W)
-    sampled = total / weight.clamp(min=1)
-    levels = [(sampled, is_sampled.to(value.dtype))]
-    while max(levels[-1][0].shape[-2:]) > 1:
-        levels.append(_pull(*levels[-1]))
-    coarsest, known = levels.pop()
-    frame = torch.where(known > 0, coarsest, MID_GRAY)
-    confidence = known
-    while levels:
-        sharp, known = levels.pop()
-        frame = _push(sharp, known, frame)
-        confidence = _push(known, known, CONFIDENCE_DECAY * confidence)
-    return Prior(frame=frame, confidence=confidence, sampled=sampled, is_sampled=is_sampled)
+    levels = _splat(uv, value, footprint, valid, height=height, width=width)
+    known = [_Known(levels[0].mean, levels[0].is_known)]
+    while max(known[-1].value.shape[-2:]) > 1:
+        coarser = known[-1].pulled()
+        known.append(coarser.replaced(levels[len(known)]) if len(known) < len(levels) else coarser)
+    coarsest = known.pop()
+    everywhere = torch.where(coarsest.weight > 0, coarsest.value, MID_GRAY)
+    filled = torch.cat([everywhere, coarsest.weight], dim=1)
+    decay = torch.ones_like(filled[:1, :, :1, :1])
+    decay[:, -1:] = CONFIDENCE_DECAY
+    while known:
+        filled = known.pop().pushed(decay * filled)
+    return Prior(frame=filled[:, :-1], confidence=filled[:, -1:], levels=levels)
+
+
+def consistent(frame: Tensor, levels: Sequence[Level]) -> Tensor:
+    """The frame (B, C, H, W) nearest to the given one whose cells have the means that were sampled.
+
+    The true frame has them too, so this takes it no farther from the truth.
+    """
+    pyramid = [frame]
+    for _ in levels[1:]:
+        pyramid.append(_halve(pyramid[-1]))
+    correction = torch.zeros_like(pyramid[-1])
+    for level, mean in zip(reversed(levels), reversed(pyramid), strict=True):
+        size = (mean.shape[-2], mean.shape[-1])
+        if correction.shape[-2:] != size:
+            correction = _doubled(correction, size)
+        correction = torch.where(level.is_known > 0, level.mean - mean, correction)
+    return frame + correction
+
+
+def newest_in_cell(
+    uv: Tensor, footprint: Tensor, age: Tensor, valid: Tensor, *, height: int, width: int
+) -> Tensor:
+    """(B, N) bool: which samples are the newest of their cell. age (B, N)."""
+    cell, count = _cells(uv, footprint, height=height, width=width)
+    aged = torch.where(valid, age, torch.inf)
+    newest = age.new_full((age.shape[0], count), torch.inf)
+    newest = newest.scatter_reduce(1, cell, aged, "amin")
+    return valid & (age <= newest.gather(1, cell))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """One level of the pyramid on its way up: values (B, C, h, w), weights (B, 1, h, w)."""
+
+    value: Tensor
+    weight: Tensor
+
+    def pulled(self) -> _Known:
+        """One level coarser: the weighted mean of what is known in 2 x 2."""
+        mass = _halve(self.weight)
+        mean = _halve(self.value * self.weight) / mass.clamp(min=1e-6)
+        return _Known(mean, (4 * mass).clamp(max=1))
+
+    def replaced(self, level: Level) -> _Known:
+        """A sampled mean of the whole cell is better than a mean of some of its pixels."""
+        return _Known(
+            torch.where(level.is_known > 0, level.mean, self.value),
+            torch.maximum(level.is_known, self.weight),
+        )
+
+    def pushed(self, coarser: Tensor) -> Tensor:
+        """What is known stays, the rest comes from the coarser level: (B, C + 1, h, w).
+
+        Smoothed, because a single sample of a rough texture says little of its neighbours: 0.17 dB.
+        """
+        size = (self.value.shape[-2], self.value.shape[-1])
+        filled = F.interpolate(coarser, size=size, mode="bilinear", align_corners=False)
+        filled = F.avg_pool2d(filled, 3, stride=1, padding=1, count_include_pad=False)
+        sharp = torch.cat([self.value, self.weight], dim=1)
+        return torch.lerp(filled, sharp, self.weight.expand_as(sharp))
+
+
+def _sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Rows and columns of each level that may hold samples."""
+    return [(-(-height // 2**n), -(-width // 2**n)) for n in range(FOOTPRINT_LEVELS)]
+
+
+def _cells(uv: Tensor, footprint: Tensor, *, height: int, width: int) -> tuple[Tensor, int]:
+    """(B, N): the cell of a sample, counted through all levels; and how many there are."""
+    sizes = torch.tensor(_sizes(height, width), device=uv.device)  # (levels, 2)
+    counts = sizes.prod(1)
+    level = footprint.log2().round().long().clamp(0, FOOTPRINT_LEVELS - 1)  # (B, N)
+    rows, columns = sizes[level].unbind(-1)
+    side = 2**level
+    x = (uv[..., 0] * width / side).long().clamp(min=0).minimum(columns - 1)
+    y = (uv[..., 1] * height / side).long().clamp(min=0).minimum(rows - 1)
+    first = counts.cumsum(0) - counts
+    return first[level] + y * columns + x, int(counts.sum())
 
 
 def _splat(
-    uv: Tensor, value: Tensor, valid: Tensor, *, height: int, width: int
-) -> tuple[Tensor, Tensor]:
-    """Sums (B, C, H, W) and counts (B, 1, H, W) of the samples in each pixel."""
+    uv: Tensor, value: Tensor, footprint: Tensor, valid: Tensor, *, height: int, width: int
+) -> list[Level]:
     batch, _, channels = value.shape
-    x = (uv[..., 0] * width).long().clamp(0, width - 1)
-    y = (uv[..., 1] * height).long().clamp(0, height - 1)
-    index = (y * width + x).unsqueeze(1)  # (B, 1, N)
+    cell, count = _cells(uv, footprint, height=height, width=width)
     counted = valid.to(value.dtype).unsqueeze(1)  # (B, 1, N)
-    weight = value.new_zeros(batch, 1, height * width).scatter_add(2, index, counted)
-    total = value.new_zeros(batch, channels, height * width).scatter_add(
-        2, index.expand(-1, channels, -1), value.transpose(1, 2) * counted
-    )
-    return total.view(batch, channels, height, width), weight.view(batch, 1, height, width)
-
-
-def _pull(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """One level coarser: the weighted mean of what is known in 2 x 2."""
-    mass = _halve(weight)
-    mean = _halve(value * weight) / mass.clamp(min=1e-6)
-    return mean, (4 * mass).clamp(max=1)
+    amounts = torch.cat([value.transpose(1, 2) * counted, counted], dim=1)  # (B, C + 1, N)
+    index = cell.unsqueeze(1).expand_as(amounts)
+    total = value.new_zeros(batch, channels + 1, count).scatter_add(2, index, amounts)
+    weight = total[:, -1:]
+    mean = total[:, :-1] / weight.clamp(min=1)
+    is_known = (weight > 0).to(value.dtype)
+    levels, start = [], 0
+    for rows, columns in _sizes(height, width):
+        cells = slice(start, start + rows * columns)
+        shape = (batch, -1, rows, columns)
+        levels.append(
+            Level(
+                mean=mean[..., cells].reshape(shape), is_known=is_known[..., cells].reshape(shape)
+            )
+        )
+        start += rows * columns
+    return levels
 
 
 def _halve(picture: Tensor) -> Tensor:
     return F.avg_pool2d(picture, 2, ceil_mode=True, count_include_pad=False)
 
 
-def _push(value: Tensor, weight: Tensor, coarse: Tensor) -> Tensor:
-    """One level finer: what is known stays, the rest comes from the coarser level.
-
-    Smoothed, because a single sample of a rough texture says little of its neighbours: 0.17 dB.
-    """
-    size = (value.shape[-2], value.shape[-1])
-    filled = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-    filled = F.avg_pool2d(filled, 3, stride=1, padding=1, count_include_pad=False)
-    return torch.lerp(filled, value, weight.expand_as(value))
+def _doubled(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    whole = picture.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
+    return whole[..., : size[0], : size[1]]

@@ -12,36 +12,38 @@ first steps would swing whole frames."""
 
 
 class RefinementHead(nn.Module):
-    """A residual for every pixel, which begins as zero.
+    """Numbers for every pixel, which begin as zero.
 
     Works on blocks of half a query's cell, folded into channels, which costs a fraction of
     convolutions at full resolution.
     """
 
-    def __init__(self, dim: int, stride: int, channels: int, width: int) -> None:
+    def __init__(
+        self, dim: int, stride: int, *, channels_in: int, channels_out: int, width: int
+    ) -> None:
         super().__init__()
         halving = 2 if stride % 2 == 0 else 1
         self.fold = stride // halving
         self.expand = nn.Sequential(
             nn.Conv2d(dim, width // 2 * halving**2, 1), nn.PixelShuffle(halving)
         )
-        self.mix = _convolution(width // 2 + (channels + 1) * self.fold**2, width)
+        self.mix = _convolution(width // 2 + channels_in * self.fold**2, width)
         self.refine = _convolution(width, width)
         # Without a bias: it would first of all learn to swing the brightness of whole frames.
-        self.last = nn.Conv2d(width, channels * self.fold**2, 3, padding=1, bias=False)
+        self.last = nn.Conv2d(width, channels_out * self.fold**2, 3, padding=1, bias=False)
         nn.init.zeros_(self.last.weight)
 
     def forward(self, queries: Tensor, picture: Tensor) -> Tensor:
-        """queries (B, D, gh, gw), picture (B, C + 1, gh * stride, gw * stride).
+        """queries (B, D, gh, gw), picture (B, channels_in, gh * stride, gw * stride).
 
-        → residual (B, C, gh * stride, gw * stride).
+        → (B, channels_out, gh * stride, gw * stride).
         """
         folded = F.pixel_unshuffle(picture, self.fold)
         joined = torch.cat([self.expand(queries), folded], dim=1)
         features = self.mix(joined.contiguous(memory_format=torch.channels_last))
         features = features + self.refine(features)
-        residual: Tensor = RESIDUAL_GAIN * F.pixel_shuffle(self.last(features), self.fold)
-        return residual
+        details: Tensor = RESIDUAL_GAIN * F.pixel_shuffle(self.last(features), self.fold)
+        return details
 
 
 def _convolution(channels_in: int, channels_out: int) -> nn.Sequential:

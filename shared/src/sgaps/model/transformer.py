@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,21 @@ from torch.nn import functional as F
 
 from sgaps.model.attention import DecoderBlock, EncoderBlock
 from sgaps.model.encodings import ContinuousPositionalEncoding, StateVectorEncoder
-from sgaps.model.prior import MID_GRAY, pull_push
+from sgaps.model.prior import (
+    FOOTPRINT_LEVELS,
+    MID_GRAY,
+    Prior,
+    consistent,
+    newest_in_cell,
+    pull_push,
+)
 from sgaps.model.refinement import RefinementHead
 
 AGE_SCALE_FRAMES = 8.0
 LEAST_CONTRAST = 0.02
 """Added to the deviation of the samples: a flat frame is not blown up to noise."""
+TRUST_AT_FIRST = -2.0
+"""Logit of how far an untrained model takes the memory for the present: 12 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +36,14 @@ class ModelInput:
     """(B, N, 2)."""
     value: Tensor
     """(B, N, C) in 0..1."""
+    footprint: Tensor
+    """(B, N): side in pixels of the square whose mean the value is; 1 = a point."""
     age: Tensor
     """(B, N) in frames; 0 = of this frame, more = of the past."""
     present: int
     """The samples of this frame come first, in so many columns; then those of the past."""
+    attended: int
+    """Columns that become tokens. What is older only enters the memory picture."""
     valid: Tensor
     """(B, N) bool; False = padding."""
     state: Tensor
@@ -56,6 +69,11 @@ class ModelOutput:
     """(B, gh * gw, N), mean over heads, on request."""
 
 
+def picture_channels(color_channels: int) -> int:
+    """Of the picture that queries and head see: two interpolations, how sure of each, an age."""
+    return 2 * color_channels + 3
+
+
 class SampleEmbedding(nn.Module):
     """A token for each sample: its value, its place, its age."""
 
@@ -63,13 +81,15 @@ class SampleEmbedding(nn.Module):
         super().__init__()
         self.position = position
         self.mlp = nn.Sequential(
-            nn.Linear(channels + position.dim + 2, dim), nn.GELU(), nn.Linear(dim, dim)
+            nn.Linear(channels + position.dim + 3, dim), nn.GELU(), nn.Linear(dim, dim)
         )
 
-    def forward(self, inputs: ModelInput, value: Tensor) -> Tensor:
+    def forward(self, samples: ModelInput, value: Tensor) -> Tensor:
         """value (B, N, C): the samples as the network should see them → (B, N, D)."""
-        age = torch.stack([inputs.age / AGE_SCALE_FRAMES, (inputs.age > 0).float()], dim=-1)
-        features = torch.cat([value, self.position(inputs.uv), age], dim=-1)
+        level = samples.footprint.log2() / FOOTPRINT_LEVELS
+        age = samples.age / AGE_SCALE_FRAMES
+        what = torch.stack([level, age, (samples.age > 0).float()], dim=-1)
+        features = torch.cat([value, self.position(samples.uv), what], dim=-1)
         tokens: Tensor = self.mlp(features)
         return tokens
 
@@ -83,11 +103,11 @@ class QueryGrid(nn.Module):
         super().__init__()
         self.position = position
         self.stride = stride
-        self.patch = nn.Conv2d(channels + 1, dim, kernel_size=stride, stride=stride)
+        self.patch = nn.Conv2d(channels, dim, kernel_size=stride, stride=stride)
         self.place = nn.Linear(position.dim, dim)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """picture (B, C + 1, gh * stride, gw * stride).
+        """picture (B, channels, gh * stride, gw * stride).
 
         → queries (B, D, gh, gw), and where they are: uv (gh * gw, 2).
         """
@@ -166,17 +186,33 @@ class SparsePixelTransformer(nn.Module):
         """Rebuild a batch of frames from nothing but their samples and state."""
         present = inputs.valid & (inputs.age == 0)
         size = (inputs.height, inputs.width)
-        prior = pull_push(
-            inputs.uv, inputs.value, present, height=inputs.height, width=inputs.width
+        now = pull_push(
+            inputs.uv,
+            inputs.value,
+            inputs.footprint,
+            present,
+            height=inputs.height,
+            width=inputs.width,
         )
+        memory = _memory(inputs)
         scale = _Scale.of(inputs.value, present)
-        picture = torch.cat([scale.normalised_picture(prior.frame), prior.confidence], dim=1)
+        picture = torch.cat(
+            [
+                scale.normalised_picture(now.frame),
+                now.confidence,
+                scale.normalised_picture(memory.frame[:, :-1]),
+                memory.confidence,
+                memory.frame[:, -1:],
+            ],
+            dim=1,
+        )
         picture = _resized(picture, self._whole_cells(*size))
         grid, grid_uv = self.grid(picture)  # (B, D, gh, gw), (Q, 2)
+        attended = _newest(inputs)
         measure = _per_sample_spacing(present, *size)  # (B, 1, 2)
-        origins, places = inputs.uv * measure, grid_uv * measure  # (B, N, 2), (B, Q, 2)
-        bias = _attention_bias(inputs.valid)
-        tokens = self.embed(inputs, scale.normalised(inputs.value))  # (B, N, D)
+        origins, places = attended.uv * measure, grid_uv * measure  # (B, N, 2), (B, Q, 2)
+        bias = _attention_bias(attended.valid)
+        tokens = self.embed(attended, scale.normalised(attended.value))  # (B, N, D)
         tokens = self._encoded(tokens, origins, bias, inputs.present)
         shape = (grid.shape[-2], grid.shape[-1])
         queries = self._with_state(grid.flatten(2).transpose(1, 2), inputs)  # (B, Q, D)
@@ -187,15 +223,16 @@ class SparsePixelTransformer(nn.Module):
             entropy, attention = self.final.doubt(
                 queries, places, tokens, origins, bias, dense=return_attention
             )
-            count = inputs.valid.sum(1, keepdim=True).clamp(min=2).float()  # (B, 1)
+            count = attended.valid.sum(1, keepdim=True).clamp(min=2).float()  # (B, 1)
             entropy = (entropy / count.log()).clamp(0, 1).view(-1, *shape)
         queries = self.final(queries, places, tokens, origins, bias, shape)
         decoded = queries.transpose(1, 2).reshape(grid.shape)  # (B, D, gh, gw)
-        residual = self.head(decoded, picture)
-        frame = (prior.frame + scale.contrast * _resized(residual, size)).clamp(0, 1)
+        residual, trust = _resized(self.head(decoded, picture), size).tensor_split([-1], dim=1)
+        base = torch.lerp(now.frame, memory.frame[:, :-1], trust.add(TRUST_AT_FIRST).sigmoid())
+        frame = consistent(base + scale.contrast * residual, now.levels)
         contrast = scale.deviation.mean(-1, keepdim=True)  # (B, 1, 1)
         return ModelOutput(
-            frame=torch.where(prior.is_sampled, prior.sampled, frame),
+            frame=frame.clamp(0, 1),
             log_error=self.log_error(queries).view(-1, *shape) + contrast.log(),
             entropy=entropy,
             attention=attention,
@@ -225,6 +262,27 @@ class SparsePixelTransformer(nn.Module):
         scale, shift = self.film(self.state(inputs.state, inputs.state_valid)).chunk(2, dim=-1)
         modulated: Tensor = queries * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
         return modulated
+
+
+def _memory(inputs: ModelInput) -> Prior:
+    """The picture of the newest samples of each place, this frame's or older. Last channel: age."""
+    size = {"height": inputs.height, "width": inputs.width}
+    aged = torch.cat([inputs.value, inputs.age.unsqueeze(-1) / AGE_SCALE_FRAMES], dim=-1)
+    newest = newest_in_cell(inputs.uv, inputs.footprint, inputs.age, inputs.valid, **size)
+    return pull_push(inputs.uv, aged, inputs.footprint, newest, **size)
+
+
+def _newest(inputs: ModelInput) -> ModelInput:
+    """The samples that become tokens."""
+    first = slice(None, inputs.attended)
+    return replace(
+        inputs,
+        uv=inputs.uv[:, first],
+        value=inputs.value[:, first],
+        footprint=inputs.footprint[:, first],
+        age=inputs.age[:, first],
+        valid=inputs.valid[:, first],
+    )
 
 
 def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,20 +10,43 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 
 from sgaps.protocol.ids import ID_PATTERN
+from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 PROTOCOL_VERSION = 1
+SAMPLE_NUMBERS = 4
+"""u, v, value, footprint."""
 MAX_FRAME_ID = 2**52 - 2
 """A set id is twice a frame id; a double, and so a JavaScript client, holds both exactly."""
 MAX_SET_ID = 2**53 - 1
 MAX_SIDE_PX = 8192
 MAX_STATE_DIM = 4096
 
+IMPORTANCE_MAP = "importance_map"
+FOOTPRINT = "footprint"
+"""What a client may offer in `client.features`."""
+
+
+def _known_footprint(side_px: int) -> int:
+    if side_px not in FOOTPRINTS_PX:
+        raise ValueError(f"a footprint is one of {FOOTPRINTS_PX}")
+    return side_px
+
+
 Unit = Annotated[float, Field(ge=0, le=1)]
 FrameId = Annotated[int, Field(ge=0, le=MAX_FRAME_ID)]
 SetId = Annotated[int, Field(ge=0, le=MAX_SET_ID)]
+Footprint = Annotated[int, AfterValidator(_known_footprint)]
 Identifier = Annotated[str, Field(pattern=rf"\A{ID_PATTERN}\z")]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 ShortText = Annotated[str, Field(max_length=128)]
@@ -59,16 +82,24 @@ class PixelObject(FromClient):
     u: Unit
     v: Unit
     value: Unit
+    footprint: Footprint = 1
 
 
 def _pixel_form(pixels: Any) -> str:  # noqa: ANN401 - raw JSON comes in
+    """By the first pixel: all have one form."""
     first = pixels[0] if isinstance(pixels, list) and pixels else None
-    return "objects" if isinstance(first, dict | PixelObject) else "triples"
+    if isinstance(first, dict | PixelObject):
+        return "objects"
+    with_footprint = isinstance(first, list | tuple) and len(first) == len(PixelObject.model_fields)
+    return "squares" if with_footprint else "points"
 
 
-Triples = list[tuple[Unit, Unit, Unit]]
+Points = list[tuple[Unit, Unit, Unit]]
+Squares = list[tuple[Unit, Unit, Unit, Footprint]]
 Pixels = Annotated[
-    Annotated[Triples, Tag("triples")] | Annotated[list[PixelObject], Tag("objects")],
+    Annotated[Points, Tag("points")]
+    | Annotated[Squares, Tag("squares")]
+    | Annotated[list[PixelObject], Tag("objects")],
     Discriminator(_pixel_form),
 ]
 
@@ -101,9 +132,14 @@ class FrameData(FromClient):
     """The set that was sampled; 0 where a client does not say."""
 
     def samples(self) -> NDArray[np.float32]:
-        """The pixels as float32 (N, 3): u, v, value."""
-        rows = [(p.u, p.v, p.value) if isinstance(p, PixelObject) else p for p in self.pixels]
-        return np.array(rows, dtype=np.float32).reshape(-1, 3)
+        """The pixels as float32 (N, 4): u, v, value, footprint."""
+        rows = [
+            (p.u, p.v, p.value, p.footprint)
+            if isinstance(p, PixelObject)
+            else (*p, 1)[:SAMPLE_NUMBERS]
+            for p in self.pixels
+        ]
+        return np.array(rows, dtype=np.float32).reshape(-1, SAMPLE_NUMBERS)
 
 
 class Keyframe(FromClient):
@@ -135,6 +171,8 @@ class SessionStartAck(FromServer):
     resumed: bool
     last_frame_id: int = -1
     """The newest frame the server has of a resumed session; the next id must be greater."""
+    features: list[str] = []
+    """Those of the client's that the session uses."""
 
 
 class ImportanceMap(FromServer):
@@ -148,7 +186,8 @@ class UvCoordinates(FromServer):
     type: Literal["uv_coordinates"] = "uv_coordinates"
     frame_id: int
     """The frame this set was computed from; -1 for the first set of a session."""
-    coords: list[tuple[float, float]]
+    coords: list[tuple[float, float]] | list[tuple[float, float, int]]
+    """u, v, and where the session uses footprints the side in pixels of the square around them."""
     importance_map: ImportanceMap | None = None
     coordinate_set_id: int
     model_version: str

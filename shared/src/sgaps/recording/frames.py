@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sgaps.errors import RecordingError
 from sgaps.recording.layout import ENCODINGS, UNWRITTEN
+from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 _U64 = 2**64
 
@@ -26,7 +27,7 @@ class RecordedFrame:
     width: int
     height: int
     samples: NDArray[np.float32]
-    """(N, 3): u, v, value, all in 0..1."""
+    """(N, 4): u, v, value, all in 0..1, and footprint in pixels."""
     state: NDArray[np.float32]
     """(S,): the sentinel marks a missing value."""
     client_time_secs: float
@@ -65,13 +66,16 @@ def _number_problem(frame: RecordedFrame) -> str:
 
 
 def _samples_problem(samples: NDArray[np.float32]) -> str:
-    if samples.dtype != np.float32 or samples.ndim != 2 or samples.shape[1] != 3:  # noqa: PLR2004
-        return f"samples are {samples.dtype} {samples.shape}, not float32 (N, 3)"
+    if samples.dtype != np.float32 or samples.ndim != 2 or samples.shape[1] != 4:  # noqa: PLR2004
+        return f"samples are {samples.dtype} {samples.shape}, not float32 (N, 4)"
     if len(samples) >= UNWRITTEN:
         return "too many samples"
     # A NaN fails both comparisons.
-    if not ((samples >= 0) & (samples <= 1)).all():
+    numbers = samples[:, :3]
+    if not ((numbers >= 0) & (numbers <= 1)).all():
         return "a sample is outside 0..1"
+    if not np.isin(samples[:, 3], FOOTPRINTS_PX).all():
+        return f"a footprint is none of {FOOTPRINTS_PX}"
     return ""
 
 

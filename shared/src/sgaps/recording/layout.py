@@ -4,6 +4,8 @@ The file `<recordings>/<checkpoint_key>/<session_id>/<number>.h5` has one group,
 `/<checkpoint_key>/<session_id>/frames/`:
 
     pixels         (total samples, 3) float32: u, v, value, all frames one after the other
+    footprints     (total samples,)   uint8: side in pixels of the square a value is the mean of;
+                                      a file without it holds points, whose side is 1
     keyframes      (total bytes,)     uint8: PNG and JPEG files, one after the other
     state_vectors  (F, max_state_dim) float32, the sentinel where nothing was sent
     resolution     (F, 2)             uint32: width, height

@@ -103,7 +103,7 @@ class SegmentReader:
                 coordinate_set_id=int(row["coordinate_set_id"]),
                 width=int(self._resolution[position, 0]),
                 height=int(self._resolution[position, 1]),
-                samples=_run(self._pixels, row["pixels_offset"], row["pixels_count"]),
+                samples=self._samples(row),
                 state=self._states[position, : int(row["state_count"])],
                 client_time_secs=float(self._timestamps[position, 0]),
                 received_at_secs=float(self._timestamps[position, 1]),
@@ -116,6 +116,14 @@ class SegmentReader:
             raise _blame(self.path, error) from error
         except RecordingError as error:
             raise RecordingCorrupt(f"{self.path}: {error}") from error
+
+    def _samples(self, row: np.void) -> NDArray[np.float32]:
+        """(N, 4)."""
+        run = (row["pixels_offset"], row["pixels_count"])
+        pixels = _run(self._pixels, *run)
+        if self._footprints is None:
+            return np.column_stack([pixels, np.ones(len(pixels), np.float32)])
+        return np.column_stack([pixels, _run(self._footprints, *run).astype(np.float32)])
 
     def close(self) -> None:
         """Give the file back."""
@@ -136,7 +144,9 @@ class SegmentReader:
         datasets = {
             name: _dataset(group, name, dtype, row_shape, limit_bytes)
             for name, (dtype, row_shape) in _datasets(self.max_state_dim).items()
+            if name in group or name != "footprints"  # which older files lack
         }
+        self._footprints = datasets.get("footprints")
         self._pixels, self._keyframes = datasets["pixels"], datasets["keyframes"]
         self._states = datasets["state_vectors"][:]  # (F, max_state_dim)
         self._resolution = datasets["resolution"][:]  # (F, 2)
@@ -147,13 +157,17 @@ class SegmentReader:
             raise ValueError(f"index row {int(np.argmin(valid))} points nowhere")
         self._index = index[: len(valid) if valid.all() else int(np.argmin(valid))]
 
+    def _sample_count(self) -> int:
+        footprints = self._pixels if self._footprints is None else self._footprints
+        return min(len(self._pixels), len(footprints))
+
     def _valid(self, index: NDArray[np.void]) -> NDArray[np.bool_]:
         """(F,) whether all that an index row points to is there."""
         rows = min(len(self._states), len(self._resolution), len(self._timestamps))
         has_keyframe = index["keyframe_encoding"] != 0
         valid: NDArray[np.bool_] = (
             (np.arange(len(index)) < rows)
-            & _inside(index["pixels_offset"], index["pixels_count"], len(self._pixels))
+            & _inside(index["pixels_offset"], index["pixels_count"], self._sample_count())
             & _inside(index["keyframe_offset"], index["keyframe_size"], len(self._keyframes))
             & (index["keyframe_encoding"] < len(ENCODINGS))
             & (has_keyframe == (index["keyframe_size"] != 0))
@@ -235,6 +249,7 @@ def _datasets(max_state_dim: int) -> dict[str, tuple[np.dtype[Any], tuple[int, .
     """Type and row shape of every dataset."""
     return {
         "pixels": (np.dtype("<f4"), (3,)),
+        "footprints": (np.dtype("u1"), ()),
         "keyframes": (np.dtype("u1"), ()),
         "state_vectors": (np.dtype("<f4"), (max_state_dim,)),
         "resolution": (np.dtype("<u4"), (2,)),

@@ -104,7 +104,9 @@ class SegmentWriter:
             check_state_fits(frame, self._max_state_dim)
         with self._failing("append to"):
             rows = self._index_rows(frames)
-            _extend(self._pixels, np.concatenate([frame.samples for frame in frames]))
+            samples = np.concatenate([frame.samples for frame in frames])  # (all, 4)
+            _extend(self._pixels, samples[:, :3])
+            _extend(self._footprints, samples[:, 3])
             keyframes = b"".join(frame.keyframe for frame in frames)
             _extend(self._keyframes, np.frombuffer(keyframes, np.uint8))
             _extend(self._states, self._state_rows(frames))
@@ -206,6 +208,7 @@ class SegmentWriter:
     def _create_datasets(self, group: H5Object) -> None:
         width = self._max_state_dim
         self._pixels = _create(group, "pixels", "<f4", (_SAMPLES_PER_CHUNK, 3))
+        self._footprints = _create(group, "footprints", "u1", (_SAMPLES_PER_CHUNK,), 1)
         self._keyframes = _create(group, "keyframes", "u1", (_KEYFRAME_BYTES_PER_CHUNK,))
         self._states = _create(
             group, "state_vectors", "<f4", (_STATES_PER_CHUNK, width), self._sentinel
@@ -214,6 +217,7 @@ class SegmentWriter:
         self._timestamps = _create(group, "timestamps", "<f8", (_FRAMES_PER_CHUNK, 2))
         self._data = (
             self._pixels,
+            self._footprints,
             self._keyframes,
             self._states,
             self._resolution,

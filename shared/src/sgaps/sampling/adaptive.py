@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sgaps.sampling.importance import Map
-from sgaps.sampling.patterns import Coords, Pixels, require_room, sample_pattern, to_coords
+from sgaps.sampling.footprints import Coords, as_points
+from sgaps.sampling.importance import Map, is_informative
+from sgaps.sampling.patterns import UV, Pixels, require_room, sample_pattern, to_uv
+from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import SamplingSettings
 
 DRAWS_PER_SAMPLE = 3
@@ -14,26 +16,39 @@ DRAWS_PER_SAMPLE = 3
 
 
 class AdaptiveUVSampler:
-    """Draws a share of the samples by importance and a share from the uniform pattern.
+    """Places a share of the samples by importance and a share everywhere.
 
-    No pixel is drawn twice, and samples keep `min_spacing_px` (Chebyshev) from one another.
+    Squares are the leaves of a quadtree (see `quadtree.py`). For clients that only sample points:
+    no pixel is drawn twice, and samples keep `min_spacing_px` (Chebyshev) from one another.
     Only when no free pixel is so far from all samples does the spacing shrink, one pixel at a
     time, until the rest fits. What importance cannot place is left to the pattern.
     """
 
-    def __init__(self, settings: SamplingSettings) -> None:
+    def __init__(self, settings: SamplingSettings, *, footprints: bool) -> None:
         self._settings = settings
+        self._footprints = footprints
 
     def sample(
         self, importance: Map, *, count: int, width: int, height: int, rng: np.random.Generator
     ) -> Coords:
-        """importance (gh, gw) ≥ 0 → (count, 2) UV. Raises ValueError if count > pixels.
+        """importance (gh, gw) ≥ 0 → (count, 3). Raises ValueError if count > pixels.
 
         A map that tells nothing (constant, empty, negative, not finite) gives the pattern alone.
         """
         require_room(count, width, height)
-        if not _is_informative(importance):
-            return self._pattern(count, width, height, rng)
+        if self._footprints:
+            share = self._settings.importance_share if is_informative(importance) else 0.0
+            return split_tiling(
+                importance, guided_share=share, count=count, width=width, height=height, rng=rng
+            )
+        if not is_informative(importance):
+            return as_points(self._pattern(count, width, height, rng))
+        return as_points(self._points(importance, count, width, height, rng))
+
+    def _points(
+        self, importance: Map, count: int, width: int, height: int, rng: np.random.Generator
+    ) -> UV:
+        """(count, 2)."""
         wanted = round(count * self._settings.importance_share)
         draws = _draw_by_importance(importance, wanted, width, height, rng)
         placed = _Placed(count, width, height)
@@ -46,9 +61,9 @@ class AdaptiveUVSampler:
                 placed.take(_pixels_of(pattern, width, height), placed.missing)
             placed.fill(rng)
             spacing_px -= 1
-        return to_coords(np.array(placed.pixels, np.intp), width=width, height=height)
+        return to_uv(np.array(placed.pixels, np.intp), width=width, height=height)
 
-    def _pattern(self, count: int, width: int, height: int, rng: np.random.Generator) -> Coords:
+    def _pattern(self, count: int, width: int, height: int, rng: np.random.Generator) -> UV:
         return sample_pattern(
             self._settings.pattern, count=count, width=width, height=height, rng=rng
         )
@@ -108,13 +123,7 @@ class _Placed:
         self._blocked[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
 
 
-def _is_informative(importance: NDArray[np.float32]) -> bool:
-    if importance.size == 0 or not np.isfinite(importance).all():
-        return False
-    return bool((importance >= 0).all() and importance.max() > importance.min())
-
-
-def _pixels_of(coords: Coords, width: int, height: int) -> Pixels:
+def _pixels_of(coords: UV, width: int, height: int) -> Pixels:
     x = np.minimum((coords[:, 0] * width).astype(np.intp), width - 1)
     y = np.minimum((coords[:, 1] * height).astype(np.intp), height - 1)
     pixels: Pixels = y * width + x

@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 Map = NDArray[np.float32]
 
 
+NOTHING_KNOWN: Map = np.ones((1, 1), np.float32)
+"""Of a frame that no model has seen yet."""
+
+
 class AttentionEntropyImportanceCalculator:
     """Importance is the entropy of a query's attention, normalised per frame.
 
@@ -52,6 +56,13 @@ def _stretched(values: NDArray[np.floating], epsilon: float) -> Map:
         return np.ones(values.shape, np.float32)
     # In float64: the span of finite float32 numbers can overflow float32.
     return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
+
+
+def is_informative(importance: Map) -> bool:
+    """Whether a map tells some places from others."""
+    if importance.size == 0 or not np.isfinite(importance).all():
+        return False
+    return bool((importance >= 0).all() and importance.max() > importance.min())
 
 
 def importance_to_bytes(importance: Map) -> bytes:

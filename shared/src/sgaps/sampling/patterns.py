@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgaps.settings import PatternName
 
-Coords = NDArray[np.float32]
+UV = NDArray[np.float32]
 """(N, 2): u, v in 0..1, at pixel centres; v grows down."""
 Pixels = NDArray[np.intp]
 """(N,): flat pixel indices y * width + x."""
@@ -18,12 +18,12 @@ Pixels = NDArray[np.intp]
 
 def sample_pattern(
     name: PatternName, *, count: int, width: int, height: int, rng: np.random.Generator
-) -> Coords:
+) -> UV:
     """`count` different pixels in a pattern. Raises ValueError if there are not so many."""
     require_room(count, width, height)
     pixels = _PATTERNS[name](count, width, height, rng)
     exact = _exactly(pixels, count, width * height, rng)
-    return to_coords(exact, width=width, height=height)
+    return to_uv(exact, width=width, height=height)
 
 
 def require_room(count: int, width: int, height: int) -> None:
@@ -32,7 +32,7 @@ def require_room(count: int, width: int, height: int) -> None:
         raise ValueError(f"{count} samples of {width}x{height} pixels")
 
 
-def to_coords(pixels: Pixels, *, width: int, height: int) -> Coords:
+def to_uv(pixels: Pixels, *, width: int, height: int) -> UV:
     """(N, 2) centres of the pixels as UV."""
     xy = np.stack([pixels % width, pixels // width], axis=1)
     return ((xy + 0.5) / [width, height]).astype(np.float32)

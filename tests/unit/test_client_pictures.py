@@ -1,4 +1,4 @@
-"""Pure parts of the client: sampling, PSNR, names, sizes, resampling of pictures."""
+"""Pure parts of the client: PSNR, names, sizes, resampling of pictures."""
 
 from __future__ import annotations
 
@@ -10,25 +10,8 @@ from hypothesis import strategies as st
 from sgaps.protocol.ids import is_valid_id
 from sgaps_client.pictures import MAX_PSNR_DB, decoded_png, encoded_png, psnr_db
 from sgaps_client.player import http_url
-from sgaps_client.sampling import sample_image
 from sgaps_client.sources import checkpoint_key
 from sgaps_client.sources.base import fit_size, gray_from_bgr, gray_from_rgb
-
-
-@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32 - 1))
-def test_the_centre_of_each_pixel_reads_that_pixel(width: int, height: int, seed: int) -> None:
-    image = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-    y, x = np.mgrid[0:height, 0:width].reshape(2, -1)
-    centres = np.column_stack([(x + 0.5) / width, (y + 0.5) / height])
-    samples = sample_image(image, np.round(centres, 6).astype(np.float32))
-    assert samples.dtype == np.float32
-    np.testing.assert_array_equal(np.round(samples[:, 2] * 255), image.ravel())
-
-
-def test_the_corners_of_the_unit_square_are_inside() -> None:
-    image = np.array([[10, 20], [30, 40]], np.uint8)
-    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
-    np.testing.assert_allclose(sample_image(image, corners)[:, 2] * 255, [10, 20, 30, 40])
 
 
 def test_psnr_of_a_known_error() -> None:

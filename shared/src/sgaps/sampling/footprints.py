@@ -1,0 +1,52 @@
+"""What a sample covers: a point, or a square of pixels whose mean is sent.
+
+A GPU reads the mean of an aligned square from a mip level at the price of a point.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_FOOTPRINT_PX = 64
+FOOTPRINTS_PX = tuple(2**n for n in range(MAX_FOOTPRINT_PX.bit_length()))
+"""Sides of the squares; 1 is a point."""
+
+Coords: TypeAlias = NDArray[np.float32]
+"""(N, 3): u, v, footprint."""
+Samples: TypeAlias = NDArray[np.float32]
+"""(N, 4): u, v, value, footprint."""
+
+
+def as_points(uv: NDArray[np.float32]) -> Coords:
+    """(N, 2) → (N, 3): every footprint is one pixel."""
+    return np.column_stack([uv, np.ones(len(uv), np.float32)])
+
+
+def sample_image(image: NDArray[np.uint8], coords: Coords) -> Samples:
+    """image uint8 (H, W), coords (N, 3) → (N, 4): the mean of each square, in 0..1.
+
+    A square that reaches out of the image is cut at its border.
+    """
+    height, width = image.shape
+    side = coords[:, 2].astype(np.intp)
+    left = _first_pixel(coords[:, 0], side, width)
+    top = _first_pixel(coords[:, 1], side, height)
+    right, bottom = np.minimum(left + side, width), np.minimum(top + side, height)
+    left, top = np.maximum(left, 0), np.maximum(top, 0)
+    summed = np.zeros((height + 1, width + 1), np.int64)
+    summed[1:, 1:] = image.cumsum(0, dtype=np.int64).cumsum(1)
+    total = summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left]
+    mean = total / ((right - left) * (bottom - top)) / 255
+    return np.column_stack([coords[:, :2], mean, side]).astype(np.float32)
+
+
+def _first_pixel(
+    centre: NDArray[np.float32], side: NDArray[np.intp], length: int
+) -> NDArray[np.intp]:
+    """Of the square around a centre in 0..1: a point is the pixel that it lies in."""
+    at = centre.astype(np.float64) * length
+    square = np.round(at - side / 2).astype(np.intp)
+    return np.where(side == 1, np.minimum(at.astype(np.intp), length - 1), square)

@@ -1,0 +1,143 @@
+"""Samples that are means of squares: the quadtree that places them, and reading them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sgaps.errors import MessageError
+from sgaps.messages import pack_footprints, with_footprints
+from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.footprints import FOOTPRINTS_PX, Coords, as_points, sample_image
+from sgaps.sampling.importance import NOTHING_KNOWN
+from sgaps.sampling.quadtree import split_tiling
+from sgaps.settings import load_settings
+
+SIDES = st.integers(1, 130)
+
+
+def blocks_of(coords: Coords, width: int, height: int) -> NDArray[np.intp]:
+    """(N, 3): left, top, side in pixels; they must be whole numbers."""
+    corners = coords[:, :2].astype(np.float64) * [width, height] - coords[:, 2:] / 2
+    np.testing.assert_allclose(corners, np.round(corners), atol=1e-3)
+    return np.column_stack([np.round(corners), coords[:, 2]]).astype(np.intp)
+
+
+@given(SIDES, SIDES, st.integers(1, 1000), st.floats(0, 1), st.integers(0, 99))
+def test_a_quadtree_gives_exactly_so_many_squares_inside_the_frame(
+    width: int, height: int, count: int, share: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    count = min(count, width * height)
+    importance = rng.random((int(rng.integers(1, 20)), int(rng.integers(1, 20))), np.float32)
+    coords = split_tiling(
+        importance, guided_share=share, count=count, width=width, height=height, rng=rng
+    )
+    assert coords.shape == (count, 3)
+    assert np.isin(coords[:, 2], FOOTPRINTS_PX).all()
+    blocks = blocks_of(coords, width, height)
+    assert len(np.unique(blocks, axis=0)) == count
+    assert blocks[:, :2].min() >= 0
+    assert (blocks[:, :2] + blocks[:, 2:] <= [width, height]).all()
+    assert (blocks[:, :2] % blocks[:, 2:] == 0).all()  # aligned, as in a mip level
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (640, 480), (160, 210), (84, 84)])
+@pytest.mark.parametrize("count", [200, 500, 1000])
+def test_its_leaves_cover_the_frame_once(width: int, height: int, count: int) -> None:
+    rng = np.random.default_rng(0)
+    importance = rng.random((30, 40), np.float32)
+    coords = split_tiling(
+        importance, guided_share=0.6, count=count, width=width, height=height, rng=rng
+    )
+    covered = np.zeros((height, width), int)
+    for left, top, side in blocks_of(coords, width, height):
+        covered[top : top + side, left : left + side] += 1
+    assert (covered > 0).mean() > 0.95  # all but a strip at the border
+    assert (covered > 1).sum() <= 2  # points where splitting by threes leaves two samples over
+
+
+def test_importance_makes_squares_smaller() -> None:
+    importance = np.zeros((30, 40), np.float32)
+    importance[:, :10] = 1
+    sampler = AdaptiveUVSampler(load_settings(environment={}).sampling, footprints=True)
+    coords = sampler.sample(
+        importance, count=500, width=320, height=240, rng=np.random.default_rng(0)
+    )
+    important = coords[:, 0] < 0.25
+    assert coords[important, 2].mean() < 0.6 * coords[~important, 2].mean()
+    assert coords[~important, 2].max() <= 32
+
+
+def test_even_squares_lie_elsewhere_in_every_frame() -> None:
+    one, other = (
+        split_tiling(
+            NOTHING_KNOWN,
+            guided_share=0,
+            count=500,
+            width=320,
+            height=240,
+            rng=np.random.default_rng(seed),
+        )
+        for seed in (0, 1)
+    )
+    same = set(map(tuple, one.tolist())) & set(map(tuple, other.tolist()))
+    assert 50 < len(same) < 450
+
+
+@given(SIDES, SIDES, st.integers(0, 2**32 - 1))
+def test_a_sample_is_the_mean_of_its_square(width: int, height: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width), dtype=np.uint8)
+    count = min(60, width * height)
+    coords = split_tiling(
+        NOTHING_KNOWN, guided_share=0, count=count, width=width, height=height, rng=rng
+    )
+    samples = sample_image(image, coords)
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(samples[:, [0, 1, 3]], coords)
+    means = [image[y : y + n, x : x + n].mean() for x, y, n in blocks_of(coords, width, height)]
+    np.testing.assert_allclose(samples[:, 2] * 255, means, atol=1e-3)
+
+
+@given(SIDES, SIDES, st.integers(0, 2**32 - 1))
+def test_the_centre_of_each_pixel_reads_that_pixel(width: int, height: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    y, x = np.mgrid[0:height, 0:width].reshape(2, -1)
+    centres = np.column_stack([(x + 0.5) / width, (y + 0.5) / height])
+    samples = sample_image(image, as_points(np.round(centres, 6).astype(np.float32)))
+    np.testing.assert_array_equal(np.round(samples[:, 2] * 255), image.ravel())
+
+
+def test_the_corners_of_the_unit_square_are_inside() -> None:
+    image = np.array([[10, 20], [30, 40]], np.uint8)
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
+    read = sample_image(image, as_points(corners))
+    np.testing.assert_allclose(read[:, 2] * 255, [10, 20, 30, 40])
+
+
+@given(
+    st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32)), st.sampled_from(FOOTPRINTS_PX)
+)
+def test_a_square_across_the_border_is_cut_there(uv: tuple[float, float], side: int) -> None:
+    image = np.full((5, 9), 100, np.uint8)
+    read = sample_image(image, np.array([[*uv, side]], np.float32))
+    np.testing.assert_allclose(read[:, 2] * 255, 100, rtol=1e-6)
+
+
+@given(st.lists(st.sampled_from(FOOTPRINTS_PX), min_size=1, max_size=9))
+def test_footprints_travel_as_bytes(sides: list[int]) -> None:
+    footprints = np.array(sides, np.float32)
+    data = pack_footprints(footprints)
+    assert len(data) == (0 if set(sides) == {1} else len(sides))
+    uv = np.zeros((len(sides), 2), np.float32)
+    np.testing.assert_array_equal(with_footprints(uv, data)[:, 2], footprints)
+
+
+@pytest.mark.parametrize("data", [b"\x01", b"\x01\x03", b"\x00\x01", b"\x01\x80"])
+def test_wrong_footprints_are_refused(data: bytes) -> None:
+    with pytest.raises(MessageError, match="footprints"):
+        with_footprints(np.zeros((2, 2), np.float32), data)
