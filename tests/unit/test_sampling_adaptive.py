@@ -15,14 +15,14 @@ from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import as_points
 from sgaps.sampling.importance import (
     AttentionEntropyImportanceCalculator,
-    PredictedErrorImportanceCalculator,
+    LogRmsImportanceCalculator,
     importance_to_bytes,
 )
 from sgaps.sampling.patterns import UV, sample_pattern
 from sgaps.settings import PatternName, SamplingSettings
 
-Calculator = AttentionEntropyImportanceCalculator | PredictedErrorImportanceCalculator
-CALCULATORS = [AttentionEntropyImportanceCalculator, PredictedErrorImportanceCalculator]
+Calculator = AttentionEntropyImportanceCalculator | LogRmsImportanceCalculator
+CALCULATORS = [AttentionEntropyImportanceCalculator, LogRmsImportanceCalculator]
 MAPS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=0), elements=st.floats(width=32)
 )

@@ -23,7 +23,6 @@ from sgaps.settings import Settings, load_settings
 from trainer import draw
 from trainer.batch import make_batch
 from trainer.dataset import ExampleOptions, RecordingDataset
-from trainer.evaluate import evaluate
 from trainer.fit import Schedule, TrainingFailed, fit
 from trainer.losses import SampledPixelL2Loss, log_mse_loss, means_at
 from trainer.run import RunReport, enough_to_train, train_key
@@ -254,21 +253,6 @@ def test_the_schedule_warms_up_falls_and_ends() -> None:
     assert schedule.done(100, 0.0)
     assert schedule.done(1, 50.0)
     assert not schedule.done(99, 49.0)
-
-
-def test_evaluation_prints_a_row_for_every_method(tmp_path: Path) -> None:
-    settings = toy_settings(tmp_path)
-    for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=4)
-    rows, pictures = evaluate(KEY, settings, max_frames=6)
-    assert [row.method for row in rows] == [
-        "prior (smoothed pull-push)",
-        "Telea",
-        "model untrained",
-    ]
-    assert rows[0].psnr_db == rows[2].psnr_db
-    assert {(row.frames, row.sessions) for row in rows} == {(6, 2)}
-    assert pictures[0].shape == (HEIGHT, 6 * WIDTH)
 
 
 def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -116,10 +116,13 @@ class MaskUpdateSettings(Section):
     """Predicted PSNR in dB below which a new set is sent (strategies quality and adaptive)."""
 
 
+ImportanceMethod: TypeAlias = Literal["attention_entropy", "predicted_error", "expected_detail"]
+
+
 class ImportanceSettings(Section):
     """What importance is computed from."""
 
-    method: Literal["attention_entropy", "predicted_error"]
+    method: ImportanceMethod
     epsilon: Annotated[float, Field(gt=0)]
 
 

@@ -1,0 +1,163 @@
+"""A session as it is served: each frame's samples are chosen from what the last one told.
+
+The same sampler and the same model as behind the gateway, on frames that were recorded whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sgaps.model import ModelOutput, SparsePixelTransformer
+from sgaps.model.detail import expected_log_detail
+from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.footprints import Coords, as_points, sample_image
+from sgaps.sampling.importance import (
+    NOTHING_KNOWN,
+    AttentionEntropyImportanceCalculator,
+    LogRmsImportanceCalculator,
+    Map,
+)
+from sgaps.sampling.patterns import sample_pattern
+from sgaps.settings import ImportanceMethod, PatternName, Settings
+from trainer.baselines import Picture, Samples, gray
+from trainer.batch import make_batch
+from trainer.dataset import Example
+
+Guide: TypeAlias = ImportanceMethod | Literal["nothing"]
+"""What says where the next samples go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """How a session is sampled."""
+
+    guide: Guide
+    footprints: bool = True
+    pattern: PatternName | None = None
+    """Of points, where nothing guides them; None = as configured."""
+    history: bool = True
+    """Whether the model remembers the frames before: without, every frame stands alone."""
+
+    @property
+    def name(self) -> str:
+        shape = "squares" if self.footprints else "points"
+        guide = "even" if self.guide == "nothing" else f"by {self.guide}"
+        return f"{shape}, {self.pattern or guide}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """One frame of a session."""
+
+    truth: Picture
+    frame: Picture
+    samples: Samples
+    entropy: Map
+    """(gh, gw)"""
+    log_error: Map
+    """(gh, gw): predicted log of the RMS error."""
+    log_detail: Map
+    """(gh, gw): log of the RMS detail expected."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        height, width = self.truth.shape
+        return width, height
+
+
+def play(
+    model: SparsePixelTransformer,
+    frames: Iterable[tuple[Picture, NDArray[np.float32]]],
+    loop: Loop,
+    settings: Settings,
+    *,
+    sample_count: int,
+) -> Iterator[Shown]:
+    """Rebuild the frames, (picture, state vector) each, one after the other."""
+    rng = np.random.default_rng(settings.sampling.seed)
+    past: deque[Samples] = deque(maxlen=settings.model.history_frames)
+    importance = NOTHING_KNOWN
+    for truth, state in frames:
+        coords = _coords(importance, loop, settings, sample_count, truth.shape, rng)
+        samples = sample_image(truth, coords)
+        output = _rebuilt(model, samples, tuple(past), state, truth.shape, settings)
+        shown = Shown(
+            truth=truth,
+            frame=gray(output.frame[0, 0].cpu().numpy()),
+            samples=samples,
+            entropy=_map(output.entropy),
+            log_error=_map(output.log_error),
+            log_detail=_map(expected_log_detail(output.frame, output.log_error)),
+        )
+        yield shown
+        importance = importance_of(shown, loop.guide, settings)
+        if loop.history:
+            past.appendleft(samples)
+
+
+def _coords(
+    importance: Map,
+    loop: Loop,
+    settings: Settings,
+    count: int,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> Coords:
+    height, width = size
+    if loop.pattern is not None:
+        uv = sample_pattern(loop.pattern, count=count, width=width, height=height, rng=rng)
+        return as_points(uv)
+    sampler = AdaptiveUVSampler(settings.sampling, footprints=loop.footprints)
+    return sampler.sample(importance, count=count, width=width, height=height, rng=rng)
+
+
+def importance_of(shown: Shown, guide: Guide, settings: Settings) -> Map:
+    """(gh, gw) in 0..1: where the next samples should go."""
+    epsilon = settings.importance.epsilon
+    match guide:
+        case "attention_entropy":
+            return AttentionEntropyImportanceCalculator(epsilon)(shown.entropy)
+        case "predicted_error":
+            return LogRmsImportanceCalculator(epsilon)(shown.log_error)
+        case "expected_detail":
+            return LogRmsImportanceCalculator(epsilon)(shown.log_detail)
+    return NOTHING_KNOWN
+
+
+@torch.inference_mode()
+def _rebuilt(
+    model: SparsePixelTransformer,
+    samples: Samples,
+    past: tuple[Samples, ...],
+    state: NDArray[np.float32],
+    size: tuple[int, int],
+    settings: Settings,
+) -> ModelOutput:
+    """The true frame is no argument: what the model sees is what a session sends."""
+    example = Example(
+        samples=samples,
+        history=tuple(enumerate(past, start=1)),
+        state=state,
+        width=size[1],
+        height=size[0],
+        target=None,
+        held_out=np.empty((0, 4), np.float32),
+        session_id="",
+    )
+    batch = make_batch([example], settings, next(model.parameters()).device)
+    output: ModelOutput = model(batch.inputs, return_entropy=True)
+    return output
+
+
+def _map(grid: torch.Tensor | None) -> Map:
+    if grid is None:
+        raise ValueError("the model was not asked for its entropy")
+    return np.asarray(grid[0].float().cpu().numpy())

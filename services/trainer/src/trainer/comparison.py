@@ -1,0 +1,222 @@
+"""A checkpoint beside everything else one could do with the same samples of the same frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sgaps.checkpoints import UNTRAINED
+from sgaps.errors import CheckpointNotFound, SgapsError
+from sgaps.model import SparsePixelTransformer, build_model, load_serving
+from sgaps.recording import SegmentInfo, SegmentReader, find_segments
+from sgaps.settings import Settings
+from trainer.baselines import Picture, dct_oracle, linear, telea
+from trainer.closed_loop import Loop, Shown, importance_of, play
+from trainer.dataset import decode_keyframe
+from trainer.pictures import strip
+from trainer.scores import Mean, Row, Scores, gain_db, mean_over, rank_correlation
+
+POINTS_ALONE = Loop(guide="nothing", footprints=False, pattern="jittered_grid", history=False)
+SQUARES_ALONE = Loop(guide="nothing", history=False)
+CLOSED_LOOPS = (
+    Loop(guide="nothing", footprints=False, pattern="random"),
+    Loop(guide="nothing", footprints=False, pattern="jittered_grid"),
+    Loop(guide="nothing"),
+    Loop(guide="attention_entropy"),
+    Loop(guide="predicted_error"),
+    Loop(guide="expected_detail"),
+)
+EVEN, ENTROPY, ERROR, DETAIL = CLOSED_LOOPS[2:]
+PICTURED_FRAMES = 4
+
+Frames = Sequence[tuple[Picture, NDArray[np.float32]]]
+"""Whole frame and state vector of each frame of a session."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of a comparison."""
+
+    key: str
+    model_version: str
+    rows: tuple[Row, ...]
+    gains_db: dict[str, Mean]
+    """Paired by session."""
+    rank_correlations: dict[str, Mean]
+    """Spearman's, of importance and the true error of the next frame."""
+
+
+def compare(
+    key: str, settings: Settings, *, frames: int, counts: Sequence[int] = ()
+) -> tuple[Report, list[Picture]]:
+    """The report, and a strip of pictures for some of the frames. Raises SgapsError."""
+    sessions = _sessions(key, settings)
+    model, version = _model(key, settings)
+    prior = build_model(settings.model).eval()
+    table = _Table(settings, model, prior)
+    counts = counts or (settings.sampling.default_sample_count,)
+    bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
+    medians = _medians(sessions, frames)
+    for session_id, segments in sessions.items():
+        played = _frames(segments, frames)
+        if len(played) < 2:  # noqa: PLR2004 - a frame and the one before it
+            continue
+        for count in counts:
+            table.play(session_id, played, medians[session_id], count)
+            bar.update()
+    bar.close()
+    return table.report(key, version), table.pictures
+
+
+class _Table:
+    """All rows, filled session by session."""
+
+    def __init__(
+        self, settings: Settings, model: SparsePixelTransformer, prior: SparsePixelTransformer
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._prior = prior
+        self._scores: dict[tuple[str, int], Scores] = {}
+        self._ranks: dict[str, list[float]] = {}
+        self.pictures: list[Picture] = []
+
+    def play(self, session_id: str, played: Frames, median: Picture | None, count: int) -> None:
+        """Every method on one session. The first frame counts nowhere: it has none before it."""
+        truths = [truth for truth, _ in played]
+
+        def score(name: str, rebuilt: Iterable[Picture], samples: int) -> None:
+            row = self._scores.setdefault((name, samples), Scores(name, samples=samples))
+            for index, (frame, truth) in enumerate(zip(rebuilt, truths, strict=True)):
+                if index:
+                    row.add(session_id, frame, truth)
+
+        if median is not None:
+            score("median of other sessions", (median for _ in truths), 0)
+        score("true frame before", [truths[0], *truths[:-1]], 0)
+        score("DCT oracle", (dct_oracle(truth, count) for truth in truths), count)
+        points = self._played(played, POINTS_ALONE, count, model=self._prior)
+        classical: dict[str, Callable[[Shown], Picture]] = {
+            "linear, points": lambda s: linear(s.samples, *s.size),
+            "Telea, points": lambda s: telea(s.samples, *s.size),
+            "pull-push, points": lambda s: s.frame,
+        }
+        for name, method in classical.items():
+            score(name, map(method, points), count)
+        squares = self._played(played, SQUARES_ALONE, count, model=self._prior)
+        score("pull-push, squares", (s.frame for s in squares), count)
+        for loop in (POINTS_ALONE, SQUARES_ALONE):
+            alone = self._played(played, loop, count)
+            score(f"model, one frame: {loop.name}", (s.frame for s in alone), count)
+        for loop in CLOSED_LOOPS:
+            shown = self._played(played, loop, count)
+            score(_closed(loop), (s.frame for s in shown), count)
+            self._rank(session_id, shown, loop)
+        if len(self.pictures) < PICTURED_FRAMES:
+            last = len(played) - 1
+            importance = importance_of(shown[last], DETAIL.guide, self._settings)
+            self.pictures.append(strip(shown[last], squares[last].frame, importance))
+
+    def _played(
+        self,
+        played: Frames,
+        loop: Loop,
+        count: int,
+        *,
+        model: SparsePixelTransformer | None = None,
+    ) -> list[Shown]:
+        model = model or self._model
+        return list(play(model, played, loop, self._settings, sample_count=count))
+
+    def _rank(self, session_id: str, shown: Sequence[Shown], loop: Loop) -> None:
+        """How well a guide foretold the errors of the next frame, where nothing was guided."""
+        if loop != EVEN:
+            return
+        for guide in (ENTROPY.guide, ERROR.guide, DETAIL.guide):
+            values = [
+                rank_correlation(importance_of(before, guide, self._settings), s.frame, s.truth)
+                for before, s in pairwise(shown)
+            ]
+            self._ranks.setdefault(guide, []).append(float(np.mean(values)))
+
+    def report(self, key: str, version: str) -> Report:
+        """All that was played."""
+        return Report(
+            key=key,
+            model_version=version,
+            rows=tuple(scores.row() for scores in self._scores.values()),
+            gains_db=dict(self._gains()),
+            rank_correlations={name: mean_over(values) for name, values in self._ranks.items()},
+        )
+
+    def _gains(self) -> Iterator[tuple[str, Mean]]:
+        grid = _closed(CLOSED_LOOPS[1])
+        for count in dict.fromkeys(samples for _, samples in self._scores if samples):
+            for loop in (EVEN, ENTROPY, ERROR, DETAIL):
+                for other in (grid, _closed(EVEN)):
+                    name = _closed(loop)
+                    if name != other:
+                        gain = gain_db(self._scores[name, count], self._scores[other, count])
+                        yield f"{count} samples, {name} over {other}", gain
+
+
+def _closed(loop: Loop) -> str:
+    return f"model, closed loop: {loop.name}"
+
+
+def _sessions(key: str, settings: Settings) -> dict[str, list[SegmentInfo]]:
+    """Segments with whole frames, by session. Raises SgapsError where there are none."""
+    folders = settings.data.test or (settings.data.recordings_dir,)
+    sessions: dict[str, list[SegmentInfo]] = {}
+    for folder in folders:
+        for segment in find_segments(folder, key):
+            if segment.keyframe_count == segment.frame_count:
+                sessions.setdefault(segment.session_id, []).append(segment)
+    if not sessions:
+        raise SgapsError(
+            f"no sessions of whole frames of {key!r} in {', '.join(map(str, folders))}; "
+            "make some: sgaps capture doom/my_way_home"
+        )
+    return sessions
+
+
+def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
+    """The first frames of a session."""
+    found: list[tuple[Picture, NDArray[np.float32]]] = []
+    for segment in segments:
+        with SegmentReader(segment.path) as reader:
+            for position in range(min(count - len(found), len(reader))):
+                frame = reader.read(position)
+                found.append((decode_keyframe(frame), frame.state))
+    return found
+
+
+def _medians(sessions: dict[str, list[SegmentInfo]], frames: int) -> dict[str, Picture | None]:
+    """For each session the median picture of the others; None where there is no other."""
+    medians: dict[str, Picture | None] = {}
+    pictures = {
+        session_id: [truth for truth, _ in _frames(segments, frames)]
+        for session_id, segments in sessions.items()
+    }
+    for session_id in sessions:
+        others = [
+            picture
+            for other, seen in pictures.items()
+            for picture in seen
+            if other != session_id and picture.shape == pictures[session_id][0].shape
+        ]
+        medians[session_id] = np.median(others, axis=0).astype(np.uint8) if others else None
+    return medians
+
+
+def _model(key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:
+    try:
+        model, manifest = load_serving(settings.data, key)
+    except CheckpointNotFound:
+        return build_model(settings.model).eval(), UNTRAINED
+    return model.eval(), manifest.model_version

@@ -1,0 +1,99 @@
+"""How good rebuilt frames are, over sessions: frames of one session are no independent facts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr, t
+from skimage.metrics import structural_similarity
+
+from trainer.baselines import Picture
+from trainer.validation import psnr_db
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Over sessions, with half of its 95 % interval (Student); 0 with one session."""
+
+    value: float
+    interval: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method over all sessions."""
+
+    method: str
+    samples: int
+    """Per frame."""
+    psnr_db: Mean
+    ssim: Mean
+    frames: int
+    sessions: int
+
+
+class Scores:
+    """Of one method: gathered frame by frame."""
+
+    def __init__(self, method: str, *, samples: int) -> None:
+        self.method = method
+        self.samples = samples
+        self._psnr_db: dict[str, list[float]] = defaultdict(list)
+        self._ssim: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, session_id: str, frame: Picture, truth: Picture) -> None:
+        """Two pictures (H, W)."""
+        self._psnr_db[session_id].append(frame_psnr_db(frame, truth))
+        similarity = structural_similarity(frame, truth, data_range=255)  # type: ignore[no-untyped-call]
+        self._ssim[session_id].append(float(similarity))
+
+    def row(self) -> Row:
+        return Row(
+            method=self.method,
+            samples=self.samples,
+            psnr_db=mean_over(self.session_psnrs_db()),
+            ssim=mean_over([float(np.mean(values)) for values in self._ssim.values()]),
+            frames=sum(map(len, self._psnr_db.values())),
+            sessions=len(self._psnr_db),
+        )
+
+    def session_psnrs_db(self) -> list[float]:
+        """Mean of each session, in the order they were played."""
+        return [float(np.mean(values)) for values in self._psnr_db.values()]
+
+
+def mean_over(values: Sequence[float]) -> Mean:
+    """Mean of the sessions' means."""
+    count = len(values)
+    spread = float(np.std(values, ddof=1) / np.sqrt(count)) if count > 1 else 0.0
+    factor = float(t.ppf(0.975, count - 1)) if count > 1 else 0.0
+    return Mean(value=float(np.mean(values)), interval=factor * spread)
+
+
+def gain_db(better: Scores, worse: Scores) -> Mean:
+    """Paired by session: what one gains over the other."""
+    pairs = zip(better.session_psnrs_db(), worse.session_psnrs_db(), strict=True)
+    return mean_over([a - b for a, b in pairs])
+
+
+def frame_psnr_db(frame: Picture, truth: Picture) -> float:
+    """PSNR of a picture (H, W) against another."""
+    return psnr_db(float(np.square((frame.astype(np.float64) - truth) / 255).mean()))
+
+
+def rank_correlation(importance: NDArray[np.float32], frame: Picture, truth: Picture) -> float:
+    """Spearman's, of importance (gh, gw) and the squared error of a frame in those cells.
+
+    0 where either is the same everywhere.
+    """
+    squared = np.square((frame.astype(np.float32) - truth) / 255)
+    rows, columns = importance.shape
+    cells = cv2.resize(squared, (columns, rows), interpolation=cv2.INTER_AREA)
+    if not (np.ptp(importance) and np.ptp(cells)):
+        return 0.0
+    return float(spearmanr(importance.ravel(), cells.ravel()).statistic)

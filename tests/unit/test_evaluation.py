@@ -1,0 +1,174 @@
+"""Evaluation: every row on the same frames, and no true frame in the model's input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sgaps.errors import SgapsError
+from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
+from sgaps.settings import Settings
+from trainer import baselines, evaluate
+from trainer.closed_loop import Loop, play
+from trainer.comparison import CLOSED_LOOPS, compare
+from trainer.scores import Scores, gain_db, mean_over, rank_correlation
+from unit.test_trainer import HEIGHT, KEY, WIDTH, record, scene, toy_settings
+
+Picture = NDArray[np.uint8]
+NO_STATE = np.empty(0, np.float32)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Settings:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "bb"):
+        record(settings.data.recordings_dir, name, frames=4, samples=0)
+    return settings
+
+
+def trained(settings: Settings) -> SparsePixelTransformer:
+    """As if it had been trained: its last layers are not zero."""
+    torch.manual_seed(0)
+    model = build_model(settings.model).eval()
+    torch.nn.init.normal_(model.head.last.weight, std=0.1)
+    torch.nn.init.normal_(model.log_error.weight, std=0.1)
+    return model
+
+
+def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
+    report, pictures = compare(KEY, toy, frames=3, counts=(30, 60))
+    methods = [(row.method, row.samples) for row in report.rows]
+    assert len(set(methods)) == len(methods)
+    assert {samples for _, samples in methods} == {0, 30, 60}
+    assert all((row.frames, row.sessions) == (4, 2) for row in report.rows if row.samples)
+    assert {"median of other sessions", "true frame before", "DCT oracle"} <= {
+        m for m, _ in methods
+    }
+    assert len(report.gains_db) == 2 * 7
+    assert set(report.rank_correlations) == {
+        "attention_entropy",
+        "predicted_error",
+        "expected_detail",
+    }
+    assert pictures[0].shape == (HEIGHT, 6 * WIDTH)
+
+
+def test_the_command_prints_a_table_or_json(
+    toy: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CheckpointStore(toy.data.checkpoints_dir)
+    overrides = [
+        f"data.recordings_dir={toy.data.recordings_dir}",
+        f"data.checkpoints_dir={toy.data.checkpoints_dir}",
+        f"data.shipped_dir={toy.data.shipped_dir}",
+        "model.embed_dim=32",
+        "model.num_heads=2",
+        "model.ffn_dim=48",
+    ]
+    arguments = ["--key", KEY, "--frames", "3", "--samples", "60", *overrides]
+    picture = tmp_path / "strip.png"
+    assert evaluate.main([*arguments, "--picture", str(picture)]) == 0
+    assert "| DCT oracle | 60 | " in capsys.readouterr().out
+    assert picture.stat().st_size > 0
+    assert evaluate.main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["key"], report["model_version"]) == (KEY, "untrained")
+    assert report["rows"][0]["psnr_db"].keys() == {"value", "interval"}
+    assert evaluate.main(["--key", "other", *overrides]) == 1
+    assert "make some: sgaps capture" in capsys.readouterr().err
+
+
+def test_sessions_without_whole_frames_are_refused(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    record(settings.data.recordings_dir, "a", frames=4, keyframes=False)
+    with pytest.raises(SgapsError, match="whole frames"):
+        compare(KEY, settings, frames=3)
+
+
+@pytest.mark.parametrize("loop", CLOSED_LOOPS, ids=lambda loop: loop.name)
+def test_pixels_that_were_not_sampled_change_nothing_in_a_loop(tmp_path: Path, loop: Loop) -> None:
+    """The second frame of a session, and with it what the loop asked for."""
+    settings = toy_settings(tmp_path)
+    model = trained(settings)
+    truths = [scene(shift) for shift in range(2)]
+    one, two = play(model, [(t, NO_STATE) for t in truths], loop, settings, sample_count=40)
+    # Mirrored inside its square, a picture keeps the mean of the square.
+    mirrored = [truth.copy() for truth in truths]
+    for truth, shown in zip(mirrored, (one, two), strict=True):
+        points = shown.samples[shown.samples[:, 3] == 1]
+        _, is_point = baselines.on_black(points, WIDTH, HEIGHT)
+        for u, v, _, side in shown.samples:
+            left, top, n = round(u * WIDTH - side / 2), round(v * HEIGHT - side / 2), int(side)
+            square = truth[top : top + n, left : left + n]
+            if is_point[top : top + n, left : left + n].any():
+                continue  # a point of its own lies in the square
+            truth[top : top + n, left : left + n] = square[::-1, ::-1]
+    if not loop.footprints:  # points: whatever was not sampled
+        for truth, original, shown in zip(mirrored, truths, (one, two), strict=True):
+            _, known = baselines.on_black(shown.samples, WIDTH, HEIGHT)
+            truth[:] = np.where(known, original, 255 - original)
+    assert any((a != b).any() for a, b in zip(mirrored, truths, strict=True))
+    again = list(play(model, [(t, NO_STATE) for t in mirrored], loop, settings, sample_count=40))
+    for before, after in zip((one, two), again, strict=True):
+        np.testing.assert_array_equal(before.frame, after.frame)
+
+
+def test_a_loop_without_history_forgets(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    frames = [(scene(shift), NO_STATE) for shift in (0, 3)]
+    model = trained(settings)
+
+    def last(history: bool) -> Picture:
+        loop = Loop(guide="nothing", history=history)
+        return list(play(model, frames, loop, settings, sample_count=40))[-1].frame
+
+    assert (last(history=True) != last(history=False)).any()
+
+
+def test_an_oracle_with_all_coefficients_is_the_truth() -> None:
+    np.testing.assert_array_equal(baselines.dct_oracle(scene(2), WIDTH * HEIGHT), scene(2))
+    few = baselines.dct_oracle(scene(2), 5).astype(float)
+    assert 0 < np.abs(few - scene(2)).mean() < np.abs(scene(2).mean() - scene(2)).mean()
+
+
+def test_linear_interpolation_is_exact_on_a_slope() -> None:
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    slope = (2 * x + 3 * y).astype(np.uint8)
+    at = np.array([(0, 0), (WIDTH - 1, 0), (0, HEIGHT - 1), (WIDTH - 1, HEIGHT - 1)])
+    uv = (at + 0.5) / [WIDTH, HEIGHT]
+    samples = np.column_stack([uv, slope[at[:, 1], at[:, 0]] / 255, np.ones(4)])
+    np.testing.assert_allclose(
+        baselines.linear(samples.astype(np.float32), WIDTH, HEIGHT), slope, atol=1
+    )
+
+
+def test_scores_are_means_of_sessions_and_gains_are_paired() -> None:
+    truth = np.zeros((8, 8), np.uint8)
+    good, bad = Scores("good", samples=1), Scores("bad", samples=1)
+    for session, level, frames in (("a", 10, 1), ("b", 20, 3)):
+        for _ in range(frames):
+            good.add(session, np.full_like(truth, level), truth)
+            bad.add(session, np.full_like(truth, 2 * level), truth)
+    row = good.row()
+    expected = np.mean([20 * np.log10(255 / 10), 20 * np.log10(255 / 20)])
+    assert row.psnr_db.value == pytest.approx(expected)
+    assert (row.frames, row.sessions) == (4, 2)
+    assert row.psnr_db.interval > 1
+    gain = gain_db(good, bad)
+    assert gain.value == pytest.approx(20 * np.log10(2))
+    assert gain.interval == pytest.approx(0, abs=1e-9)
+    assert mean_over([3.0]).interval == 0
+
+
+def test_the_rank_correlation_of_the_error_itself_is_one() -> None:
+    rng = np.random.default_rng(0)
+    truth, frame = (rng.integers(0, 256, (16, 16)).astype(np.uint8) for _ in range(2))
+    squared = np.square((frame.astype(float) - truth) / 255)
+    cells = squared.reshape(4, 4, 4, 4).mean(axis=(1, 3)).astype(np.float32)
+    assert rank_correlation(cells, frame, truth) == pytest.approx(1)
+    assert rank_correlation(-cells, frame, truth) == pytest.approx(-1)
