@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from sgaps.errors import SgapsError
+from sgaps_cli import checkpoints
 from sgaps_cli.capture import capture_source, import_file
 from sgaps_cli.doctor import diagnose
 from sgaps_cli.play import play_source
@@ -22,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(checkpoints.app, name="checkpoints", no_args_is_help=True)
 
 MAX_SEED = 10**9
 """Well inside what every game takes, with room for the seeds of further sessions."""

@@ -73,7 +73,8 @@ class CheckpointDirectory:
 
     def versions(self, key: str) -> list[str]:
         """Versions of a key, oldest first."""
-        return sorted(m.parent.name for m in self.key_dir(key).glob(f"v*/{MANIFEST_NAME}"))
+        found = (m.parent.name for m in self.key_dir(key).glob(f"v*/{MANIFEST_NAME}"))
+        return sorted(found, key=lambda version: (version_number(version), version))
 
     def current_version(self, key: str) -> str | None:
         """The version in force; None where the key has none. Raises CheckpointRejected."""
@@ -129,6 +130,12 @@ class CheckpointDirectory:
         if not is_valid_id(key):
             raise CheckpointRejected(f"{key!r} is no checkpoint key")
         return self.root / key
+
+
+def version_number(version: str) -> int:
+    """7 of `v0007-1a2b3c4d`; 0 of what has no number."""
+    number = version.removeprefix("v").split("-")[0]
+    return int(number) if number.isdecimal() and number.isascii() else 0
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -23,6 +23,7 @@ from sgaps.checkpoints import (
     Manifest,
     Metrics,
     sync_folder,
+    version_number,
     write_durably,
 )
 from sgaps.errors import CheckpointNotFound, CheckpointRejected
@@ -69,8 +70,7 @@ class CheckpointStore(CheckpointDirectory):
         return manifest
 
     def _next_number(self, key: str) -> int:
-        numbers = [int(v[1:5]) for v in self.versions(key) if v[1:5].isdigit()]
-        return max(numbers, default=0) + 1
+        return max(map(version_number, self.versions(key)), default=0) + 1
 
     def _write(self, manifest: Manifest, weights: bytes) -> None:
         folder = self.key_dir(manifest.checkpoint_key) / manifest.model_version

@@ -1,0 +1,134 @@
+"""`sgaps checkpoints`: what is published, and which version of it serves.
+
+Running reconstructors look into the folder every few seconds: a promotion needs no restart.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sgaps.checkpoints import CheckpointDirectory, Manifest
+from sgaps.errors import CheckpointError, CheckpointNotFound
+from sgaps.settings import load_settings
+
+app = typer.Typer(help="List, show, compare, promote, roll back and prune checkpoints.")
+
+Root = Annotated[Path | None, typer.Option(help="Folder of checkpoints; default: as configured.")]
+KeyName = Annotated[str, typer.Argument(help="Checkpoint key, such as doom-my_way_home")]
+Version = Annotated[str, typer.Argument(help="Version, such as v0002-1a2b3c4d")]
+
+
+def _directory(root: Path | None) -> CheckpointDirectory:
+    return CheckpointDirectory(root or load_settings().data.checkpoints_dir)
+
+
+@app.command("list", epilog="Example: `sgaps checkpoints list --root data/checkpoints`")
+def list_(root: Root = None) -> None:
+    """Every version of every key; the one in force is marked."""
+    directory = _directory(root)
+    table = Table("key", "version", "serves", "held-out PSNR", "before", "frames", "created")
+    for key in directory.all_keys():
+        current = directory.current_version(key)
+        for version in directory.versions(key):
+            serves = "●" if version == current else ""
+            table.add_row(key, version, serves, *_told(directory, key, version))
+    if not table.row_count:
+        raise CheckpointNotFound(f"no checkpoints in {directory.root}; make one: sgaps train")
+    Console().print(table)
+
+
+@app.command(epilog="Example: `sgaps checkpoints show doom-my_way_home`")
+def show(
+    key: KeyName,
+    version: Annotated[str | None, typer.Argument(help="Default: the one in force.")] = None,
+    root: Root = None,
+) -> None:
+    """The manifest: data, settings, metrics and parent of a checkpoint, as JSON."""
+    directory = _directory(root)
+    manifest = directory.manifest(key, version or _current(directory, key))
+    typer.echo(manifest.model_dump_json(indent=2))
+
+
+@app.command(epilog="Example: `sgaps checkpoints compare pong v0001-1a2b3c4d v0002-5e6f7a8b`")
+def compare(key: KeyName, one: Version, other: Version, root: Root = None) -> None:
+    """What two versions have different. To measure both on the same frames: sgaps evaluate."""
+    directory = _directory(root)
+    table = Table("", one, other)
+    rows = (dict(_flat(directory.manifest(key, version))) for version in (one, other))
+    left, right = rows
+    for name in sorted(left.keys() | right.keys()):
+        if left.get(name) != right.get(name):
+            table.add_row(name, left.get(name, ""), right.get(name, ""))
+    Console().print(table)
+
+
+@app.command(epilog="Example: `sgaps checkpoints promote doom-my_way_home v0002-1a2b3c4d`")
+def promote(key: KeyName, version: Version, root: Root = None) -> None:
+    """Let a version serve its key."""
+    directory = _directory(root)
+    directory.promote(key, version)
+    typer.echo(f"{key} is served by {version}")
+
+
+@app.command(epilog="Example: `sgaps checkpoints rollback doom-my_way_home`")
+def rollback(key: KeyName, root: Root = None) -> None:
+    """Let the version before the one in force serve again."""
+    directory = _directory(root)
+    versions, current = directory.versions(key), _current(directory, key)
+    earlier = versions[: versions.index(current)] if current in versions else []
+    if not earlier:
+        raise CheckpointNotFound(f"{key}: there is nothing before {current}")
+    directory.promote(key, earlier[-1])
+    typer.echo(f"{key} is served by {earlier[-1]}, as before {current}")
+
+
+@app.command(epilog="Example: `sgaps checkpoints prune doom-my_way_home --keep 3`")
+def prune(
+    key: KeyName,
+    keep: Annotated[int, typer.Option(min=1, help="Newest versions to keep.")] = 3,
+    root: Root = None,
+) -> None:
+    """Delete old versions; never the one in force, nor its parent."""
+    directory = _directory(root)
+    current = _current(directory, key)
+    kept = {*directory.versions(key)[-keep:], current, directory.manifest(key, current).parent}
+    for version in directory.versions(key):
+        if version not in kept:
+            shutil.rmtree(directory.key_dir(key) / version)
+            typer.echo(f"deleted {key}/{version}")
+
+
+def _told(directory: CheckpointDirectory, key: str, version: str) -> tuple[str, ...]:
+    try:
+        manifest = directory.manifest(key, version)
+    except CheckpointError:
+        return ("unreadable",)
+    metrics = (manifest.metrics.val_psnr_db, manifest.metrics.champion_psnr_db)
+    after, before = (f"{psnr_db:.2f} dB" for psnr_db in metrics)
+    return after, before, str(manifest.data.frames), manifest.created_at
+
+
+def _current(directory: CheckpointDirectory, key: str) -> str:
+    version = directory.current_version(key)
+    if version is None:
+        known = ", ".join(directory.all_keys()) or "none"
+        raise CheckpointNotFound(f"no checkpoint of {key!r} in {directory.root}; keys: {known}")
+    return version
+
+
+def _flat(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """`group.key` and value of everything in it."""
+    for name, value in manifest.model_dump(mode="json").items():
+        if not isinstance(value, dict):
+            yield name, str(value)
+            continue
+        for inner, detail in value.items():
+            shown = f"{len(detail)} of them" if isinstance(detail, list) else str(detail)
+            yield f"{name}.{inner}", shown

@@ -1,0 +1,93 @@
+"""`sgaps checkpoints`: what it lists, and that it never deletes what serves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sgaps.checkpoints import MANIFEST_NAME, CheckpointDirectory
+from sgaps_cli import main as cli
+from unit.test_checkpoints import publish
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    def run(*arguments: str, status: int = 0) -> str:
+        line = ["sgaps", "checkpoints", *arguments, "--root", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", line)
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        assert ended.value.code == status, told.err
+        return told.out + told.err
+
+    return run
+
+
+def test_all_versions_are_listed_and_the_one_in_force_is_marked(
+    command: Command, tmp_path: Path
+) -> None:
+    first, second = publish(tmp_path), publish(tmp_path, seed=1, psnr_db=22.5)
+    torn = publish(tmp_path, "pong", seed=2)
+    (tmp_path / "pong" / torn.model_version / MANIFEST_NAME).write_text("{")
+    lines = command("list").splitlines()
+    (old,) = (line for line in lines if first.model_version in line)
+    (new,) = (line for line in lines if second.model_version in line)
+    assert "●" in new
+    assert "22.50 dB" in new
+    assert "●" not in old
+    assert any("unreadable" in line for line in lines)
+
+
+def test_a_manifest_is_shown_and_two_are_compared(command: Command, tmp_path: Path) -> None:
+    first, second = publish(tmp_path), publish(tmp_path, seed=1)
+    assert json.loads(command("show", "doom")) == second.model_dump(mode="json")
+    shown = json.loads(command("show", "doom", first.model_version))
+    assert shown == first.model_dump(mode="json")
+    different = command("compare", "doom", first.model_version, second.model_version)
+    assert "training.seed" in different
+    assert "model.embed_dim" not in different
+
+
+def test_promotion_and_its_way_back(command: Command, tmp_path: Path) -> None:
+    first, second = publish(tmp_path), publish(tmp_path, seed=1)
+    directory = CheckpointDirectory(tmp_path)
+    assert first.model_version in command("rollback", "doom")
+    assert directory.current_version("doom") == first.model_version
+    assert "nothing before" in command("rollback", "doom", status=1)
+    command("promote", "doom", second.model_version)
+    assert directory.current_version("doom") == second.model_version
+    assert "there is no" in command("promote", "doom", "v0009-00000000", status=1)
+    assert directory.current_version("doom") == second.model_version
+
+
+def test_pruning_keeps_what_serves(command: Command, tmp_path: Path) -> None:
+    first, second, third = (publish(tmp_path, seed=seed) for seed in range(3))
+    directory = CheckpointDirectory(tmp_path)
+    directory.promote("doom", first.model_version)
+    told = command("prune", "doom", "--keep", "1")
+    assert directory.versions("doom") == [first.model_version, third.model_version]
+    assert second.model_version in told
+
+
+def test_what_is_not_there_is_told_with_its_cure(command: Command) -> None:
+    assert "sgaps train" in command("list", status=1)
+    assert "keys: none" in command("show", "doom", status=1)
+
+
+def test_versions_are_sorted_by_their_number(tmp_path: Path) -> None:
+    publish(tmp_path)
+    folder = tmp_path / "doom"
+    (only,) = folder.glob("v*")
+    only.rename(folder / "v9999-00000000")
+    assert publish(tmp_path, seed=1).model_version.startswith("v10000-")
+    assert [v[:6] for v in CheckpointDirectory(tmp_path).versions("doom")] == ["v9999-", "v10000"]
