@@ -1,6 +1,8 @@
-.PHONY: help setup run check test clean
+.PHONY: help setup run check test benchmark-quality clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
+QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
+	atari/pong atari/breakout atari/seaquest
 PY := .venv/bin/python
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording] $(SERVICES:%=-e services/%) -e clients/python[atari,doom] -e cli
@@ -26,6 +28,12 @@ check: setup  ## lint and types
 
 test: check  ## everything that CI runs
 	.venv/bin/pytest
+
+benchmark-quality: setup  ## the shipped checkpoint on held-out play: PSNR and SSIM beside every baseline
+	@for game in $(QUALITY_GAMES); do key=$${game%%/*}-$${game#*/}; \
+	  { [ -d data/held-out/$$key ] || .venv/bin/sgaps capture $$game --seed 500 --sessions 4 --frames 31 --out data/held-out/$$key >&2; } && \
+	  .venv/bin/sgaps evaluate --key $$key "data.test=[data/held-out/$$key]" --frames 31 \
+	    --picture data/held-out/$$key.png data.checkpoints_dir=data/held-out/none || exit 1; echo; done
 
 clean:  ## remove the environment and all caches, never data/
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

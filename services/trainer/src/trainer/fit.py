@@ -33,7 +33,8 @@ class Progress:
     """Where a run is."""
 
     step: int
-    total_steps: int
+    part: float
+    """0..1, of the steps or of the time, whichever ends first."""
     loss: float
     elapsed_secs: float
 
@@ -55,15 +56,18 @@ class Schedule:
     total_steps: int
     max_secs: float
 
+    def part(self, step: int, elapsed_secs: float) -> float:
+        """How much is done: 0 at first, 1 at the end."""
+        return min(1.0, max(step / self.total_steps, elapsed_secs / self.max_secs))
+
     def done(self, step: int, elapsed_secs: float) -> bool:
-        return step >= self.total_steps or elapsed_secs >= self.max_secs
+        return self.part(step, elapsed_secs) >= 1
 
     def factor(self, step: int, elapsed_secs: float) -> float:
         """What the learning rate is multiplied with."""
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
-        part = max(step / self.total_steps, elapsed_secs / self.max_secs)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
+        return 0.5 * (1 + math.cos(math.pi * self.part(step, elapsed_secs)))
 
 
 def fit(
@@ -99,11 +103,8 @@ def fit(
         batch = make_batch(examples, settings, stepper.device)
         loss = stepper.step(batch, schedule.factor(step, elapsed_secs))
         step += 1
-        report(
-            Progress(
-                step=step, total_steps=schedule.total_steps, loss=loss, elapsed_secs=elapsed_secs
-            )
-        )
+        part = schedule.part(step, elapsed_secs)
+        report(Progress(step=step, part=part, loss=loss, elapsed_secs=elapsed_secs))
     stepper.finish()
     return FitReport(steps=step, secs=time.monotonic() - started_at_secs, last_loss=loss)
 

@@ -17,6 +17,8 @@ from sgaps.settings import Settings, load_settings
 from trainer.fit import Progress
 from trainer.run import RunReport, train_key
 
+BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 published or kept, 1 failed, 2 wrong usage."""
@@ -52,12 +54,11 @@ def _run(key: str, settings: Settings, stop: threading.Event) -> RunReport:
             f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
             "make some: sgaps capture doom/my_way_home"
         )
-    with tqdm(desc=f"train {key}", unit="step") as bar:
+    with tqdm(desc=f"train {key}", total=100, bar_format=BAR_FORMAT) as bar:
 
         def report(progress: Progress) -> None:
-            bar.total = progress.total_steps
-            bar.set_postfix(loss=f"{progress.loss:.5f}", secs=f"{progress.elapsed_secs:.0f}")
-            bar.update()
+            bar.set_postfix(step=progress.step, loss=f"{progress.loss:.4f}", refresh=False)
+            bar.update(100 * progress.part - bar.n)
 
         return train_key(
             key, train, settings, stop=stop, report=report, val=_segments(settings.data.val)
