@@ -136,6 +136,17 @@ def test_an_oracle_with_all_coefficients_is_the_truth() -> None:
     assert 0 < np.abs(few - scene(2)).mean() < np.abs(scene(2).mean() - scene(2)).mean()
 
 
+def test_a_codec_shows_every_frame_in_its_bytes() -> None:
+    truths = [scene(shift) for shift in range(12)]
+    rich, poor = (list(baselines.x264(truths, size)) for size in (2000, 60))
+    assert len(rich) == len(poor) == 12
+
+    def error(shown: list[Picture]) -> float:
+        return float(np.abs(np.array(shown, float) - truths)[6:].mean())
+
+    assert error(rich) < 0.5 * error(poor)
+
+
 def test_linear_interpolation_is_exact_on_a_slope() -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     slope = (2 * x + 3 * y).astype(np.uint8)

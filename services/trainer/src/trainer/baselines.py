@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +18,7 @@ Samples = NDArray[np.float32]
 """(N, 4): u, v, value, footprint."""
 
 INPAINT_RADIUS_PX = 3
+X264_FPS = 10
 
 
 def telea(samples: Samples, width: int, height: int) -> Picture:
@@ -39,6 +44,37 @@ def dct_oracle(truth: Picture, count: int) -> Picture:
     smallest = np.partition(np.abs(coefficients).ravel(), -count)[-count]
     kept = np.where(np.abs(coefficients) >= smallest, coefficients, 0)
     return gray(idctn(kept, norm="ortho"))
+
+
+def x264(truths: Sequence[Picture], bytes_per_frame: int) -> Iterator[Picture]:
+    """H.264 of the whole frames in so many bytes each: what a stream without us would show.
+
+    Every frame comes out at once, as a game needs it. The first ones may take a second's bytes.
+    """
+    height, width = truths[0].shape
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "gray"
+    encoder.time_base, encoder.framerate = Fraction(1, X264_FPS), Fraction(X264_FPS)
+    kbit_per_sec = bytes_per_frame * 8 * X264_FPS / 1000
+    encoder.bit_rate = round(kbit_per_sec * 1000)
+    rate = f"vbv-maxrate={kbit_per_sec:.0f}:vbv-bufsize={kbit_per_sec:.0f}:keyint=infinite"
+    encoder.options = {"preset": "medium", "tune": "zerolatency", "x264-params": rate}
+    decoder = av.CodecContext.create("h264", "r")
+    for packets in (*(encoder.encode(_av_frame(truth)) for truth in truths), encoder.encode(None)):
+        for packet in packets:
+            yield from map(_luma, decoder.decode(packet))
+    yield from map(_luma, decoder.decode(None))
+
+
+def _av_frame(picture: Picture) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(picture, format="gray")
+
+
+def _luma(frame: av.VideoFrame) -> Picture:
+    """(H, W), as it was encoded: a conversion to gray would stretch the range."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
+    return np.array(rows[:, : frame.width])
 
 
 def on_black(samples: Samples, width: int, height: int) -> tuple[Picture, NDArray[np.bool_]]:

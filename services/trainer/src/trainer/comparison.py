@@ -15,7 +15,7 @@ from sgaps.errors import CheckpointNotFound, SgapsError
 from sgaps.model import SparsePixelTransformer, build_model, load_serving
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments
 from sgaps.settings import Settings
-from trainer.baselines import Picture, dct_oracle, linear, telea
+from trainer.baselines import Picture, dct_oracle, linear, telea, x264
 from trainer.closed_loop import Loop, Shown, importance_of, play
 from trainer.dataset import decode_keyframe
 from trainer.pictures import strip
@@ -100,6 +100,7 @@ class _Table:
             score("median of other sessions", (median for _ in truths), 0)
         score("true frame before", [truths[0], *truths[:-1]], 0)
         score("DCT oracle", (dct_oracle(truth, count) for truth in truths), count)
+        score("x264, a byte per sample", x264(truths, count), count)
         points = self._played(played, POINTS_ALONE, count, model=self._prior)
         classical: dict[str, Callable[[Shown], Picture]] = {
             "linear, points": lambda s: linear(s.samples, *s.size),
