@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
 from sgaps.settings import Settings
-from trainer import baselines, evaluate
+from trainer import baselines, evaluate, pictures
 from trainer.closed_loop import Loop, play
 from trainer.comparison import CLOSED_LOOPS, compare
 from trainer.scores import Scores, gain_db, mean_over, rank_correlation
@@ -41,7 +41,7 @@ def trained(settings: Settings) -> SparsePixelTransformer:
 
 
 def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
-    report, pictures = compare(KEY, toy, frames=3, counts=(30, 60))
+    report, strips = compare(KEY, toy, frames=3, counts=(30, 60))
     methods = [(row.method, row.samples) for row in report.rows]
     assert len(set(methods)) == len(methods)
     assert {samples for _, samples in methods} == {0, 30, 60}
@@ -55,7 +55,7 @@ def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
         "predicted_error",
         "expected_detail",
     }
-    assert pictures[0].shape == (HEIGHT, 6 * WIDTH)
+    assert strips[0].shape == (HEIGHT, 6 * WIDTH)
 
 
 def test_the_command_prints_a_table_or_json(
@@ -101,7 +101,7 @@ def test_pixels_that_were_not_sampled_change_nothing_in_a_loop(tmp_path: Path, l
     mirrored = [truth.copy() for truth in truths]
     for truth, shown in zip(mirrored, (one, two), strict=True):
         points = shown.samples[shown.samples[:, 3] == 1]
-        _, is_point = baselines.on_black(points, WIDTH, HEIGHT)
+        _, is_point = pictures.on_black(points, WIDTH, HEIGHT)
         for u, v, _, side in shown.samples:
             left, top, n = round(u * WIDTH - side / 2), round(v * HEIGHT - side / 2), int(side)
             square = truth[top : top + n, left : left + n]
@@ -110,7 +110,7 @@ def test_pixels_that_were_not_sampled_change_nothing_in_a_loop(tmp_path: Path, l
             truth[top : top + n, left : left + n] = square[::-1, ::-1]
     if not loop.footprints:  # points: whatever was not sampled
         for truth, original, shown in zip(mirrored, truths, (one, two), strict=True):
-            _, known = baselines.on_black(shown.samples, WIDTH, HEIGHT)
+            _, known = pictures.on_black(shown.samples, WIDTH, HEIGHT)
             truth[:] = np.where(known, original, 255 - original)
     assert any((a != b).any() for a, b in zip(mirrored, truths, strict=True))
     again = list(play(model, [(t, NO_STATE) for t in mirrored], loop, settings, sample_count=40))
@@ -145,6 +145,14 @@ def test_a_codec_shows_every_frame_in_its_bytes() -> None:
         return float(np.abs(np.array(shown, float) - truths)[6:].mean())
 
     assert error(rich) < 0.5 * error(poor)
+
+
+def test_a_mosaic_shows_every_sample_over_its_square() -> None:
+    samples = np.array([[0.25, 0.5, 1, 4], [0.1875, 0.1875, 0.2, 1]], np.float32)
+    shown = pictures.mosaic(samples, 8, 8)
+    expected = np.zeros((8, 8), np.uint8)
+    expected[2:6, 0:4], expected[1, 1] = 255, 51
+    np.testing.assert_array_equal(shown, expected)
 
 
 def test_linear_interpolation_is_exact_on_a_slope() -> None:

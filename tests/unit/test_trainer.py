@@ -21,9 +21,10 @@ from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import Settings, load_settings
 from trainer import draw
+from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
-from trainer.dataset import ExampleOptions, RecordingDataset
-from trainer.fit import Schedule, TrainingFailed, fit
+from trainer.dataset import BatchShape, ExampleOptions, RecordingDataset
+from trainer.fit import Schedule, TrainingFailed, fit, sample_counts
 from trainer.losses import SampledPixelL2Loss, log_mse_loss, means_at
 from trainer.run import RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
@@ -96,7 +97,13 @@ def toy_settings(tmp_path: Path, *overrides: str) -> Settings:
 
 def dataset_of(segments: list[SegmentInfo], *, resample: bool = False) -> RecordingDataset:
     sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
-    options = ExampleOptions(history_frames=1, sampling=sampling, seed=0, resample=resample)
+    nothing = load_settings(environment={}).augmentation
+    options = ExampleOptions(
+        history_frames=1,
+        sampling=sampling,
+        seed=0,
+        augmentation=AugmentationPipeline(nothing, sentinel=-999.0) if resample else None,
+    )
     return RecordingDataset(segments, options)
 
 
@@ -262,7 +269,7 @@ def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:
     def largest_px(resample: bool) -> list[float]:
         """The largest footprint of each frame."""
         dataset = dataset_of(segments, resample=resample)
-        examples = [dataset.example(i, 30) for i in range(len(dataset))]
+        examples = [dataset.example(i, BatchShape(samples=30)) for i in range(len(dataset))]
         assert {len(example.samples) for example in examples} == {30}
         return [float(example.samples[:, 3].max()) for example in examples]
 
@@ -304,3 +311,59 @@ def test_what_is_kept_is_the_average_of_the_weights(tmp_path: Path) -> None:
         return float((model.head.last.weight - before).norm().detach())
 
     assert 0 < moved(0.99) < 0.5 * moved(0.0)
+
+
+def test_the_curriculum_goes_through_its_phases(tmp_path: Path) -> None:
+    settings = load_settings(environment={})
+    counts = [sample_counts(settings, part) for part in (0, 0.29, 0.31, 0.69, 0.71, 1)]
+    assert counts == [(1000,), (1000,), (500,), (500,), (250,), (250,)]
+    assert sample_counts(toy_settings(tmp_path), 0.5) == (60,)
+    general = load_settings(["training=general"], environment={})
+    assert set(sample_counts(general, 1)) == {250, 500, 1000}
+
+
+def augmented(**shares: float) -> AugmentationPipeline:
+    nothing = load_settings(environment={}).augmentation
+    return AugmentationPipeline(nothing.model_copy(update=shares), sentinel=-999.0)
+
+
+def test_without_shares_nothing_is_augmented() -> None:
+    rng, pipeline = np.random.default_rng(0), augmented()
+    state = np.array([1, 2], np.float32)
+    (truth,) = pipeline.truths([scene(1)], scale=pipeline.scale(rng), flip=pipeline.flips(rng))
+    np.testing.assert_array_equal(pipeline.seen(truth, rng), scene(1))
+    np.testing.assert_array_equal(pipeline.state(state, rng, flip=False), state)
+
+
+def test_augmented_frames_are_smaller_mirrored_and_noisy_but_judged_by_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    pipeline = augmented(scale_share=1.0, noise_std=0.1, compression_share=1.0)
+    scale = pipeline.scale(rng)
+    assert 0.5 <= scale < 1
+    small, flipped = (pipeline.truths([scene(1)], scale=scale, flip=f)[0] for f in (False, True))
+    assert small.shape == (round(HEIGHT * scale), round(WIDTH * scale))
+    np.testing.assert_array_equal(flipped, small[:, ::-1])
+    seen = pipeline.seen(small, rng)
+    assert 1 < np.abs(seen.astype(int) - small).mean() < 60
+
+
+def test_in_a_mirror_a_pose_is_missing() -> None:
+    rng = np.random.default_rng(0)
+    state = np.ones(1000, np.float32)
+    assert (augmented().state(state, rng, flip=True) == -999).all()
+    dropped = augmented(state_drop_share=0.2).state(state, rng, flip=False)
+    assert 0.15 < (dropped == -999).mean() < 0.25
+
+
+def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=6)
+    sampling = load_settings(environment={}).sampling
+    pipeline = augmented(flip_share=0.5, noise_std=0.1, compression_share=0.5, state_drop_share=0.5)
+    options = ExampleOptions(history_frames=2, sampling=sampling, seed=0, augmentation=pipeline)
+    dataset = RecordingDataset(find_segments(tmp_path), options)
+    shape = BatchShape(samples=40, scale=0.6)
+    examples = [dataset.example(i, shape) for i in range(len(dataset))]
+    assert {(e.width, e.height, len(e.samples)) for e in examples} == {(29, 19, 40)}
+    batch = make_batch(examples, toy_settings(tmp_path), torch.device("cpu"))
+    assert batch.target is not None
+    assert batch.target.shape == (6, 1, 19, 29)

@@ -155,6 +155,30 @@ class ModelSettings(Section):
         return self
 
 
+class CurriculumPhase(Section):
+    """Part of a training run."""
+
+    samples: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Per frame; each batch has one of these counts."""
+    epochs: Positive
+    """How long, in proportion to the other phases: together they last a whole run."""
+
+
+class AugmentationSettings(Section):
+    """What training changes in frames. All at 0: nothing."""
+
+    flip_share: Share
+    """Of the examples, seen in a mirror and without their state."""
+    scale_share: Share
+    """Of the batches, shrunk to between half and all of their sides."""
+    noise_std: Share
+    """Of sensor noise at most; 1 is from black to white."""
+    compression_share: Share
+    """Of the frames, compressed as JPEG before they are sampled."""
+    state_drop_share: Share
+    """Of the values of state vectors, taken as missing."""
+
+
 class TrainingSettings(Section):
     """How a key is trained, and when the trainer starts by itself."""
 
@@ -176,6 +200,8 @@ class TrainingSettings(Section):
     min_sessions: Annotated[int, Field(ge=2)]
     """Sessions needed before a run: at least one is held out for validation."""
     val_share: Annotated[float, Field(gt=0, lt=1)]
+    curriculum: tuple[CurriculumPhase, ...]
+    """One after the other; empty: as many samples as are served."""
     min_gain_db: Weight
     """A challenger is published if it beats the champion by this on the held-out sessions."""
 
@@ -246,6 +272,7 @@ class Settings(Section):
     importance: ImportanceSettings
     model: ModelSettings
     training: TrainingSettings
+    augmentation: AugmentationSettings
     loss: LossSettings
     data: DataSettings
     recorder: RecorderSettings

@@ -8,14 +8,10 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
-Picture = NDArray[np.uint8]
-"""(H, W)."""
-Samples = NDArray[np.float32]
-"""(N, 4): u, v, value, footprint."""
+from trainer.pictures import Picture, Samples, gray, on_black
 
 INPAINT_RADIUS_PX = 3
 X264_FPS = 10
@@ -75,18 +71,3 @@ def _luma(frame: av.VideoFrame) -> Picture:
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size)
     return np.array(rows[:, : frame.width])
-
-
-def on_black(samples: Samples, width: int, height: int) -> tuple[Picture, NDArray[np.bool_]]:
-    """The samples on a black frame, and where they are."""
-    image = np.zeros((height, width), np.uint8)
-    known = np.zeros(image.shape, bool)
-    x = np.minimum((samples[:, 0] * width).astype(int), width - 1)
-    y = np.minimum((samples[:, 1] * height).astype(int), height - 1)
-    image[y, x], known[y, x] = gray(samples[:, 2]), True
-    return image, known
-
-
-def gray(values: NDArray[np.floating]) -> Picture:
-    """0..1 → uint8."""
-    return np.clip(np.round(values * 255), 0, 255).astype(np.uint8)

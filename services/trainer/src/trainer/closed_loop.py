@@ -26,9 +26,9 @@ from sgaps.sampling.importance import (
 )
 from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import ImportanceMethod, PatternName, Settings
-from trainer.baselines import Picture, Samples, gray
 from trainer.batch import make_batch
 from trainer.dataset import Example
+from trainer.pictures import Picture, Samples, gray
 
 Guide: TypeAlias = ImportanceMethod | Literal["nothing"]
 """What says where the next samples go."""

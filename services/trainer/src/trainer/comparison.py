@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -15,10 +16,10 @@ from sgaps.errors import CheckpointNotFound, SgapsError
 from sgaps.model import SparsePixelTransformer, build_model, load_serving
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments
 from sgaps.settings import Settings
-from trainer.baselines import Picture, dct_oracle, linear, telea, x264
+from trainer.baselines import dct_oracle, linear, telea, x264
 from trainer.closed_loop import Loop, Shown, importance_of, play
 from trainer.dataset import decode_keyframe
-from trainer.pictures import strip
+from trainer.pictures import Picture, gray, mosaic
 from trainer.scores import Mean, Row, Scores, gain_db, mean_over, rank_correlation
 
 POINTS_ALONE = Loop(guide="nothing", footprints=False, pattern="jittered_grid", history=False)
@@ -33,6 +34,7 @@ CLOSED_LOOPS = (
 )
 EVEN, ENTROPY, ERROR, DETAIL = CLOSED_LOOPS[2:]
 PICTURED_FRAMES = 4
+ERROR_GAIN = 4
 
 Frames = Sequence[tuple[Picture, NDArray[np.float32]]]
 """Whole frame and state vector of each frame of a session."""
@@ -121,7 +123,7 @@ class _Table:
         if len(self.pictures) < PICTURED_FRAMES:
             last = len(played) - 1
             importance = importance_of(shown[last], DETAIL.guide, self._settings)
-            self.pictures.append(strip(shown[last], squares[last].frame, importance))
+            self.pictures.append(_strip(shown[last], squares[last].frame, importance))
 
     def _played(
         self,
@@ -168,6 +170,15 @@ class _Table:
 
 def _closed(loop: Loop) -> str:
     return f"model, closed loop: {loop.name}"
+
+
+def _strip(shown: Shown, interpolated: Picture, importance: NDArray[np.float32]) -> Picture:
+    """Truth, samples, interpolation, reconstruction, error ×4, importance (gh, gw): in a row."""
+    difference = np.abs(shown.truth.astype(int) - shown.frame) * ERROR_GAIN
+    error = np.clip(difference, 0, 255).astype(np.uint8)
+    heat = cv2.resize(gray(importance), shown.size, interpolation=cv2.INTER_NEAREST)
+    samples = mosaic(shown.samples, *shown.size)
+    return np.hstack([shown.truth, samples, interpolated, shown.frame, error, heat])
 
 
 def _sessions(key: str, settings: Settings) -> dict[str, list[SegmentInfo]]:

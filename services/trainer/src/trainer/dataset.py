@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sgaps.errors import RecordingCorrupt
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
 from sgaps.settings import SamplingSettings
 from trainer import draw
+from trainer.augment import AugmentationPipeline
 
 OPEN_SEGMENTS = 16
 HELD_OUT_SHARE = 0.2
@@ -50,8 +51,18 @@ class ExampleOptions:
     sampling: SamplingSettings
     """How samples are drawn from a whole frame that was captured without any."""
     seed: int
-    resample: bool
-    """For training: fresh samples from keyframes half of the time, and of any kind."""
+    augmentation: AugmentationPipeline | None = None
+    """For training, which also draws fresh samples from keyframes half of the time, of any kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchShape:
+    """What the examples of one batch have in common."""
+
+    samples: int
+    """Per frame, where they are drawn."""
+    scale: float = 1.0
+    """Of both sides of the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +92,16 @@ class RecordingDataset(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         """Raises RecordingCorrupt."""
-        return self.example(index, self._options.sampling.default_sample_count)
+        return self.example(index, BatchShape(samples=self._options.sampling.default_sample_count))
 
-    def example(self, index: int, sample_count: int) -> Example:
-        """An example of so many samples, where they are drawn. Raises RecordingCorrupt."""
+    def example(self, index: int, shape: BatchShape) -> Example:
+        """An example of a batch. Raises RecordingCorrupt."""
         place = self._places[index]
         rng = np.random.default_rng((self._options.seed, self._epoch, index))
         reader = _reader(place.path)
-        sampling = self._options.sampling.model_copy(
-            update={"default_sample_count": min(sample_count, place.width * place.height)}
-        )
-        options = replace(self._options, sampling=sampling)
-        return _example(reader, place.position, options, rng, masked=not self.has_keyframes)
+        if not self.has_keyframes:
+            return _masked(reader, place.position, self._options, rng)
+        return _example(reader, place.position, self._options, shape, rng)
 
     def next_epoch(self) -> None:
         """Other random choices from here on."""
@@ -130,42 +139,48 @@ def _places(path: Path, keyframes_only: bool) -> list[_Place]:
         return [_Place(path, int(p), *reader.resolution(int(p))) for p in positions]
 
 
-def _example(
-    reader: SegmentReader,
-    position: int,
-    options: ExampleOptions,
-    rng: np.random.Generator,
-    *,
-    masked: bool,
+def _masked(
+    reader: SegmentReader, position: int, options: ExampleOptions, rng: np.random.Generator
 ) -> Example:
+    """Without a whole frame: some of the samples in, the others held out."""
     frame = reader.read(position)
-    picture = None if masked else decode_keyframe(frame)
-    fresh = options.resample and rng.random() < 0.5  # noqa: PLR2004 - half
-    if picture is not None and (fresh or not len(frame.samples)):
-        past, samples = _drawn(reader, position, picture, options, rng)
-        held_out = np.empty((0, 4), np.float32)
-    else:
-        past = list(_recorded_past(reader, position, options))
-        samples, held_out = _held_out(frame.samples, rng, share=HELD_OUT_SHARE if masked else 0)
+    order = rng.permutation(len(frame.samples))
+    held_out = int(len(order) * HELD_OUT_SHARE)
     return Example(
-        samples=samples,
-        history=tuple(past),
+        samples=frame.samples[order[held_out:]],
+        history=tuple(_recorded_past(reader, position, options)),
         state=frame.state,
         width=frame.width,
         height=frame.height,
-        target=picture,
-        held_out=held_out,
+        target=None,
+        held_out=frame.samples[order[:held_out]],
         session_id=reader.session_id,
     )
 
 
-def _held_out(
-    samples: Float32, rng: np.random.Generator, *, share: float
-) -> tuple[Float32, Float32]:
-    """Samples in, and samples held out."""
-    order = rng.permutation(len(samples)) if share else np.arange(len(samples))
-    count = int(len(order) * share)
-    return samples[order[count:]], samples[order[:count]]
+def _example(
+    reader: SegmentReader,
+    position: int,
+    options: ExampleOptions,
+    shape: BatchShape,
+    rng: np.random.Generator,
+) -> Example:
+    """With a whole frame: the samples it was sent with, or fresh ones."""
+    frame = reader.read(position)
+    picture = decode_keyframe(frame)
+    fresh = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004 - half
+    if fresh or shape.scale != 1 or not len(frame.samples):
+        return _drawn(reader, position, frame, picture, options, shape, rng)
+    return Example(
+        samples=frame.samples,
+        history=tuple(_recorded_past(reader, position, options)),
+        state=frame.state,
+        width=frame.width,
+        height=frame.height,
+        target=picture,
+        held_out=np.empty((0, 4), np.float32),
+        session_id=reader.session_id,
+    )
 
 
 def _recorded_past(
@@ -180,29 +195,51 @@ def _recorded_past(
 def _drawn(
     reader: SegmentReader,
     position: int,
+    frame: RecordedFrame,
     picture: NDArray[np.uint8],
     options: ExampleOptions,
+    shape: BatchShape,
     rng: np.random.Generator,
-) -> tuple[list[tuple[int, Float32]], Float32]:
-    """(age, samples) of earlier frames, newest first, and samples of this one: freshly drawn.
+) -> Example:
+    """Freshly drawn samples of this frame, and of those before it.
 
     In training sessions are of any age, for a model must also know how to begin.
     """
-    length = int(rng.integers(options.history_frames + 1)) if options.resample else None
-    kind = draw.any_kind(rng) if options.resample else draw.Kind()
+    augment = options.augmentation
+    length = None if augment is None else int(rng.integers(options.history_frames + 1))
+    kind = draw.Kind() if augment is None else draw.any_kind(rng)
     earlier = [
         (age, decode_keyframe(past))
         for age, past in _earlier(reader, position, options.history_frames)
         if past.keyframe
     ][:length]
-    pictures = [picture, *(shown for _, shown in earlier)]
+    truths = [picture, *(shown for _, shown in earlier)]
+    state, seen = frame.state, truths
+    if augment is not None:
+        flip = augment.flips(rng)
+        truths = augment.truths(truths, scale=shape.scale, flip=flip)
+        seen = [augment.seen(truth, rng) for truth in truths]
+        state = augment.state(state, rng, flip=flip)
+    height, width = truths[0].shape
+    sampling = options.sampling.model_copy(
+        update={"default_sample_count": min(shape.samples, width * height)}
+    )
     # What the loop would have known when it chose: the frame before.
-    known = [*pictures[1:], None]
+    known = [*seen[1:], None]
     samples, *past = [
-        draw.samples(shown, before, kind, options.sampling, rng)
-        for shown, before in zip(pictures, known, strict=True)
+        draw.samples(shown, before, kind, sampling, rng)
+        for shown, before in zip(seen, known, strict=True)
     ]
-    return [(age, drawn) for (age, _), drawn in zip(earlier, past, strict=True)], samples
+    return Example(
+        samples=samples,
+        history=tuple((age, drawn) for (age, _), drawn in zip(earlier, past, strict=True)),
+        state=state,
+        width=width,
+        height=height,
+        target=truths[0],
+        held_out=np.empty((0, 4), np.float32),
+        session_id=reader.session_id,
+    )
 
 
 def _earlier(

@@ -16,9 +16,9 @@ from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN, Map
 from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import PatternName, SamplingSettings
+from trainer.pictures import Picture
 
 Float32 = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 POINTS_SHARE = 0.25
 """Of the examples drawn for training; the rest have footprints."""

@@ -16,12 +16,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sgaps.errors import SgapsError
 from sgaps.model import SparsePixelTransformer
 from sgaps.settings import Settings, TrainingSettings
+from trainer.augment import AugmentationPipeline
 from trainer.batch import Batch, make_batch
-from trainer.dataset import RecordingDataset
+from trainer.dataset import BatchShape, RecordingDataset
 from trainer.losses import ReconstructionLoss
-
-SAMPLE_COUNT_SHARES = (0.7, 0.15, 0.15)
-"""Batches with as many samples as are served, with half and with twice as many."""
 
 
 class TrainingFailed(SgapsError):
@@ -91,6 +89,7 @@ def fit(
         total_steps=training.max_epochs * steps_per_epoch,
         max_secs=training.max_secs,
     )
+    augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     stepper = _Stepper(model, settings)
     started_at_secs, step, loss = time.monotonic(), 0, math.nan
     model.train()
@@ -98,8 +97,9 @@ def fit(
         elapsed_secs = time.monotonic() - started_at_secs
         if stop.is_set() or schedule.done(step, elapsed_secs):
             break
-        count = _sample_count(settings, rng)
-        examples = [dataset.example(i, count) for i in indices]
+        counts = sample_counts(settings, schedule.part(step, elapsed_secs))
+        shape = BatchShape(samples=int(rng.choice(counts)), scale=augmentation.scale(rng))
+        examples = [dataset.example(i, shape) for i in indices]
         batch = make_batch(examples, settings, stepper.device)
         loss = stepper.step(batch, schedule.factor(step, elapsed_secs))
         step += 1
@@ -109,13 +109,14 @@ def fit(
     return FitReport(steps=step, secs=time.monotonic() - started_at_secs, last_loss=loss)
 
 
-def _sample_count(settings: Settings, rng: np.random.Generator) -> int:
-    """Samples of each frame of a batch: mostly as many as are served, now and then half or twice.
-
-    One model serves 200 to 1,000 of them only if it has met them.
-    """
-    usual = settings.sampling.default_sample_count
-    return int(rng.choice([usual, usual // 2 or 1, 2 * usual], p=SAMPLE_COUNT_SHARES))
+def sample_counts(settings: Settings, part: float) -> tuple[int, ...]:
+    """Counts to choose from for a batch, when so much of a run is done (0..1)."""
+    phases = settings.training.curriculum
+    if not phases:
+        return (settings.sampling.default_sample_count,)
+    ends = np.cumsum([phase.epochs for phase in phases])
+    which = int(np.searchsorted(ends, part * ends[-1], side="right"))
+    return phases[min(which, len(phases) - 1)].samples
 
 
 def _batches(

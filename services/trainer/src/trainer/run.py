@@ -21,6 +21,7 @@ from sgaps.model import (
 )
 from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings
+from trainer.augment import AugmentationPipeline
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, Progress, fit
 from trainer.split import Split, split_by_session
@@ -78,9 +79,10 @@ def train_key(
     )
     store = CheckpointStore(settings.data.checkpoints_dir)
     model, champion_version = _champion(checkpoint_key, settings)
-    held_out = RecordingDataset(split.val, _options(settings, resample=False))
+    held_out = RecordingDataset(split.val, _options(settings))
     champion_psnr_db = _validate(model, held_out, settings)
-    dataset = RecordingDataset(split.train, _options(settings, resample=True))
+    augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
+    dataset = RecordingDataset(split.train, _options(settings, augmentation))
     outcome = fit(model, dataset, settings, stop=stop, report=report)
     challenger_psnr_db = _validate(model, held_out, settings)
     better = challenger_psnr_db >= champion_psnr_db + settings.training.min_gain_db
@@ -120,12 +122,14 @@ def _champion(checkpoint_key: str, settings: Settings) -> tuple[SparsePixelTrans
     return build_model(settings.model), checkpoints.UNTRAINED
 
 
-def _options(settings: Settings, *, resample: bool) -> ExampleOptions:
+def _options(
+    settings: Settings, augmentation: AugmentationPipeline | None = None
+) -> ExampleOptions:
     return ExampleOptions(
         history_frames=settings.model.history_frames,
         sampling=settings.sampling,
         seed=settings.training.seed,
-        resample=resample,
+        augmentation=augmentation,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr, t
 from skimage.metrics import structural_similarity
 
-from trainer.baselines import Picture
+from trainer.pictures import Picture
 from trainer.validation import psnr_db
 
 
