@@ -320,3 +320,14 @@ def test_history_alone_is_not_refined_by_the_present(model: SparsePixelTransform
     together = model(inputs_of(short, long, history=history), return_entropy=True)
     torch.testing.assert_close(together.frame[:1], alone.frame)
     torch.testing.assert_close(together.entropy[:1], alone.entropy)
+
+
+def test_the_network_may_compute_in_bfloat16(model: SparsePixelTransformer) -> None:
+    """As it does on a GPU while it trains; the same dtypes meet on a CPU."""
+    inputs = inputs_of(samples_of(picture()), history=((1, samples_of(picture(3))),))
+    exact = model(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(inputs)
+    assert rough.frame.dtype == rough.log_error.dtype == torch.float32
+    assert 0 < (rough.frame - exact.frame).abs().max() < 0.1
+    rough.frame.square().mean().backward()

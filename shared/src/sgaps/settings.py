@@ -155,6 +155,9 @@ class ModelSettings(Section):
         return self
 
 
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda"]
+
+
 class CurriculumPhase(Section):
     """Part of a training run."""
 
@@ -194,6 +197,8 @@ class TrainingSettings(Section):
     """Of the moving average of the weights, which is what is kept; 0 keeps the last weights."""
     gradient_clip: Annotated[float, Field(gt=0)]
     seed: int
+    device: DeviceName
+    """On a GPU the network computes in bfloat16, everything else in float32."""
     cpu_threads: Positive
     min_new_frames: Positive
     """New recorded frames of a key that start a run."""
@@ -247,7 +252,7 @@ class ReconstructorSettings(Section):
     """What rebuilds the frames."""
 
     method: ReconstructorName
-    device: Literal["auto", "cpu", "cuda"]
+    device: DeviceName
     max_batch: Positive
     cpu_threads: Positive
     inpaint_radius_px: Positive

@@ -17,6 +17,7 @@ from sgaps.model import (
     SparsePixelTransformer,
     build_model,
     collate,
+    pick_device,
     prepare_cpu,
 )
 from sgaps.model.detail import expected_log_detail
@@ -46,7 +47,7 @@ class NeuralReconstructor:
         """Stores that come first go before later ones."""
         self._stores = stores
         self._settings = settings
-        self._device = _device(settings.reconstructor.device)
+        self._device = pick_device(settings.reconstructor.device)
         if self._device.type == "cpu":
             prepare_cpu(settings.reconstructor.cpu_threads)
         untrained = build_model(settings.model).eval().to(self._device)
@@ -159,9 +160,3 @@ class NeuralReconstructor:
 def predicted_psnr_db(log_error: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
     """PSNR of a frame whose cells have these log RMS errors (gh, gw)."""
     return float(-10 * np.log10(np.exp(2 * log_error.astype(np.float64)).mean()))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -147,7 +147,9 @@ class _Stepper:
 
     def step(self, batch: Batch, learning_rate_factor: float) -> float:
         """Forward, backward, and every accumulation_steps an update; the loss."""
-        loss, _ = self._loss(self._model(batch.inputs), batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            output = self._model(batch.inputs)
+        loss, _ = self._loss(output, batch)
         if not torch.isfinite(loss):
             raise TrainingFailed(f"the loss became {loss.item()}; lower training.learning_rate")
         (loss / self._training.accumulation_steps).backward()

@@ -17,6 +17,7 @@ from sgaps.model import (
     SparsePixelTransformer,
     build_model,
     load_serving,
+    pick_device,
     prepare_cpu,
 )
 from sgaps.recording import SegmentInfo
@@ -79,6 +80,7 @@ def train_key(
     )
     store = CheckpointStore(settings.data.checkpoints_dir)
     model, champion_version = _champion(checkpoint_key, settings)
+    model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(settings))
     champion_psnr_db = _validate(model, held_out, settings)
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)

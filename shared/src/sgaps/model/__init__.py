@@ -3,7 +3,7 @@
 from sgaps.model.builder import build_model
 from sgaps.model.checkpoint import CheckpointStore, load_serving, stores_of
 from sgaps.model.collate import collate
-from sgaps.model.cpu import prepare_cpu
+from sgaps.model.device import pick_device, prepare_cpu
 from sgaps.model.prior import pull_push
 from sgaps.model.transformer import ModelInput, ModelOutput, SparsePixelTransformer
 
@@ -15,6 +15,7 @@ __all__ = [
     "build_model",
     "collate",
     "load_serving",
+    "pick_device",
     "prepare_cpu",
     "pull_push",
     "stores_of",

@@ -129,15 +129,16 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 def _cells(uv: Tensor, footprint: Tensor, *, height: int, width: int) -> tuple[Tensor, int]:
     """(B, N): the cell of a sample, counted through all levels; and how many there are."""
-    sizes = torch.tensor(_sizes(height, width), device=uv.device)  # (levels, 2)
+    shapes = _sizes(height, width)
+    sizes = torch.tensor(shapes, device=uv.device)  # (levels, 2)
     counts = sizes.prod(1)
     level = footprint.log2().round().long().clamp(0, FOOTPRINT_LEVELS - 1)  # (B, N)
-    rows, columns = sizes[level].unbind(-1)
+    height_cells, width_cells = sizes[level].unbind(-1)
     side = 2**level
-    x = (uv[..., 0] * width / side).long().clamp(min=0).minimum(columns - 1)
-    y = (uv[..., 1] * height / side).long().clamp(min=0).minimum(rows - 1)
+    x = (uv[..., 0] * width / side).long().clamp(min=0).minimum(width_cells - 1)
+    y = (uv[..., 1] * height / side).long().clamp(min=0).minimum(height_cells - 1)
     first = counts.cumsum(0) - counts
-    return first[level] + y * columns + x, int(counts.sum())
+    return first[level] + y * width_cells + x, sum(rows * columns for rows, columns in shapes)
 
 
 def _splat(

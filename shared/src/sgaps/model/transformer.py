@@ -227,13 +227,15 @@ class SparsePixelTransformer(nn.Module):
             entropy = (entropy / count.log()).clamp(0, 1).view(-1, *shape)
         queries = self.final(queries, places, tokens, origins, bias, shape)
         decoded = queries.transpose(1, 2).reshape(grid.shape)  # (B, D, gh, gw)
-        residual, trust = _resized(self.head(decoded, picture), size).tensor_split([-1], dim=1)
+        # In float32, whatever the network computed in: a frame has finer levels than bfloat16.
+        details = _resized(self.head(decoded, picture).float(), size)
+        residual, trust = details.tensor_split([-1], dim=1)
         base = torch.lerp(now.frame, memory.frame[:, :-1], trust.add(TRUST_AT_FIRST).sigmoid())
         frame = consistent(base + scale.contrast * residual, now.levels)
         contrast = scale.deviation.mean(-1, keepdim=True)  # (B, 1, 1)
         return ModelOutput(
             frame=frame.clamp(0, 1),
-            log_error=self.log_error(queries).view(-1, *shape) + contrast.log(),
+            log_error=self.log_error(queries).float().view(-1, *shape) + contrast.log(),
             entropy=entropy,
             attention=attention,
         )

@@ -1,8 +1,17 @@
-"""What a process that runs the model on a CPU has to set first."""
+"""Where the model runs, and what a process has to set first."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+
+
+def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """`auto` is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
 
 
 def prepare_cpu(threads: int) -> None:
