@@ -186,27 +186,9 @@ class SparsePixelTransformer(nn.Module):
         """Rebuild a batch of frames from nothing but their samples and state."""
         present = inputs.valid & (inputs.age == 0)
         size = (inputs.height, inputs.width)
-        now = pull_push(
-            inputs.uv,
-            inputs.value,
-            inputs.footprint,
-            present,
-            height=inputs.height,
-            width=inputs.width,
-        )
-        memory = _memory(inputs)
+        now, memory = _now(inputs, present), _memory(inputs)
         scale = _Scale.of(inputs.value, present)
-        picture = torch.cat(
-            [
-                scale.normalised_picture(now.frame),
-                now.confidence,
-                scale.normalised_picture(memory.frame[:, :-1]),
-                memory.confidence,
-                memory.frame[:, -1:],
-            ],
-            dim=1,
-        )
-        picture = _resized(picture, self._whole_cells(*size))
+        picture = _resized(_seen(now, memory, scale), self._whole_cells(*size))
         grid, grid_uv = self.grid(picture)  # (B, D, gh, gw), (Q, 2)
         attended = _newest(inputs)
         measure = _per_sample_spacing(present, *size)  # (B, 1, 2)
@@ -266,12 +248,33 @@ class SparsePixelTransformer(nn.Module):
         return modulated
 
 
+def _now(inputs: ModelInput, present: Tensor) -> Prior:
+    """The picture of this frame's samples. present (B, N) bool."""
+    size = {"height": inputs.height, "width": inputs.width}
+    return pull_push(inputs.uv, inputs.value, inputs.footprint, present, **size)
+
+
 def _memory(inputs: ModelInput) -> Prior:
     """The picture of the newest samples of each place, this frame's or older. Last channel: age."""
     size = {"height": inputs.height, "width": inputs.width}
     aged = torch.cat([inputs.value, inputs.age.unsqueeze(-1) / AGE_SCALE_FRAMES], dim=-1)
     newest = newest_in_cell(inputs.uv, inputs.footprint, inputs.age, inputs.valid, **size)
     return pull_push(inputs.uv, aged, inputs.footprint, newest, **size)
+
+
+def _seen(now: Prior, memory: Prior, scale: _Scale) -> Tensor:
+    """What queries and head see: (B, picture_channels, H, W)."""
+    remembered, age = memory.frame[:, :-1], memory.frame[:, -1:]
+    return torch.cat(
+        [
+            scale.normalised_picture(now.frame),
+            now.confidence,
+            scale.normalised_picture(remembered),
+            memory.confidence,
+            age,
+        ],
+        dim=1,
+    )
 
 
 def _newest(inputs: ModelInput) -> ModelInput:
