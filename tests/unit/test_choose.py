@@ -16,7 +16,6 @@ def reconstructed(
     width: int = 320,
     entropy: np.ndarray | None = None,
     log_error: np.ndarray | None = None,
-    log_detail: np.ndarray | None = None,
     psnr: float = 20.0,
 ) -> FrameReconstructed:
     grid = np.linspace(0, 1, 1200).reshape(30, 40) if entropy is None else entropy
@@ -31,7 +30,6 @@ def reconstructed(
         grid_height=grid.shape[0],
         entropy_bytes=pack_floats(grid),
         log_error_bytes=b"" if log_error is None else pack_floats(log_error),
-        log_detail_bytes=b"" if log_detail is None else pack_floats(log_detail),
         predicted_psnr_db=psnr,
         model_version="v1",
         received_at_secs=1.0,
@@ -89,14 +87,11 @@ def test_unreadable_state_counts_as_none(fields: dict[str, bytes]) -> None:
     assert StoredCoordinates.from_fields(fields) is None
 
 
-@pytest.mark.parametrize("method", ["predicted_error", "expected_detail"])
-def test_importance_is_what_the_settings_say(method: str) -> None:
-    """Entropy is highest at the bottom right, what the model expects at the top left."""
+def test_importance_is_what_the_settings_say() -> None:
+    """Entropy is highest at the bottom right, the predicted error at the top left."""
     entropy = np.linspace(0, 1, 1200).reshape(30, 40)
-    expected = np.log(np.linspace(0.5, 0.001, 1200)).reshape(30, 40)
-    other = np.zeros((30, 40))
-    by_error, by_detail = (expected, other) if method == "predicted_error" else (other, expected)
-    frame = reconstructed(3, entropy=entropy, log_error=by_error, log_detail=by_detail)
+    log_error = np.log(np.linspace(0.5, 0.001, 1200)).reshape(30, 40)
+    frame = reconstructed(3, entropy=entropy, log_error=log_error)
 
     def importance(method: str, frame: FrameReconstructed) -> np.ndarray:
         settings = load_settings([f"importance.method={method}"], environment={})
@@ -104,8 +99,8 @@ def test_importance_is_what_the_settings_say(method: str) -> None:
         return np.frombuffer(answer.importance, np.uint8).reshape(30, 40)
 
     assert importance("attention_entropy", frame)[[0, -1], [0, -1]].tolist() == [0, 255]
-    chosen = importance(method, frame)
+    chosen = importance("predicted_error", frame)
     assert chosen[[0, -1], [0, -1]].tolist() == [255, 0]
-    assert 100 < chosen[15, 0] < 155  # half of what is expected is half as important
+    assert 100 < chosen[15, 0] < 155  # half the error is half as important
     untrained = reconstructed(3, entropy=entropy)
-    assert importance(method, untrained)[[0, -1], [0, -1]].tolist() == [0, 255]
+    assert importance("predicted_error", untrained)[[0, -1], [0, -1]].tolist() == [0, 255]

@@ -49,12 +49,8 @@ def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
     assert {"median of other sessions", "true frame before", "DCT oracle"} <= {
         m for m, _ in methods
     }
-    assert len(report.gains_db) == 2 * 7
-    assert set(report.rank_correlations) == {
-        "attention_entropy",
-        "predicted_error",
-        "expected_detail",
-    }
+    assert len(report.gains_db) == 2 * 5
+    assert set(report.rank_correlations) == {"attention_entropy", "predicted_error"}
     assert strips[0].shape == (HEIGHT, 6 * WIDTH)
 
 

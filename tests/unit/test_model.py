@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from torch.nn import functional as F
 
 from sgaps.model import ModelInput, SparsePixelTransformer, build_model, collate, pull_push
 from sgaps.model.attention import entropy_dense, entropy_fused
-from sgaps.model.detail import expected_log_detail
 from sgaps.model.prior import consistent
 from sgaps.sampling.footprints import sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
@@ -333,17 +331,3 @@ def test_the_network_may_compute_in_bfloat16(model: SparsePixelTransformer) -> N
     assert rough.frame.dtype == rough.log_error.dtype == torch.float32
     assert 0 < (rough.frame - exact.frame).abs().max() < 0.1
     rough.frame.square().mean().backward()
-
-
-def test_detail_is_expected_where_the_picture_is_fine_and_where_it_may_be_wrong() -> None:
-    frame = torch.full((1, 1, 32, 48), 0.5)
-    frame[..., :16, :24] += 0.2 * (torch.arange(24) % 2)  # stripes at the top left
-    sure = torch.full((1, 4, 6), math.log(0.001))
-    doubtful = sure.clone()
-    doubtful[0, 3, 5] = math.log(0.3)
-    stripes = expected_log_detail(frame, sure)[0].exp()
-    torch.testing.assert_close(stripes[0, 0].item(), 0.1, atol=0.01, rtol=0)
-    assert stripes[3].max() < 0.01
-    both = expected_log_detail(frame, doubtful)[0].exp()
-    torch.testing.assert_close(both[3, 5].item(), 0.3, atol=0.01, rtol=0)
-    torch.testing.assert_close(both[0], stripes[0])

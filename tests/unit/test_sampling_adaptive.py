@@ -15,14 +15,14 @@ from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import as_points
 from sgaps.sampling.importance import (
     AttentionEntropyImportanceCalculator,
-    LogRmsImportanceCalculator,
+    PredictedErrorImportanceCalculator,
     importance_to_bytes,
 )
 from sgaps.sampling.patterns import UV, sample_pattern
 from sgaps.settings import PatternName, SamplingSettings
 
-Calculator = AttentionEntropyImportanceCalculator | LogRmsImportanceCalculator
-CALCULATORS = [AttentionEntropyImportanceCalculator, LogRmsImportanceCalculator]
+Calculator = AttentionEntropyImportanceCalculator | PredictedErrorImportanceCalculator
+CALCULATORS = [AttentionEntropyImportanceCalculator, PredictedErrorImportanceCalculator]
 MAPS = hnp.arrays(
     np.float32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=0), elements=st.floats(width=32)
 )

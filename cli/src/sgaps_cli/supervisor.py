@@ -111,6 +111,7 @@ def local_services(
         f"data.recordings_dir={(data_dir / 'recordings').resolve()}",
         f"data.checkpoints_dir={(data_dir / 'checkpoints').resolve()}",
         "training=live",
+        "importance=learned",
         *extra,
     ]
     counts = {"reconstructor": reconstructors}

@@ -138,8 +138,6 @@ class FrameReconstructed(Message, frozen=True, kw_only=True):
     """float32 (grid_height, grid_width): attention entropy per query, in nats over log N: 0..1."""
     log_error_bytes: bytes
     """float32 (grid_height, grid_width): predicted log |error| per query; empty without a model."""
-    log_detail_bytes: bytes = b""
-    """float32 (grid_height, grid_width): log of the expected RMS detail; empty without a model."""
     predicted_psnr_db: float | None
     model_version: str
     received_at_secs: float
@@ -154,14 +152,9 @@ class FrameReconstructed(Message, frozen=True, kw_only=True):
 
     @property
     def log_error(self) -> Float32 | None:
-        return self._map(self.log_error_bytes)
-
-    @property
-    def log_detail(self) -> Float32 | None:
-        return self._map(self.log_detail_bytes)
-
-    def _map(self, data: bytes) -> Float32 | None:
-        return unpack_floats(data, self.grid_height, self.grid_width) if data else None
+        if not self.log_error_bytes:
+            return None
+        return unpack_floats(self.log_error_bytes, self.grid_height, self.grid_width)
 
 
 class CoordinatesChosen(Message, frozen=True, kw_only=True):

@@ -116,7 +116,7 @@ class MaskUpdateSettings(Section):
     """Predicted PSNR in dB below which a new set is sent (strategies quality and adaptive)."""
 
 
-ImportanceMethod: TypeAlias = Literal["attention_entropy", "predicted_error", "expected_detail"]
+ImportanceMethod: TypeAlias = Literal["attention_entropy", "predicted_error"]
 
 
 class ImportanceSettings(Section):

@@ -35,8 +35,6 @@ class Reconstruction:
     """(H, W)"""
     entropy: Float32
     """(gh, gw) in 0..1; all zero where the method has no attention."""
-    log_detail: Float32 | None
-    """(gh, gw): log of the RMS detail expected in a cell; None like `log_error`."""
     log_error: Float32 | None
     """(gh, gw): predicted log RMS error; None where nothing learned to predict it."""
     predicted_psnr_db: float | None

@@ -41,7 +41,6 @@ class InpaintReconstructor:
         return Reconstruction(
             image=np.asarray(filled, dtype=np.uint8),
             entropy=np.zeros(grid, np.float32),
-            log_detail=None,
             log_error=None,
             predicted_psnr_db=None,
             model_version=self._method,

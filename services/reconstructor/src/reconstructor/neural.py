@@ -20,7 +20,6 @@ from sgaps.model import (
     pick_device,
     prepare_cpu,
 )
-from sgaps.model.detail import expected_log_detail
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -88,21 +87,17 @@ class NeuralReconstructor:
         images = output.frame[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
         entropies = output.entropy.float().cpu().numpy()
         log_errors = output.log_error.float().cpu().numpy()
-        log_details = expected_log_detail(output.frame, output.log_error).float().cpu().numpy()
         # An untrained error head knows nothing: better none than a number that means nothing.
         trained = serving.version != UNTRAINED
         return [
             Reconstruction(
                 image=image,
                 entropy=entropy,
-                log_detail=log_detail if trained else None,
                 log_error=log_error if trained else None,
                 predicted_psnr_db=predicted_psnr_db(log_error) if trained else None,
                 model_version=serving.version,
             )
-            for image, entropy, log_error, log_detail in zip(
-                images, entropies, log_errors, log_details, strict=True
-            )
+            for image, entropy, log_error in zip(images, entropies, log_errors, strict=True)
         ]
 
     def serving(self) -> dict[str, str]:

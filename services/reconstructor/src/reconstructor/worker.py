@@ -13,7 +13,7 @@ from reconstructor.view import encode_view
 from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, keep_newest
 from sgaps.keys import PastSamples, history_key, watch_key
-from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats
+from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats
 from sgaps.service import Service
 from sgaps.settings import Settings
 
@@ -86,6 +86,7 @@ def summary(
 ) -> FrameReconstructed:
     """What the sampler needs of a reconstruction."""
     grid_height, grid_width = result.entropy.shape
+    log_error = result.log_error
     return FrameReconstructed(
         session_id=frame.session_id,
         gateway_id=frame.gateway_id,
@@ -96,8 +97,7 @@ def summary(
         grid_width=grid_width,
         grid_height=grid_height,
         entropy_bytes=pack_floats(np.asarray(result.entropy)),
-        log_error_bytes=_packed(result.log_error),
-        log_detail_bytes=_packed(result.log_detail),
+        log_error_bytes=b"" if log_error is None else pack_floats(log_error),
         predicted_psnr_db=result.predicted_psnr_db,
         model_version=result.model_version,
         received_at_secs=frame.received_at_secs,
@@ -105,7 +105,3 @@ def summary(
         inference_secs=inference_secs,
         footprints=frame.footprints,
     )
-
-
-def _packed(grid: Float32 | None) -> bytes:
-    return b"" if grid is None else pack_floats(grid)

@@ -23,8 +23,8 @@ from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Coords
 from sgaps.sampling.importance import (
     AttentionEntropyImportanceCalculator,
-    LogRmsImportanceCalculator,
     Map,
+    PredictedErrorImportanceCalculator,
     importance_to_bytes,
 )
 from sgaps.sampling.schedule import MaskUpdateScheduler
@@ -106,11 +106,9 @@ def choose(
 
 
 def _importance(frame: FrameReconstructed, settings: ImportanceSettings) -> Map:
-    """By the chosen method; by entropy where no trained model has one."""
-    logs = {"predicted_error": frame.log_error, "expected_detail": frame.log_detail}
-    log_rms = logs.get(settings.method)
-    if log_rms is not None:
-        return LogRmsImportanceCalculator(settings.epsilon)(log_rms)
+    """By the chosen method; by entropy where no trained model predicts an error."""
+    if settings.method == "predicted_error" and frame.log_error is not None:
+        return PredictedErrorImportanceCalculator(settings.epsilon)(frame.log_error)
     return AttentionEntropyImportanceCalculator(settings.epsilon)(frame.entropy)
 
 

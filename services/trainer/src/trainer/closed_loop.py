@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from sgaps.model import ModelOutput, SparsePixelTransformer
-from sgaps.model.detail import expected_log_detail
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Coords, as_points, sample_image
 from sgaps.sampling.importance import (
     NOTHING_KNOWN,
     AttentionEntropyImportanceCalculator,
-    LogRmsImportanceCalculator,
     Map,
+    PredictedErrorImportanceCalculator,
 )
 from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import ImportanceMethod, PatternName, Settings
@@ -63,8 +62,6 @@ class Shown:
     """(gh, gw)"""
     log_error: Map
     """(gh, gw): predicted log of the RMS error."""
-    log_detail: Map
-    """(gh, gw): log of the RMS detail expected."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,7 +92,6 @@ def play(
             samples=samples,
             entropy=_map(output.entropy),
             log_error=_map(output.log_error),
-            log_detail=_map(expected_log_detail(output.frame, output.log_error)),
         )
         yield shown
         importance = importance_of(shown, loop.guide, settings)
@@ -126,9 +122,7 @@ def importance_of(shown: Shown, guide: Guide, settings: Settings) -> Map:
         case "attention_entropy":
             return AttentionEntropyImportanceCalculator(epsilon)(shown.entropy)
         case "predicted_error":
-            return LogRmsImportanceCalculator(epsilon)(shown.log_error)
-        case "expected_detail":
-            return LogRmsImportanceCalculator(epsilon)(shown.log_detail)
+            return PredictedErrorImportanceCalculator(epsilon)(shown.log_error)
     return NOTHING_KNOWN
 
 

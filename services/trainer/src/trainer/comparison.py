@@ -30,9 +30,8 @@ CLOSED_LOOPS = (
     Loop(guide="nothing"),
     Loop(guide="attention_entropy"),
     Loop(guide="predicted_error"),
-    Loop(guide="expected_detail"),
 )
-EVEN, ENTROPY, ERROR, DETAIL = CLOSED_LOOPS[2:]
+EVEN, ENTROPY, ERROR = CLOSED_LOOPS[2:]
 PICTURED_FRAMES = 4
 ERROR_GAIN = 4
 
@@ -122,7 +121,7 @@ class _Table:
             self._rank(session_id, shown, loop)
         if len(self.pictures) < PICTURED_FRAMES:
             last = len(played) - 1
-            importance = importance_of(shown[last], DETAIL.guide, self._settings)
+            importance = importance_of(shown[last], ERROR.guide, self._settings)
             self.pictures.append(_strip(shown[last], squares[last].frame, importance))
 
     def _played(
@@ -140,7 +139,7 @@ class _Table:
         """How well a guide foretold the errors of the next frame, where nothing was guided."""
         if loop != EVEN:
             return
-        for guide in (ENTROPY.guide, ERROR.guide, DETAIL.guide):
+        for guide in (ENTROPY.guide, ERROR.guide):
             values = [
                 rank_correlation(importance_of(before, guide, self._settings), s.frame, s.truth)
                 for before, s in pairwise(shown)
@@ -160,7 +159,7 @@ class _Table:
     def _gains(self) -> Iterator[tuple[str, Mean]]:
         grid = _closed(CLOSED_LOOPS[1])
         for count in dict.fromkeys(samples for _, samples in self._scores if samples):
-            for loop in (EVEN, ENTROPY, ERROR, DETAIL):
+            for loop in (EVEN, ENTROPY, ERROR):
                 for other in (grid, _closed(EVEN)):
                     name = _closed(loop)
                     if name != other:

@@ -7,10 +7,8 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sgaps.model.detail import squared_detail
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN, Map
@@ -88,9 +86,12 @@ def _guide(
 def detail(picture: Picture) -> Map:
     """How far each cell of 8 x 8 pixels strays from a smooth picture: (gh, gw), RMS in 0..1."""
     height, width = picture.shape
-    frame = torch.from_numpy(picture)[None, None].float() / 255
-    squared = squared_detail(frame, -(-height // CELL_PX), -(-width // CELL_PX))
-    return np.asarray(squared[0].sqrt().numpy())
+    exact = picture.astype(np.float32) / 255
+    cells = (-(-width // CELL_PX), -(-height // CELL_PX))
+    coarse = cv2.resize(exact, cells, interpolation=cv2.INTER_AREA)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    squared = cv2.resize(np.square(exact - smooth), cells, interpolation=cv2.INTER_AREA)
+    return np.sqrt(squared, dtype=np.float32)
 
 
 def _relief(rng: np.random.Generator, size: tuple[int, int]) -> Map:

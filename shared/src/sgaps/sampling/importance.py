@@ -29,21 +29,21 @@ class AttentionEntropyImportanceCalculator:
         return _stretched(entropy, self._epsilon)
 
 
-class LogRmsImportanceCalculator:
-    """Importance is the RMS error, or detail, that the model expects, normalised per frame."""
+class PredictedErrorImportanceCalculator:
+    """Importance is the RMS error that the model expects, normalised per frame."""
 
     def __init__(self, epsilon: float) -> None:
         self._epsilon = epsilon
 
-    def __call__(self, log_rms: Map) -> Map:
-        """(gh, gw) logs of RMS values → (gh, gw) importance in 0..1.
+    def __call__(self, log_error: Map) -> Map:
+        """(gh, gw) logs of RMS errors → (gh, gw) importance in 0..1.
 
         A map that tells nothing (constant, empty, not finite) becomes a uniform one.
         """
-        if log_rms.size == 0 or not np.isfinite(log_rms).all():
-            return np.ones(log_rms.shape, np.float32)
+        if log_error.size == 0 or not np.isfinite(log_error).all():
+            return np.ones(log_error.shape, np.float32)
         # Relative to the highest, for an exponential cannot overflow below one.
-        relative = log_rms.astype(np.float64) - float(log_rms.max())
+        relative = log_error.astype(np.float64) - float(log_error.max())
         return _stretched(np.exp(relative), self._epsilon)
 
 

@@ -128,13 +128,13 @@ class _Quadtree:
             start += split.size
 
     def masses_of(self, importance: Map) -> list[Mass]:
-        """The squared importance in each block that can be split: it stands for an error."""
+        """The importance in each block that can be split."""
         if len(self._sides) == 1:
             return []
         rows, columns = self._split[-2].shape
         down = _overlap(rows, self._height, importance.shape[0])
         across = _overlap(columns, self._width, importance.shape[1])
-        masses = [down @ np.square(importance, dtype=np.float64) @ across.T]
+        masses = [down @ importance.astype(np.float64) @ across.T]
         while len(masses) < len(self._sides) - 1:
             masses.append(_in_fours(masses[-1]))
         return masses[::-1]
