@@ -35,9 +35,9 @@ def settings_of(root: Path, *overrides: str) -> Settings:
     )
 
 
-def neural(root: Path) -> NeuralReconstructor:
+def neural(root: Path, *overrides: str) -> NeuralReconstructor:
     stores = (CheckpointStore(root / "own"), CheckpointStore(root / "shipped"))
-    return NeuralReconstructor(stores, settings_of(root))
+    return NeuralReconstructor(stores, settings_of(root, *overrides))
 
 
 def frame(
@@ -68,6 +68,8 @@ def at_samples(image: NDArray[np.uint8], frame: FrameInput) -> NDArray[np.uint8]
 def assert_same(left: Reconstruction, right: Reconstruction) -> None:
     assert left.model_version == right.model_version
     np.testing.assert_allclose(left.image.astype(int), right.image.astype(int), atol=1)
+    assert left.entropy is not None
+    assert right.entropy is not None
     np.testing.assert_allclose(left.entropy, right.entropy, atol=1e-5)
 
 
@@ -78,7 +80,8 @@ def test_without_a_checkpoint_the_prior_serves_and_claims_nothing(tmp_path: Path
     assert result.model_version == UNTRAINED
     assert result.log_error is None
     assert result.predicted_psnr_db is None
-    assert result.entropy.shape == (4, 5)
+    assert result.entropy is not None
+    assert result.entropy.shape == result.grid == (4, 5)
     sent = np.round(frame().samples[:, 2] * 255).astype(np.uint8)
     np.testing.assert_array_equal(at_samples(result.image, frame()), sent)
 
@@ -93,6 +96,18 @@ def test_a_key_has_its_own_model_and_every_other_the_default(tmp_path: Path) -> 
     assert reconstructor.serving() == {"doom": versions[0], "default": versions[1]}
     assert results[0].log_error is not None
     assert results[0].predicted_psnr_db == pytest.approx(predicted_psnr_db(results[0].log_error))
+
+
+def test_entropy_is_computed_only_where_it_is_used(tmp_path: Path) -> None:
+    publish(tmp_path / "own", "doom")
+    by_error = ["importance=learned"]
+    trained, prior = neural(tmp_path, *by_error).reconstruct([frame("doom"), frame("pong")])
+    assert trained.entropy is None
+    assert trained.log_error is not None
+    assert prior.entropy is not None  # nothing else tells where to look
+    assert prior.log_error is None
+    (asked,) = neural(tmp_path).reconstruct([frame("doom")])
+    assert asked.entropy is not None
 
 
 def test_ones_own_checkpoint_goes_before_the_shipped_one(tmp_path: Path) -> None:
@@ -132,6 +147,7 @@ def test_a_frame_without_samples_is_gray(tmp_path: Path) -> None:
     )
     (result,) = neural(tmp_path).reconstruct([empty])
     assert set(np.unique(result.image).tolist()) <= {127, 128}
+    assert result.entropy is not None
     assert np.isfinite(result.entropy).all()
 
 
@@ -221,8 +237,8 @@ def test_inpainting_keeps_the_samples_and_doubts_nothing(tmp_path: Path, method:
         np.testing.assert_array_equal(at_samples(result.image, one), sent)
         assert result.image.shape == (one.height, one.width)
         assert result.image.std() > 0
-        assert result.entropy.shape == (-(-one.height // 8), -(-one.width // 8))
-        assert not result.entropy.any()
+        assert result.grid == (-(-one.height // 8), -(-one.width // 8))
+        assert result.entropy is None
         assert result.log_error is None
         assert result.model_version == method
     assert reconstructor.serving() == {"default": method}

@@ -135,7 +135,8 @@ class FrameReconstructed(Message, frozen=True, kw_only=True):
     grid_width: int
     grid_height: int
     entropy_bytes: bytes
-    """float32 (grid_height, grid_width): attention entropy per query, in nats over log N: 0..1."""
+    """float32 (grid_height, grid_width): attention entropy per query, in nats over log N: 0..1;
+    empty where nothing was computed."""
     log_error_bytes: bytes
     """float32 (grid_height, grid_width): predicted log |error| per query; empty without a model."""
     predicted_psnr_db: float | None
@@ -147,14 +148,15 @@ class FrameReconstructed(Message, frozen=True, kw_only=True):
     """Whether the client can sample squares."""
 
     @property
-    def entropy(self) -> Float32:
-        return unpack_floats(self.entropy_bytes, self.grid_height, self.grid_width)
+    def entropy(self) -> Float32 | None:
+        return self._map(self.entropy_bytes)
 
     @property
     def log_error(self) -> Float32 | None:
-        if not self.log_error_bytes:
-            return None
-        return unpack_floats(self.log_error_bytes, self.grid_height, self.grid_width)
+        return self._map(self.log_error_bytes)
+
+    def _map(self, data: bytes) -> Float32 | None:
+        return unpack_floats(data, self.grid_height, self.grid_width) if data else None
 
 
 class CoordinatesChosen(Message, frozen=True, kw_only=True):

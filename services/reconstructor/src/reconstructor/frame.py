@@ -33,8 +33,10 @@ class Reconstruction:
 
     image: NDArray[np.uint8]
     """(H, W)"""
-    entropy: Float32
-    """(gh, gw) in 0..1; all zero where the method has no attention."""
+    grid: tuple[int, int]
+    """(gh, gw): rows and columns of the maps."""
+    entropy: Float32 | None
+    """(gh, gw) in 0..1; None where there is no attention, or nobody asks for it."""
     log_error: Float32 | None
     """(gh, gw): predicted log RMS error; None where nothing learned to predict it."""
     predicted_psnr_db: float | None

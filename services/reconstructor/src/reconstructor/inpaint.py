@@ -14,7 +14,7 @@ METHODS = {"telea": cv2.INPAINT_TELEA, "navier_stokes": cv2.INPAINT_NS}
 
 
 class InpaintReconstructor:
-    """Fills what lies between the samples; knows no doubt, so its entropy is constant.
+    """Fills what lies between the samples; knows no doubt.
 
     Takes the mean of a square for its middle pixel.
     """
@@ -40,7 +40,8 @@ class InpaintReconstructor:
         grid = (-(-frame.height // self._stride), -(-frame.width // self._stride))
         return Reconstruction(
             image=np.asarray(filled, dtype=np.uint8),
-            entropy=np.zeros(grid, np.float32),
+            grid=grid,
+            entropy=None,
             log_error=None,
             predicted_psnr_db=None,
             model_version=self._method,

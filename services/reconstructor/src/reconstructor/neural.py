@@ -83,15 +83,17 @@ class NeuralReconstructor:
             sentinel=self._settings.sentinel_value,
             device=self._device,
         )
-        output = serving.model(inputs, return_entropy=True)
-        images = output.frame[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
-        entropies = output.entropy.float().cpu().numpy()
-        log_errors = output.log_error.float().cpu().numpy()
         # An untrained error head knows nothing: better none than a number that means nothing.
         trained = serving.version != UNTRAINED
+        by_entropy = self._settings.importance.method == "attention_entropy" or not trained
+        output = serving.model(inputs, return_entropy=by_entropy)
+        images = output.frame[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
+        entropies = output.entropy.float().cpu().numpy() if by_entropy else [None] * len(images)
+        log_errors = output.log_error.float().cpu().numpy()
         return [
             Reconstruction(
                 image=image,
+                grid=log_error.shape,
                 entropy=entropy,
                 log_error=log_error if trained else None,
                 predicted_psnr_db=predicted_psnr_db(log_error) if trained else None,

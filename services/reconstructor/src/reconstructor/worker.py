@@ -6,14 +6,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
 from reconstructor.view import encode_view
 from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, keep_newest
 from sgaps.keys import PastSamples, history_key, watch_key
-from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats
+from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats
 from sgaps.service import Service
 from sgaps.settings import Settings
 
@@ -85,8 +83,7 @@ def summary(
     frame: FrameAccepted, result: Reconstruction, started_at_secs: float, inference_secs: float
 ) -> FrameReconstructed:
     """What the sampler needs of a reconstruction."""
-    grid_height, grid_width = result.entropy.shape
-    log_error = result.log_error
+    grid_height, grid_width = result.grid
     return FrameReconstructed(
         session_id=frame.session_id,
         gateway_id=frame.gateway_id,
@@ -96,8 +93,8 @@ def summary(
         sample_count=len(frame.samples),
         grid_width=grid_width,
         grid_height=grid_height,
-        entropy_bytes=pack_floats(np.asarray(result.entropy)),
-        log_error_bytes=b"" if log_error is None else pack_floats(log_error),
+        entropy_bytes=_packed(result.entropy),
+        log_error_bytes=_packed(result.log_error),
         predicted_psnr_db=result.predicted_psnr_db,
         model_version=result.model_version,
         received_at_secs=frame.received_at_secs,
@@ -105,3 +102,7 @@ def summary(
         inference_secs=inference_secs,
         footprints=frame.footprints,
     )
+
+
+def _packed(grid: Float32 | None) -> bytes:
+    return b"" if grid is None else pack_floats(grid)

@@ -109,7 +109,10 @@ def _importance(frame: FrameReconstructed, settings: ImportanceSettings) -> Map:
     """By the chosen method; by entropy where no trained model predicts an error."""
     if settings.method == "predicted_error" and frame.log_error is not None:
         return PredictedErrorImportanceCalculator(settings.epsilon)(frame.log_error)
-    return AttentionEntropyImportanceCalculator(settings.epsilon)(frame.entropy)
+    entropy = frame.entropy
+    if entropy is None:
+        return np.ones((frame.grid_height, frame.grid_width), np.float32)
+    return AttentionEntropyImportanceCalculator(settings.epsilon)(entropy)
 
 
 def _needs_new(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
