@@ -66,7 +66,8 @@ def test_the_command_prints_a_table_or_json(
         "model.num_heads=2",
         "model.ffn_dim=48",
     ]
-    arguments = ["--key", KEY, "--frames", "3", "--samples", "60", *overrides]
+    # Settings may stand before, between and after options.
+    arguments = [overrides[0], "--key", KEY, "--frames", "3", *overrides[1:], "--samples", "60"]
     picture = tmp_path / "strip.png"
     assert evaluate.main([*arguments, "--picture", str(picture)]) == 0
     assert "| DCT oracle | 60 | " in capsys.readouterr().out

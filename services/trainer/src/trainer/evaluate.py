@@ -24,7 +24,7 @@ from trainer.scores import Mean
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong usage."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     try:
         settings = load_settings(arguments.overrides)
         prepare_cpu(settings.training.cpu_threads)

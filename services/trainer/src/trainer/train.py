@@ -22,7 +22,7 @@ BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 published or kept, 1 failed, 2 wrong usage."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
