@@ -21,9 +21,9 @@ from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import Settings, load_settings
 from trainer import draw
-from trainer.augment import AugmentationPipeline
+from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
-from trainer.dataset import BatchShape, ExampleOptions, RecordingDataset
+from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import Schedule, TrainingFailed, fit, sample_counts
 from trainer.losses import SampledPixelL2Loss, log_mse_loss, means_at
 from trainer.run import RunReport, enough_to_train, train_key
@@ -330,7 +330,9 @@ def augmented(**shares: float) -> AugmentationPipeline:
 def test_without_shares_nothing_is_augmented() -> None:
     rng, pipeline = np.random.default_rng(0), augmented()
     state = np.array([1, 2], np.float32)
-    (truth,) = pipeline.truths([scene(1)], scale=pipeline.scale(rng), flip=pipeline.flips(rng))
+    shape = pipeline.shape(40, rng)
+    assert shape == BatchShape(samples=40)
+    (truth,) = pipeline.truths([scene(1)], shape, rng, flip=pipeline.flips(rng))
     np.testing.assert_array_equal(pipeline.seen(truth, rng), scene(1))
     np.testing.assert_array_equal(pipeline.state(state, rng, flip=False), state)
 
@@ -338,13 +340,29 @@ def test_without_shares_nothing_is_augmented() -> None:
 def test_augmented_frames_are_smaller_mirrored_and_noisy_but_judged_by_the_truth() -> None:
     rng = np.random.default_rng(0)
     pipeline = augmented(scale_share=1.0, noise_std=0.1, compression_share=1.0)
-    scale = pipeline.scale(rng)
-    assert 0.5 <= scale < 1
-    small, flipped = (pipeline.truths([scene(1)], scale=scale, flip=f)[0] for f in (False, True))
-    assert small.shape == (round(HEIGHT * scale), round(WIDTH * scale))
+    shape = pipeline.shape(40, rng)
+    assert 0.5 <= shape.scale < 1
+    small, flipped = (pipeline.truths([scene(1)], shape, rng, flip=f)[0] for f in (False, True))
+    assert small.shape == (round(HEIGHT * shape.scale), round(WIDTH * shape.scale))
     np.testing.assert_array_equal(flipped, small[:, ::-1])
     seen = pipeline.seen(small, rng)
     assert 1 < np.abs(seen.astype(int) - small).mean() < 60
+
+
+def test_crops_of_a_session_lie_in_one_place_and_have_as_many_samples_for_their_area() -> None:
+    rng = np.random.default_rng(0)
+    shape = augmented(crop_share=1.0).shape(1000, rng)
+    assert 0.5 <= shape.crop < 1
+    assert shape.samples == round(1000 * shape.crop**2)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    pictures = [x.astype(np.uint8), y.astype(np.uint8)]
+    columns, rows = augmented().truths(pictures, shape, rng, flip=False)
+    height, width = round(HEIGHT * shape.crop), round(WIDTH * shape.crop)
+    assert columns.shape == rows.shape == (height, width)
+    np.testing.assert_array_equal(columns, x[:height, :width] + columns[0, 0])
+    np.testing.assert_array_equal(rows, y[:height, :width] + rows[0, 0])
+    assert columns[0, 0] <= WIDTH - width
+    assert rows[0, 0] <= HEIGHT - height
 
 
 def test_in_a_mirror_a_pose_is_missing() -> None:

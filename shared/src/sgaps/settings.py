@@ -172,6 +172,8 @@ class AugmentationSettings(Section):
 
     flip_share: Share
     """Of the examples, seen in a mirror and without their state."""
+    crop_share: Share
+    """Of the batches, cut out of the frames: against learning places of the screen by heart."""
     scale_share: Share
     """Of the batches, shrunk to between half and all of their sides."""
     noise_std: Share

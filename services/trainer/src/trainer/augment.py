@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -13,8 +14,25 @@ from trainer.pictures import Picture
 
 Float32 = NDArray[np.float32]
 
+SMALLEST_CROP = 0.5
 SMALLEST_SCALE = 0.5
 JPEG_QUALITIES = (30, 90)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchShape:
+    """What the examples of one batch have in common."""
+
+    samples: int
+    """Per frame, where they are drawn."""
+    crop: float = 1.0
+    """Of both sides of the frame: how much of them is kept."""
+    scale: float = 1.0
+    """Of both sides of what is kept."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.crop == self.scale == 1
 
 
 class AugmentationPipeline:
@@ -24,23 +42,35 @@ class AugmentationPipeline:
         self._settings = settings
         self._sentinel = sentinel
 
-    def scale(self, rng: np.random.Generator) -> float:
-        """Of both sides, for a whole batch: its frames must have one resolution."""
-        if rng.random() >= self._settings.scale_share:
-            return 1.0
-        return float(rng.uniform(SMALLEST_SCALE, 1))
+    def shape(self, samples: int, rng: np.random.Generator) -> BatchShape:
+        """Of a batch, whose frames must have one resolution. `samples` are of a whole frame."""
+        crop = _drawn(self._settings.crop_share, SMALLEST_CROP, rng)
+        scale = _drawn(self._settings.scale_share, SMALLEST_SCALE, rng)
+        return BatchShape(samples=max(1, round(samples * crop**2)), crop=crop, scale=scale)
 
     def flips(self, rng: np.random.Generator) -> bool:
         """Whether an example is seen in a mirror."""
         return bool(rng.random() < self._settings.flip_share)
 
-    def truths(self, pictures: Sequence[Picture], *, scale: float, flip: bool) -> list[Picture]:
-        """The frames of one session, (H, W) each, smaller or mirrored: another true session."""
-        height, width = pictures[0].shape
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    def truths(
+        self,
+        pictures: Sequence[Picture],
+        shape: BatchShape,
+        rng: np.random.Generator,
+        *,
+        flip: bool,
+    ) -> list[Picture]:
+        """The frames of one session (H, W), cut, smaller or mirrored: another true session."""
+        height, width = (max(1, round(side * shape.crop)) for side in pictures[0].shape)
+        top, left = (
+            int(rng.integers(whole - part + 1))
+            for whole, part in zip(pictures[0].shape, (height, width), strict=True)
+        )
+        cut = [picture[top : top + height, left : left + width] for picture in pictures]
+        size = (max(1, round(width * shape.scale)), max(1, round(height * shape.scale)))
         scaled = [
-            picture if scale == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-            for picture in pictures
+            picture if shape.scale == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            for picture in cut
         ]
         return [np.asarray(p[:, ::-1] if flip else p, dtype=np.uint8) for p in scaled]
 
@@ -61,3 +91,8 @@ class AugmentationPipeline:
         """A state vector (S,) without some values; without all in a mirror, where a pose lies."""
         missing = rng.random(len(state)) < (1.0 if flip else self._settings.state_drop_share)
         return np.where(missing, np.float32(self._sentinel), state).astype(np.float32)
+
+
+def _drawn(share: float, smallest: float, rng: np.random.Generator) -> float:
+    """Between the smallest and 1 in a share of the cases, else 1."""
+    return float(rng.uniform(smallest, 1)) if rng.random() < share else 1.0

@@ -16,7 +16,7 @@ from sgaps.errors import RecordingCorrupt
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
 from sgaps.settings import SamplingSettings
 from trainer import draw
-from trainer.augment import AugmentationPipeline
+from trainer.augment import AugmentationPipeline, BatchShape
 
 OPEN_SEGMENTS = 16
 HELD_OUT_SHARE = 0.2
@@ -53,16 +53,6 @@ class ExampleOptions:
     seed: int
     augmentation: AugmentationPipeline | None = None
     """For training, which also draws fresh samples from keyframes half of the time, of any kind."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchShape:
-    """What the examples of one batch have in common."""
-
-    samples: int
-    """Per frame, where they are drawn."""
-    scale: float = 1.0
-    """Of both sides of the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +159,7 @@ def _example(
     frame = reader.read(position)
     picture = decode_keyframe(frame)
     fresh = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004 - half
-    if fresh or shape.scale != 1 or not len(frame.samples):
+    if fresh or not shape.is_whole or not len(frame.samples):
         return _drawn(reader, position, frame, picture, options, shape, rng)
     return Example(
         samples=frame.samples,
@@ -217,7 +207,7 @@ def _drawn(
     state, seen = frame.state, truths
     if augment is not None:
         flip = augment.flips(rng)
-        truths = augment.truths(truths, scale=shape.scale, flip=flip)
+        truths = augment.truths(truths, shape, rng, flip=flip)
         seen = [augment.seen(truth, rng) for truth in truths]
         state = augment.state(state, rng, flip=flip)
     height, width = truths[0].shape

@@ -18,7 +18,7 @@ from sgaps.model import SparsePixelTransformer
 from sgaps.settings import Settings, TrainingSettings
 from trainer.augment import AugmentationPipeline
 from trainer.batch import Batch, make_batch
-from trainer.dataset import BatchShape, RecordingDataset
+from trainer.dataset import RecordingDataset
 from trainer.losses import ReconstructionLoss
 
 
@@ -98,7 +98,7 @@ def fit(
         if stop.is_set() or schedule.done(step, elapsed_secs):
             break
         counts = sample_counts(settings, schedule.part(step, elapsed_secs))
-        shape = BatchShape(samples=int(rng.choice(counts)), scale=augmentation.scale(rng))
+        shape = augmentation.shape(int(rng.choice(counts)), rng)
         examples = [dataset.example(i, shape) for i in indices]
         batch = make_batch(examples, settings, stepper.device)
         loss = stepper.step(batch, schedule.factor(step, elapsed_secs))
