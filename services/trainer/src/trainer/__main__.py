@@ -9,17 +9,23 @@ import sys
 from sgaps.service import Service, run_service
 from trainer.worker import Worker
 
-NICENESS = 10
-"""Training waits for the services that answer a game."""
+NICENESS = 19
 
 
 async def main(service: Service) -> None:
-    os.nice(NICENESS)
+    _give_way()
     worker = Worker(service)
     service.describe = worker.describe
     training = asyncio.create_task(worker.train_loop())
     await worker.consumer.run(service.stop)
     await training
+
+
+def _give_way() -> None:
+    """Train only where a core would idle: the services that answer a game come first."""
+    os.nice(NICENESS)
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 if __name__ == "__main__":
