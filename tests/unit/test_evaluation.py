@@ -45,12 +45,16 @@ def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
     methods = [(row.method, row.samples) for row in report.rows]
     assert len(set(methods)) == len(methods)
     assert {samples for _, samples in methods} == {0, 30, 60}
-    assert all((row.frames, row.sessions) == (4, 2) for row in report.rows if row.samples)
+    assert all((row.frames, row.sessions) == (4, 2) for row in report.rows)
     assert {"median of other sessions", "true frame before", "DCT oracle"} <= {
         m for m, _ in methods
     }
     assert len(report.gains_db) == 2 * 5
-    assert set(report.rank_correlations) == {"attention_entropy", "predicted_error"}
+    assert set(report.rank_correlations) == {
+        f"{count} samples, {guide}"
+        for count in (30, 60)
+        for guide in ("attention_entropy", "predicted_error")
+    }
     assert strips[0].shape == (HEIGHT, 6 * WIDTH)
 
 
@@ -78,6 +82,13 @@ def test_the_command_prints_a_table_or_json(
     assert report["rows"][0]["psnr_db"].keys() == {"value", "interval"}
     assert evaluate.main(["--key", "other", *overrides]) == 1
     assert "make some: sgaps capture" in capsys.readouterr().err
+
+
+def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Settings) -> None:
+    with pytest.raises(SgapsError, match="two frames"):
+        compare(KEY, toy, frames=1)
+    report, _ = compare(KEY, toy, frames=2, counts=(10**6,))
+    assert {row.samples for row in report.rows} == {0, WIDTH * HEIGHT}
 
 
 def test_sessions_without_whole_frames_are_refused(tmp_path: Path) -> None:

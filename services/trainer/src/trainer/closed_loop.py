@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from sgaps.model import ModelOutput, SparsePixelTransformer
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.footprints import Coords, as_points, sample_image
+from sgaps.sampling.footprints import Coords, sample_image
 from sgaps.sampling.importance import (
     NOTHING_KNOWN,
     AttentionEntropyImportanceCalculator,
     Map,
     PredictedErrorImportanceCalculator,
 )
-from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import ImportanceMethod, PatternName, Settings
 from trainer.batch import make_batch
 from trainer.dataset import Example
@@ -108,10 +107,9 @@ def _coords(
     rng: np.random.Generator,
 ) -> Coords:
     height, width = size
-    if loop.pattern is not None:
-        uv = sample_pattern(loop.pattern, count=count, width=width, height=height, rng=rng)
-        return as_points(uv)
-    sampler = AdaptiveUVSampler(settings.sampling, footprints=loop.footprints)
+    pattern = loop.pattern or settings.sampling.pattern
+    sampling = settings.sampling.model_copy(update={"pattern": pattern})
+    sampler = AdaptiveUVSampler(sampling, footprints=loop.footprints)
     return sampler.sample(importance, count=count, width=width, height=height, rng=rng)
 
 

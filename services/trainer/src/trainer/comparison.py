@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -56,19 +57,21 @@ def compare(
     key: str, settings: Settings, *, frames: int, counts: Sequence[int] = ()
 ) -> tuple[Report, list[Picture]]:
     """The report, and a strip of pictures for some of the frames. Raises SgapsError."""
-    sessions = _sessions(key, settings)
+    sessions = {
+        session_id: _frames(segments, frames)
+        for session_id, segments in _sessions(key, settings).items()
+    }
+    if not all(len(played) > 1 for played in sessions.values()):
+        raise SgapsError("two frames of each session are needed: a frame and the one before it")
     model, version = _model(key, settings)
-    prior = build_model(settings.model).eval()
-    table = _Table(settings, model, prior)
+    table = _Table(settings, model, build_model(settings.model).eval())
     counts = counts or (settings.sampling.default_sample_count,)
     bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
-    medians = _medians(sessions, frames)
-    for session_id, segments in sessions.items():
-        played = _frames(segments, frames)
-        if len(played) < 2:  # noqa: PLR2004 - a frame and the one before it
-            continue
+    medians = _medians(sessions)
+    for session_id, played in sessions.items():
+        table.play_without_samples(session_id, played, medians[session_id])
         for count in counts:
-            table.play(session_id, played, medians[session_id], count)
+            table.play(session_id, played, count)
             bar.update()
     bar.close()
     return table.report(key, version), table.pictures
@@ -87,19 +90,28 @@ class _Table:
         self._ranks: dict[str, list[float]] = {}
         self.pictures: list[Picture] = []
 
-    def play(self, session_id: str, played: Frames, median: Picture | None, count: int) -> None:
-        """Every method on one session. The first frame counts nowhere: it has none before it."""
+    def _score(
+        self, session_id: str, played: Frames, name: str, rebuilt: Iterable[Picture], samples: int
+    ) -> None:
+        """The first frame counts nowhere: it has none before it."""
+        row = self._scores.setdefault((name, samples), Scores(name, samples=samples))
+        for index, (frame, (truth, _)) in enumerate(zip(rebuilt, played, strict=True)):
+            if index:
+                row.add(session_id, frame, truth)
+
+    def play_without_samples(self, session_id: str, played: Frames, median: Picture | None) -> None:
+        """What one has without any sample of the frame."""
         truths = [truth for truth, _ in played]
-
-        def score(name: str, rebuilt: Iterable[Picture], samples: int) -> None:
-            row = self._scores.setdefault((name, samples), Scores(name, samples=samples))
-            for index, (frame, truth) in enumerate(zip(rebuilt, truths, strict=True)):
-                if index:
-                    row.add(session_id, frame, truth)
-
         if median is not None:
-            score("median of other sessions", (median for _ in truths), 0)
-        score("true frame before", [truths[0], *truths[:-1]], 0)
+            name = "median of other sessions"
+            self._score(session_id, played, name, (median for _ in truths), 0)
+        self._score(session_id, played, "true frame before", [truths[0], *truths[:-1]], 0)
+
+    def play(self, session_id: str, played: Frames, count: int) -> None:
+        """Every method that has so many samples, on one session."""
+        score = partial(self._score, session_id, played)
+        truths = [truth for truth, _ in played]
+        count = min(count, truths[0].size)
         score("DCT oracle", (dct_oracle(truth, count) for truth in truths), count)
         score("x264, a byte per sample", x264(truths, count), count)
         points = self._played(played, POINTS_ALONE, count, model=self._prior)
@@ -118,7 +130,7 @@ class _Table:
         for loop in CLOSED_LOOPS:
             shown = self._played(played, loop, count)
             score(_closed(loop), (s.frame for s in shown), count)
-            self._rank(session_id, shown, loop)
+            self._rank(shown, loop, count)
         if len(self.pictures) < PICTURED_FRAMES:
             last = len(played) - 1
             importance = importance_of(shown[last], ERROR.guide, self._settings)
@@ -135,7 +147,7 @@ class _Table:
         model = model or self._model
         return list(play(model, played, loop, self._settings, sample_count=count))
 
-    def _rank(self, session_id: str, shown: Sequence[Shown], loop: Loop) -> None:
+    def _rank(self, shown: Sequence[Shown], loop: Loop, count: int) -> None:
         """How well a guide foretold the errors of the next frame, where nothing was guided."""
         if loop != EVEN:
             return
@@ -144,7 +156,8 @@ class _Table:
                 rank_correlation(importance_of(before, guide, self._settings), s.frame, s.truth)
                 for before, s in pairwise(shown)
             ]
-            self._ranks.setdefault(guide, []).append(float(np.mean(values)))
+            name = f"{count} samples, {guide}"
+            self._ranks.setdefault(name, []).append(float(np.mean(values)))
 
     def report(self, key: str, version: str) -> Report:
         """All that was played."""
@@ -207,19 +220,15 @@ def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
     return found
 
 
-def _medians(sessions: dict[str, list[SegmentInfo]], frames: int) -> dict[str, Picture | None]:
+def _medians(sessions: dict[str, Frames]) -> dict[str, Picture | None]:
     """For each session the median picture of the others; None where there is no other."""
     medians: dict[str, Picture | None] = {}
-    pictures = {
-        session_id: [truth for truth, _ in _frames(segments, frames)]
-        for session_id, segments in sessions.items()
-    }
-    for session_id in sessions:
+    for session_id, played in sessions.items():
         others = [
-            picture
-            for other, seen in pictures.items()
-            for picture in seen
-            if other != session_id and picture.shape == pictures[session_id][0].shape
+            truth
+            for other, seen in sessions.items()
+            for truth, _ in seen
+            if other != session_id and truth.shape == played[0][0].shape
         ]
         medians[session_id] = np.median(others, axis=0).astype(np.uint8) if others else None
     return medians

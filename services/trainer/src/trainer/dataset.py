@@ -182,6 +182,17 @@ def _recorded_past(
             yield age, past.samples
 
 
+def _whole_past(
+    reader: SegmentReader, position: int, options: ExampleOptions
+) -> list[tuple[int, NDArray[np.uint8]]]:
+    """(age, picture) of those frames before that came whole, the newest first."""
+    return [
+        (age, decode_keyframe(past))
+        for age, past in _earlier(reader, position, options.history_frames)
+        if past.keyframe
+    ]
+
+
 def _drawn(
     reader: SegmentReader,
     position: int,
@@ -198,11 +209,7 @@ def _drawn(
     augment = options.augmentation
     length = None if augment is None else int(rng.integers(options.history_frames + 1))
     kind = draw.Kind() if augment is None else draw.any_kind(rng)
-    earlier = [
-        (age, decode_keyframe(past))
-        for age, past in _earlier(reader, position, options.history_frames)
-        if past.keyframe
-    ][:length]
+    earlier = _whole_past(reader, position, options)[:length]
     truths = [picture, *(shown for _, shown in earlier)]
     state, seen = frame.state, truths
     if augment is not None:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.footprints import as_points, sample_image
+from sgaps.sampling.footprints import sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN, Map
-from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import PatternName, SamplingSettings
 from trainer.pictures import Picture
 
@@ -34,6 +33,8 @@ class Kind:
 
     footprints: bool = True
     guide: Literal["even", "relief", "detail"] = "even"
+    pattern: PatternName | None = None
+    """Of points; None = as configured."""
     contrast: float = 1.0
     """How much more a rough place draws than a smooth one: an exponent."""
 
@@ -50,6 +51,7 @@ def any_kind(rng: np.random.Generator) -> Kind:
             if guide < EVEN_SHARE + RELIEF_SHARE
             else "detail"
         ),
+        pattern=_PATTERNS[rng.integers(len(_PATTERNS))],
         contrast=float(rng.uniform(0.5, 1.5)),
     )
 
@@ -65,11 +67,11 @@ def samples(
     height, width = picture.shape
     count = settings.default_sample_count
     guide = _guide(before, kind, rng, (height, width))
-    if kind.footprints:
-        sampler = AdaptiveUVSampler(settings, footprints=True)
-        coords = sampler.sample(guide, count=count, width=width, height=height, rng=rng)
-    else:
-        coords = as_points(_points(guide, settings, count, (height, width), rng))
+    sampler = AdaptiveUVSampler(
+        settings.model_copy(update={"pattern": kind.pattern or settings.pattern}),
+        footprints=kind.footprints,
+    )
+    coords = sampler.sample(guide, count=count, width=width, height=height, rng=rng)
     return sample_image(picture, coords)
 
 
@@ -99,26 +101,3 @@ def _relief(rng: np.random.Generator, size: tuple[int, int]) -> Map:
     hills = rng.random(RELIEF_GRID, np.float32) ** 2
     cells = (-(-size[1] // CELL_PX), -(-size[0] // CELL_PX))
     return np.asarray(cv2.resize(hills, cells, interpolation=cv2.INTER_CUBIC).clip(0), np.float32)
-
-
-def _points(
-    guide: Map,
-    settings: SamplingSettings,
-    count: int,
-    size: tuple[int, int],
-    rng: np.random.Generator,
-) -> Float32:
-    """(N, 2): jittered or random points, or as many as the guide draws."""
-    height, width = size
-    if guide.size == 1:
-        pattern = _PATTERNS[rng.integers(len(_PATTERNS))]
-        return sample_pattern(pattern, count=count, width=width, height=height, rng=rng)
-    guided = round(count * settings.importance_share)
-    fine = cv2.resize(guide, (width, height), interpolation=cv2.INTER_LINEAR).clip(0).ravel() + 1e-6
-    chosen = rng.choice(fine.size, guided, replace=False, p=fine / fine.sum())
-    y, x = np.divmod(chosen, width)
-    drawn = np.column_stack([(x + 0.5) / width, (y + 0.5) / height]).astype(np.float32)
-    even = sample_pattern(
-        "jittered_grid", count=count - guided, width=width, height=height, rng=rng
-    )
-    return np.concatenate([drawn, even])

@@ -99,7 +99,8 @@ def train_key(
             ),
             parent=None if champion_version == checkpoints.UNTRAINED else champion_version,
             data=_data(split),
-            training=settings.training.model_dump(mode="json"),
+            training=settings.training.model_dump(mode="json")
+            | {"augmentation": settings.augmentation.model_dump(mode="json")},
         )
     return RunReport(
         champion_version=champion_version,
