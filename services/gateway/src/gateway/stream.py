@@ -211,7 +211,8 @@ class Connection:
             )
         session = known or _session_of(start, session_id)
         session.resolution = start.resolution
-        session.footprints = _session_of(start, session_id).footprints
+        session.footprints = _offers(start, FOOTPRINT)
+        session.wants_importance = _offers(start, IMPORTANCE_MAP)
         session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
         if known is None:
             session.last_answered_frame_id = session.last_frame_id
@@ -333,15 +334,18 @@ class Connection:
 
 
 def _session_of(start: SessionStart, session_id: str) -> Session:
-    features = start.client.features if start.client else []
     return Session(
         session_id=session_id,
         checkpoint_key=start.checkpoint_key,
         resolution=start.resolution,
         client_name=start.client.name if start.client else "",
-        wants_importance=IMPORTANCE_MAP in features,
-        footprints=FOOTPRINT in features,
+        wants_importance=_offers(start, IMPORTANCE_MAP),
+        footprints=_offers(start, FOOTPRINT),
     )
+
+
+def _offers(start: SessionStart, feature: str) -> bool:
+    return start.client is not None and feature in start.client.features
 
 
 def _agreed_features(session: Session) -> list[str]:
