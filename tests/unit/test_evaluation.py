@@ -17,7 +17,7 @@ from trainer import baselines, evaluate, pictures
 from trainer.closed_loop import Loop, play
 from trainer.comparison import CLOSED_LOOPS, compare
 from trainer.scores import Scores, gain_db, mean_over, rank_correlation
-from unit.test_trainer import HEIGHT, KEY, WIDTH, record, scene, toy_settings
+from unit.toy_recordings import HEIGHT, KEY, WIDTH, record, scene, toy_settings
 
 Picture = NDArray[np.uint8]
 NO_STATE = np.empty(0, np.float32)

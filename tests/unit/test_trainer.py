@@ -5,17 +5,15 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
-from sgaps.recording import RecordedFrame, SegmentInfo, SegmentWriter, find_segments
+from sgaps.recording import find_segments
 from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
@@ -23,88 +21,12 @@ from sgaps.settings import Settings, load_settings
 from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
-from trainer.dataset import ExampleOptions, RecordingDataset
+from trainer.dataset import ExampleOptions, RecordingDataset, Request
 from trainer.fit import Schedule, TrainingFailed, fit, sample_counts
 from trainer.losses import SampledPixelL2Loss, log_mse_loss, means_at
 from trainer.run import RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
-
-WIDTH, HEIGHT = 48, 32
-KEY = "toy"
-
-
-def scene(shift: int) -> NDArray[np.uint8]:
-    """A sharp pattern that no interpolation knows, moving: what a game has and a prior lacks."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    return np.where(((x + shift) // 6 + y // 6) % 2, 210, 40).astype(np.uint8)
-
-
-def record(
-    root: Path, session_id: str, *, frames: int, keyframes: bool = True, samples: int = 60
-) -> None:
-    writer = SegmentWriter(
-        root / KEY / session_id / "000000.h5",
-        checkpoint_key=KEY,
-        session_id=session_id,
-        max_state_dim=64,
-        sentinel=-999.0,
-    )
-    rng = np.random.default_rng(len(session_id))
-    writer.append([_frame(i, rng, keyframes=keyframes, samples=samples) for i in range(frames)])
-    writer.sync()
-    writer.seal()
-
-
-def _frame(
-    frame_id: int, rng: np.random.Generator, *, keyframes: bool, samples: int
-) -> RecordedFrame:
-    image = scene(frame_id)
-    coords = rng.random((samples, 2), np.float32)
-    _, png = cv2.imencode(".png", image)
-    return RecordedFrame(
-        frame_id=frame_id,
-        coordinate_set_id=0,
-        width=WIDTH,
-        height=HEIGHT,
-        samples=sample_image(image, as_points(coords)),
-        state=np.array([frame_id], np.float32),
-        client_time_secs=0.0,
-        received_at_secs=0.0,
-        keyframe_encoding="png" if keyframes else "",
-        keyframe=png.tobytes() if keyframes else b"",
-    )
-
-
-def toy_settings(tmp_path: Path, *overrides: str) -> Settings:
-    return load_settings(
-        [
-            f"data.recordings_dir={tmp_path / 'recordings'}",
-            f"data.checkpoints_dir={tmp_path / 'checkpoints'}",
-            f"data.shipped_dir={tmp_path / 'shipped'}",
-            "training=live",
-            "training.learning_rate=3e-3",
-            "training.max_epochs=12",
-            "training.min_sessions=2",
-            "sampling.default_sample_count=60",
-            "model.embed_dim=32",
-            "model.num_heads=2",
-            "model.ffn_dim=48",
-            *overrides,
-        ],
-        environment={},
-    )
-
-
-def dataset_of(segments: list[SegmentInfo], *, resample: bool = False) -> RecordingDataset:
-    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
-    nothing = load_settings(environment={}).augmentation
-    options = ExampleOptions(
-        history_frames=1,
-        sampling=sampling,
-        seed=0,
-        augmentation=AugmentationPipeline(nothing, sentinel=-999.0) if resample else None,
-    )
-    return RecordingDataset(segments, options)
+from unit.toy_recordings import HEIGHT, KEY, WIDTH, dataset_of, record, scene, toy_settings
 
 
 def train(settings: Settings, stop: threading.Event | None = None) -> RunReport:
@@ -269,7 +191,10 @@ def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:
     def largest_px(resample: bool) -> list[float]:
         """The largest footprint of each frame."""
         dataset = dataset_of(segments, resample=resample)
-        examples = [dataset.example(i, BatchShape(samples=30)) for i in range(len(dataset))]
+        examples = [
+            dataset[Request(index=i, shape=BatchShape(samples=30), epoch=0)]
+            for i in range(len(dataset))
+        ]
         assert {len(example.samples) for example in examples} == {30}
         return [float(example.samples[:, 3].max()) for example in examples]
 
@@ -380,7 +305,7 @@ def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:
     options = ExampleOptions(history_frames=2, sampling=sampling, seed=0, augmentation=pipeline)
     dataset = RecordingDataset(find_segments(tmp_path), options)
     shape = BatchShape(samples=40, scale=0.6)
-    examples = [dataset.example(i, shape) for i in range(len(dataset))]
+    examples = [dataset[Request(index=i, shape=shape, epoch=0)] for i in range(len(dataset))]
     assert {(e.width, e.height, len(e.samples)) for e in examples} == {(29, 19, 40)}
     batch = make_batch(examples, toy_settings(tmp_path), torch.device("cpu"))
     assert batch.target is not None

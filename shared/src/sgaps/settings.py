@@ -209,6 +209,10 @@ class TrainingSettings(Section):
     val_share: Annotated[float, Field(gt=0, lt=1)]
     curriculum: tuple[CurriculumPhase, ...]
     """One after the other; empty: as many samples as are served."""
+    workers: Annotated[int, Field(ge=0, le=64)]
+    """Processes that prepare batches beside the training one; 0: it does so itself."""
+    save_every_secs: Secs
+    """How much of a run that is cut off is lost at most."""
     min_gain_db: Weight
     """A challenger is published if it beats the champion by this on the held-out sessions."""
 
@@ -222,6 +226,8 @@ class LossSettings(Section):
     """Squared error on the whole frame, where a keyframe gives one."""
     structural: Weight
     """1 - SSIM on keyframes."""
+    temporal: Weight
+    """Squared error of the change since the whole frame before; doubles the cost of a step."""
     log_error: Weight
     """Squared error of the predicted log |error|."""
 

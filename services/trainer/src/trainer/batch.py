@@ -25,10 +25,15 @@ class Batch:
     """(B, M, 4): u, v, value, footprint."""
     held_out_valid: Tensor
     """(B, M) bool."""
+    pairs: Tensor
+    """(P, 2): rows of a frame and of the one before it, both of one session."""
 
 
 def make_batch(examples: Sequence[Example], settings: Settings, device: torch.device) -> Batch:
-    """Pad examples of one resolution to common lengths."""
+    """Pad examples of one resolution to common lengths; the frames before them come last."""
+    paired = [i for i, example in enumerate(examples) if example.before]
+    pairs = [(i, len(examples) + k) for k, i in enumerate(paired)]
+    examples = [*examples, *(example.before for example in examples if example.before)]
     inputs = collate(
         [(e.samples, e.history, e.state) for e in examples],
         width=examples[0].width,
@@ -44,6 +49,7 @@ def make_batch(examples: Sequence[Example], settings: Settings, device: torch.de
         target=_targets(examples, device),
         held_out=held_out.to(device),
         held_out_valid=valid.to(device),
+        pairs=torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 2),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,6 +41,18 @@ class Example:
     held_out: Float32
     """(M, 4): samples the input lacks; empty where there is a target."""
     session_id: str
+    before: Example | None = None
+    """The whole frame before this one, seen by the same session; where ExampleOptions.pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An example of a training batch."""
+
+    index: int
+    shape: BatchShape
+    epoch: int
+    """In every epoch the random choices are others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +65,12 @@ class ExampleOptions:
     seed: int
     augmentation: AugmentationPipeline | None = None
     """For training, which also draws fresh samples from keyframes half of the time, of any kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    path: Path
-    position: int
-    width: int
-    height: int
+    pairs: bool = False
+    """Whether examples come with the frame before, as the temporal loss wants them."""
 
 
 class RecordingDataset(Dataset[Example]):
-    """Frames of sealed segments, read when asked for; memory does not grow with the recording.
+    """Frames of sealed segments, read when asked for: 16 bytes of memory per frame.
 
     Learns from keyframes where there are any, else from held-out samples of every frame.
     """
@@ -72,42 +78,35 @@ class RecordingDataset(Dataset[Example]):
     def __init__(self, segments: Sequence[SegmentInfo], options: ExampleOptions) -> None:
         self._options = options
         self.has_keyframes = any(segment.keyframe_count for segment in segments)
-        self._places = [
-            place for segment in segments for place in _places(segment.path, self.has_keyframes)
-        ]
-        self._epoch = 0
+        self._paths = [segment.path for segment in segments]
+        places = [_places(path, self.has_keyframes) for path in self._paths]
+        owners = [np.full((len(rows), 1), i, np.int32) for i, rows in enumerate(places)]
+        self._places = np.hstack([np.concatenate(owners), np.concatenate(places)])
+        """int32 (frames, 4): segment, position in it, width, height."""
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: int) -> Example:
-        """Raises RecordingCorrupt."""
-        return self.example(index, BatchShape(samples=self._options.sampling.default_sample_count))
-
-    def example(self, index: int, shape: BatchShape) -> Example:
-        """An example of a batch. Raises RecordingCorrupt."""
-        place = self._places[index]
-        rng = np.random.default_rng((self._options.seed, self._epoch, index))
-        reader = _reader(place.path)
+    def __getitem__(self, wanted: int | Request) -> Example:
+        """A frame as a session would send it, or as training wants it. Raises RecordingCorrupt."""
+        if isinstance(wanted, int):
+            whole = BatchShape(samples=self._options.sampling.default_sample_count)
+            wanted = Request(index=wanted, shape=whole, epoch=0)
+        segment, position = self._places[wanted.index, :2].tolist()
+        rng = np.random.default_rng((self._options.seed, wanted.epoch, wanted.index))
+        reader = _reader(self._paths[segment])
         if not self.has_keyframes:
-            return _masked(reader, place.position, self._options, rng)
-        return _example(reader, place.position, self._options, shape, rng)
+            return _masked(reader, position, self._options, rng)
+        return _example(reader, position, self._options, wanted.shape, rng)
 
-    def next_epoch(self) -> None:
-        """Other random choices from here on."""
-        self._epoch += 1
-
-    def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    def batches(self, batch_size: int, rng: np.random.Generator) -> list[list[int]]:
         """Shuffled indices in batches of one resolution each."""
-        sizes: dict[tuple[int, int], list[int]] = {}
-        for index, place in enumerate(self._places):
-            sizes.setdefault((place.width, place.height), []).append(index)
         batches = []
-        for indices in sizes.values():
-            order = rng.permutation(indices).tolist()
+        _, which = np.unique(self._places[:, 2:], axis=0, return_inverse=True)
+        for size in range(which.max(initial=-1) + 1):
+            order = rng.permutation(np.flatnonzero(which == size)).tolist()
             batches += [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        for which in rng.permutation(len(batches)):
-            yield batches[which]
+        return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def decode_keyframe(frame: RecordedFrame) -> NDArray[np.uint8]:
@@ -123,10 +122,12 @@ def _reader(path: Path) -> SegmentReader:
     return SegmentReader(path)
 
 
-def _places(path: Path, keyframes_only: bool) -> list[_Place]:
+def _places(path: Path, keyframes_only: bool) -> NDArray[np.int32]:
+    """int32 (frames, 3): position, width, height."""
     with SegmentReader(path) as reader:
         positions = reader.keyframe_positions if keyframes_only else range(len(reader))
-        return [_Place(path, int(p), *reader.resolution(int(p))) for p in positions]
+        rows = [(int(p), *reader.resolution(int(p))) for p in positions]
+    return np.array(rows, np.int32).reshape(-1, 3)
 
 
 def _masked(
@@ -138,7 +139,7 @@ def _masked(
     held_out = int(len(order) * HELD_OUT_SHARE)
     return Example(
         samples=frame.samples[order[held_out:]],
-        history=tuple(_recorded_past(reader, position, options)),
+        history=_past_samples(reader, position, options),
         state=frame.state,
         width=frame.width,
         height=frame.height,
@@ -157,94 +158,108 @@ def _example(
 ) -> Example:
     """With a whole frame: the samples it was sent with, or fresh ones."""
     frame = reader.read(position)
-    picture = decode_keyframe(frame)
     fresh = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004 - half
     if fresh or not shape.is_whole or not len(frame.samples):
-        return _drawn(reader, position, frame, picture, options, shape, rng)
+        return _drawn(reader, position, options, shape, rng)
+    example = _recorded(reader, position, options)
+    if not options.pairs:
+        return example
+    before = (
+        _recorded(reader, place, options)
+        for place in _places_before(reader, position, options.history_frames)
+        if reader.read(place).keyframe
+    )
+    return replace(example, before=next(before, None))
+
+
+def _recorded(reader: SegmentReader, position: int, options: ExampleOptions) -> Example:
+    """A whole frame, with the samples that the session had of it and of those before it."""
+    frame = reader.read(position)
     return Example(
         samples=frame.samples,
-        history=tuple(_recorded_past(reader, position, options)),
+        history=_past_samples(reader, position, options),
         state=frame.state,
         width=frame.width,
         height=frame.height,
-        target=picture,
+        target=decode_keyframe(frame),
         held_out=np.empty((0, 4), np.float32),
         session_id=reader.session_id,
     )
 
 
-def _recorded_past(
+def _past_samples(
     reader: SegmentReader, position: int, options: ExampleOptions
-) -> Iterator[tuple[int, Float32]]:
+) -> tuple[tuple[int, Float32], ...]:
     """(age, samples) as the session had them, the newest first."""
-    for age, past in _earlier(reader, position, options.history_frames):
-        if len(past.samples):
-            yield age, past.samples
-
-
-def _whole_past(
-    reader: SegmentReader, position: int, options: ExampleOptions
-) -> list[tuple[int, NDArray[np.uint8]]]:
-    """(age, picture) of those frames before that came whole, the newest first."""
-    return [
-        (age, decode_keyframe(past))
-        for age, past in _earlier(reader, position, options.history_frames)
-        if past.keyframe
-    ]
+    past = _earlier(reader, position, options)
+    return tuple((age, frame.samples) for age, frame in past if len(frame.samples))
 
 
 def _drawn(
     reader: SegmentReader,
     position: int,
-    frame: RecordedFrame,
-    picture: NDArray[np.uint8],
     options: ExampleOptions,
     shape: BatchShape,
     rng: np.random.Generator,
 ) -> Example:
-    """Freshly drawn samples of this frame, and of those before it.
+    """Freshly drawn samples of this frame, and of those before it that came whole.
 
     In training sessions are of any age, for a model must also know how to begin.
     """
     augment = options.augmentation
     length = None if augment is None else int(rng.integers(options.history_frames + 1))
     kind = draw.Kind() if augment is None else draw.any_kind(rng)
-    earlier = _whole_past(reader, position, options)[:length]
-    truths = [picture, *(shown for _, shown in earlier)]
-    state, seen = frame.state, truths
+    earlier = [past for past in _earlier(reader, position, options) if past[1].keyframe]
+    frames = [(0, reader.read(position)), *earlier[:length]]
+    truths = [decode_keyframe(frame) for _, frame in frames]
+    states, seen = [frame.state for _, frame in frames], truths
     if augment is not None:
         flip = augment.flips(rng)
         truths = augment.truths(truths, shape, rng, flip=flip)
         seen = [augment.seen(truth, rng) for truth in truths]
-        state = augment.state(state, rng, flip=flip)
+        states = [augment.state(state, rng, flip=flip) for state in states]
     height, width = truths[0].shape
     sampling = options.sampling.model_copy(
         update={"default_sample_count": min(shape.samples, width * height)}
     )
     # What the loop would have known when it chose: the frame before.
     known = [*seen[1:], None]
-    samples, *past = [
+    drawn = [
         draw.samples(shown, before, kind, sampling, rng)
         for shown, before in zip(seen, known, strict=True)
     ]
-    return Example(
-        samples=samples,
-        history=tuple((age, drawn) for (age, _), drawn in zip(earlier, past, strict=True)),
-        state=state,
-        width=width,
-        height=height,
-        target=truths[0],
-        held_out=np.empty((0, 4), np.float32),
-        session_id=reader.session_id,
-    )
+
+    def example(which: int) -> Example:
+        """Of the frames from this one backwards."""
+        now = frames[which][0]
+        older = range(which + 1, len(frames))
+        return Example(
+            samples=drawn[which],
+            history=tuple((frames[i][0] - now, drawn[i]) for i in older),
+            state=states[which],
+            width=width,
+            height=height,
+            target=truths[which],
+            held_out=np.empty((0, 4), np.float32),
+            session_id=reader.session_id,
+        )
+
+    has_pair = options.pairs and len(frames) > 1
+    return replace(example(0), before=example(1)) if has_pair else example(0)
 
 
 def _earlier(
-    reader: SegmentReader, position: int, count: int
-) -> Iterator[tuple[int, RecordedFrame]]:
-    """(age, frame) of those before, the newest first."""
+    reader: SegmentReader, position: int, options: ExampleOptions
+) -> list[tuple[int, RecordedFrame]]:
+    """(age in frames, frame) of those before, the newest first."""
     now = int(reader.frame_ids[position])
-    for place in range(position - 1, max(-1, position - 1 - count), -1):
-        past = reader.read(place)
-        if now > past.frame_id:  # else a redelivered frame: recorded out of order
-            yield now - past.frame_id, past
+    frames = map(reader.read, _places_before(reader, position, options.history_frames))
+    return [(now - frame.frame_id, frame) for frame in frames]
+
+
+def _places_before(reader: SegmentReader, position: int, count: int) -> list[int]:
+    """Positions of the frames before, the newest first."""
+    now = int(reader.frame_ids[position])
+    places = range(position - 1, max(-1, position - 1 - count), -1)
+    # A redelivered frame was recorded out of order.
+    return [place for place in places if int(reader.frame_ids[place]) < now]

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sgaps.errors import SgapsError
 from sgaps.model import SparsePixelTransformer
-from sgaps.settings import Settings, TrainingSettings
-from trainer.augment import AugmentationPipeline
+from sgaps.settings import ModelSettings, Settings
 from trainer.batch import Batch, make_batch
 from trainer.dataset import RecordingDataset
+from trainer.loader import BatchPlan, load, steps_per_epoch
 from trainer.losses import ReconstructionLoss
+from trainer.ranks import ALONE, Ranks
+from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_run
 
 
 class TrainingFailed(SgapsError):
@@ -75,38 +78,51 @@ def fit(
     *,
     stop: threading.Event,
     report: Callable[[Progress], None],
+    ranks: Ranks = ALONE,
+    memory: RunMemory | None = None,
 ) -> FitReport:
     """Train in place until the schedule is done or told to stop. Raises TrainingFailed.
 
-    What stays in the model is the moving average of its weights (training.ema_decay).
+    What stays in the model is the moving average of its weights (training.ema_decay). With a
+    memory the run begins where it ended the last time, if it was cut off.
     """
     training = settings.training
     torch.manual_seed(training.seed)
-    rng = np.random.default_rng(training.seed)
-    steps_per_epoch = math.ceil(len(dataset) / training.batch_size)
+    # Without whole frames there is nothing to teach the error head.
+    together = ranks.together(model, trains_all=dataset.has_keyframes)
+    stepper = _Stepper(model, together, settings)
+    step, before_secs = memory.recall(stepper) if memory else (0, 0.0)
+    started_at_secs = time.monotonic() - before_secs
+    last_save_secs, loss = before_secs, math.nan
+    epoch_steps = steps_per_epoch(dataset, training, ranks)
     schedule = Schedule(
-        warmup_steps=min(training.warmup_epochs, training.max_epochs // 2) * steps_per_epoch,
-        total_steps=training.max_epochs * steps_per_epoch,
+        warmup_steps=min(training.warmup_epochs, training.max_epochs // 2) * epoch_steps,
+        total_steps=training.max_epochs * epoch_steps,
         max_secs=training.max_secs,
     )
-    augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
-    stepper = _Stepper(model, settings)
-    started_at_secs, step, loss = time.monotonic(), 0, math.nan
+
+    def counts(ahead: int) -> tuple[int, ...]:
+        return sample_counts(settings, schedule.part(ahead, time.monotonic() - started_at_secs))
+
+    plan = BatchPlan(dataset, settings, ranks=ranks, first_step=step, counts=counts)
     model.train()
-    for indices in _batches(dataset, training, rng):
+    for examples in load(dataset, plan, workers=training.workers):
         elapsed_secs = time.monotonic() - started_at_secs
-        if stop.is_set() or schedule.done(step, elapsed_secs):
+        if ranks.any_of(stop.is_set() or schedule.done(step, elapsed_secs)):
             break
-        counts = sample_counts(settings, schedule.part(step, elapsed_secs))
-        shape = augmentation.shape(int(rng.choice(counts)), rng)
-        examples = [dataset.example(i, shape) for i in indices]
         batch = make_batch(examples, settings, stepper.device)
         loss = stepper.step(batch, schedule.factor(step, elapsed_secs))
         step += 1
         part = schedule.part(step, elapsed_secs)
         report(Progress(step=step, part=part, loss=loss, elapsed_secs=elapsed_secs))
+        if memory and elapsed_secs - last_save_secs > training.save_every_secs:
+            memory.keep(stepper, step, elapsed_secs)
+            last_save_secs = elapsed_secs
+    elapsed_secs = time.monotonic() - started_at_secs
+    if memory and stop.is_set():
+        memory.keep(stepper, step, elapsed_secs)
     stepper.finish()
-    return FitReport(steps=step, secs=time.monotonic() - started_at_secs, last_loss=loss)
+    return FitReport(steps=step, secs=elapsed_secs, last_loss=loss)
 
 
 def sample_counts(settings: Settings, part: float) -> tuple[int, ...]:
@@ -119,21 +135,16 @@ def sample_counts(settings: Settings, part: float) -> tuple[int, ...]:
     return phases[min(which, len(phases) - 1)].samples
 
 
-def _batches(
-    dataset: RecordingDataset, training: TrainingSettings, rng: np.random.Generator
-) -> Iterator[list[int]]:
-    """Indices of every batch of a run."""
-    for _ in range(training.max_epochs):
-        yield from dataset.batches(training.batch_size, rng)
-        dataset.next_epoch()
-
-
 class _Stepper:
     """One optimiser and what a step does."""
 
-    def __init__(self, model: SparsePixelTransformer, settings: Settings) -> None:
+    def __init__(
+        self, model: SparsePixelTransformer, together: nn.Module, settings: Settings
+    ) -> None:
+        """`together` is the same model, as Ranks made it."""
         training = settings.training
         self._model = model
+        self._together = together
         self._training = training
         self._loss = ReconstructionLoss(settings.loss)
         self._optimiser = torch.optim.AdamW(
@@ -142,19 +153,20 @@ class _Stepper:
         mean = get_ema_multi_avg_fn(training.ema_decay)  # type: ignore[no-untyped-call]
         self._average = AveragedModel(model, multi_avg_fn=mean)
         self._average.update_parameters(model)  # the average begins where the run begins
-        self._accumulated = 0
+        self.accumulated = 0
+        """Steps since the last update: what is lost when a run is cut off here."""
         self.device = next(model.parameters()).device
 
     def step(self, batch: Batch, learning_rate_factor: float) -> float:
         """Forward, backward, and every accumulation_steps an update; the loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            output = self._model(batch.inputs)
+            output = self._together(batch.inputs)
         loss, _ = self._loss(output, batch)
         if not torch.isfinite(loss):
             raise TrainingFailed(f"the loss became {loss.item()}; lower training.learning_rate")
         (loss / self._training.accumulation_steps).backward()
-        self._accumulated += 1
-        if self._accumulated == self._training.accumulation_steps:
+        self.accumulated += 1
+        if self.accumulated == self._training.accumulation_steps:
             self._update(learning_rate_factor)
         return float(loss.detach())
 
@@ -165,8 +177,85 @@ class _Stepper:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._average.update_parameters(self._model)
-        self._accumulated = 0
+        self.accumulated = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, by dotted name."""
+        moments = {
+            f"{parameter}.{name}": value
+            for parameter, values in self._optimiser.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        parts = {
+            "model": self._model.state_dict(),
+            "average": self._average.state_dict(),
+            "moments": moments,
+        }
+        return {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
+
+    def restore(self, saved: SavedRun) -> None:
+        """Go on from what `tensors` gave."""
+        self._model.load_state_dict(saved.part("model"))
+        self._average.load_state_dict(saved.part("average"))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in saved.part("moments").items():
+            parameter, moment = name.split(".")
+            moments.setdefault(int(parameter), {})[moment] = value
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
     def finish(self) -> None:
         """Put the averaged weights in the model."""
         self._model.load_state_dict(self._average.module.state_dict())
+
+
+class RunMemory:
+    """Keeps a run on disk while it goes on, so that it can be taken up after being cut off."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        champion_version: str,
+        model: ModelSettings,
+        resume: bool,
+        writes: bool,
+    ) -> None:
+        """Without `resume` what is there is of no interest, and will be replaced."""
+        self._path = path
+        self._writes = writes
+        self._champion_version = champion_version
+        self._model = model
+        self._resume = resume
+
+    def recall(self, stepper: _Stepper) -> tuple[int, float]:
+        """The step and the seconds at which the run goes on. Raises CannotResume."""
+        if not self._resume:
+            return 0, 0.0
+        saved = load_run(self._path)
+        if (saved.header.model, saved.header.champion_version) != (
+            self._model,
+            self._champion_version,
+        ):
+            raise CannotResume(
+                f"the run that was cut off began at {saved.header.champion_version} and has its "
+                "own model settings; these are others: start without --resume"
+            )
+        stepper.restore(saved)
+        return saved.header.step, saved.header.elapsed_secs
+
+    def keep(self, stepper: _Stepper, step: int, elapsed_secs: float) -> None:
+        if not self._writes:
+            return
+        header = RunHeader(
+            step=step - stepper.accumulated,
+            elapsed_secs=elapsed_secs,
+            champion_version=self._champion_version,
+            model=self._model,
+        )
+        save_run(self._path, SavedRun(header=header, tensors=stepper.tensors()))
+
+    def forget(self) -> None:
+        """The run is over."""
+        if self._writes:
+            self._path.unlink(missing_ok=True)

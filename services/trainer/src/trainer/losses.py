@@ -39,6 +39,16 @@ class StructuralLoss(nn.Module):
         return 1 - similarity
 
 
+class TemporalLoss(nn.Module):
+    """Squared error of the change between two frames: flicker is change that is not true."""
+
+    def forward(self, frame: Tensor, target: Tensor, pairs: Tensor) -> Tensor:
+        """frame and target (B, 1, H, W), pairs (P, 2) of rows, now and before → scalar."""
+        error = frame - target
+        now, before = pairs.unbind(1)
+        return (error[now] - error[before]).square().mean()
+
+
 class ReconstructionLoss(nn.Module):
     """The weighted sum of all terms."""
 
@@ -47,6 +57,7 @@ class ReconstructionLoss(nn.Module):
         self._weights = weights
         self._sampled = SampledPixelL2Loss()
         self._structural = StructuralLoss()
+        self._temporal = TemporalLoss()
 
     def forward(self, output: ModelOutput, batch: Batch) -> tuple[Tensor, Terms]:
         """The loss to minimise, and its unweighted terms."""
@@ -58,6 +69,8 @@ class ReconstructionLoss(nn.Module):
             terms["log_error"] = log_error_loss(output, batch.target)
             if self._weights.structural:
                 terms["structural"] = self._structural(output.frame, batch.target)
+            if len(batch.pairs):
+                terms["temporal"] = self._temporal(output.frame, batch.target, batch.pairs)
         weighted = [getattr(self._weights, name) * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), terms
 

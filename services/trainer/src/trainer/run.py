@@ -24,13 +24,15 @@ from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import ExampleOptions, RecordingDataset
-from trainer.fit import FitReport, Progress, fit
+from trainer.fit import FitReport, Progress, RunMemory, fit
+from trainer.ranks import ALONE, Ranks
 from trainer.split import Split, split_by_session
 from trainer.validation import validate
 
 log = logging.getLogger(__name__)
 
 MAX_VAL_EXAMPLES = 40
+UNFINISHED_NAME = "unfinished.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +68,16 @@ def train_key(
     stop: threading.Event,
     report: Callable[[Progress], None],
     val: Sequence[SegmentInfo] = (),
+    ranks: Ranks = ALONE,
+    resumable: bool = False,
+    resume: bool = False,
 ) -> RunReport:
     """Train from the champion's weights, validate both, publish if better.
 
-    `val` names the held-out segments; without it a share of the sessions is held out.
-    Raises TrainingFailed, CheckpointError, RecordingError.
+    `val` names the held-out segments; without it a share of the sessions is held out. A
+    `resumable` run that is cut off can be taken up by another one with `resume`. Of several ranks
+    the first one publishes.
+    Raises TrainingFailed, CannotResume, CheckpointError, RecordingError.
     """
     prepare_cpu(settings.training.cpu_threads)
     split = (
@@ -85,11 +92,20 @@ def train_key(
     champion_psnr_db = _validate(model, held_out, settings)
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     dataset = RecordingDataset(split.train, _options(settings, augmentation))
-    outcome = fit(model, dataset, settings, stop=stop, report=report)
+    memory = RunMemory(
+        store.key_dir(checkpoint_key) / UNFINISHED_NAME,
+        champion_version=champion_version,
+        model=settings.model,
+        resume=resume,
+        writes=resumable and ranks.is_first,
+    )
+    outcome = fit(model, dataset, settings, stop=stop, report=report, ranks=ranks, memory=memory)
     challenger_psnr_db = _validate(model, held_out, settings)
     better = challenger_psnr_db >= champion_psnr_db + settings.training.min_gain_db
+    if not stop.is_set():
+        memory.forget()
     published = None
-    if better and not stop.is_set():
+    if better and not stop.is_set() and ranks.is_first:
         published = store.publish(
             checkpoint_key,
             model,
@@ -133,6 +149,7 @@ def _options(
         sampling=settings.sampling,
         seed=settings.training.seed,
         augmentation=augmentation,
+        pairs=augmentation is not None and settings.loss.temporal > 0,
     )
 
 

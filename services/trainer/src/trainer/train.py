@@ -15,23 +15,33 @@ from sgaps.errors import SgapsError
 from sgaps.recording import SegmentInfo, find_segments, segment_info
 from sgaps.settings import Settings, load_settings
 from trainer.fit import Progress
+from trainer.ranks import Ranks, joined
 from trainer.run import RunReport, train_key
 
+INTERRUPTED = 128 + signal.SIGINT
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0 published or kept, 1 failed, 2 wrong usage."""
+    """The exit status: 0 published or kept, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = _parser().parse_intermixed_args(argv)
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         settings = load_settings(arguments.overrides)
-        report = _run(arguments.key, settings, stop)
+        with joined() as ranks:
+            report = _run(arguments.key, settings, stop, ranks=ranks, resume=arguments.resume)
     except SgapsError as error:
         sys.stderr.write(f"train: {error}\n")
         return 1
-    sys.stdout.write(_told(report) + "\n")
+    if stop.is_set():
+        sys.stderr.write(
+            f"interrupted after {report.fit.steps} steps; the same command with --resume goes on\n"
+        )
+        return INTERRUPTED
+    if ranks.is_first:
+        sys.stdout.write(_told(report) + "\n")
     return 0
 
 
@@ -40,28 +50,41 @@ def _parser() -> argparse.ArgumentParser:
         prog="sgaps train",
         description="Train the checkpoint of a key on recordings; publish it if it is better.",
         epilog="example: sgaps train --key doom-my_way_home training.learning_rate=1e-3 "
-        "training.max_secs=600 data.recordings_dir=data/recordings",
+        "training.max_secs=600 data.recordings_dir=data/recordings; "
+        "on four GPUs: torchrun --standalone --nproc-per-node 4 -m trainer.train --key ...",
     )
     parser.add_argument("--key", required=True, help="checkpoint key to train")
+    parser.add_argument("--resume", action="store_true", help="take up the run that was cut off")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
     return parser
 
 
-def _run(key: str, settings: Settings, stop: threading.Event) -> RunReport:
+def _run(
+    key: str, settings: Settings, stop: threading.Event, *, ranks: Ranks, resume: bool
+) -> RunReport:
     train = _segments(settings.data.train) or find_segments(settings.data.recordings_dir, key)
     if not train:
         raise SgapsError(
             f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
             "make some: sgaps capture doom/my_way_home"
         )
-    with tqdm(desc=f"train {key}", total=100, bar_format=BAR_FORMAT) as bar:
+    bar = tqdm(desc=f"train {key}", total=100, bar_format=BAR_FORMAT, disable=not ranks.is_first)
+    with bar:
 
         def report(progress: Progress) -> None:
             bar.set_postfix(step=progress.step, loss=f"{progress.loss:.4f}", refresh=False)
             bar.update(100 * progress.part - bar.n)
 
         return train_key(
-            key, train, settings, stop=stop, report=report, val=_segments(settings.data.val)
+            key,
+            train,
+            settings,
+            stop=stop,
+            report=report,
+            val=_segments(settings.data.val),
+            ranks=ranks,
+            resumable=True,
+            resume=resume,
         )
 
 

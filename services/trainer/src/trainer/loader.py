@@ -1,0 +1,91 @@
+"""Which examples make up the batches of a run, and the processes that prepare them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from sgaps.errors import SgapsError
+from sgaps.settings import Settings, TrainingSettings
+from trainer.augment import AugmentationPipeline
+from trainer.dataset import Example, RecordingDataset, Request
+from trainer.ranks import Ranks
+
+AHEAD_PER_WORKER = 2
+
+
+class BatchPlan(Sampler[list[Request]]):
+    """The batches of a run, as requests to a dataset.
+
+    Depends on the seed and the number of a step alone: so a run can be taken up at any step, and
+    every rank knows its own share.
+    """
+
+    def __init__(
+        self,
+        dataset: RecordingDataset,
+        settings: Settings,
+        *,
+        ranks: Ranks,
+        first_step: int,
+        counts: Callable[[int], tuple[int, ...]],
+    ) -> None:
+        """`counts` gives the sample counts to choose from at a step."""
+        self._dataset = dataset
+        self._training = settings.training
+        self._augmentation = AugmentationPipeline(
+            settings.augmentation, sentinel=settings.sentinel_value
+        )
+        self._ranks = ranks
+        self._first_step = first_step
+        self._counts = counts
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        per_epoch = steps_per_epoch(self._dataset, self._training, self._ranks)
+        for epoch in range(self._first_step // per_epoch, self._training.max_epochs):
+            rng = np.random.default_rng((self._training.seed, epoch))
+            batches = self._dataset.batches(self._training.batch_size, rng)
+            for k in range(per_epoch):
+                step = epoch * per_epoch + k
+                if step >= self._first_step:
+                    mine = batches[k * self._ranks.count + self._ranks.rank]
+                    yield self._requests(step, epoch, mine)
+
+    def _requests(self, step: int, epoch: int, indices: list[int]) -> list[Request]:
+        rng = np.random.default_rng((self._training.seed, step, self._ranks.rank))
+        shape = self._augmentation.shape(int(rng.choice(self._counts(step))), rng)
+        return [Request(index=index, shape=shape, epoch=epoch) for index in indices]
+
+
+def steps_per_epoch(dataset: RecordingDataset, training: TrainingSettings, ranks: Ranks) -> int:
+    """Every frame once, but for what does not fill a step of all ranks. At least 1."""
+    batches = dataset.batches(training.batch_size, np.random.default_rng(0))
+    if len(batches) < ranks.count:
+        raise SgapsError(
+            f"{len(dataset)} frames are {len(batches)} batches: too few for {ranks.count} ranks"
+        )
+    return len(batches) // ranks.count
+
+
+def load(dataset: RecordingDataset, plan: BatchPlan, *, workers: int) -> Iterable[list[Example]]:
+    """The examples of every batch of the plan, in its order."""
+    return DataLoader(
+        dataset,
+        batch_sampler=plan,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=_begin_worker,
+        prefetch_factor=AHEAD_PER_WORKER if workers else None,
+        # A forked copy would share the open HDF5 files, and the locks of every other thread.
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def _begin_worker(_: int) -> None:
+    """Ctrl-C reaches the whole group of processes; the training one decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

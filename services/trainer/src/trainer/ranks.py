@@ -1,0 +1,59 @@
+"""The processes of one training run: one alone, or as many as `torchrun` started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others of its run."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one reports, saves and publishes."""
+        return self.rank == 0
+
+    def together(self, model: nn.Module, *, trains_all: bool) -> nn.Module:
+        """The model, with gradients averaged over all ranks."""
+        if self.count == 1:
+            return model
+        return DistributedDataParallel(model, find_unused_parameters=not trains_all)
+
+    def any_of(self, value: bool) -> bool:
+        """True everywhere where it is true on one rank: all leave a loop after the same step."""
+        if self.count == 1:
+            return value
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        votes = torch.tensor(int(value), device=device)
+        distributed.all_reduce(votes)
+        return bool(votes)
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The ranks that torchrun names in the environment; alone without it."""
+    if "WORLD_SIZE" not in os.environ:
+        yield ALONE
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,68 @@
+"""A run that was cut off, on disk: safetensors with a JSON header, never a pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sgaps.checkpoints import write_durably
+from sgaps.errors import SgapsError
+from sgaps.settings import ModelSettings
+
+HEADER = "run"
+
+
+class CannotResume(SgapsError):
+    """There is no run to take up, or not one of these settings."""
+
+
+class RunHeader(BaseModel):
+    """What the tensors belong to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    elapsed_secs: float
+    champion_version: str
+    model: ModelSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    """Everything a run needs to go on where it was."""
+
+    header: RunHeader
+    tensors: dict[str, Tensor]
+    """Weights, their average, and the moments of the optimiser, by dotted name."""
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors under a name."""
+        prefix = f"{name}."
+        found = {key: value for key, value in self.tensors.items() if key.startswith(prefix)}
+        return {key.removeprefix(prefix): value for key, value in found.items()}
+
+
+def save_run(path: Path, run: SavedRun) -> None:
+    """Replace what is there at once, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in run.tensors.items()}
+    header = {HEADER: run.header.model_dump_json()}
+    write_durably(path, safetensors.torch.save(tensors, metadata=header))
+
+
+def load_run(path: Path) -> SavedRun:
+    """Raises CannotResume."""
+    if not path.exists():
+        raise CannotResume("no run was cut off here: start one without --resume")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = RunHeader.model_validate_json(file.metadata()[HEADER])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CannotResume(f"{path} cannot be read ({error}): start without --resume") from error
+    return SavedRun(header=header, tensors=tensors)

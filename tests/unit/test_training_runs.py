@@ -1,0 +1,279 @@
+"""A run as a whole: its plan of batches, cut off and taken up, on several ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sgaps.errors import SgapsError
+from sgaps.model import CheckpointStore, build_model
+from sgaps.recording import find_segments
+from sgaps.settings import Settings
+from trainer.augment import AugmentationPipeline
+from trainer.batch import make_batch
+from trainer.dataset import ExampleOptions, RecordingDataset, Request
+from trainer.fit import Progress, RunMemory, fit
+from trainer.loader import BatchPlan, load, steps_per_epoch
+from trainer.losses import ReconstructionLoss, TemporalLoss
+from trainer.ranks import ALONE, Ranks
+from trainer.run import UNFINISHED_NAME
+from trainer.saved_run import CannotResume
+from unit.toy_recordings import KEY, dataset_of, record, toy_settings
+
+
+def plan(
+    dataset: RecordingDataset, settings: Settings, *, ranks: Ranks = ALONE, first_step: int = 0
+) -> list[list[Request]]:
+    counts = (40, 60)
+    return list(
+        BatchPlan(dataset, settings, ranks=ranks, first_step=first_step, counts=lambda _: counts)
+    )
+
+
+def test_the_ranks_share_the_frames_of_an_epoch(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=24)
+    dataset = dataset_of(find_segments(tmp_path))
+    settings = toy_settings(tmp_path, "training.max_epochs=1", "training.batch_size=4")
+    shares = [plan(dataset, settings, ranks=Ranks(rank, 3)) for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 2, 2]
+    indices = [request.index for share in shares for batch in share for request in batch]
+    assert sorted(indices) == list(range(24))
+
+
+def test_a_plan_taken_up_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=10)
+    dataset = dataset_of(find_segments(tmp_path))
+    settings = toy_settings(tmp_path, "training.max_epochs=3")
+    assert plan(dataset, settings, first_step=4) == plan(dataset, settings)[4:]
+
+
+def test_too_few_frames_for_the_ranks_are_refused(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=3)
+    dataset = dataset_of(find_segments(tmp_path))
+    with pytest.raises(SgapsError, match="3 frames are 1 batches"):
+        steps_per_epoch(dataset, toy_settings(tmp_path).training, Ranks(0, 2))
+
+
+def test_workers_prepare_the_same_batches(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=9)
+    dataset = dataset_of(find_segments(tmp_path), resample=True)
+    settings = toy_settings(tmp_path, "training.max_epochs=2")
+    batches = BatchPlan(dataset, settings, ranks=ALONE, first_step=0, counts=lambda _: (60,))
+    alone, helped = (list(load(dataset, batches, workers=workers)) for workers in (0, 2))
+    assert [len(batch) for batch in alone] == [4, 4, 1] * 2 or len(alone) == 6
+    for expected, got in zip(alone, helped, strict=True):
+        for one, other in zip(expected, got, strict=True):
+            np.testing.assert_array_equal(one.samples, other.samples)
+            np.testing.assert_array_equal(one.target, other.target)
+
+
+class Run:
+    """Fits the toy model; stops after so many steps where told to."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.path = root / "unfinished.safetensors"
+        self.settings = settings
+        self.dataset = dataset_of(find_segments(root / "recordings", KEY))
+
+    def __call__(self, *, stop_after: int = 10**9, resume: bool = False) -> dict[str, Tensor]:
+        stop = threading.Event()
+
+        def report(progress: Progress) -> None:
+            if progress.step == stop_after:
+                stop.set()
+
+        torch.manual_seed(0)
+        model = build_model(self.settings.model)
+        memory = self.memory(resume=resume)
+        self.report = fit(
+            model, self.dataset, self.settings, stop=stop, report=report, memory=memory
+        )
+        return model.state_dict()
+
+    def memory(self, *, resume: bool, champion: str = "untrained") -> RunMemory:
+        return RunMemory(
+            self.path,
+            champion_version=champion,
+            model=self.settings.model,
+            resume=resume,
+            writes=True,
+        )
+
+
+@pytest.mark.parametrize(("accumulation", "cut_after"), [(1, 5), (2, 5)])
+def test_a_run_cut_off_and_taken_up_ends_as_if_nothing_had_been(
+    tmp_path: Path, accumulation: int, cut_after: int
+) -> None:
+    record(tmp_path / "recordings", "a", frames=16)
+    settings = toy_settings(
+        tmp_path, "training.max_epochs=3", f"training.accumulation_steps={accumulation}"
+    )
+    run = Run(tmp_path, settings)
+    whole = run()
+    cut = run(stop_after=cut_after)
+    assert run.report.steps == cut_after
+    taken_up = run(resume=True)
+    assert run.report.steps == 12
+    name = "head.last.weight"
+    assert not torch.equal(whole[name], cut[name])
+    for name, tensor in whole.items():
+        torch.testing.assert_close(taken_up[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_what_does_not_belong_to_a_run_is_not_taken_up(tmp_path: Path) -> None:
+    record(tmp_path / "recordings", "a", frames=8)
+    run = Run(tmp_path, toy_settings(tmp_path, "training.max_epochs=2"))
+    with pytest.raises(CannotResume, match="without --resume"):
+        run(resume=True)
+    run(stop_after=1)
+    with pytest.raises(CannotResume, match="began at untrained"):
+        fit(
+            build_model(run.settings.model),
+            run.dataset,
+            run.settings,
+            stop=threading.Event(),
+            report=lambda _: None,
+            memory=run.memory(resume=True, champion="v0001-00000000"),
+        )
+    run.path.write_bytes(run.path.read_bytes()[:100])
+    with pytest.raises(CannotResume, match="cannot be read"):
+        run(resume=True)
+
+
+def paired(root: Path, *, resample: bool) -> RecordingDataset:
+    plain = toy_settings(root)
+    augmentation = AugmentationPipeline(plain.augmentation, sentinel=-999.0)
+    options = ExampleOptions(
+        history_frames=2,
+        sampling=plain.sampling,
+        seed=1,
+        augmentation=augmentation if resample else None,
+        pairs=True,
+    )
+    return RecordingDataset(find_segments(root), options)
+
+
+@pytest.mark.parametrize("resample", [True, False])
+def test_pairs_are_a_frame_and_the_one_before(tmp_path: Path, resample: bool) -> None:
+    record(tmp_path, "a", frames=6)
+    dataset = paired(tmp_path, resample=resample)
+    examples = [dataset[i] for i in range(6)]
+    assert examples[0].before is None
+    found = [(example, example.before) for example in examples if example.before]
+    assert len(found) == 5 if not resample else found
+    for example, before in found:
+        assert (before.state[0], before.width) == (example.state[0] - 1, example.width)
+        (age, samples), *_ = example.history
+        assert age == 1
+        np.testing.assert_array_equal(samples, before.samples)
+
+
+def test_a_batch_knows_its_pairs(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=3)
+    dataset = paired(tmp_path, resample=False)
+    settings = toy_settings(tmp_path)
+    batch = make_batch([dataset[i] for i in range(3)], settings, torch.device("cpu"))
+    assert batch.pairs.tolist() == [[1, 3], [2, 4]]
+    assert batch.target is not None
+    assert batch.target.shape[0] == 5
+    torch.testing.assert_close(batch.target[3], batch.target[0])
+
+
+def test_the_temporal_loss_is_blind_to_what_stays_and_sees_flicker() -> None:
+    target, pairs = torch.rand(2, 1, 4, 4), torch.tensor([[0, 1]])
+    loss = TemporalLoss()
+    assert float(loss(target + 0.1, target, pairs)) == pytest.approx(0, abs=1e-9)
+    flicker = torch.tensor([0.1, -0.1]).view(2, 1, 1, 1)
+    assert float(loss(target + flicker, target, pairs)) == pytest.approx(0.04)
+
+
+def test_pairs_weigh_in_the_loss(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=3)
+    dataset = paired(tmp_path, resample=False)
+    settings = toy_settings(tmp_path)
+    batch = make_batch([dataset[i] for i in range(3)], settings, torch.device("cpu"))
+    output = build_model(settings.model)(batch.inputs)
+    losses, terms = {}, {}
+    for weight in (0.0, 2.0):
+        weights = settings.loss.model_copy(update={"temporal": weight})
+        losses[weight], terms = ReconstructionLoss(weights)(output, batch)
+    assert float(terms["temporal"].detach()) > 0
+    added = float((losses[2.0] - losses[0.0]).detach())
+    assert added == pytest.approx(2 * float(terms["temporal"].detach()))
+
+
+def command(tmp_path: Path, *overrides: str) -> list[str]:
+    """`-m trainer.train` on the toy recordings."""
+    return [
+        *("-m", "trainer.train", "--key", KEY),
+        *("training=live", "training.min_sessions=2", "training.learning_rate=3e-3"),
+        *("sampling.default_sample_count=60", "training.cpu_threads=1"),
+        *("model.embed_dim=32", "model.num_heads=2", "model.ffn_dim=48"),
+        f"data.recordings_dir={tmp_path / 'recordings'}",
+        f"data.checkpoints_dir={tmp_path / 'checkpoints'}",
+        f"data.shipped_dir={tmp_path / 'shipped'}",
+        *overrides,
+    ]
+
+
+def test_two_ranks_train_one_checkpoint(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        record(tmp_path / "recordings", name, frames=24)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    done = subprocess.run(
+        [*launcher, *command(tmp_path, "training.max_epochs=12")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    _, manifest = CheckpointStore(tmp_path / "checkpoints").load_current(KEY)
+    assert manifest.metrics.val_psnr_db > manifest.metrics.champion_psnr_db + 0.3
+    assert done.stdout.count("published") == 1
+
+
+def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=24)
+    begun = subprocess.Popen(
+        [sys.executable, *command(tmp_path, "training.max_epochs=2000", "training.workers=1")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SGAPS__TRAINING__SAVE_EVERY_SECS": "0.2"},
+    )
+    saved = tmp_path / "checkpoints" / KEY / UNFINISHED_NAME
+    deadline_secs = time.monotonic() + 120
+    while not saved.exists() and time.monotonic() < deadline_secs:
+        time.sleep(0.1)
+    begun.send_signal(signal.SIGINT)
+    _, told = begun.communicate(timeout=60)
+    assert begun.returncode == 130
+    assert "--resume" in told
+    assert "Traceback" not in told
+    again = subprocess.run(
+        [sys.executable, *command(tmp_path, "training.max_secs=5"), "--resume"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert not saved.exists()
+    manifest = json.loads(
+        next((tmp_path / "checkpoints" / KEY).glob("v*/manifest.json")).read_text()
+    )
+    assert manifest["parent"] is None
