@@ -74,6 +74,7 @@ def test_a_key_is_served_by_its_own_then_by_the_default(tmp_path: Path) -> None:
         recordings_dir=tmp_path,
         checkpoints_dir=tmp_path / "own",
         shipped_dir=tmp_path / "shipped",
+        runs_dir=tmp_path / "runs",
         train=(),
         val=(),
         test=(),

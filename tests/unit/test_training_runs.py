@@ -11,13 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from sgaps.errors import SgapsError
-from sgaps.model import CheckpointStore, build_model
+from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from trainer.augment import AugmentationPipeline
@@ -27,7 +28,8 @@ from trainer.fit import Progress, RunMemory, fit
 from trainer.loader import BatchPlan, load, steps_per_epoch
 from trainer.losses import ReconstructionLoss, TemporalLoss
 from trainer.ranks import ALONE, Ranks
-from trainer.run import UNFINISHED_NAME
+from trainer.run import UNFINISHED_NAME, RunOptions, RunReport, train_key
+from trainer.run_log import RunLog
 from trainer.saved_run import CannotResume
 from unit.toy_recordings import KEY, dataset_of, record, toy_settings
 
@@ -93,6 +95,7 @@ class Run:
             if progress.step == stop_after:
                 stop.set()
 
+        prepare_cpu(1)
         torch.manual_seed(0)
         model = build_model(self.settings.model)
         memory = self.memory(resume=resume)
@@ -213,6 +216,63 @@ def test_pairs_weigh_in_the_loss(tmp_path: Path) -> None:
     assert added == pytest.approx(2 * float(terms["temporal"].detach()))
 
 
+def logged_run(tmp_path: Path, *overrides: str) -> tuple[RunLog, RunReport]:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=16)
+    settings = toy_settings(
+        tmp_path,
+        "training.max_epochs=3",
+        "logging.look_every_secs=0.01",
+        f"data.runs_dir={tmp_path / 'runs'}",
+        *overrides,
+    )
+    log = RunLog(KEY, settings)
+    report = train_key(
+        KEY,
+        find_segments(settings.data.recordings_dir, KEY),
+        settings,
+        stop=threading.Event(),
+        report=lambda _: None,
+        options=RunOptions(log=log),
+    )
+    log.close()
+    return log, report
+
+
+def test_a_run_leaves_numbers_curves_and_pictures(tmp_path: Path) -> None:
+    log, report = logged_run(tmp_path, "logging.wandb=disabled")
+    lines = [json.loads(line) for line in (log.folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    looks = [line for line in lines if "val_psnr_db" in line]
+    assert [line["step"] for line in steps] == list(range(1, report.fit.steps + 1))
+    assert set(steps[0]["terms"]) == {"full", "log_error"}
+    assert (looks[0]["step"], looks[-1]["step"]) == (0, report.fit.steps)
+    assert looks[-1]["val_psnr_db"] > looks[0]["val_psnr_db"]
+    assert looks[-1]["val_ssim"] > looks[0]["val_ssim"]
+    assert lines[-1]["psnr_db_at_500"] > lines[-1]["psnr_db_at_125"]
+    for name in ("curves.png", "step-000000.png", f"step-{report.fit.steps:06d}.png"):
+        picture = cv2.imread(str(log.folder / name))
+        assert picture is not None
+        assert picture.std() > 0
+    assert not (log.folder / "wandb").exists()
+
+
+def test_a_run_is_logged_to_wandb_offline(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    log, _ = logged_run(tmp_path, "logging.wandb=offline")
+    (run,) = (log.folder / "wandb").glob("offline-run-*")
+    assert next(run.glob("run-*.wandb")).stat().st_size > 1000
+    assert list(run.glob("files/media/images/held_out_*.png"))
+
+
+def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, f"data.runs_dir={tmp_path}", "logging.wandb=disabled")
+    logs = [RunLog(KEY, settings) for _ in range(3)]
+    for log in logs:
+        log.close()
+    assert len({log.folder for log in logs}) == 3
+
+
 def command(tmp_path: Path, *overrides: str) -> list[str]:
     """`-m trainer.train` on the toy recordings."""
     return [
@@ -223,6 +283,8 @@ def command(tmp_path: Path, *overrides: str) -> list[str]:
         f"data.recordings_dir={tmp_path / 'recordings'}",
         f"data.checkpoints_dir={tmp_path / 'checkpoints'}",
         f"data.shipped_dir={tmp_path / 'shipped'}",
+        f"data.runs_dir={tmp_path / 'runs'}",
+        "logging.wandb=disabled",
         *overrides,
     ]
 

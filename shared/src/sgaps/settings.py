@@ -239,12 +239,24 @@ class DataSettings(Section):
     checkpoints_dir: Path
     shipped_dir: Path
     """Checkpoints that come with the project; those in checkpoints_dir go before them."""
+    runs_dir: Path
+    """Curves and pictures of training runs by hand."""
     train: tuple[Path, ...]
     """Recordings for `sgaps train`; empty: everything under recordings_dir."""
     val: tuple[Path, ...]
     """Held-out recordings; empty: val_share of the sessions in train."""
     test: tuple[Path, ...]
     """Recordings for `sgaps evaluate`."""
+
+
+class LoggingSettings(Section):
+    """How a training run by hand is logged, beside the files that it always writes."""
+
+    look_every_secs: Secs
+    """How often held-out frames are rebuilt and drawn."""
+    wandb: Literal["offline", "online", "disabled"]
+    """Weights & Biases; offline runs stay on this machine until `wandb sync`."""
+    wandb_project: str
 
 
 class RecorderSettings(Section):
@@ -288,6 +300,7 @@ class Settings(Section):
     augmentation: AugmentationSettings
     loss: LossSettings
     data: DataSettings
+    logging: LoggingSettings
     recorder: RecorderSettings
     reconstructor: ReconstructorSettings
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from sgaps.settings import Settings
 from trainer.baselines import dct_oracle, linear, telea, x264
 from trainer.closed_loop import Loop, Shown, importance_of, play
 from trainer.dataset import decode_keyframe
-from trainer.pictures import Picture, gray, mosaic
+from trainer.pictures import Picture, strip
 from trainer.scores import Mean, Row, Scores, gain_db, mean_over, rank_correlation
 
 POINTS_ALONE = Loop(guide="nothing", footprints=False, pattern="jittered_grid", history=False)
@@ -34,7 +33,6 @@ CLOSED_LOOPS = (
 )
 EVEN, ENTROPY, ERROR = CLOSED_LOOPS[2:]
 PICTURED_FRAMES = 4
-ERROR_GAIN = 4
 
 Frames = Sequence[tuple[Picture, NDArray[np.float32]]]
 """Whole frame and state vector of each frame of a session."""
@@ -134,7 +132,15 @@ class _Table:
         if len(self.pictures) < PICTURED_FRAMES:
             last = len(played) - 1
             importance = importance_of(shown[last], ERROR.guide, self._settings)
-            self.pictures.append(_strip(shown[last], squares[last].frame, importance))
+            self.pictures.append(
+                strip(
+                    shown[last].truth,
+                    shown[last].samples,
+                    shown[last].frame,
+                    importance,
+                    interpolated=squares[last].frame,
+                )
+            )
 
     def _played(
         self,
@@ -182,15 +188,6 @@ class _Table:
 
 def _closed(loop: Loop) -> str:
     return f"model, closed loop: {loop.name}"
-
-
-def _strip(shown: Shown, interpolated: Picture, importance: NDArray[np.float32]) -> Picture:
-    """Truth, samples, interpolation, reconstruction, error ×4, importance (gh, gw): in a row."""
-    difference = np.abs(shown.truth.astype(int) - shown.frame) * ERROR_GAIN
-    error = np.clip(difference, 0, 255).astype(np.uint8)
-    heat = cv2.resize(gray(importance), shown.size, interpolation=cv2.INTER_NEAREST)
-    samples = mosaic(shown.samples, *shown.size)
-    return np.hstack([shown.truth, samples, interpolated, shown.frame, error, heat])
 
 
 def _sessions(key: str, settings: Settings) -> dict[str, list[SegmentInfo]]:

@@ -156,10 +156,10 @@ def _example(
     shape: BatchShape,
     rng: np.random.Generator,
 ) -> Example:
-    """With a whole frame: the samples it was sent with, or fresh ones."""
-    frame = reader.read(position)
+    """With a whole frame: the samples it was sent with if they are as many as wanted, or fresh."""
+    sent = len(reader.read(position).samples)
     fresh = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004 - half
-    if fresh or not shape.is_whole or not len(frame.samples):
+    if fresh or not shape.is_whole or sent != shape.samples:
         return _drawn(reader, position, options, shape, rng)
     example = _recorded(reader, position, options)
     if not options.pairs:

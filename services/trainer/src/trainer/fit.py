@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -37,6 +38,9 @@ class Progress:
     part: float
     """0..1, of the steps or of the time, whichever ends first."""
     loss: float
+    terms: dict[str, float]
+    """Of the loss, unweighted."""
+    learning_rate: float
     elapsed_secs: float
 
 
@@ -80,11 +84,13 @@ def fit(
     report: Callable[[Progress], None],
     ranks: Ranks = ALONE,
     memory: RunMemory | None = None,
+    look: Callable[[int, SparsePixelTransformer], None] | None = None,
 ) -> FitReport:
     """Train in place until the schedule is done or told to stop. Raises TrainingFailed.
 
     What stays in the model is the moving average of its weights (training.ema_decay). With a
-    memory the run begins where it ended the last time, if it was cut off.
+    memory the run begins where it ended the last time, if it was cut off. Now and then `look`
+    is shown the step and the averaged model.
     """
     training = settings.training
     torch.manual_seed(training.seed)
@@ -93,7 +99,8 @@ def fit(
     stepper = _Stepper(model, together, settings)
     step, before_secs = memory.recall(stepper) if memory else (0, 0.0)
     started_at_secs = time.monotonic() - before_secs
-    last_save_secs, loss = before_secs, math.nan
+    last_save_secs = last_look_secs = before_secs
+    loss = math.nan
     epoch_steps = steps_per_epoch(dataset, training, ranks)
     schedule = Schedule(
         warmup_steps=min(training.warmup_epochs, training.max_epochs // 2) * epoch_steps,
@@ -111,13 +118,25 @@ def fit(
         if ranks.any_of(stop.is_set() or schedule.done(step, elapsed_secs)):
             break
         batch = make_batch(examples, settings, stepper.device)
-        loss = stepper.step(batch, schedule.factor(step, elapsed_secs))
+        factor = schedule.factor(step, elapsed_secs)
+        loss, terms = stepper.step(batch, factor)
         step += 1
-        part = schedule.part(step, elapsed_secs)
-        report(Progress(step=step, part=part, loss=loss, elapsed_secs=elapsed_secs))
+        report(
+            Progress(
+                step=step,
+                part=schedule.part(step, elapsed_secs),
+                loss=loss,
+                terms=terms,
+                learning_rate=training.learning_rate * factor,
+                elapsed_secs=elapsed_secs,
+            )
+        )
         if memory and elapsed_secs - last_save_secs > training.save_every_secs:
             memory.keep(stepper, step, elapsed_secs)
             last_save_secs = elapsed_secs
+        if look and elapsed_secs - last_look_secs > settings.logging.look_every_secs:
+            look(step, stepper.averaged())
+            last_look_secs = elapsed_secs
     elapsed_secs = time.monotonic() - started_at_secs
     if memory and stop.is_set():
         memory.keep(stepper, step, elapsed_secs)
@@ -157,18 +176,18 @@ class _Stepper:
         """Steps since the last update: what is lost when a run is cut off here."""
         self.device = next(model.parameters()).device
 
-    def step(self, batch: Batch, learning_rate_factor: float) -> float:
-        """Forward, backward, and every accumulation_steps an update; the loss."""
+    def step(self, batch: Batch, learning_rate_factor: float) -> tuple[float, dict[str, float]]:
+        """Forward, backward, and every accumulation_steps an update; the loss and its terms."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             output = self._together(batch.inputs)
-        loss, _ = self._loss(output, batch)
+        loss, terms = self._loss(output, batch)
         if not torch.isfinite(loss):
             raise TrainingFailed(f"the loss became {loss.item()}; lower training.learning_rate")
         (loss / self._training.accumulation_steps).backward()
         self.accumulated += 1
         if self.accumulated == self._training.accumulation_steps:
             self._update(learning_rate_factor)
-        return float(loss.detach())
+        return float(loss.detach()), {name: float(t.detach()) for name, t in terms.items()}
 
     def _update(self, learning_rate_factor: float) -> None:
         for group in self._optimiser.param_groups:
@@ -204,9 +223,13 @@ class _Stepper:
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
+    def averaged(self) -> SparsePixelTransformer:
+        """The model as it would be kept now."""
+        return cast(SparsePixelTransformer, self._average.module)
+
     def finish(self) -> None:
         """Put the averaged weights in the model."""
-        self._model.load_state_dict(self._average.module.state_dict())
+        self._model.load_state_dict(self.averaged().state_dict())
 
 
 class RunMemory:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+ERROR_GAIN = 4
 Picture: TypeAlias = NDArray[np.uint8]
 """(H, W)."""
 Samples: TypeAlias = NDArray[np.float32]
@@ -35,3 +37,20 @@ def mosaic(samples: Samples, width: int, height: int) -> Picture:
         left, top = round(u * width - side / 2), round(v * height - side / 2)
         picture[max(0, top) : top + int(side), max(0, left) : left + int(side)] = round(value * 255)
     return picture
+
+
+def strip(
+    truth: Picture,
+    samples: Samples,
+    frame: Picture,
+    importance: NDArray[np.float32],
+    *,
+    interpolated: Picture | None = None,
+) -> Picture:
+    """Truth, samples, interpolation if given, frame, error ×4, importance (gh, gw): in a row."""
+    height, width = truth.shape
+    difference = np.abs(truth.astype(int) - frame) * ERROR_GAIN
+    error = np.clip(difference, 0, 255).astype(np.uint8)
+    heat = cv2.resize(gray(importance), (width, height), interpolation=cv2.INTER_NEAREST)
+    between = [] if interpolated is None else [interpolated]
+    return np.hstack([truth, mosaic(samples, width, height), *between, frame, error, heat])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import JsonValue
 
 from sgaps import checkpoints
 from sgaps.checkpoints import Manifest
@@ -25,13 +26,16 @@ from sgaps.settings import Settings
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, Progress, RunMemory, fit
+from trainer.look import efficiency, look
 from trainer.ranks import ALONE, Ranks
+from trainer.run_log import RunLog
 from trainer.split import Split, split_by_session
 from trainer.validation import validate
 
 log = logging.getLogger(__name__)
 
 MAX_VAL_EXAMPLES = 40
+EFFICIENCY_COUNTS = (125, 250, 500, 1000)
 UNFINISHED_NAME = "unfinished.safetensors"
 
 
@@ -60,6 +64,21 @@ def enough_to_train(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run by hand may have beyond one that the trainer starts by itself."""
+
+    val: tuple[SegmentInfo, ...] = ()
+    """The held-out segments; without it a share of the sessions is held out."""
+    ranks: Ranks = ALONE
+    """Of several, the first one publishes."""
+    resumable: bool = False
+    """Whether it can be taken up after being cut off."""
+    resume: bool = False
+    """Whether it takes up one that was cut off."""
+    log: RunLog | None = None
+
+
 def train_key(
     checkpoint_key: str,
     segments: Sequence[SegmentInfo],
@@ -67,22 +86,16 @@ def train_key(
     *,
     stop: threading.Event,
     report: Callable[[Progress], None],
-    val: Sequence[SegmentInfo] = (),
-    ranks: Ranks = ALONE,
-    resumable: bool = False,
-    resume: bool = False,
+    options: RunOptions = RunOptions(),
 ) -> RunReport:
     """Train from the champion's weights, validate both, publish if better.
 
-    `val` names the held-out segments; without it a share of the sessions is held out. A
-    `resumable` run that is cut off can be taken up by another one with `resume`. Of several ranks
-    the first one publishes.
     Raises TrainingFailed, CannotResume, CheckpointError, RecordingError.
     """
     prepare_cpu(settings.training.cpu_threads)
     split = (
-        Split(train=tuple(segments), val=tuple(val))
-        if val
+        Split(train=tuple(segments), val=options.val)
+        if options.val
         else split_by_session(segments, val_share=settings.training.val_share)
     )
     store = CheckpointStore(settings.data.checkpoints_dir)
@@ -91,21 +104,32 @@ def train_key(
     held_out = RecordingDataset(split.val, _options(settings))
     champion_psnr_db = _validate(model, held_out, settings)
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
-    dataset = RecordingDataset(split.train, _options(settings, augmentation))
     memory = RunMemory(
         store.key_dir(checkpoint_key) / UNFINISHED_NAME,
         champion_version=champion_version,
         model=settings.model,
-        resume=resume,
-        writes=resumable and ranks.is_first,
+        resume=options.resume,
+        writes=options.resumable and options.ranks.is_first,
     )
-    outcome = fit(model, dataset, settings, stop=stop, report=report, ranks=ranks, memory=memory)
+    watch = _Watch(options.log, held_out, settings, report)
+    watch.look(0, model)
+    outcome = fit(
+        model,
+        RecordingDataset(split.train, _options(settings, augmentation)),
+        settings,
+        stop=stop,
+        report=watch.step,
+        ranks=options.ranks,
+        memory=memory,
+        look=watch.look,
+    )
     challenger_psnr_db = _validate(model, held_out, settings)
     better = challenger_psnr_db >= champion_psnr_db + settings.training.min_gain_db
     if not stop.is_set():
         memory.forget()
+        watch.end(outcome.steps, model)
     published = None
-    if better and not stop.is_set() and ranks.is_first:
+    if better and not stop.is_set() and options.ranks.is_first:
         published = store.publish(
             checkpoint_key,
             model,
@@ -115,8 +139,7 @@ def train_key(
             ),
             parent=None if champion_version == checkpoints.UNTRAINED else champion_version,
             data=_data(split),
-            training=settings.training.model_dump(mode="json")
-            | {"augmentation": settings.augmentation.model_dump(mode="json")},
+            training=_training(settings),
         )
     return RunReport(
         champion_version=champion_version,
@@ -125,6 +148,38 @@ def train_key(
         fit=outcome,
         published=published,
     )
+
+
+class _Watch:
+    """Looks at the model for the log, where there is one."""
+
+    def __init__(
+        self,
+        log: RunLog | None,
+        held_out: RecordingDataset,
+        settings: Settings,
+        report: Callable[[Progress], None],
+    ) -> None:
+        self._log = log
+        self._held_out = held_out
+        self._settings = settings
+        self._report = report
+
+    def step(self, progress: Progress) -> None:
+        self._report(progress)
+        if self._log:
+            self._log.step(progress)
+
+    def look(self, step: int, model: SparsePixelTransformer) -> None:
+        if self._log:
+            self._log.look(step, look(model, self._held_out, self._settings))
+
+    def end(self, step: int, model: SparsePixelTransformer) -> None:
+        self.look(step, model)
+        if self._log:
+            self._log.efficiency(
+                efficiency(model, self._held_out, self._settings, EFFICIENCY_COUNTS)
+            )
 
 
 def _champion(checkpoint_key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:
@@ -157,6 +212,15 @@ def _validate(
     model: SparsePixelTransformer, dataset: RecordingDataset, settings: Settings
 ) -> float:
     return validate(model, dataset, settings, max_examples=MAX_VAL_EXAMPLES)
+
+
+def _training(settings: Settings) -> dict[str, JsonValue]:
+    """For the manifest: everything that shaped the weights."""
+    return {
+        **settings.training.model_dump(mode="json"),
+        "augmentation": settings.augmentation.model_dump(mode="json"),
+        "loss": settings.loss.model_dump(mode="json"),
+    }
 
 
 def _data(split: Split) -> checkpoints.DataCard:

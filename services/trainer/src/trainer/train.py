@@ -16,7 +16,8 @@ from sgaps.recording import SegmentInfo, find_segments, segment_info
 from sgaps.settings import Settings, load_settings
 from trainer.fit import Progress
 from trainer.ranks import Ranks, joined
-from trainer.run import RunReport, train_key
+from trainer.run import RunOptions, RunReport, train_key
+from trainer.run_log import RunLog, wandb_is_wanted_but_missing
 
 INTERRUPTED = 128 + signal.SIGINT
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -68,24 +69,29 @@ def _run(
             f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
             "make some: sgaps capture doom/my_way_home"
         )
+    if wandb_is_wanted_but_missing(settings.logging):
+        sys.stderr.write("W&B is not installed (pip install wandb): logging to files only\n")
+    log = RunLog(key, settings) if ranks.is_first else None
     bar = tqdm(desc=f"train {key}", total=100, bar_format=BAR_FORMAT, disable=not ranks.is_first)
-    with bar:
 
-        def report(progress: Progress) -> None:
-            bar.set_postfix(step=progress.step, loss=f"{progress.loss:.4f}", refresh=False)
-            bar.update(100 * progress.part - bar.n)
+    def report(progress: Progress) -> None:
+        bar.set_postfix(step=progress.step, loss=f"{progress.loss:.4f}", refresh=False)
+        bar.update(100 * progress.part - bar.n)
 
-        return train_key(
-            key,
-            train,
-            settings,
-            stop=stop,
-            report=report,
-            val=_segments(settings.data.val),
-            ranks=ranks,
-            resumable=True,
-            resume=resume,
-        )
+    options = RunOptions(
+        val=tuple(_segments(settings.data.val)),
+        ranks=ranks,
+        resumable=True,
+        resume=resume,
+        log=log,
+    )
+    try:
+        with bar:
+            return train_key(key, train, settings, stop=stop, report=report, options=options)
+    finally:
+        if log:
+            log.close()
+            sys.stderr.write(f"curves and pictures: {log.folder}\n")
 
 
 def _segments(paths: Sequence[Path]) -> list[SegmentInfo]:

@@ -37,7 +37,7 @@ def validate(
     model.eval()
     device = next(model.parameters()).device
     by_session: dict[str, list[float]] = defaultdict(list)
-    for index in _spread(len(dataset), max_examples):
+    for index in spread(len(dataset), max_examples):
         example = dataset[index]
         batch = make_batch([example], settings, device)
         by_session[example.session_id].append(frame_psnr_db(model, batch))
@@ -59,7 +59,7 @@ def squared_error(frame: Tensor, batch: Batch) -> Tensor:
     return error[batch.held_out_valid].square()
 
 
-def _spread(length: int, count: int) -> Sequence[int]:
+def spread(length: int, count: int) -> Sequence[int]:
     """At most `count` indices, evenly over the dataset: the same for every model."""
     even = np.linspace(0, length - 1, min(count, length)).astype(int)
     return [int(index) for index in np.unique(even)]
