@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -119,13 +118,13 @@ def import_(
 @app.command(context_settings=PASS_ON)
 def train(context: typer.Context) -> None:
     """Train the checkpoint of a key on recordings (`sgaps train --help`)."""
-    raise typer.Exit(_run_module("trainer.train", context.args))
+    _become_module("trainer.train", context.args)
 
 
 @app.command(context_settings=PASS_ON)
 def evaluate(context: typer.Context) -> None:
     """Measure a checkpoint on recordings (`sgaps evaluate --help`)."""
-    raise typer.Exit(_run_module("trainer.evaluate", context.args))
+    _become_module("trainer.evaluate", context.args)
 
 
 @app.command(epilog="Example: `sgaps doctor --url http://127.0.0.1:8000`")
@@ -139,9 +138,9 @@ def doctor(
     raise typer.Exit(diagnose(url, data_dir))
 
 
-def _run_module(module: str, arguments: list[str]) -> int:
-    """Training needs torch, this command does not: so it is a process of its own."""
-    return subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+def _become_module(module: str, arguments: list[str]) -> NoReturn:
+    """Training needs torch, this command does not. Signals then reach the one process there is."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
 
 
 def main() -> None:
