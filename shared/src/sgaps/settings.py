@@ -222,6 +222,8 @@ class LossSettings(Section):
     """Squared error on the whole frame, where a keyframe gives one."""
     structural: Weight
     """1 - SSIM on keyframes."""
+    perceptual: Weight
+    """Shift-tolerant LPIPS on keyframes; above 0 it needs sgaps-trainer[perceptual]."""
     log_error: Weight
     """Squared error of the predicted log |error|."""
 

@@ -20,6 +20,7 @@ from sgaps.settings import Settings
 from trainer.baselines import dct_oracle, linear, telea, x264
 from trainer.closed_loop import Loop, Shown, importance_of, play
 from trainer.dataset import decode_keyframe
+from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, gray, mosaic
 from trainer.scores import Mean, Row, Scores, gain_db, mean_over, rank_correlation
 
@@ -35,6 +36,11 @@ CLOSED_LOOPS = (
 EVEN, ENTROPY, ERROR = CLOSED_LOOPS[2:]
 PICTURED_FRAMES = 4
 ERROR_GAIN = 4
+PERCEPTUAL_INTERVAL = 15
+"""ST-LPIPS is measured on every so many frames of a session, counted back from its last.
+
+On all of them it would take longer than everything else together.
+"""
 
 Frames = Sequence[tuple[Picture, NDArray[np.float32]]]
 """Whole frame and state vector of each frame of a session."""
@@ -88,6 +94,7 @@ class _Table:
         self._prior = prior
         self._scores: dict[tuple[str, int], Scores] = {}
         self._ranks: dict[str, list[float]] = {}
+        self._perceptual = _perceptual_score()
         self.pictures: list[Picture] = []
 
     def _score(
@@ -95,9 +102,12 @@ class _Table:
     ) -> None:
         """The first frame counts nowhere: it has none before it."""
         row = self._scores.setdefault((name, samples), Scores(name, samples=samples))
+        looked_at = range(len(played) - 1, 0, -PERCEPTUAL_INTERVAL)
         for index, (frame, (truth, _)) in enumerate(zip(rebuilt, played, strict=True)):
             if index:
                 row.add(session_id, frame, truth)
+            if self._perceptual and index in looked_at and min(truth.shape) >= SMALLEST_SIDE_PX:
+                row.add_st_lpips(session_id, self._perceptual.distance(frame, truth))
 
     def play_without_samples(self, session_id: str, played: Frames, median: Picture | None) -> None:
         """What one has without any sample of the frame."""
@@ -232,6 +242,14 @@ def _medians(sessions: dict[str, Frames]) -> dict[str, Picture | None]:
         ]
         medians[session_id] = np.median(others, axis=0).astype(np.uint8) if others else None
     return medians
+
+
+def _perceptual_score() -> PerceptualScore | None:
+    """None where its weights are not installed: everything else can be measured without."""
+    try:
+        return PerceptualScore()
+    except PerceptualUnavailable:
+        return None
 
 
 def _model(key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:

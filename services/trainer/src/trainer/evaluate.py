@@ -18,7 +18,7 @@ import numpy as np
 from sgaps.errors import SgapsError
 from sgaps.model import prepare_cpu
 from sgaps.settings import load_settings
-from trainer.comparison import Report, compare
+from trainer.comparison import PERCEPTUAL_INTERVAL, Report, compare
 from trainer.scores import Mean
 
 
@@ -85,13 +85,15 @@ def told(report: Report) -> str:
     """The report as Markdown."""
     lines = [
         f"`{report.key}`, model {report.model_version}, {report.rows[0].frames} frames of "
-        f"{report.rows[0].sessions} sessions; ± is half of the 95 % interval over sessions.",
+        f"{report.rows[0].sessions} sessions; ± is half of the 95 % interval over sessions. "
+        f"ST-LPIPS, lower is better, of every {PERCEPTUAL_INTERVAL}th frame; – is not measured.",
         "",
-        "| method | samples | PSNR, dB | SSIM |",
-        "|---|---|---|---|",
+        "| method | samples | PSNR, dB | SSIM | ST-LPIPS |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r.method} | {r.samples} | {_measured(r.psnr_db, 2)} | {_measured(r.ssim, 3)} |"
+        f"| {r.method} | {r.samples} | {_measured(r.psnr_db, 2)} | {_measured(r.ssim, 3)} "
+        f"| {_measured(r.st_lpips, 3)} |"
         for r in report.rows
     ]
     lines += ["", "| paired by session | dB |", "|---|---|"]
@@ -101,7 +103,9 @@ def told(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _measured(mean: Mean, digits: int) -> str:
+def _measured(mean: Mean | None, digits: int) -> str:
+    if mean is None:
+        return "–"
     return f"{mean.value:.{digits}f} ± {mean.interval:.{digits}f}"
 
 

@@ -76,7 +76,9 @@ def fit(
     stop: threading.Event,
     report: Callable[[Progress], None],
 ) -> FitReport:
-    """Train in place until the schedule is done or told to stop. Raises TrainingFailed.
+    """Train in place until the schedule is done or told to stop.
+
+    Raises TrainingFailed, and PerceptualUnavailable where loss.perceptual lacks its weights.
 
     What stays in the model is the moving average of its weights (training.ema_decay).
     """
@@ -135,7 +137,8 @@ class _Stepper:
         training = settings.training
         self._model = model
         self._training = training
-        self._loss = ReconstructionLoss(settings.loss)
+        self.device = next(model.parameters()).device
+        self._loss = ReconstructionLoss(settings.loss).to(self.device)
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
@@ -143,7 +146,6 @@ class _Stepper:
         self._average = AveragedModel(model, multi_avg_fn=mean)
         self._average.update_parameters(model)  # the average begins where the run begins
         self._accumulated = 0
-        self.device = next(model.parameters()).device
 
     def step(self, batch: Batch, learning_rate_factor: float) -> float:
         """Forward, backward, and every accumulation_steps an update; the loss."""

@@ -13,6 +13,7 @@ from sgaps.model import ModelOutput
 from sgaps.model.prior import FOOTPRINT_LEVELS
 from sgaps.settings import LossSettings
 from trainer.batch import Batch
+from trainer.perceptual import PerceptualLoss
 
 ERROR_FLOOR = 1.0 / 255
 """Half a grey level either way is as good as exact; it also keeps the logarithm finite."""
@@ -40,13 +41,17 @@ class StructuralLoss(nn.Module):
 
 
 class ReconstructionLoss(nn.Module):
-    """The weighted sum of all terms."""
+    """The weighted sum of all terms.
+
+    Building it raises PerceptualUnavailable where that term counts and its weights are missing.
+    """
 
     def __init__(self, weights: LossSettings) -> None:
         super().__init__()
         self._weights = weights
         self._sampled = SampledPixelL2Loss()
         self._structural = StructuralLoss()
+        self._perceptual = PerceptualLoss() if weights.perceptual else None
 
     def forward(self, output: ModelOutput, batch: Batch) -> tuple[Tensor, Terms]:
         """The loss to minimise, and its unweighted terms."""
@@ -58,6 +63,8 @@ class ReconstructionLoss(nn.Module):
             terms["log_error"] = log_error_loss(output, batch.target)
             if self._weights.structural:
                 terms["structural"] = self._structural(output.frame, batch.target)
+            if self._perceptual:
+                terms["perceptual"] = self._perceptual(output.frame, batch.target)
         weighted = [getattr(self._weights, name) * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), terms
 

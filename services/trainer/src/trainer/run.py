@@ -70,7 +70,7 @@ def train_key(
     """Train from the champion's weights, validate both, publish if better.
 
     `val` names the held-out segments; without it a share of the sessions is held out.
-    Raises TrainingFailed, CheckpointError, RecordingError.
+    Raises TrainingFailed, PerceptualUnavailable, CheckpointError, RecordingError.
     """
     prepare_cpu(settings.training.cpu_threads)
     split = (
