@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
 from sgaps.settings import Settings
-from trainer import baselines, evaluate, pictures
+from trainer import baselines, comparison, evaluate, perceptual, pictures
 from trainer.closed_loop import Loop, play
 from trainer.comparison import CLOSED_LOOPS, compare
-from trainer.scores import Scores, gain_db, mean_over, rank_correlation
+from trainer.scores import Mean, Scores, gain_db, mean_over, rank_correlation
 from unit.toy_recordings import HEIGHT, KEY, WIDTH, record, scene, toy_settings
 
 Picture = NDArray[np.uint8]
@@ -46,10 +47,13 @@ def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
     assert len(set(methods)) == len(methods)
     assert {samples for _, samples in methods} == {0, 30, 60}
     assert all((row.frames, row.sessions) == (4, 2) for row in report.rows)
+    assert all(row.st_lpips for row in report.rows)
     assert {"median of other sessions", "true frame before", "DCT oracle"} <= {
         m for m, _ in methods
     }
-    assert len(report.gains_db) == 2 * 5
+    assert len(report.gains_db) == 2 * (2 + 3 + 3 + 1) + 2
+    adaptive = "model, closed loop: squares, by predicted_error"
+    assert f"30 samples, {adaptive} over 60, model, closed loop: points, random" in report.gains_db
     assert set(report.rank_correlations) == {
         f"{count} samples, {guide}"
         for count in (30, 60)
@@ -72,10 +76,13 @@ def test_the_command_prints_a_table_or_json(
     ]
     # Settings may stand before, between and after options.
     arguments = [overrides[0], "--key", KEY, "--frames", "3", *overrides[1:], "--samples", "60"]
-    picture = tmp_path / "strip.png"
-    assert evaluate.main([*arguments, "--picture", str(picture)]) == 0
-    assert "| DCT oracle | 60 | " in capsys.readouterr().out
+    picture, curve = tmp_path / "strip.png", tmp_path / "curve.png"
+    assert evaluate.main([*arguments, "--picture", str(picture), "--curve", str(curve)]) == 0
+    table = capsys.readouterr().out
+    assert "| method | samples | PSNR, dB | SSIM | ST-LPIPS |" in table
+    assert "| DCT oracle | 60 | " in table
     assert picture.stat().st_size > 0
+    assert curve.stat().st_size > 0
     assert evaluate.main([*arguments, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["key"], report["model_version"]) == (KEY, "untrained")
@@ -84,11 +91,54 @@ def test_the_command_prints_a_table_or_json(
     assert "make some: sgaps capture" in capsys.readouterr().err
 
 
+def test_a_wrong_state_is_that_of_another_frame(toy: Settings) -> None:
+    model = trained(toy)
+    torch.nn.init.normal_(model.film.weight, std=0.1)
+    right, wrong = (Loop(guide="nothing", wrong_state=w) for w in (False, True))
+
+    def frames(states: list[int]) -> list[tuple[Picture, NDArray[np.float32]]]:
+        return [(scene(0), np.array([state], np.float32)) for state in states]
+
+    def played(states: list[int], loop: Loop) -> Picture:
+        return next(play(model, frames(states), loop, toy, sample_count=30)).frame
+
+    np.testing.assert_array_equal(played([7, 900], wrong), played([900, 7], right))
+    assert (played([7, 900], wrong) != played([7, 900], right)).any()
+
+
 def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Settings) -> None:
     with pytest.raises(SgapsError, match="two frames"):
         compare(KEY, toy, frames=1)
     report, _ = compare(KEY, toy, frames=2, counts=(10**6,))
     assert {row.samples for row in report.rows} == {0, WIDTH * HEIGHT}
+
+
+def test_without_the_weights_the_column_of_looks_is_empty(
+    toy: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, perceptual.PACKAGE, None)
+    report, _ = compare(KEY, toy, frames=2, counts=(60,))
+    assert not any(row.st_lpips for row in report.rows)
+    assert evaluate.told(report).count("| – |") == len(report.rows)
+
+
+def test_only_some_frames_are_looked_at_the_last_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy_settings(tmp_path)
+    record(settings.data.recordings_dir, "a", frames=4)
+    looked_at: list[Picture] = []
+
+    def distance(self: perceptual.PerceptualScore, frame: Picture, truth: Picture) -> float:
+        looked_at.append(truth)
+        return 1.0
+
+    monkeypatch.setattr(perceptual.PerceptualScore, "distance", distance)
+    monkeypatch.setattr(comparison, "PERCEPTUAL_INTERVAL", 2)
+    report, _ = compare(KEY, settings, frames=4, counts=(60,))
+    assert len(looked_at) == 2 * len(report.rows)
+    np.testing.assert_array_equal(looked_at[:2], [scene(1), scene(3)])
+    assert report.rows[0].st_lpips == Mean(value=1.0, interval=0.0)
 
 
 def test_sessions_without_whole_frames_are_refused(tmp_path: Path) -> None:

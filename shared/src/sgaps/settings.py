@@ -228,6 +228,8 @@ class LossSettings(Section):
     """1 - SSIM on keyframes."""
     temporal: Weight
     """Squared error of the change since the whole frame before; doubles the cost of a step."""
+    perceptual: Weight
+    """Shift-tolerant LPIPS on keyframes; above 0 it needs sgaps-trainer[perceptual]."""
     log_error: Weight
     """Squared error of the predicted log |error|."""
 

@@ -6,7 +6,7 @@ The same sampler and the same model as behind the gateway, on frames that were r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -30,6 +30,8 @@ from trainer.pictures import Picture, Samples, gray
 
 Guide: TypeAlias = ImportanceMethod | Literal["nothing"]
 """What says where the next samples go."""
+Frames: TypeAlias = Sequence[tuple[Picture, NDArray[np.float32]]]
+"""Whole frame and state vector of each frame of a session."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +44,15 @@ class Loop:
     """Of points, where nothing guides them; None = as configured."""
     history: bool = True
     """Whether the model remembers the frames before: without, every frame stands alone."""
+    wrong_state: bool = False
+    """Whether each frame comes with the state vector of another one of its session."""
 
     @property
     def name(self) -> str:
         shape = "squares" if self.footprints else "points"
         guide = "even" if self.guide == "nothing" else f"by {self.guide}"
-        return f"{shape}, {self.pattern or guide}"
+        state = ", wrong state" if self.wrong_state else ""
+        return f"{shape}, {self.pattern or guide}{state}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,17 +76,20 @@ class Shown:
 
 def play(
     model: SparsePixelTransformer,
-    frames: Iterable[tuple[Picture, NDArray[np.float32]]],
+    frames: Frames,
     loop: Loop,
     settings: Settings,
     *,
     sample_count: int,
 ) -> Iterator[Shown]:
-    """Rebuild the frames, (picture, state vector) each, one after the other."""
+    """Rebuild the frames one after the other."""
     rng = np.random.default_rng(settings.sampling.seed)
     past: deque[Samples] = deque(maxlen=settings.model.history_frames)
     importance = NOTHING_KNOWN
-    for truth, state in frames:
+    states = [state for _, state in frames]
+    if loop.wrong_state:
+        states = states[len(states) // 2 :] + states[: len(states) // 2]
+    for (truth, _), state in zip(frames, states, strict=True):
         coords = _coords(importance, loop, settings, sample_count, truth.shape, rng)
         samples = sample_image(truth, coords)
         output = _rebuilt(model, samples, tuple(past), state, truth.shape, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -17,8 +17,9 @@ from sgaps.model import SparsePixelTransformer, build_model, load_serving
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments
 from sgaps.settings import Settings
 from trainer.baselines import dct_oracle, linear, telea, x264
-from trainer.closed_loop import Loop, Shown, importance_of, play
+from trainer.closed_loop import Frames, Loop, Shown, importance_of, play
 from trainer.dataset import decode_keyframe
+from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, strip
 from trainer.scores import Mean, Row, Scores, gain_db, mean_over, rank_correlation
 
@@ -32,10 +33,13 @@ CLOSED_LOOPS = (
     Loop(guide="predicted_error"),
 )
 EVEN, ENTROPY, ERROR = CLOSED_LOOPS[2:]
+WRONG_STATE = replace(ERROR, wrong_state=True)
 PICTURED_FRAMES = 4
+PERCEPTUAL_INTERVAL = 15
+"""ST-LPIPS is measured on every so many frames of a session, counted back from its last.
 
-Frames = Sequence[tuple[Picture, NDArray[np.float32]]]
-"""Whole frame and state vector of each frame of a session."""
+On all of them it would take longer than everything else together.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,7 @@ class _Table:
         self._prior = prior
         self._scores: dict[tuple[str, int], Scores] = {}
         self._ranks: dict[str, list[float]] = {}
+        self._perceptual = _perceptual_score()
         self.pictures: list[Picture] = []
 
     def _score(
@@ -93,9 +98,12 @@ class _Table:
     ) -> None:
         """The first frame counts nowhere: it has none before it."""
         row = self._scores.setdefault((name, samples), Scores(name, samples=samples))
+        looked_at = range(len(played) - 1, 0, -PERCEPTUAL_INTERVAL)
         for index, (frame, (truth, _)) in enumerate(zip(rebuilt, played, strict=True)):
             if index:
                 row.add(session_id, frame, truth)
+            if self._perceptual and index in looked_at and min(truth.shape) >= SMALLEST_SIDE_PX:
+                row.add_st_lpips(session_id, self._perceptual.distance(frame, truth))
 
     def play_without_samples(self, session_id: str, played: Frames, median: Picture | None) -> None:
         """What one has without any sample of the frame."""
@@ -125,7 +133,7 @@ class _Table:
         for loop in (POINTS_ALONE, SQUARES_ALONE):
             alone = self._played(played, loop, count)
             score(f"model, one frame: {loop.name}", (s.frame for s in alone), count)
-        for loop in CLOSED_LOOPS:
+        for loop in (*CLOSED_LOOPS, WRONG_STATE):
             shown = self._played(played, loop, count)
             score(_closed(loop), (s.frame for s in shown), count)
             self._rank(shown, loop, count)
@@ -176,14 +184,24 @@ class _Table:
         )
 
     def _gains(self) -> Iterator[tuple[str, Mean]]:
-        grid = _closed(CLOSED_LOOPS[1])
-        for count in dict.fromkeys(samples for _, samples in self._scores if samples):
-            for loop in (EVEN, ENTROPY, ERROR):
-                for other in (grid, _closed(EVEN)):
-                    name = _closed(loop)
+        random, grid, even, *guided = (_closed(loop) for loop in CLOSED_LOOPS)
+        counts = list(dict.fromkeys(samples for _, samples in self._scores if samples))
+        for count in counts:
+            for name in (even, *guided):
+                for other in (random, grid, even):
                     if name != other:
                         gain = gain_db(self._scores[name, count], self._scores[other, count])
                         yield f"{count} samples, {name} over {other}", gain
+            true, wrong = (
+                self._scores[_closed(ERROR), count],
+                self._scores[_closed(WRONG_STATE), count],
+            )
+            yield f"{count} samples, true state over wrong state", gain_db(true, wrong)
+        # What placement is worth in samples.
+        for fewer, more in pairwise(sorted(counts)):
+            for other in (random, grid):
+                gain = gain_db(self._scores[_closed(ERROR), fewer], self._scores[other, more])
+                yield f"{fewer} samples, {_closed(ERROR)} over {more}, {other}", gain
 
 
 def _closed(loop: Loop) -> str:
@@ -229,6 +247,14 @@ def _medians(sessions: dict[str, Frames]) -> dict[str, Picture | None]:
         ]
         medians[session_id] = np.median(others, axis=0).astype(np.uint8) if others else None
     return medians
+
+
+def _perceptual_score() -> PerceptualScore | None:
+    """None where its weights are not installed: everything else can be measured without."""
+    try:
+        return PerceptualScore()
+    except PerceptualUnavailable:
+        return None
 
 
 def _model(key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from sgaps.errors import SgapsError
 from sgaps.model import prepare_cpu
 from sgaps.settings import load_settings
-from trainer.comparison import Report, compare
-from trainer.scores import Mean
+from trainer.comparison import PERCEPTUAL_INTERVAL, Report, compare
+from trainer.scores import Mean, Row
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if arguments.picture:
         cv2.imwrite(str(arguments.picture), np.vstack(pictures))
+    if arguments.curve:
+        efficiency_curve(report).savefig(arguments.curve)
     sys.stdout.write(json.dumps(asdict(report), indent=2) if arguments.json else told(report))
     sys.stdout.write("\n")
     return 0
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         description="How well the checkpoint of a key rebuilds recordings with whole frames: one "
         "frame at a time and in closed loop, with every sampler, beside what needs no model.",
         epilog="example: sgaps evaluate --key doom-my_way_home 'data.test=[held_out]' "
-        "--samples 250,500,1000 --picture figures.png",
+        "--samples 250,500,750,1000 --picture figures.png --curve curve.png",
     )
     parser.add_argument("--key", required=True, help="checkpoint key to evaluate")
     parser.add_argument(
@@ -65,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         "--picture",
         type=Path,
         help="PNG to write: truth, samples, interpolation, reconstruction, error, importance",
+    )
+    parser.add_argument(
+        "--curve", type=Path, help="PNG to write: PSNR of every method over the samples per frame"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
     return parser
@@ -85,13 +91,15 @@ def told(report: Report) -> str:
     """The report as Markdown."""
     lines = [
         f"`{report.key}`, model {report.model_version}, {report.rows[0].frames} frames of "
-        f"{report.rows[0].sessions} sessions; ± is half of the 95 % interval over sessions.",
+        f"{report.rows[0].sessions} sessions; ± is half of the 95 % interval over sessions. "
+        f"ST-LPIPS, lower is better, of every {PERCEPTUAL_INTERVAL}th frame; – is not measured.",
         "",
-        "| method | samples | PSNR, dB | SSIM |",
-        "|---|---|---|---|",
+        "| method | samples | PSNR, dB | SSIM | ST-LPIPS |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r.method} | {r.samples} | {_measured(r.psnr_db, 2)} | {_measured(r.ssim, 3)} |"
+        f"| {r.method} | {r.samples} | {_measured(r.psnr_db, 2)} | {_measured(r.ssim, 3)} "
+        f"| {_measured(r.st_lpips, 3)} |"
         for r in report.rows
     ]
     lines += ["", "| paired by session | dB |", "|---|---|"]
@@ -101,7 +109,38 @@ def told(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _measured(mean: Mean, digits: int) -> str:
+def efficiency_curve(report: Report) -> Figure:
+    """PSNR over the sample count: a line for each method."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    by_method: dict[str, list[Row]] = {}
+    for row in report.rows:
+        by_method.setdefault(row.method, []).append(row)
+    for method, rows in by_method.items():
+        values = [row.psnr_db.value for row in rows]
+        if not rows[0].samples:  # without samples: the same at every count
+            axes.axhline(values[0], linestyle=":", label=method)
+            continue
+        ours = method.startswith("model, closed loop")
+        rows.sort(key=lambda row: row.samples)
+        axes.errorbar(
+            [row.samples for row in rows],
+            [row.psnr_db.value for row in rows],
+            [row.psnr_db.interval for row in rows],
+            marker="o",
+            capsize=3,
+            linestyle="-" if ours else "--",
+            label=method,
+        )
+    axes.set(xlabel="samples per frame", ylabel="PSNR, dB", title=report.key)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _measured(mean: Mean | None, digits: int) -> str:
+    if mean is None:
+        return "–"
     return f"{mean.value:.{digits}f} ± {mean.interval:.{digits}f}"
 
 

@@ -86,7 +86,9 @@ def fit(
     memory: RunMemory | None = None,
     look: Callable[[int, SparsePixelTransformer], None] | None = None,
 ) -> FitReport:
-    """Train in place until the schedule is done or told to stop. Raises TrainingFailed.
+    """Train in place until the schedule is done or told to stop.
+
+    Raises TrainingFailed, and PerceptualUnavailable where loss.perceptual lacks its weights.
 
     What stays in the model is the moving average of its weights (training.ema_decay). With a
     memory the run begins where it ended the last time, if it was cut off. Now and then `look`
@@ -165,7 +167,8 @@ class _Stepper:
         self._model = model
         self._together = together
         self._training = training
-        self._loss = ReconstructionLoss(settings.loss)
+        self.device = next(model.parameters()).device
+        self._loss = ReconstructionLoss(settings.loss).to(self.device)
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
@@ -174,7 +177,6 @@ class _Stepper:
         self._average.update_parameters(model)  # the average begins where the run begins
         self.accumulated = 0
         """Steps since the last update: what is lost when a run is cut off here."""
-        self.device = next(model.parameters()).device
 
     def step(self, batch: Batch, learning_rate_factor: float) -> tuple[float, dict[str, float]]:
         """Forward, backward, and every accumulation_steps an update; the loss and its terms."""

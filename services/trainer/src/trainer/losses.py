@@ -13,6 +13,7 @@ from sgaps.model import ModelOutput
 from sgaps.model.prior import FOOTPRINT_LEVELS
 from sgaps.settings import LossSettings
 from trainer.batch import Batch
+from trainer.perceptual import PerceptualLoss
 
 ERROR_FLOOR = 1.0 / 255
 """Half a grey level either way is as good as exact; it also keeps the logarithm finite."""
@@ -50,7 +51,10 @@ class TemporalLoss(nn.Module):
 
 
 class ReconstructionLoss(nn.Module):
-    """The weighted sum of all terms."""
+    """The weighted sum of all terms.
+
+    Building it raises PerceptualUnavailable where that term counts and its weights are missing.
+    """
 
     def __init__(self, weights: LossSettings) -> None:
         super().__init__()
@@ -58,6 +62,7 @@ class ReconstructionLoss(nn.Module):
         self._sampled = SampledPixelL2Loss()
         self._structural = StructuralLoss()
         self._temporal = TemporalLoss()
+        self._perceptual = PerceptualLoss() if weights.perceptual else None
 
     def forward(self, output: ModelOutput, batch: Batch) -> tuple[Tensor, Terms]:
         """The loss to minimise, and its unweighted terms."""
@@ -71,6 +76,8 @@ class ReconstructionLoss(nn.Module):
                 terms["structural"] = self._structural(output.frame, batch.target)
             if len(batch.pairs):
                 terms["temporal"] = self._temporal(output.frame, batch.target, batch.pairs)
+            if self._perceptual:
+                terms["perceptual"] = self._perceptual(output.frame, batch.target)
         weighted = [getattr(self._weights, name) * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), terms
 

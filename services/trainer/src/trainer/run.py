@@ -90,7 +90,7 @@ def train_key(
 ) -> RunReport:
     """Train from the champion's weights, validate both, publish if better.
 
-    Raises TrainingFailed, CannotResume, CheckpointError, RecordingError.
+    Raises TrainingFailed, PerceptualUnavailable, CannotResume, CheckpointError, RecordingError.
     """
     prepare_cpu(settings.training.cpu_threads)
     split = (

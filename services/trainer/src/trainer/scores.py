@@ -33,6 +33,8 @@ class Row:
     """Per frame."""
     psnr_db: Mean
     ssim: Mean
+    st_lpips: Mean | None
+    """Of some of the frames; lower is better. None where none was measured."""
     frames: int
     sessions: int
 
@@ -45,6 +47,7 @@ class Scores:
         self.samples = samples
         self._psnr_db: dict[str, list[float]] = defaultdict(list)
         self._ssim: dict[str, list[float]] = defaultdict(list)
+        self._st_lpips: dict[str, list[float]] = defaultdict(list)
 
     def add(self, session_id: str, frame: Picture, truth: Picture) -> None:
         """Two pictures (H, W)."""
@@ -52,19 +55,28 @@ class Scores:
         similarity = structural_similarity(frame, truth, data_range=255)  # type: ignore[no-untyped-call]
         self._ssim[session_id].append(float(similarity))
 
+    def add_st_lpips(self, session_id: str, distance: float) -> None:
+        """Of one of the frames: it costs too much for each."""
+        self._st_lpips[session_id].append(distance)
+
     def row(self) -> Row:
         return Row(
             method=self.method,
             samples=self.samples,
             psnr_db=mean_over(self.session_psnrs_db()),
-            ssim=mean_over([float(np.mean(values)) for values in self._ssim.values()]),
+            ssim=mean_over(_session_means(self._ssim)),
+            st_lpips=mean_over(_session_means(self._st_lpips)) if self._st_lpips else None,
             frames=sum(map(len, self._psnr_db.values())),
             sessions=len(self._psnr_db),
         )
 
     def session_psnrs_db(self) -> list[float]:
         """Mean of each session, in the order they were played."""
-        return [float(np.mean(values)) for values in self._psnr_db.values()]
+        return _session_means(self._psnr_db)
+
+
+def _session_means(values: dict[str, list[float]]) -> list[float]:
+    return [float(np.mean(of_session)) for of_session in values.values()]
 
 
 def mean_over(values: Sequence[float]) -> Mean:
