@@ -26,12 +26,14 @@ def publish(
     seed: int = 0,
     psnr_db: float = 21.0,
     champion_db: float = 20.0,
+    color_channels: int = 1,
 ) -> Manifest:
     torch.manual_seed(seed)
+    settings = small(color_channels=color_channels)
     return CheckpointStore(root).publish(
         key,
-        build_model(small()),
-        settings=small(),
+        build_model(settings),
+        settings=settings,
         metrics=Metrics(val_psnr_db=psnr_db, champion_psnr_db=champion_db),
         parent=None,
         data=DataCard(frames=10, train_sessions=("a",), val_sessions=("b",)),

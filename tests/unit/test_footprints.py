@@ -141,3 +141,13 @@ def test_footprints_travel_as_bytes(sides: list[int]) -> None:
 def test_wrong_footprints_are_refused(data: bytes) -> None:
     with pytest.raises(MessageError, match="footprints"):
         with_footprints(np.zeros((2, 2), np.float32), data)
+
+
+def test_a_picture_in_color_is_sampled_channel_by_channel() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (30, 40, 3)).astype(np.uint8)
+    coords = np.array([[0.1, 0.2, 1], [0.4, 0.5333333, 8]], np.float32)
+    samples = sample_image(image, coords)
+    assert samples.shape == (2, 6)
+    for channel in range(3):
+        alone = sample_image(image[..., channel], coords)
+        np.testing.assert_array_equal(samples[:, [0, 1, 2 + channel, 5]], alone)

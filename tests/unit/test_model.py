@@ -110,6 +110,41 @@ def test_an_untrained_model_is_the_prior() -> None:
     torch.testing.assert_close(frame, prior.frame)
 
 
+def in_color(samples: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Gray samples (N, 4), with two more random channels: (N, 6)."""
+    others = np.random.default_rng(seed).random((len(samples), 2), np.float32)
+    return np.column_stack([samples[:, :3], others, samples[:, 3]])
+
+
+def test_each_channel_of_a_frame_in_color_is_interpolated_like_a_gray_one() -> None:
+    colored = in_color(samples_of(picture()), seed=1)
+    frame = frame_of(build_model(small(color_channels=3)), inputs_of(colored))
+    assert frame.shape == (1, 3, HEIGHT, WIDTH)
+    gray = build_model(small())
+    for channel in range(3):
+        alone = frame_of(gray, inputs_of(colored[:, [0, 1, 2 + channel, 5]]))
+        torch.testing.assert_close(frame[:, channel], alone[:, 0])
+
+
+def test_a_model_for_color_learns_color() -> None:
+    """From gray prior to a frame whose blue is a sharp edge that the samples hardly show."""
+    torch.manual_seed(0)
+    model = build_model(small(color_channels=3))
+    colored = in_color(samples_of(picture()), seed=1)
+    past = in_color(samples_of(picture(2)), seed=2)
+    inputs = inputs_of(colored, history=((1, past),))
+    target = torch.rand(1, 3, HEIGHT, WIDTH)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss = F.mse_loss(model(inputs).frame, target)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.9 * losses[0]
+
+
 def test_pixels_that_were_not_sampled_change_nothing(model: SparsePixelTransformer) -> None:
     image = picture()
     samples = samples_of(image)

@@ -162,14 +162,20 @@ def test_a_newer_checkpoint_is_swapped_in_once(tmp_path: Path) -> None:
     assert reconstructor.reconstruct([frame()])[0].model_version == second.model_version
 
 
-@pytest.mark.parametrize("trouble", ["torn", "worse", "lost", "bad pointer", "bad name"])
+@pytest.mark.parametrize("trouble", ["torn", "worse", "lost", "bad pointer", "bad name", "color"])
 def test_the_old_model_serves_on_and_the_trouble_is_told_once(
     tmp_path: Path, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = tmp_path / "own"
     old = publish(root, "doom")
     reconstructor = neural(tmp_path)
-    new = publish(root, "doom", seed=1, psnr_db=19.0 if trouble == "worse" else 21.0)
+    new = publish(
+        root,
+        "doom",
+        seed=1,
+        psnr_db=19.0 if trouble == "worse" else 21.0,
+        color_channels=3 if trouble == "color" else 1,
+    )
     weights = root / "doom" / new.model_version / WEIGHTS_NAME
     if trouble == "torn":
         weights.write_bytes(weights.read_bytes()[:1000])

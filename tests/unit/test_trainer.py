@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.sampling.footprints import as_points, sample_image
@@ -63,6 +64,25 @@ def test_what_is_not_better_is_not_published(tmp_path: Path) -> None:
     report = train(settings)
     assert report.published is None
     assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) is None
+
+
+def test_a_model_for_color_is_not_trained_on_gray_recordings(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, "model.color_channels=3")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=6)
+    with pytest.raises(SgapsError, match="recordings are gray"):
+        train(settings)
+
+
+def test_an_example_can_be_had_as_a_sparse_picture_and_a_mask(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=1)
+    example = dataset_of(find_segments(tmp_path))[0]
+    picture, known = example.sparse
+    assert picture.shape == known.shape == (HEIGHT, WIDTH)
+    assert 0 < known.sum() <= 60
+    assert example.target is not None
+    np.testing.assert_array_equal(picture[known], example.target[known])
+    assert not picture[~known].any()
 
 
 def test_a_stopped_run_publishes_nothing(tmp_path: Path) -> None:

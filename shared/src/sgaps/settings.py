@@ -138,7 +138,8 @@ class ModelSettings(Section):
     decoder_layers: Annotated[Depth, Field(gt=0)]
     ffn_dim: Width
     query_stride: Width
-    color_channels: Literal[1]
+    color_channels: Literal[1, 3]
+    """Sessions and recordings are gray so far: 3 is for those who call the model themselves."""
     position_frequencies: Width
     state_frequencies: Width
     max_state_dim: Width

@@ -11,7 +11,7 @@ import torch
 
 from reconstructor.frame import FrameInput, Reconstruction
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
-from sgaps.errors import CheckpointError
+from sgaps.errors import CheckpointError, CheckpointRejected
 from sgaps.model import (
     CheckpointStore,
     SparsePixelTransformer,
@@ -127,7 +127,9 @@ class NeuralReconstructor:
                 return None
             if key in self._models and self._models[key].version == version:
                 return None
-            model, _ = store.load(key, version)
+            model, manifest = store.load(key, version)
+            if manifest.model.color_channels != 1:
+                raise CheckpointRejected(f"{key}/{version} is for frames in color, these are gray")
         except CheckpointError as error:
             if (key, version or "") not in self._refused:
                 log.error("keeping the old model of %s: %s", key, error)  # noqa: TRY400 - one line

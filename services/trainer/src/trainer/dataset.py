@@ -17,6 +17,7 @@ from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
 from sgaps.settings import SamplingSettings
 from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
+from trainer.pictures import Picture, on_black
 
 OPEN_SEGMENTS = 16
 HELD_OUT_SHARE = 0.2
@@ -43,6 +44,11 @@ class Example:
     session_id: str
     before: Example | None = None
     """The whole frame before this one, seen by the same session; where ExampleOptions.pairs."""
+
+    @property
+    def sparse(self) -> tuple[Picture, NDArray[np.bool_]]:
+        """The samples' middle pixels on black (H, W), and where they are: for other models."""
+        return on_black(self.samples, self.width, self.height)
 
 
 @dataclass(frozen=True, kw_only=True)

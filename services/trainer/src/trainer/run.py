@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from sgaps import checkpoints
 from sgaps.checkpoints import Manifest
-from sgaps.errors import CheckpointError
+from sgaps.errors import CheckpointError, SgapsError
 from sgaps.model import (
     CheckpointStore,
     SparsePixelTransformer,
@@ -90,7 +90,7 @@ def train_key(
 ) -> RunReport:
     """Train from the champion's weights, validate both, publish if better.
 
-    Raises TrainingFailed, PerceptualUnavailable, CannotResume, CheckpointError, RecordingError.
+    Raises SgapsError: TrainingFailed, PerceptualUnavailable, CannotResume and others.
     """
     prepare_cpu(settings.training.cpu_threads)
     split = (
@@ -184,6 +184,8 @@ class _Watch:
 
 def _champion(checkpoint_key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:
     """The model that serves the key now; the untrained prior where there is none to be used."""
+    if settings.model.color_channels != 1:
+        raise SgapsError("recordings are gray: model.color_channels must be 1")
     try:
         model, manifest = load_serving(settings.data, checkpoint_key)
     except CheckpointError as error:

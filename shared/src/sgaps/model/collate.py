@@ -13,7 +13,8 @@ from sgaps.model.transformer import ModelInput
 
 Float32: TypeAlias = NDArray[np.float32]
 Frame: TypeAlias = tuple[Float32, Sequence[tuple[int, Float32]], Float32]
-"""samples (N, 4), history [(age in frames, samples)] newest first, state (S,)."""
+"""samples (N, 3 + C): u, v, one or three values, footprint; history [(age in frames, samples)]
+newest first; state (S,)."""
 
 
 def collate(
@@ -28,17 +29,18 @@ def collate(
 ) -> ModelInput:
     """Pad the frames to a common length; padding and missing state are marked as such."""
     present = max(1, *(len(samples) for samples, _, _ in frames))
-    pasts = [_with_ages(history) for _, history, _ in frames]
+    pasts = [_with_ages(history, samples.shape[1]) for samples, history, _ in frames]
     columns = present + max(map(len, pasts))
     attended = present + max(
         sum(len(samples) for _, samples in history[:attended_frames]) for _, history, _ in frames
     )
-    padded = np.zeros((len(frames), columns, 5), np.float32)  # u, v, value, footprint, age
-    padded[..., 3] = 1
+    # u, v, C values, footprint, age.
+    padded = np.zeros((len(frames), columns, frames[0][0].shape[1] + 1), np.float32)
+    padded[..., -2] = 1
     valid = np.zeros(padded.shape[:2], bool)
     state = np.full((len(frames), max_state_dim), sentinel, np.float32)  # (B, S)
     for i, ((now, _, values), past) in enumerate(zip(frames, pasts, strict=True)):
-        padded[i, : len(now), :4] = now
+        padded[i, : len(now), :-1] = now
         valid[i, : len(now)] = True
         padded[i, present : present + len(past)] = past
         valid[i, present : present + len(past)] = True
@@ -47,9 +49,9 @@ def collate(
     samples = torch.from_numpy(padded).to(device)
     return ModelInput(
         uv=samples[..., :2],
-        value=samples[..., 2:3],
-        footprint=samples[..., 3],
-        age=samples[..., 4],
+        value=samples[..., 2:-2],
+        footprint=samples[..., -2],
+        age=samples[..., -1],
         present=present,
         attended=attended,
         valid=torch.from_numpy(valid).to(device),
@@ -60,7 +62,7 @@ def collate(
     )
 
 
-def _with_ages(history: Sequence[tuple[int, Float32]]) -> Float32:
-    """(M, 5): u, v, value, footprint, age."""
+def _with_ages(history: Sequence[tuple[int, Float32]], columns: int) -> Float32:
+    """(M, columns + 1): the samples of all frames, the age of each last."""
     rows = [np.column_stack([s, np.full(len(s), age, np.float32)]) for age, s in history]
-    return np.concatenate([np.empty((0, 5), np.float32), *rows]).astype(np.float32)
+    return np.concatenate([np.empty((0, columns + 1), np.float32), *rows]).astype(np.float32)

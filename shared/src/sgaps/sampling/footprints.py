@@ -17,7 +17,7 @@ FOOTPRINTS_PX = tuple(2**n for n in range(MAX_FOOTPRINT_PX.bit_length()))
 Coords: TypeAlias = NDArray[np.float32]
 """(N, 3): u, v, footprint."""
 Samples: TypeAlias = NDArray[np.float32]
-"""(N, 4): u, v, value, footprint."""
+"""(N, 4): u, v, value, footprint; (N, 6) of a picture in color, whose values are three."""
 
 
 def as_points(uv: NDArray[np.float32]) -> Coords:
@@ -26,20 +26,23 @@ def as_points(uv: NDArray[np.float32]) -> Coords:
 
 
 def sample_image(image: NDArray[np.uint8], coords: Coords) -> Samples:
-    """image uint8 (H, W), coords (N, 3) → (N, 4): the mean of each square, in 0..1.
+    """image uint8 (H, W) or (H, W, 3), coords (N, 3) → (N, 4) or (N, 6).
+
+    The value is the mean of each square, in 0..1.
 
     A square that reaches out of the image is cut at its border.
     """
-    height, width = image.shape
+    height, width = image.shape[:2]
+    channels = image.reshape(height, width, -1)
     side = coords[:, 2].astype(np.intp)
     left = _first_pixel(coords[:, 0], side, width)
     top = _first_pixel(coords[:, 1], side, height)
     right, bottom = np.minimum(left + side, width), np.minimum(top + side, height)
     left, top = np.maximum(left, 0), np.maximum(top, 0)
-    summed = np.zeros((height + 1, width + 1), np.int64)
-    summed[1:, 1:] = image.cumsum(0, dtype=np.int64).cumsum(1)
+    summed = np.zeros((height + 1, width + 1, channels.shape[2]), np.int64)
+    summed[1:, 1:] = channels.cumsum(0, dtype=np.int64).cumsum(1)
     total = summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left]
-    mean = total / ((right - left) * (bottom - top)) / 255
+    mean = total / ((right - left) * (bottom - top))[:, None] / 255  # (N, C)
     return np.column_stack([coords[:, :2], mean, side]).astype(np.float32)
 
 
