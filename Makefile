@@ -1,4 +1,4 @@
-.PHONY: help setup run check test benchmark-quality clean
+.PHONY: help setup run check test benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
@@ -10,7 +10,7 @@ PACKAGES := -e shared[model,recording] $(patsubst %,-e services/%,$(SERVICES:tra
 DECLARATIONS := constraints.txt requirements-dev.txt $(wildcard */pyproject.toml */*/pyproject.toml)
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 setup: .venv/.stamp  ## a virtual environment in .venv with everything, from pinned versions
 
@@ -35,6 +35,14 @@ benchmark-quality: setup  ## the shipped checkpoint on held-out play: PSNR and S
 	  { [ -d data/held-out/$$key ] || .venv/bin/sgaps capture $$game --seed 500 --sessions 4 --frames 31 --out data/held-out/$$key >&2; } && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[data/held-out/$$key]" --frames 31 \
 	    --picture data/held-out/$$key.png data.checkpoints_dir=data/held-out/none || exit 1; echo; done
+
+benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level's own play are worth there; 35 minutes
+	@[ -d data/specialise/play ] || .venv/bin/sgaps capture $(GAME) --seed 10 --sessions 8 --frames 300 --out data/specialise/play >&2
+	@key=$(subst /,-,$(GAME)); held_out=data/held-out/$$key; \
+	  { [ -d $$held_out ] || .venv/bin/sgaps capture $(GAME) --seed 500 --sessions 4 --frames 31 --out $$held_out >&2; } && \
+	  for secs in 60 300 1200; do root=data/specialise/after-$$secs-secs; rm -rf $$root; \
+	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$secs data.recordings_dir=data/specialise/play data.checkpoints_dir=$$root && \
+	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
 
 clean:  ## remove the environment and all caches, never data/
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
