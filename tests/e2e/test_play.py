@@ -73,7 +73,7 @@ def test_the_recording_can_be_read_as_it_was_played(system: System) -> None:
     assert frame.samples.shape == (500, 4)
     assert len(np.unique(frame.samples[:, 3])) > 1
     again = sample_image(whole, frame.samples[:, [0, 1, 3]])
-    np.testing.assert_allclose(again[:, 2], frame.samples[:, 2], atol=1e-3)
+    np.testing.assert_allclose(again[:, 2], frame.samples[:, 2], atol=1e-6)
 
 
 def test_the_ledger_balances(system: System) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.protocol import json_codec
+from sgaps.protocol.content import CoordinateSet
 from sgaps.protocol.messages import Error, FrameData, Keyframe, UvCoordinates
 from sgaps_client import client as client_module
 from sgaps_client.client import SgapsClient
@@ -30,7 +32,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def client_of(
-    gateway: ScriptedGateway, on_answer: Callable[[UvCoordinates], None] = lambda _: None
+    gateway: ScriptedGateway, on_answer: Callable[[CoordinateSet], None] = lambda _: None
 ) -> SgapsClient:
     config = SessionConfig(
         url=gateway.url, checkpoint_key="doom", width=8, height=6, state_dim=3, auth_token=WORDS
@@ -60,7 +62,7 @@ async def test_a_frame_is_sampled_where_the_server_asked() -> None:
     gateway = ScriptedGateway()
     answers: list[int] = []
 
-    def note(answer: UvCoordinates) -> None:
+    def note(answer: CoordinateSet) -> None:
         answers.append(answer.frame_id)
 
     async with gateway.running(), client_of(gateway, note) as client:
@@ -87,7 +89,9 @@ async def test_squares_are_sampled_where_the_server_takes_them() -> None:
     assert "footprint" in start.client.features
     (frame,) = gateway.frames["session-0"]
     assert [side for _, _, _, side in frame.pixels] == [2, 1]  # type: ignore[misc]
-    assert frame.samples()[0, 2] == pytest.approx(IMAGE[2:4, 1:3].mean() / 255, abs=1e-6)
+    assert frame.samples()[0, 2] == pytest.approx(
+        IMAGE[2:4, 1:3].mean() / 255, abs=0.5 / 255 + 1e-6
+    )
 
 
 @pytest.mark.parametrize("footprint", [0, 3, 128])
@@ -97,7 +101,7 @@ def test_an_unknown_footprint_is_refused_by_the_client(footprint: int) -> None:
         frame_id=0, coords=[(0.5, 0.5, footprint)], coordinate_set_id=1, model_version="v"
     )
     with pytest.raises(ProtocolError, match="footprint"):
-        state.take_coordinates(answer)
+        state.take_coordinates(json_codec.coordinate_set(answer))
 
 
 async def test_the_session_is_introduced() -> None:

@@ -50,6 +50,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_SAMPLES = "too_many_samples"
     STATE_TOO_LONG = "state_too_long"
     BAD_KEYFRAME = "bad_keyframe"
+    UNKNOWN_SET = "unknown_set"
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     SHUTTING_DOWN = "shutting_down"

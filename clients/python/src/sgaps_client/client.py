@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.protocol import json_codec
+from sgaps.protocol import binary_codec, json_codec
+from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import (
     Error,
-    FromClient,
+    FromServer,
     Heartbeat,
     HeartbeatAck,
-    ServerMessage,
     SessionStartAck,
     UvCoordinates,
 )
@@ -63,6 +63,14 @@ class SentFrame:
     """Monotonic time just before it was written to the socket."""
 
 
+class Codec(Protocol):
+    """How bulky messages are written: a module of sgaps.protocol."""
+
+    def encode_frame(self, frame: SampledFrame) -> str | bytes: ...
+
+    def encode_keyframe(self, keyframe: WholeFrame) -> str | bytes: ...
+
+
 class SgapsClient:
     """`async with SgapsClient(config) as client: await client.send_frame(image, state)`.
 
@@ -74,7 +82,7 @@ class SgapsClient:
         self,
         config: SessionConfig,
         *,
-        on_answer: Callable[[UvCoordinates], None] = lambda _: None,
+        on_answer: Callable[[CoordinateSet], None] = lambda _: None,
     ) -> None:
         self.config = config
         self.state = ClientState()
@@ -120,11 +128,15 @@ class SgapsClient:
             await asyncio.sleep(pause_secs)
             connection = await self._until_ready()
         sent = SentFrame(frame_id=self.state.account.next_frame_id, sent_at_secs=time.monotonic())
-        frame = outgoing.frame_data(image, state, frame_id=sent.frame_id, client_state=self.state)
+        frame = outgoing.sampled_frame(
+            image, state, frame_id=sent.frame_id, client_state=self.state
+        )
+        codec = _codec_of(connection)
         self.state.account.book_sent()
         if keyframe_png is not None:
-            await self._send(connection, outgoing.keyframe(keyframe_png, frame_id=sent.frame_id))
-        await self._send(connection, frame)
+            whole = WholeFrame(frame_id=sent.frame_id, encoding="png", data=keyframe_png)
+            await self._send(connection, codec.encode_keyframe(whole))
+        await self._send(connection, codec.encode_frame(frame))
         return sent
 
     def wants_keyframe(self) -> bool:
@@ -147,12 +159,11 @@ class SgapsClient:
                 running.result()
         return self._connection
 
-    async def _send(self, connection: ClientConnection, message: FromClient) -> None:
+    async def _send(self, connection: ClientConnection, raw: str | bytes) -> None:
         """A message that meets a lost connection is lost: the game does not wait."""
-        text = json_codec.encode(message)
         with contextlib.suppress(ConnectionClosed):
-            await connection.send(text)
-            self.state.bytes_up += len(text)
+            await connection.send(raw)
+            self.state.bytes_up += len(raw)
 
     async def _end(self) -> None:
         """Close the connection; a server that does not even read is not waited for."""
@@ -181,7 +192,7 @@ class SgapsClient:
     async def _connect_and_play(self) -> None:
         async with connect(
             self.config.url,
-            subprotocols=[Subprotocol(json_codec.SUBPROTOCOL)],
+            subprotocols=[Subprotocol(name) for name in self.config.subprotocols],
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
         ) as connection:
@@ -211,11 +222,11 @@ class SgapsClient:
     async def _start(self, connection: ClientConnection) -> None:
         """Start or resume, and wait for the first coordinates."""
         start = outgoing.session_start(self.config, resume_session_id=self._resume_session_id)
-        await self._send(connection, start)
+        await self._send(connection, json_codec.encode(start))
         ack = self._taken_ack(await connection.recv())
         self.state.take_ack(ack)
         self._resume_session_id = ack.session_id
-        while not isinstance(self._receive(await connection.recv()), UvCoordinates):
+        while not isinstance(self._receive(await connection.recv()), CoordinateSet):
             pass
 
     def _taken_ack(self, raw: str | bytes) -> SessionStartAck:
@@ -231,11 +242,11 @@ class SgapsClient:
             raise ConnectionAbortedError("the session is gone, starting a new one")
         raise _refusal(reply)
 
-    def _receive(self, raw: str | bytes) -> ServerMessage:
+    def _receive(self, raw: str | bytes) -> FromServer | CoordinateSet:
         self.state.bytes_down += len(raw)
-        message = json_codec.decode_server_message(raw)
+        message = _decoded(raw)
         match message:
-            case UvCoordinates():
+            case CoordinateSet():
                 self.state.take_coordinates(message)
                 if message.frame_id >= 0:
                     self._on_answer(message)
@@ -257,8 +268,24 @@ class SgapsClient:
         while True:
             heartbeat = Heartbeat(timestamp=time.time())
             self.state.account.book_heartbeat_sent(heartbeat.timestamp)
-            await self._send(connection, heartbeat)
+            await self._send(connection, json_codec.encode(heartbeat))
             await asyncio.sleep(HEARTBEAT_SECS)
+
+
+def _codec_of(connection: ClientConnection) -> Codec:
+    """The form that the server chose."""
+    is_binary = connection.subprotocol == binary_codec.SUBPROTOCOL
+    return binary_codec if is_binary else json_codec
+
+
+def _decoded(raw: str | bytes) -> FromServer | CoordinateSet:
+    """Control messages are JSON in either form. Raises ProtocolError."""
+    if isinstance(raw, bytes):
+        return binary_codec.decode_server_message(raw)
+    message = json_codec.decode_server_message(raw)
+    if isinstance(message, UvCoordinates):
+        return json_codec.coordinate_set(message)
+    return message
 
 
 def _refusal(reply: object) -> ProtocolError:

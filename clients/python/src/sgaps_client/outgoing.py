@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgaps.protocol.content import SampledFrame
 from sgaps.protocol.messages import (
     FOOTPRINT,
     IMPORTANCE_MAP,
     ClientInfo,
-    FrameData,
-    Keyframe,
     Resolution,
     SessionStart,
 )
@@ -21,8 +19,6 @@ from sgaps.sampling.footprints import sample_image
 from sgaps_client.state import ClientState, SessionConfig
 
 CLIENT_VERSION = "0.1.0"
-DECIMALS = 6
-"""A thousandth of a pixel at 1000 pixels; the other digits of a float32 only cost bytes."""
 
 
 def session_start(config: SessionConfig, *, resume_session_id: str | None) -> SessionStart:
@@ -41,29 +37,20 @@ def session_start(config: SessionConfig, *, resume_session_id: str | None) -> Se
     )
 
 
-def frame_data(
+def sampled_frame(
     image: NDArray[np.uint8],
     state_vector: NDArray[np.float32],
     *,
     frame_id: int,
     client_state: ClientState,
-) -> FrameData:
+) -> SampledFrame:
     """Sample an image (H, W) at the newest coordinates; the state is cut to what was agreed."""
     height, width = image.shape
-    samples = sample_image(image, client_state.coords).astype(np.float64)
-    u, v, value = np.round(samples[:, :3].T, DECIMALS).tolist()
-    side_px = samples[:, 3].astype(int).tolist()
-    squares = list(zip(u, v, value, side_px, strict=True))
-    return FrameData(
+    return SampledFrame(
         frame_id=frame_id,
-        pixels=squares if client_state.footprints else list(zip(u, v, value, strict=True)),
-        state_vector=state_vector[: client_state.max_state_dim].tolist(),
+        coordinate_set_id=client_state.coordinate_set_id,
+        samples=sample_image(image, client_state.coords),
+        state=state_vector[: client_state.max_state_dim],
         resolution=Resolution(width=width, height=height),
         timestamp=time.time(),
-        coordinate_set_id=client_state.coordinate_set_id,
     )
-
-
-def keyframe(png: bytes, *, frame_id: int) -> Keyframe:
-    """A whole frame for the `frame_data` of the same id, which follows it."""
-    return Keyframe(frame_id=frame_id, encoding="png", data=base64.b64encode(png).decode())

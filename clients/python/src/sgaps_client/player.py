@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from sgaps.protocol.messages import UvCoordinates
+from sgaps.protocol.content import CoordinateSet
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import decoded_png, encoded_png, psnr_db
 from sgaps_client.sources import GameFrame, Source
@@ -208,7 +208,7 @@ class _SessionPlay:
         stats.bytes_down += state.bytes_down
         state.bytes_up = state.bytes_down = 0
 
-    def _note_answer(self, answer: UvCoordinates) -> None:
+    def _note_answer(self, answer: CoordinateSet) -> None:
         sent_at_secs = self._sent_at_secs.pop(answer.frame_id, None)
         if sent_at_secs is not None:
             self._stats.latencies_ms.append((time.monotonic() - sent_at_secs) * 1000)

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.protocol import binary_codec, json_codec
+from sgaps.protocol.content import CoordinateSet
 from sgaps.protocol.messages import (
     FOOTPRINT,
     Error,
     HeartbeatAck,
     SessionStartAck,
-    UvCoordinates,
 )
 from sgaps.sampling.footprints import FOOTPRINTS_PX
 
@@ -28,6 +29,7 @@ FRAME_REFUSALS = frozenset(
         ErrorCode.RESOLUTION_MISMATCH,
         ErrorCode.STATE_TOO_LONG,
         ErrorCode.TOO_MANY_SAMPLES,
+        ErrorCode.UNKNOWN_SET,
     }
 )
 
@@ -43,6 +45,8 @@ class SessionConfig:
     state_dim: int
     auth_token: str | None = None
     wants_importance: bool = False
+    subprotocols: tuple[str, ...] = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
+    """What is offered, the best first."""
 
 
 @dataclass(kw_only=True)
@@ -171,9 +175,9 @@ class ClientState:
         self.keyframe_interval = ack.keyframe_interval
         self.model_version = ack.model_version
 
-    def take_coordinates(self, answer: UvCoordinates) -> None:
+    def take_coordinates(self, answer: CoordinateSet) -> None:
         """Raises ProtocolError for coordinates outside the picture."""
-        coords = np.array([(*c, 1)[:3] for c in answer.coords], np.float32).reshape(-1, 3)
+        coords = answer.coords
         if not ((coords[:, :2] >= 0) & (coords[:, :2] <= 1)).all():
             raise ProtocolError(ErrorCode.BAD_MESSAGE, "the server sent UVs outside 0..1")
         if not np.isin(coords[:, 2], FOOTPRINTS_PX).all():
@@ -181,7 +185,7 @@ class ClientState:
         self.coords = coords
         self.coordinate_set_id = answer.coordinate_set_id
         self.model_version = answer.model_version
-        self.predicted_psnr_db = answer.predicted_psnr
+        self.predicted_psnr_db = answer.predicted_psnr_db
         self.account.last_answered_frame_id = max(
             self.account.last_answered_frame_id, answer.frame_id
         )

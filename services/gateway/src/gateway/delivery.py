@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import time
 from collections import Counter
-
-import numpy as np
 
 from gateway.session import Session, SessionManager
 from sgaps import metrics
 from sgaps.bus import Bus, Count, Entry, next_id
 from sgaps.errors import BusError, MessageError
-from sgaps.messages import CoordinatesChosen, Float32
-from sgaps.protocol.messages import ImportanceMap, UvCoordinates
+from sgaps.messages import CoordinatesChosen
+from sgaps.protocol.content import CoordinateSet, Importance
 from sgaps.settings import BusSettings
 
 log = logging.getLogger(__name__)
-
-COORDINATE_DECIMALS = 6
-"""A thousandth of a pixel at 1000 pixels; more digits only make the JSON longer."""
 
 
 class Deliverer:
@@ -73,7 +67,7 @@ class Deliverer:
             session = self._sessions.get(chosen.session_id)
             if session is None or not session.connected:
                 return "session_gone"
-            answer = uv_coordinates(chosen, footprints=session.footprints)
+            answer = coordinate_set(chosen, session)
         except MessageError as error:
             log.error("coordinates %s cannot be read: %s", entry.entry_id, error)  # noqa: TRY400
             return "undecodable"
@@ -82,11 +76,9 @@ class Deliverer:
         return _hand_over(session, chosen, answer)
 
 
-def _hand_over(session: Session, chosen: CoordinatesChosen, answer: UvCoordinates) -> str:
+def _hand_over(session: Session, chosen: CoordinatesChosen, answer: CoordinateSet) -> str:
     session.last_answered_frame_id = chosen.frame_id
     session.coordinates = chosen
-    if not session.wants_importance:
-        answer = answer.model_copy(update={"importance_map": None})
     if not session.send(answer):
         return "client_slow"
     latency_secs = time.time() - chosen.received_at_secs
@@ -97,27 +89,17 @@ def _hand_over(session: Session, chosen: CoordinatesChosen, answer: UvCoordinate
     return "delivered"
 
 
-def uv_coordinates(chosen: CoordinatesChosen, *, footprints: bool) -> UvCoordinates:
-    """The wire form of an answer. Raises MessageError."""
-    return UvCoordinates(
-        frame_id=chosen.frame_id,
-        coords=wire_coords(chosen.coords, footprints=footprints),
-        importance_map=ImportanceMap(
-            width=chosen.importance_width,
-            height=chosen.importance_height,
-            data=base64.b64encode(chosen.importance).decode(),
-        ),
-        coordinate_set_id=chosen.coordinate_set_id,
-        model_version=chosen.model_version,
-        predicted_psnr=chosen.predicted_psnr_db,
+def coordinate_set(chosen: CoordinatesChosen, session: Session) -> CoordinateSet:
+    """An answer as the session wants it. Raises MessageError."""
+    importance = Importance(
+        width=chosen.importance_width, height=chosen.importance_height, data=chosen.importance
     )
-
-
-def wire_coords(
-    coords: Float32, *, footprints: bool
-) -> list[tuple[float, float]] | list[tuple[float, float, int]]:
-    """(N, 3) as pairs of short decimals, with their footprints where the client takes them."""
-    u, v = np.round(coords[:, :2].T.astype(np.float64), COORDINATE_DECIMALS).tolist()
-    if not footprints:
-        return list(zip(u, v, strict=True))
-    return list(zip(u, v, coords[:, 2].astype(int).tolist(), strict=True))
+    return CoordinateSet(
+        frame_id=chosen.frame_id,
+        coordinate_set_id=chosen.coordinate_set_id,
+        coords=chosen.coords,
+        footprints=session.footprints,
+        importance=importance if session.wants_importance else None,
+        model_version=chosen.model_version,
+        predicted_psnr_db=chosen.predicted_psnr_db,
+    )

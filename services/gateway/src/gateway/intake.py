@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import time
 from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from gateway.session import HeldKeyframe, Session
+from gateway.session import SETS_KEPT, Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, PastSamples, history_key, session_key
 from sgaps.messages import FrameAccepted, pack_floats, pack_footprints
-from sgaps.protocol.messages import FOOTPRINT, FrameData, Keyframe, Resolution
+from sgaps.protocol.binary_codec import ValuesOfFrame
+from sgaps.protocol.content import SampledFrame, WholeFrame
+from sgaps.protocol.messages import FOOTPRINT, Resolution
 
 # What Pillow raises on hostile bytes: SyntaxError is its word for broken PNG chunks.
 _BROKEN_PICTURE = (
@@ -64,22 +63,22 @@ class RateLimit:
 
 
 def accept_frame(
-    frame: FrameData, session: Session, *, gateway_id: str, limits: Limits
+    frame: SampledFrame, session: Session, *, gateway_id: str, limits: Limits
 ) -> FrameAccepted:
     """Check a frame against its session and pack it for the stream. Raises ProtocolError."""
     _check_order(frame.frame_id, session)
-    if not 1 <= len(frame.pixels) <= limits.max_samples:
+    samples, state = frame.samples, frame.state
+    if not 1 <= len(samples) <= limits.max_samples:
         raise ProtocolError(
-            ErrorCode.TOO_MANY_SAMPLES if frame.pixels else ErrorCode.BAD_MESSAGE,
-            f"{len(frame.pixels)} pixels; a frame has 1 to {limits.max_samples}",
+            ErrorCode.TOO_MANY_SAMPLES if len(samples) else ErrorCode.BAD_MESSAGE,
+            f"{len(samples)} pixels; a frame has 1 to {limits.max_samples}",
         )
-    if len(frame.state_vector) > limits.max_state_dim:
+    if len(state) > limits.max_state_dim:
         raise ProtocolError(
             ErrorCode.STATE_TOO_LONG,
-            f"state_vector has {len(frame.state_vector)} entries, at most {limits.max_state_dim}",
+            f"state_vector has {len(state)} entries, at most {limits.max_state_dim}",
         )
     _check_resolution(frame.resolution, session)
-    samples = frame.samples()
     if not session.footprints and (samples[:, 3] != 1).any():
         raise ProtocolError(
             ErrorCode.BAD_MESSAGE, f"the client did not offer {FOOTPRINT!r} in session_start"
@@ -97,7 +96,7 @@ def accept_frame(
         samples_bytes=pack_floats(samples[:, :3]),
         footprint_bytes=pack_footprints(samples[:, 3]),
         footprints=session.footprints,
-        state_bytes=pack_floats(np.array(frame.state_vector, dtype=np.float64)),
+        state_bytes=pack_floats(state),
         client_time_secs=frame.timestamp,
         received_at_secs=time.time(),
         keyframe_encoding=keyframe.encoding if keyframe else "",
@@ -122,15 +121,25 @@ def _check_resolution(resolution: Resolution, session: Session) -> None:
         )
 
 
-def accept_keyframe(message: Keyframe, session: Session) -> HeldKeyframe:
-    """Check that a keyframe is a picture of the session's size. Raises ProtocolError."""
-    _check_order(message.frame_id, session)
-    try:
-        data = base64.b64decode(message.data, validate=True)
-    except binascii.Error as error:
-        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"data is not base64: {error}") from error
-    _check_picture(data, message.encoding, session.resolution)
-    return HeldKeyframe(frame_id=message.frame_id, encoding=message.encoding, data=data)
+def at_its_coordinates(frame: ValuesOfFrame, session: Session) -> SampledFrame:
+    """A binary frame with the coordinates that it was sampled at. Raises ProtocolError."""
+    coords = session.sets.get(frame.coordinate_set_id)
+    if coords is None:
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_SET,
+            f"set {frame.coordinate_set_id} is none of the newest {SETS_KEPT} that were sent",
+        )
+    return frame.at(coords)
+
+
+def accept_keyframe(keyframe: WholeFrame, session: Session) -> None:
+    """Check that a keyframe is a picture of the session's size, and hold it for its frame.
+
+    Raises ProtocolError.
+    """
+    _check_order(keyframe.frame_id, session)
+    _check_picture(keyframe.data, keyframe.encoding, session.resolution)
+    session.keyframe = keyframe
 
 
 def _check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:

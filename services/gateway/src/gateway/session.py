@@ -10,19 +10,14 @@ from dataclasses import dataclass, field
 
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.messages import CoordinatesChosen
-from sgaps.protocol.messages import Error, Resolution, UvCoordinates
+from sgaps.protocol.content import CoordinateSet, WholeFrame
+from sgaps.protocol.messages import Error, Resolution
+from sgaps.sampling.footprints import Coords
 
 OUTBOX_SIZE = 64
+SETS_KEPT = 16
+"""Sets of coordinates that a client may still answer to."""
 LATENCIES_KEPT = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldKeyframe:
-    """A keyframe that waits for the frame it belongs to."""
-
-    frame_id: int
-    encoding: str
-    data: bytes
 
 
 @dataclass(kw_only=True)
@@ -47,10 +42,19 @@ class Session:
     bytes_up: int = 0
     bytes_down: int = 0
     coordinates: CoordinatesChosen | None = None
-    keyframe: HeldKeyframe | None = None
+    keyframe: WholeFrame | None = None
+    """It waits for the frame that it belongs to."""
+    sets: dict[int, Coords] = field(default_factory=dict)
+    """The newest sets that went out in binary, by their id: a frame in binary names one."""
     latencies_secs: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
-    send: Callable[[UvCoordinates | Error], bool] = field(default=lambda _: False)
+    send: Callable[[CoordinateSet | Error], bool] = field(default=lambda _: False)
     """Hands a message to the socket that owns the session; False if its outbox is full."""
+
+    def remember(self, set_id: int, coords: Coords) -> None:
+        """Keep a set that goes out, and forget the oldest."""
+        self.sets[set_id] = coords
+        while len(self.sets) > SETS_KEPT:
+            del self.sets[next(iter(self.sets))]
 
     @property
     def duration_secs(self) -> float:
@@ -87,7 +91,7 @@ class SessionManager:
             )
         self._sessions[session.session_id] = session
 
-    def connect(self, session: Session, send: Callable[[UvCoordinates | Error], bool]) -> None:
+    def connect(self, session: Session, send: Callable[[CoordinateSet | Error], bool]) -> None:
         """Give a session to a socket; a socket that still had it is told so."""
         if session.connected:
             session.send(
@@ -100,7 +104,7 @@ class SessionManager:
         session.connected = True
         session.send = send
 
-    def disconnect(self, session: Session, send: Callable[[UvCoordinates | Error], bool]) -> None:
+    def disconnect(self, session: Session, send: Callable[[CoordinateSet | Error], bool]) -> None:
         """Clean up after a socket, unless another one has the session by now."""
         if session.send == send:  # bound methods are equal, never identical
             session.connected = False

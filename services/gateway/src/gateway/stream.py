@@ -15,7 +15,6 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake
-from gateway.delivery import wire_coords
 from gateway.serving import serving_version
 from gateway.session import OUTBOX_SIZE, Session, SessionManager, new_session_id
 from sgaps import metrics
@@ -23,7 +22,8 @@ from sgaps.bus import Bus, Put
 from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import first_set_id
-from sgaps.protocol import json_codec
+from sgaps.protocol import binary_codec, json_codec
+from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import (
     FOOTPRINT,
     IMPORTANCE_MAP,
@@ -36,7 +36,6 @@ from sgaps.protocol.messages import (
     Keyframe,
     SessionStart,
     SessionStartAck,
-    UvCoordinates,
 )
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import NOTHING_KNOWN
@@ -47,6 +46,8 @@ log = logging.getLogger(__name__)
 OVERLOADED_RETRY_SECS = 1.0
 OVERLOADED_MEMORY_SECS = 10.0
 CLOSE_POLICY_VIOLATION = 1008
+SUBPROTOCOLS = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
+"""The first one that a client offers too is spoken; without any it is JSON."""
 
 
 @dataclass
@@ -86,12 +87,14 @@ class Connection:
             ),
             max_state_dim=gateway.settings.max_state_dim,
         )
-        self._outbox: asyncio.Queue[UvCoordinates | Error] = asyncio.Queue(OUTBOX_SIZE)
+        self._is_binary = False
+        self._outbox: asyncio.Queue[CoordinateSet | Error] = asyncio.Queue(OUTBOX_SIZE)
 
     async def run(self) -> None:
         """Serve the socket until either side closes it."""
         offered: Sequence[str] = self._socket.scope.get("subprotocols", [])
-        chosen = json_codec.SUBPROTOCOL if json_codec.SUBPROTOCOL in offered else None
+        chosen = next((name for name in SUBPROTOCOLS if name in offered), None)
+        self._is_binary = chosen == binary_codec.SUBPROTOCOL
         await self._socket.accept(subprotocol=chosen)
         writer = asyncio.create_task(self._write_outbox())
         try:
@@ -116,7 +119,7 @@ class Connection:
                 if await self._refuse(error):
                     return
 
-    async def _receive(self) -> str:
+    async def _receive(self) -> str | bytes:
         started = self._session is not None
         timeout_secs = None if started else self._server.session_start_timeout_secs
         try:
@@ -128,34 +131,47 @@ class Connection:
             ) from error
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code", 1000))
-        return self._text_of(event.get("text"), event.get("bytes"))
+        return self._sized(event.get("text"), event.get("bytes"))
 
-    def _text_of(self, text: str | None, data: bytes | None) -> str:
-        size_bytes = len(data) if data is not None else len(text or "")
-        if size_bytes > self._server.max_message_bytes:
+    def _sized(self, text: str | None, data: bytes | None) -> str | bytes:
+        raw = text if text is not None else data or b""
+        if len(raw) > self._server.max_message_bytes:
             raise ProtocolError(
                 ErrorCode.MESSAGE_TOO_LARGE,
-                f"{size_bytes} bytes; at most {self._server.max_message_bytes}",
+                f"{len(raw)} bytes; at most {self._server.max_message_bytes}",
                 fatal=True,
             )
-        if text is None:
-            raise ProtocolError(ErrorCode.BAD_MESSAGE, "the JSON form is text, not binary")
+        if isinstance(raw, bytes) and not self._is_binary:
+            raise ProtocolError(
+                ErrorCode.BAD_MESSAGE,
+                f"binary messages need the subprotocol {binary_codec.SUBPROTOCOL}",
+            )
         if self._session is not None:
-            self._session.bytes_up += size_bytes
-        return text
+            self._session.bytes_up += len(raw)
+        return raw
 
-    async def _dispatch(self, raw: str) -> None:
+    async def _dispatch(self, raw: str | bytes) -> None:
+        if isinstance(raw, bytes):
+            await self._dispatch_binary(binary_codec.decode_client_message(raw))
+            return
         message: ClientMessage = json_codec.decode_client_message(raw)
         match message:
             case SessionStart():
                 await self._start(message)
             case FrameData():
-                await self._frame(message)
+                await self._frame(json_codec.sampled_frame(message), self._playing())
             case Keyframe():
-                session = self._playing()
-                session.keyframe = intake.accept_keyframe(message, session)
+                intake.accept_keyframe(json_codec.whole_frame(message), self._playing())
             case Heartbeat():
                 await self._heartbeat(message)
+
+    async def _dispatch_binary(self, message: binary_codec.FromClient) -> None:
+        session = self._playing()
+        match message:
+            case binary_codec.ValuesOfFrame():
+                await self._frame(intake.at_its_coordinates(message, session), session)
+            case WholeFrame():
+                intake.accept_keyframe(message, session)
 
     def _playing(self) -> Session:
         if self._session is None:
@@ -179,7 +195,7 @@ class Connection:
         self._gateway.sessions.connect(session, self._offer)
         metrics.SESSIONS.set(self._gateway.sessions.connected_count)
         await self._send(self._ack(session, resumed=resumed, loaded=loaded, version=version))
-        await self._send(self._first_coordinates(session, version))
+        await self._send_coordinates(self._first_coordinates(session, version))
 
     async def _find_or_create(self, start: SessionStart) -> tuple[Session, bool]:
         if start.resume_session_id is not None:
@@ -238,7 +254,7 @@ class Connection:
             features=_agreed_features(session),
         )
 
-    def _first_coordinates(self, session: Session, version: str) -> UvCoordinates:
+    def _first_coordinates(self, session: Session, version: str) -> CoordinateSet:
         sampling = self._gateway.settings.sampling
         coords = AdaptiveUVSampler(sampling, footprints=session.footprints).sample(
             NOTHING_KNOWN,
@@ -247,18 +263,20 @@ class Connection:
             height=session.resolution.height,
             rng=np.random.default_rng(sampling.seed),
         )
-        return UvCoordinates(
+        return CoordinateSet(
             frame_id=-1,
-            coords=wire_coords(coords, footprints=session.footprints),
             coordinate_set_id=first_set_id(session.last_frame_id),
+            coords=coords,
+            footprints=session.footprints,
+            importance=None,
             model_version=version,
+            predicted_psnr_db=None,
         )
 
-    async def _frame(self, message: FrameData) -> None:
-        session = self._playing()
+    async def _frame(self, sampled: SampledFrame, session: Session) -> None:
         self._rate.take()
         frame = intake.accept_frame(
-            message, session, gateway_id=self._server.gateway_id, limits=self._limits
+            sampled, session, gateway_id=self._server.gateway_id, limits=self._limits
         )
         try:
             await self._gateway.bus.write(
@@ -295,7 +313,7 @@ class Connection:
             )
         )
 
-    def _offer(self, message: UvCoordinates | Error) -> bool:
+    def _offer(self, message: CoordinateSet | Error) -> bool:
         try:
             self._outbox.put_nowait(message)
         except asyncio.QueueFull:
@@ -305,8 +323,11 @@ class Connection:
     async def _write_outbox(self) -> None:
         while True:
             message = await self._outbox.get()
+            if isinstance(message, CoordinateSet):
+                await self._send_coordinates(message)
+                continue
             await self._send(message)
-            if isinstance(message, Error) and message.fatal:
+            if message.fatal:
                 await self._socket.close(CLOSE_POLICY_VIOLATION, message.code)
 
     async def _refuse(self, error: ProtocolError) -> bool:
@@ -326,11 +347,24 @@ class Connection:
             await self._socket.close(CLOSE_POLICY_VIOLATION, error.code.value)
         return fatal
 
+    async def _send_coordinates(self, chosen: CoordinateSet) -> None:
+        session = self._playing()
+        if not self._is_binary:
+            await self._write(json_codec.encode_coordinates(chosen))
+            return
+        session.remember(chosen.coordinate_set_id, binary_codec.as_sent(chosen.coords))
+        await self._write(binary_codec.encode_coordinates(chosen))
+
     async def _send(self, message: FromServer) -> None:
-        text = json_codec.encode(message)
-        await self._socket.send_text(text)
+        await self._write(json_codec.encode(message))
+
+    async def _write(self, raw: str | bytes) -> None:
+        if isinstance(raw, bytes):
+            await self._socket.send_bytes(raw)
+        else:
+            await self._socket.send_text(raw)
         if self._session is not None:
-            self._session.bytes_down += len(text)
+            self._session.bytes_down += len(raw)
 
 
 def _session_of(start: SessionStart, session_id: str) -> Session:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import TypeVar
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.protocol.messages import ClientMessage, FromClient, FromServer, ServerMessage
+from sgaps.protocol.content import CoordinateSet, Importance, SampledFrame, WholeFrame
+from sgaps.protocol.messages import (
+    ClientMessage,
+    FrameData,
+    FromClient,
+    FromServer,
+    ImportanceMap,
+    Keyframe,
+    ServerMessage,
+    UvCoordinates,
+)
 
 SUBPROTOCOL = "sgaps.v1.json"
+DECIMALS = 6
+"""A thousandth of a pixel at 1000 pixels; the other digits of a float32 only cost bytes."""
 
 _client_messages: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 _server_messages: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)
@@ -49,3 +64,92 @@ def _decode(adapter: TypeAdapter[M], raw: str | bytes) -> M:
         raise ProtocolError(code, f"{where}: {first['msg']}") from error
     except UnicodeEncodeError as error:
         raise ProtocolError(ErrorCode.BAD_JSON, "lone surrogate in the text") from error
+
+
+def encode_frame(frame: SampledFrame) -> str:
+    """`frame_data`."""
+    u, v, value = np.round(frame.samples[:, :3].T.astype(np.float64), DECIMALS).tolist()
+    side_px = frame.samples[:, 3].astype(int).tolist()
+    points = list(zip(u, v, value, strict=True))
+    squares = list(zip(u, v, value, side_px, strict=True))
+    return encode(
+        FrameData(
+            frame_id=frame.frame_id,
+            pixels=points if set(side_px) == {1} else squares,
+            state_vector=frame.state.tolist(),
+            resolution=frame.resolution,
+            timestamp=frame.timestamp,
+            coordinate_set_id=frame.coordinate_set_id,
+        )
+    )
+
+
+def encode_keyframe(keyframe: WholeFrame) -> str:
+    """`keyframe`."""
+    data = base64.b64encode(keyframe.data).decode()
+    return encode(Keyframe(frame_id=keyframe.frame_id, encoding=keyframe.encoding, data=data))
+
+
+def encode_coordinates(chosen: CoordinateSet) -> str:
+    """`uv_coordinates`."""
+    u, v = np.round(chosen.coords[:, :2].T.astype(np.float64), DECIMALS).tolist()
+    side_px = chosen.coords[:, 2].astype(int).tolist()
+    pairs, squares = list(zip(u, v, strict=True)), list(zip(u, v, side_px, strict=True))
+    return encode(
+        UvCoordinates(
+            frame_id=chosen.frame_id,
+            coords=squares if chosen.footprints else pairs,
+            importance_map=_importance_map(chosen.importance) if chosen.importance else None,
+            coordinate_set_id=chosen.coordinate_set_id,
+            model_version=chosen.model_version,
+            predicted_psnr=chosen.predicted_psnr_db,
+        )
+    )
+
+
+def _importance_map(shown: Importance) -> ImportanceMap:
+    data = base64.b64encode(shown.data).decode()
+    return ImportanceMap(width=shown.width, height=shown.height, data=data)
+
+
+def sampled_frame(message: FrameData) -> SampledFrame:
+    """What a `frame_data` says."""
+    return SampledFrame(
+        frame_id=message.frame_id,
+        coordinate_set_id=message.coordinate_set_id,
+        samples=message.samples(),
+        state=np.array(message.state_vector, np.float64).astype(np.float32),
+        resolution=message.resolution,
+        timestamp=message.timestamp,
+    )
+
+
+def whole_frame(message: Keyframe) -> WholeFrame:
+    """What a `keyframe` says. Raises ProtocolError."""
+    try:
+        data = base64.b64decode(message.data, validate=True)
+    except binascii.Error as error:
+        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"data is not base64: {error}") from error
+    return WholeFrame(frame_id=message.frame_id, encoding=message.encoding, data=data)
+
+
+def coordinate_set(message: UvCoordinates) -> CoordinateSet:
+    """What a `uv_coordinates` says. Raises ProtocolError."""
+    rows = [(*coord, 1)[:3] for coord in message.coords]
+    return CoordinateSet(
+        frame_id=message.frame_id,
+        coordinate_set_id=message.coordinate_set_id,
+        coords=np.array(rows, np.float32).reshape(-1, 3),
+        footprints=any(len(coord) > len("uv") for coord in message.coords),
+        importance=_importance(message.importance_map) if message.importance_map else None,
+        model_version=message.model_version,
+        predicted_psnr_db=message.predicted_psnr,
+    )
+
+
+def _importance(shown: ImportanceMap) -> Importance:
+    try:
+        data = base64.b64decode(shown.data, validate=True)
+    except binascii.Error as error:
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"importance_map: {error}") from error
+    return Importance(width=shown.width, height=shown.height, data=data)

@@ -28,7 +28,7 @@ def as_points(uv: NDArray[np.float32]) -> Coords:
 def sample_image(image: NDArray[np.uint8], coords: Coords) -> Samples:
     """image uint8 (H, W) or (H, W, 3), coords (N, 3) → (N, 4) or (N, 6).
 
-    The value is the mean of each square, in 0..1.
+    The value is the mean of each square in 0..1, in steps of 1/255: a byte, as a GPU hands it over.
 
     A square that reaches out of the image is cut at its border.
     """
@@ -42,7 +42,7 @@ def sample_image(image: NDArray[np.uint8], coords: Coords) -> Samples:
     summed = np.zeros((height + 1, width + 1, channels.shape[2]), np.int64)
     summed[1:, 1:] = channels.cumsum(0, dtype=np.int64).cumsum(1)
     total = summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left]
-    mean = total / ((right - left) * (bottom - top))[:, None] / 255  # (N, C)
+    mean = np.round(total / ((right - left) * (bottom - top))[:, None]) / 255  # (N, C)
     return np.column_stack([coords[:, :2], mean, side]).astype(np.float32)
 
 
