@@ -11,6 +11,7 @@ import typer
 
 from sgaps.errors import SgapsError
 from sgaps_cli import checkpoints
+from sgaps_cli.bench import command as bench
 from sgaps_cli.capture import capture_source, import_file
 from sgaps_cli.doctor import diagnose
 from sgaps_cli.play import play_source
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 app.add_typer(checkpoints.app, name="checkpoints", no_args_is_help=True)
+app.add_typer(bench.app, name="bench", no_args_is_help=True)
 
 MAX_SEED = 10**9
 """Well inside what every game takes, with room for the seeds of further sessions."""
