@@ -193,6 +193,34 @@ async def test_a_stream_with_a_limit_keeps_its_newest(bus: Bus) -> None:
     assert await bus.last_id(STREAM) == entries[-1].entry_id
 
 
+async def test_many_writers_at_once_are_each_stored_whole_and_in_their_order(bus: Bus) -> None:
+    async def session(name: str) -> None:
+        for frame_id in range(5):
+            await bus.write(Publish(frame(frame_id, name)), Push(name, b"x", 9, 9), Count("writes"))
+
+    names = [f"s{number}" for number in range(40)]
+    await asyncio.gather(*map(session, names))
+    entries = await bus.tail(STREAM, bus.START, count=1000, block_secs=0)
+    messages = [FrameAccepted.decode(entry.data) for entry in entries]
+    for name in names:
+        assert [m.frame_id for m in messages if m.session_id == name] == list(range(5))
+    assert [len(values) for values in await bus.lists(names, count=9)] == [5] * len(names)
+    assert await bus.ledger() == {"writes": 200}
+
+
+async def test_a_writer_that_gives_up_harms_no_other(bus: Bus) -> None:
+    writes = [asyncio.create_task(bus.write(Count("x"))) for _ in range(20)]
+    await asyncio.sleep(0)
+    for write in writes[::2]:
+        write.cancel()
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert [outcome for outcome in outcomes if outcome is not None] == [
+        outcome for outcome in outcomes if isinstance(outcome, asyncio.CancelledError)
+    ]
+    await bus.write(Count("x"))
+    assert 11 <= (await bus.ledger())["x"] <= 21
+
+
 async def test_streams_hashes_and_lists_expire(bus: Bus) -> None:
     await bus.write(
         Publish(frame(1), ttl_secs=0.05),
