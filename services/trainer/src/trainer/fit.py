@@ -140,6 +140,8 @@ def fit(
             look(step, stepper.averaged())
             last_look_secs = elapsed_secs
     elapsed_secs = time.monotonic() - started_at_secs
+    if ranks.any_of(stop.is_set()):
+        stop.set()  # on every rank: none may take the run for a whole one
     if memory and stop.is_set():
         memory.keep(stepper, step, elapsed_secs)
     stepper.finish()
