@@ -1,36 +1,70 @@
-"""The sampler's choice: repeatable, never backwards, never an exception on odd maps."""
+"""The sampler's choice: repeatable, never backwards, never from a broken state or an odd map."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from sampler.choose import StoredCoordinates, choose
-from sgaps.messages import FrameReconstructed, chosen_set_id, pack_floats
+from sgaps.messages import CoordinatesChosen, FrameReconstructed, chosen_set_id, pack_floats
 from sgaps.settings import Settings, load_settings
 
+NAN = float("nan")
+OTHER_REPLICA = """
+import sys
+from sampler.choose import choose
+from sgaps.messages import FrameReconstructed
+from sgaps.settings import load_settings
 
-def reconstructed(
+frame = FrameReconstructed.decode(sys.stdin.buffer.read())
+sys.stdout.buffer.write(choose(frame, None, load_settings(environment={}))[0].encode())
+"""
+
+
+def settings_of(*overrides: str) -> Settings:
+    return load_settings(overrides, environment={})
+
+
+ADAPTIVE = settings_of("mask_update.strategy=adaptive", "mask_update.update_interval=4")
+FIXED = settings_of("mask_update.strategy=fixed")
+EVERY_FOURTH = settings_of("mask_update.strategy=interval", "mask_update.update_interval=4")
+
+
+RISING = np.linspace(0, 1, 1200).reshape(30, 40)
+
+
+def frame_of(
     frame_id: int,
     *,
+    session_id: str = "s",
     width: int = 320,
-    entropy: np.ndarray | None = None,
-    log_error: np.ndarray | None = None,
-    psnr: float = 20.0,
+    height: int = 240,
+    psnr_db: float | None = 20.0,
+    sample_count: int = 500,
+    footprints: bool = False,
+    entropy: NDArray[np.floating] = RISING,
+    log_error: NDArray[np.floating] | None = None,
 ) -> FrameReconstructed:
-    grid = np.linspace(0, 1, 1200).reshape(30, 40) if entropy is None else entropy
     return FrameReconstructed(
-        session_id="s",
+        session_id=session_id,
         gateway_id="g",
         frame_id=frame_id,
         width=width,
-        height=240,
-        sample_count=500,
-        grid_width=grid.shape[1],
-        grid_height=grid.shape[0],
-        entropy_bytes=pack_floats(grid),
+        height=height,
+        sample_count=sample_count,
+        footprints=footprints,
+        grid_width=40,
+        grid_height=30,
+        entropy_bytes=pack_floats(entropy),
         log_error_bytes=b"" if log_error is None else pack_floats(log_error),
-        predicted_psnr_db=psnr,
+        predicted_psnr_db=psnr_db,
         model_version="v1",
         received_at_secs=1.0,
         queue_secs=0.0,
@@ -38,60 +72,156 @@ def reconstructed(
     )
 
 
-@pytest.fixture
-def every_fourth() -> Settings:
-    return load_settings(
-        ["mask_update.strategy=interval", "mask_update.update_interval=4"], environment={}
+def stored_fields(**changes: bytes) -> dict[str, bytes]:
+    _, stored = choose(frame_of(7), None, FIXED)
+    return {**stored.to_fields(), **changes}
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12))
+def test_set_ids_never_go_backwards_whatever_the_order(frame_ids: list[int]) -> None:
+    stored, answered = None, []
+    for frame_id in frame_ids:
+        answer, stored = choose(
+            frame_of(frame_id, psnr_db=99.0 if frame_id % 2 else 20.0), stored, ADAPTIVE
+        )
+        assert answer.frame_id == frame_id
+        answered.append(answer.coordinate_set_id)
+    assert answered == sorted(answered)
+
+
+@pytest.mark.parametrize("width", [320, 64])
+def test_a_late_frame_leaves_the_newer_set_in_force(width: int) -> None:
+    _, stored = choose(frame_of(16), None, ADAPTIVE)
+    late, kept = choose(frame_of(14, width=width), stored, ADAPTIVE)
+    assert kept == stored
+    assert late.coords_bytes == stored.coords_bytes
+
+
+@pytest.mark.parametrize("psnr_db", [20.0, 99.0, None, NAN])
+def test_redelivery_after_the_state_was_written_changes_nothing(psnr_db: float | None) -> None:
+    first, stored = choose(frame_of(7, psnr_db=psnr_db), None, ADAPTIVE)
+    again, kept = choose(frame_of(7, psnr_db=psnr_db), stored, ADAPTIVE)
+    assert again.encode() == first.encode()
+    assert kept == stored
+
+
+@pytest.mark.parametrize("salt", ["1", "2"])
+def test_another_process_gives_the_same_answer(salt: str) -> None:
+    """Python's own hash is salted per process: replicas would disagree."""
+    expected, _ = choose(frame_of(7), None, settings_of())
+    answered = subprocess.run(
+        [sys.executable, "-c", OTHER_REPLICA],
+        input=frame_of(7).encode(),
+        env={**os.environ, "PYTHONHASHSEED": salt},
+        stdout=subprocess.PIPE,
+        check=True,
     )
+    assert CoordinatesChosen.decode(answered.stdout) == expected
 
 
-def test_a_new_set_answers_its_frame(every_fourth: Settings) -> None:
-    answer, stored = choose(reconstructed(7), None, every_fourth)
+def test_sessions_frames_and_seeds_draw_differently() -> None:
+    seeded = settings_of("mask_update.strategy=fixed", "sampling.seed=1")
+    draws = {
+        choose(frame_of(7), None, FIXED)[0].coords_bytes,
+        choose(frame_of(8), None, FIXED)[0].coords_bytes,
+        choose(frame_of(7, session_id="t"), None, FIXED)[0].coords_bytes,
+        choose(frame_of(7), None, seeded)[0].coords_bytes,
+    }
+    assert len(draws) == 4
+
+
+def test_a_short_frame_does_not_shrink_the_next_set() -> None:
+    answer, _ = choose(frame_of(7, sample_count=1), None, ADAPTIVE)
+    assert answer.coords.shape == (500, 3)
+
+
+def test_a_new_sample_count_needs_a_new_set() -> None:
+    _, stored = choose(frame_of(7), None, FIXED)
+    fewer = settings_of("mask_update.strategy=fixed", "sampling.default_sample_count=200")
+    answer, renewed = choose(frame_of(8), stored, fewer)
+    assert answer.coordinate_set_id == chosen_set_id(8)
+    assert (answer.coords.shape, len(renewed.coords)) == ((200, 3), 200)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2)])
+def test_a_tiny_frame_gets_all_its_pixels_and_keeps_them(width: int, height: int) -> None:
+    first, stored = choose(frame_of(7, width=width, height=height), None, FIXED)
+    again, _ = choose(frame_of(8, width=width, height=height), stored, FIXED)
+    assert first.coords.shape == (width * height, 3)
+    assert again.coordinate_set_id == first.coordinate_set_id
+
+
+def test_the_answer_survives_the_stream() -> None:
+    answer, stored = choose(frame_of(7), None, FIXED)
+    assert CoordinatesChosen.decode(answer.encode()) == answer
+    assert StoredCoordinates.from_fields(stored.to_fields()) == stored
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"coords": pack_floats(np.array([[0.5, NAN]]))},
+        {"coords": pack_floats(np.array([[0.5, 1.5]]))},
+        {"coords": pack_floats(np.array([[-0.5, 0.5]]))},
+        {"coords": b"\0" * 12},
+        {"coords": b""},
+        {"width": b"\xff"},
+        {"last_update_frame_id": b""},
+    ],
+)
+def test_a_broken_state_counts_as_none(changes: dict[str, bytes]) -> None:
+    assert StoredCoordinates.from_fields(stored_fields()) is not None
+    assert StoredCoordinates.from_fields(stored_fields(**changes)) is None
+
+
+def test_squares_are_for_clients_that_can_sample_them() -> None:
+    points, stored = choose(frame_of(7), None, FIXED)
+    squares, renewed = choose(frame_of(8, footprints=True), stored, FIXED)
+    assert set(points.coords[:, 2].tolist()) == {1.0}
+    assert squares.coords[:, 2].max() > 1
+    assert squares.coordinate_set_id == chosen_set_id(8)
+    restored = StoredCoordinates.from_fields(renewed.to_fields())
+    assert restored == renewed
+    kept, _ = choose(frame_of(9, footprints=True), restored, FIXED)
+    np.testing.assert_array_equal(kept.coords, squares.coords)
+
+
+def test_a_new_set_answers_its_frame() -> None:
+    answer, stored = choose(frame_of(7), None, EVERY_FOURTH)
     assert (answer.frame_id, answer.coordinate_set_id) == (7, chosen_set_id(7))
     assert answer.coords.shape == (500, 3)
     assert len(answer.importance) == 30 * 40
     assert StoredCoordinates.from_fields(stored.to_fields()) == stored
 
 
-def test_the_set_is_kept_until_it_is_due(every_fourth: Settings) -> None:
-    _, stored = choose(reconstructed(7), None, every_fourth)
-    again, kept = choose(reconstructed(10), stored, every_fourth)
+def test_the_set_is_kept_until_it_is_due() -> None:
+    _, stored = choose(frame_of(7), None, EVERY_FOURTH)
+    again, kept = choose(frame_of(10), stored, EVERY_FOURTH)
     assert (again.frame_id, again.coordinate_set_id, kept) == (10, chosen_set_id(7), stored)
-    due, _ = choose(reconstructed(11), stored, every_fourth)
+    due, _ = choose(frame_of(11), stored, EVERY_FOURTH)
     assert due.coordinate_set_id == chosen_set_id(11)
     assert due.coords_bytes != again.coords_bytes
 
 
-def test_a_redelivered_frame_gets_the_same_answer(every_fourth: Settings) -> None:
-    assert choose(reconstructed(7), None, every_fourth) == choose(
-        reconstructed(7), None, every_fourth
-    )
-
-
-def test_another_resolution_needs_another_set(every_fourth: Settings) -> None:
-    _, stored = choose(reconstructed(7), None, every_fourth)
-    answer, _ = choose(reconstructed(8, width=640), stored, every_fourth)
+def test_another_resolution_needs_another_set() -> None:
+    _, stored = choose(frame_of(7), None, EVERY_FOURTH)
+    answer, _ = choose(frame_of(8, width=640), stored, EVERY_FOURTH)
     assert answer.coordinate_set_id == chosen_set_id(8)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_odd_entropy_still_gives_coordinates(value: float, settings: Settings) -> None:
+def test_odd_entropy_still_gives_coordinates(value: float) -> None:
     blind = np.full((30, 40), value, np.float32)
-    answer, _ = choose(reconstructed(7, entropy=blind), None, settings)
+    answer, _ = choose(frame_of(7, entropy=blind), None, settings_of())
     assert answer.coords.shape == (500, 3)
     assert set(answer.importance) == {255}
-
-
-@pytest.mark.parametrize("fields", [{}, {"coords": b"123"}, {"coordinate_set_id": b"x"}])
-def test_unreadable_state_counts_as_none(fields: dict[str, bytes]) -> None:
-    assert StoredCoordinates.from_fields(fields) is None
 
 
 def test_importance_is_what_the_settings_say() -> None:
     """Entropy is highest at the bottom right, the predicted error at the top left."""
     entropy = np.linspace(0, 1, 1200).reshape(30, 40)
     log_error = np.log(np.linspace(0.5, 0.001, 1200)).reshape(30, 40)
-    frame = reconstructed(3, entropy=entropy, log_error=log_error)
+    frame = frame_of(3, entropy=entropy, log_error=log_error)
 
     def importance(method: str, frame: FrameReconstructed) -> np.ndarray:
         settings = load_settings([f"importance.method={method}"], environment={})
@@ -102,5 +232,5 @@ def test_importance_is_what_the_settings_say() -> None:
     chosen = importance("predicted_error", frame)
     assert chosen[[0, -1], [0, -1]].tolist() == [255, 0]
     assert 100 < chosen[15, 0] < 155  # half the error is half as important
-    untrained = reconstructed(3, entropy=entropy)
+    untrained = frame_of(3, entropy=entropy)
     assert importance("predicted_error", untrained)[[0, -1], [0, -1]].tolist() == [0, 255]

@@ -97,35 +97,6 @@ def test_importance_on_the_wire_is_bytes() -> None:
     assert importance_to_bytes(np.array([[0, 0.5], [1, 2]], np.float32)) == b"\x00\x80\xff\xff"
 
 
-@given(
-    frames(),
-    hnp.arrays(np.float32, (4, 5), elements=st.floats(0, 10, width=32)),
-    st.integers(1, 6),
-    st.integers(0, 9),
-)
-def test_the_adaptive_sampler_always_gives_so_many_different_pixels(
-    frame: tuple[int, int, int], importance: np.ndarray, spacing_px: int, seed: int
-) -> None:
-    width, height, count = frame
-    coords = AdaptiveUVSampler(sampling(min_spacing_px=spacing_px), footprints=False).sample(
-        importance, count=count, width=width, height=height, rng=np.random.default_rng(seed)
-    )
-    assert coords.shape == (count, 3)
-    assert len(np.unique(pixels_of(coords, width, height), axis=0)) == count
-
-
-def test_samples_keep_their_distance() -> None:
-    importance = np.zeros((30, 40), np.float32)
-    importance[:15] = 1
-    coords = AdaptiveUVSampler(sampling(min_spacing_px=3), footprints=False).sample(
-        importance, count=500, width=320, height=240, rng=np.random.default_rng(0)
-    )
-    pixels = pixels_of(coords, 320, 240)
-    apart = np.abs(pixels[:, None] - pixels[None]).max(axis=-1)
-    np.fill_diagonal(apart, 99)
-    assert apart.min() >= 3
-
-
 @pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
 def test_the_shares_are_kept(share: float) -> None:
     importance = np.zeros((30, 40), np.float32)
