@@ -271,6 +271,7 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
     for log in logs:
         log.close()
     assert len({log.folder for log in logs}) == 3
+    assert not any(log.folder.exists() for log in logs)  # of runs that never began
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -69,11 +70,14 @@ class RunLog:
         self._write(step, {f"psnr_db_at_{n}": v for n, v in self._efficiency.items()})
 
     def close(self) -> None:
-        """Draw the curves, end the W&B run."""
+        """Draw the curves, end the W&B run. A run that never began leaves nothing."""
         self._metrics.close()
-        _curves(self._losses, self._looks, self._efficiency).savefig(self.folder / CURVES_NAME)
         if self._wandb:
             self._wandb.finish()
+        if not self._losses:
+            shutil.rmtree(self.folder)
+            return
+        _curves(self._losses, self._looks, self._efficiency).savefig(self.folder / CURVES_NAME)
 
     def _write(self, step: int, numbers: Mapping[str, Any]) -> None:
         self._metrics.write(json.dumps({"step": step, **numbers}) + "\n")

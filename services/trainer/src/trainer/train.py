@@ -91,7 +91,8 @@ def _run(
     finally:
         if log:
             log.close()
-            sys.stderr.write(f"curves and pictures: {log.folder}\n")
+            if log.folder.exists():
+                sys.stderr.write(f"curves and pictures: {log.folder}\n")
 
 
 def _segments(paths: Sequence[Path]) -> list[SegmentInfo]:
