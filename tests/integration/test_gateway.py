@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from websockets.exceptions import ConnectionClosed
 
 from integration.conftest import (
     ClientConnection,
@@ -429,3 +430,22 @@ async def test_without_a_broker_a_frame_is_refused_not_lost_silently(
     assert error["code"] == "overloaded"
     assert error["retry_after_secs"] > 0
     assert status.status_code == 503
+
+
+async def test_a_gateway_that_stops_says_so_and_the_session_can_be_resumed(
+    gateway_settings: Settings,
+) -> None:
+    async with running_gateway(gateway_settings) as gateway:
+        socket = await gateway.connect()
+        ack = await start(socket)
+        await send(socket, frame(0))
+        await heartbeat(socket)
+    goodbye = await receive(socket)
+    assert (goodbye["code"], goodbye["fatal"]) == ("shutting_down", True)
+    assert goodbye["retry_after_secs"] > 0
+    with pytest.raises(ConnectionClosed):
+        await socket.recv()
+    assert socket.close_code == 1012
+    async with running_gateway(gateway_settings) as gateway, gateway.connect() as again:
+        resumed = await start(again, resume_session_id=ack["session_id"])
+        assert (resumed["resumed"], resumed["last_frame_id"]) == (True, 0)

@@ -11,8 +11,11 @@ import uvicorn
 
 from gateway.app import create_app
 from gateway.delivery import Deliverer
+from gateway.session import SessionManager
 from sgaps.service import Service, run_service
 
+GOODBYE_SECS = 0.2
+"""For the sockets to write that the gateway is going."""
 MESSAGES_QUEUED = 4
 TRANSPORT_LIMIT_FACTOR = 4
 """Beyond the limit that gets a typed error, the transport cuts the message off unread."""
@@ -43,7 +46,7 @@ async def main(service: Service) -> None:
         )
     )
     delivering = asyncio.create_task(deliverer.run(service.stop))
-    stopping = asyncio.create_task(_stop_with(service.stop, server))
+    stopping = asyncio.create_task(_stop_with(service.stop, server, gateway.sessions))
     await server.serve()
     service.stop.set()
     await asyncio.gather(delivering, stopping)
@@ -57,8 +60,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _stop_with(stop: asyncio.Event, server: uvicorn.Server) -> None:
+async def _stop_with(stop: asyncio.Event, server: uvicorn.Server, sessions: SessionManager) -> None:
     await stop.wait()
+    if sessions.say_goodbye():
+        await asyncio.sleep(GOODBYE_SECS)
     server.should_exit = True
 
 

@@ -18,6 +18,7 @@ OUTBOX_SIZE = 64
 SETS_KEPT = 16
 """Sets of coordinates that a client may still answer to."""
 LATENCIES_KEPT = 200
+COME_BACK_SECS = 1.0
 
 
 @dataclass(kw_only=True)
@@ -110,6 +111,16 @@ class SessionManager:
             session.connected = False
             session.disconnected_at_secs = time.time()
             session.keyframe = None
+
+    def say_goodbye(self) -> int:
+        """Tell every client to come back in a moment; how many there were."""
+        goodbye = Error(
+            code=ErrorCode.SHUTTING_DOWN,
+            message="the gateway is stopping; the session can be resumed",
+            fatal=True,
+            retry_after_secs=COME_BACK_SECS,
+        )
+        return sum(session.connected and session.send(goodbye) for session in self)
 
     def forget_expired(self) -> None:
         """Drop sessions that nobody resumed in time."""

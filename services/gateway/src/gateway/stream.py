@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 OVERLOADED_RETRY_SECS = 1.0
 OVERLOADED_MEMORY_SECS = 10.0
 CLOSE_POLICY_VIOLATION = 1008
+CLOSE_SERVICE_RESTART = 1012
 SUBPROTOCOLS = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
 """The first one that a client offers too is spoken; without any it is JSON."""
 
@@ -328,7 +329,9 @@ class Connection:
                 continue
             await self._send(message)
             if message.fatal:
-                await self._socket.close(CLOSE_POLICY_VIOLATION, message.code)
+                going = message.code == ErrorCode.SHUTTING_DOWN
+                code = CLOSE_SERVICE_RESTART if going else CLOSE_POLICY_VIOLATION
+                await self._socket.close(code, message.code)
 
     async def _refuse(self, error: ProtocolError) -> bool:
         """Report an error; whether the connection was closed after it."""
