@@ -1,0 +1,153 @@
+using System;
+
+namespace Sgaps.Client
+{
+    // The life of the connection; what a game calls is in NetworkClient.cs.
+    public sealed partial class NetworkClient
+    {
+        private void Connect()
+        {
+            CloseTransport();
+            _hasAck = false;
+            _transport = _newTransport();
+            _deadlineSecs = _nowSecs() + StartTimeoutSecs;
+            State = ConnectionState.Connecting;
+            _transport.Connect(new Uri(_config.Endpoint), _config.Subprotocols);
+        }
+
+        private void FinishConnecting()
+        {
+            if (LostTransport()) return;
+            if (_transport.State != TransportState.Open) return;
+            _codec = _transport.Subprotocol == ProtocolLimits.BinarySubprotocol ? (IMessageCodec)new BinaryCodec() : new JsonCodec();
+            var start = new SessionStart { Config = _config, OffersFootprint = !_config.OwnPattern.HasValue, ResumeSessionId = _resumeSessionId };
+            JsonCodec.EncodeStart(start, _outgoing);
+            SendOutgoing();
+            State = ConnectionState.Starting;
+        }
+
+        private void Receive()
+        {
+            TransportMessage message;
+            // Asked before the last messages are read: a refusal may lie just before the close.
+            var isOver = LooksOver();
+            while (_transport != null && _transport.TryReceive(out message))
+            {
+                // While streaming, the deadline is the end of a silence that is too long.
+                if (State == ConnectionState.Streaming) _deadlineSecs = _nowSecs() + SilenceTimeoutSecs;
+                Session.BytesDown += message.Count;
+                Take(ServerMessages.Decode(message.Bytes, message.Count, message.IsText));
+            }
+            if (_transport != null && isOver) LostTransport();
+        }
+
+        // Handlers of events may stop the client: each message is taken in whole before it is told.
+        private void Take(object message)
+        {
+            var error = message as ErrorMessage;
+            if (error != null) TakeError(error);
+            else if (_hasAck) TakeInSession(message);
+            else TakeAck(message as SessionStartAck);
+        }
+
+        private void TakeAck(SessionStartAck ack)
+        {
+            if (ack == null) throw ProtocolException.BadMessage("the first answer is no session_start_ack");
+            if (_resumeSessionId == null && ack.Resumed) throw ProtocolException.BadMessage("a session is resumed unasked");
+            Session.TakeAck(ack);
+            _resumeSessionId = ack.SessionId;
+            _hasAck = true;
+            if (SessionStarted != null) SessionStarted(ack);
+        }
+
+        private void TakeInSession(object message)
+        {
+            var heartbeat = message as HeartbeatAck;
+            if (heartbeat != null) Session.TakeHeartbeat(heartbeat);
+            else if (message is UVCoordinates) TakeCoordinates((UVCoordinates)message);
+            else throw ProtocolException.BadMessage("a second session_start_ack");
+        }
+
+        private void TakeCoordinates(UVCoordinates coordinates)
+        {
+            Session.TakeCoordinates(coordinates);
+            if (State == ConnectionState.Starting) BeginStreaming();
+            if (CoordinatesReceived != null) CoordinatesReceived(coordinates);
+        }
+
+        private void BeginStreaming()
+        {
+            State = ConnectionState.Streaming;
+            _backoff.Reset();
+            _nextHeartbeatSecs = _nowSecs();
+            _deadlineSecs = _nowSecs() + SilenceTimeoutSecs;
+        }
+
+        private void TakeError(ErrorMessage error)
+        {
+            if (!_hasAck && error.Code == ErrorCodes.SessionNotFound && _resumeSessionId != null)
+            {
+                // The refusal of a first message ends its connection: come back without the old id.
+                _resumeSessionId = null;
+                Session.Account.BookGone();
+                Lose("the session is gone, starting a new one", 0);
+                return;
+            }
+            Session.TakeError(error, _nowSecs());
+            if (error.IsFatal || !_hasAck) throw error.AsException();
+            if (MessageRefused != null) MessageRefused(error);
+        }
+
+        private void Beat()
+        {
+            if (_transport.State != TransportState.Open || _nowSecs() < _nextHeartbeatSecs) return;
+            _nextHeartbeatSecs = _nowSecs() + HeartbeatSecs;
+            var timestampSecs = UnixTimeSecs();
+            Session.Account.BookHeartbeatSent(timestampSecs);
+            JsonCodec.EncodeHeartbeat(timestampSecs, _outgoing);
+            SendOutgoing();
+        }
+
+        private bool LooksOver()
+        {
+            return _transport.State == TransportState.Closed || _nowSecs() >= _deadlineSecs;
+        }
+
+        // What was read meanwhile may have moved the deadline.
+        private bool LostTransport()
+        {
+            if (!LooksOver()) return false;
+            var isClosed = _transport.State == TransportState.Closed;
+            Lose(isClosed ? _transport.CloseReason : "the server says nothing", 0);
+            return true;
+        }
+
+        private void Lose(string reason, double askedPauseSecs)
+        {
+            CloseTransport();
+            _deadlineSecs = _nowSecs() + Math.Max(askedPauseSecs, _backoff.NextSecs());
+            State = ConnectionState.Waiting;
+            if (ConnectionLost != null) ConnectionLost(reason);
+        }
+
+        private void TakeRefusal(ProtocolException error)
+        {
+            if (ErrorCodes.IsWorthRetrying(error.Code))
+            {
+                Lose(error.Message, error.RetryAfterSecs ?? 0);
+                return;
+            }
+            CloseTransport();
+            Refusal = error;
+            State = ConnectionState.Refused;
+            if (SessionRefused != null) SessionRefused(error);
+        }
+
+        private void CloseTransport()
+        {
+            if (_transport != null) _transport.Dispose();
+            _transport = null;
+            Session.Sets.Clear();
+        }
+    }
+}

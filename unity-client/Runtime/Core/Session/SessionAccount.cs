@@ -1,0 +1,139 @@
+using System;
+using System.Collections.Generic;
+
+namespace Sgaps.Client
+{
+    /// <summary>
+    /// What became of the frames of one session. The server acknowledges no frame singly: it says what it refused, how far
+    /// the recorder is, and on a resume which frame it saw last.
+    /// </summary>
+    public sealed class SessionAccount
+    {
+        // Frame ids; a refusal names none, so it is taken for one of the newest frame.
+        private readonly HashSet<long> _refused = new HashSet<long>();
+        private readonly HashSet<long> _lost = new HashSet<long>();
+
+        // Timestamps of the heartbeats that are not answered yet.
+        private readonly Queue<double> _heartbeats = new Queue<double>();
+
+        internal SessionAccount(string sessionId)
+        {
+            SessionId = sessionId;
+            LastAnsweredFrameId = -1;
+            LastRecordedFrameId = -1;
+        }
+
+        /// <summary>The server's name for the session.</summary>
+        public string SessionId { get; private set; }
+
+        /// <summary>Id of the next frame.</summary>
+        public long NextFrameId { get; private set; }
+
+        /// <summary>Frames sent.</summary>
+        public long Sent { get; private set; }
+
+        /// <summary>Frames answered with coordinates; some may never be, superseded by a newer one.</summary>
+        public long Answered { get; private set; }
+
+        /// <summary>How often the session went on after a lost connection.</summary>
+        public int Resumed { get; private set; }
+
+        /// <summary>The newest frame with an answer; -1 before the first.</summary>
+        public long LastAnsweredFrameId { get; private set; }
+
+        /// <summary>The newest frame on the server's disk; -1 before the first.</summary>
+        public long LastRecordedFrameId { get; private set; }
+
+        /// <summary>Frames that the server refused, as far as can be told.</summary>
+        public int Refused
+        {
+            get { return _refused.Count; }
+        }
+
+        /// <summary>Frames sent into a connection that broke before the server read them.</summary>
+        public int Lost
+        {
+            get { return _lost.Count; }
+        }
+
+        /// <summary>Frames the gateway took in; certain once a heartbeat sent after them is answered.</summary>
+        public long Accepted
+        {
+            get { return Sent - Refused - Lost; }
+        }
+
+        /// <summary>Whether the last frame that the gateway took in is answered and on disk.</summary>
+        public bool IsComplete
+        {
+            get { return Math.Min(LastAnsweredFrameId, LastRecordedFrameId) >= NewestTakenFrameId(); }
+        }
+
+        internal void BookSent()
+        {
+            Sent++;
+            NextFrameId++;
+        }
+
+        internal void BookAnswer(long frameId)
+        {
+            if (frameId >= 0) Answered++;
+            LastAnsweredFrameId = Math.Max(LastAnsweredFrameId, frameId);
+        }
+
+        internal void BookRefused()
+        {
+            var newest = NewestTakenFrameId();
+            if (newest >= 0) _refused.Add(newest);
+        }
+
+        internal void BookHeartbeatSent(double timestampSecs)
+        {
+            _heartbeats.Enqueue(timestampSecs);
+        }
+
+        // The server answers in order: older heartbeats without an answer were what it refused.
+        internal void BookHeartbeat(HeartbeatAck ack)
+        {
+            LastRecordedFrameId = Math.Max(LastRecordedFrameId, ack.LastRecordedFrameId);
+            if (!_heartbeats.Contains(ack.TimestampSecs)) return;
+            while (_heartbeats.Dequeue() != ack.TimestampSecs) ForgiveNewestRefusal();
+        }
+
+        // The connection broke, and the server knows nothing of what was sent after this frame.
+        internal void BookLost(long afterFrameId)
+        {
+            _heartbeats.Clear();
+            for (var frameId = afterFrameId + 1; frameId < NextFrameId; frameId++)
+            {
+                if (!_refused.Contains(frameId)) _lost.Add(frameId);
+            }
+            NextFrameId = Math.Max(NextFrameId, afterFrameId + 1);
+        }
+
+        internal void BookResumed(long lastFrameId)
+        {
+            Resumed++;
+            BookLost(lastFrameId);
+        }
+
+        // The server forgot the session: it had what it answered or recorded, for all we know.
+        internal void BookGone()
+        {
+            BookLost(Math.Max(LastAnsweredFrameId, LastRecordedFrameId));
+        }
+
+        private void ForgiveNewestRefusal()
+        {
+            long newest = -1;
+            foreach (var frameId in _refused) newest = Math.Max(newest, frameId);
+            _refused.Remove(newest);
+        }
+
+        private long NewestTakenFrameId()
+        {
+            var frameId = NextFrameId - 1;
+            while (_refused.Contains(frameId) || _lost.Contains(frameId)) frameId--;
+            return frameId;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+using System;
+using System.Collections.Concurrent;
+using System.Collections.Generic;
+using System.IO;
+using System.Net.WebSockets;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace Sgaps.Client
+{
+    /// <summary>
+    /// The transport of every platform with sockets: .NET's own WebSocket on two background tasks, one that reads and one
+    /// that writes; queues lie between them and the thread that polls.
+    /// </summary>
+    public sealed class ClientWebSocketTransport : IWebSocketTransport
+    {
+        private readonly ClientWebSocket _socket = new ClientWebSocket();
+        private readonly CancellationTokenSource _stop = new CancellationTokenSource();
+        private readonly MessagePool _pool = new MessagePool();
+        private readonly ConcurrentQueue<PooledMessage> _incoming = new ConcurrentQueue<PooledMessage>();
+        private readonly ConcurrentQueue<PooledMessage> _outgoing = new ConcurrentQueue<PooledMessage>();
+        private readonly SemaphoreSlim _hasOutgoing = new SemaphoreSlim(0);
+        private PooledMessage _lent;
+        private int _backlogBytes;
+        private volatile string _closeReason;
+        private volatile int _state = (int)TransportState.Connecting;
+
+        /// <inheritdoc/>
+        public TransportState State
+        {
+            get { return (TransportState)_state; }
+        }
+
+        /// <inheritdoc/>
+        public string Subprotocol
+        {
+            get { return _socket.SubProtocol; }
+        }
+
+        /// <inheritdoc/>
+        public string CloseReason
+        {
+            get { return _closeReason; }
+        }
+
+        /// <inheritdoc/>
+        public int BacklogBytes
+        {
+            get { return Volatile.Read(ref _backlogBytes); }
+        }
+
+        /// <inheritdoc/>
+        public void Connect(Uri endpoint, IList<string> subprotocols)
+        {
+            foreach (var name in subprotocols) _socket.Options.AddSubProtocol(name);
+            Task.Run(() => RunAsync(endpoint));
+        }
+
+        /// <inheritdoc/>
+        public void Send(MessageBuffer message)
+        {
+            var queued = _pool.Take();
+            queued.Reserve(message.Count);
+            Buffer.BlockCopy(message.Bytes, 0, queued.Bytes, 0, message.Count);
+            queued.Count = message.Count;
+            queued.IsText = message.IsText;
+            Interlocked.Add(ref _backlogBytes, message.Count);
+            _outgoing.Enqueue(queued);
+            _hasOutgoing.Release();
+        }
+
+        /// <inheritdoc/>
+        public bool TryReceive(out TransportMessage message)
+        {
+            if (_lent != null) _pool.Give(_lent);
+            message = new TransportMessage();
+            if (!_incoming.TryDequeue(out _lent)) return false;
+            message = new TransportMessage { Bytes = _lent.Bytes, Count = _lent.Count, IsText = _lent.IsText };
+            return true;
+        }
+
+        /// <summary>End the connection without waiting for the other side: a session outlives its connections.</summary>
+        public void Dispose()
+        {
+            _stop.Cancel();
+            _socket.Abort();
+            _socket.Dispose();
+        }
+
+        private async Task RunAsync(Uri endpoint)
+        {
+            try
+            {
+                await _socket.ConnectAsync(endpoint, _stop.Token).ConfigureAwait(false);
+                _state = (int)TransportState.Open;
+                var writing = WriteAsync();
+                var reading = ReadAsync();
+                await (await Task.WhenAny(reading, writing).ConfigureAwait(false)).ConfigureAwait(false);
+                _closeReason = "the server closed the connection: " + (int)_socket.CloseStatus.GetValueOrDefault() + " " + _socket.CloseStatusDescription;
+            }
+            catch (Exception error)
+            {
+                _closeReason = IsEndOfConnection(error) ? error.GetBaseException().Message : error.ToString();
+            }
+            finally
+            {
+                _state = (int)TransportState.Closed;
+                _stop.Cancel();
+            }
+        }
+
+        private async Task ReadAsync()
+        {
+            while (true)
+            {
+                var message = _pool.Take();
+                if (!await ReadMessageAsync(message).ConfigureAwait(false)) return;
+                _incoming.Enqueue(message);
+            }
+        }
+
+        // Whether a whole message came, and not the end.
+        private async Task<bool> ReadMessageAsync(PooledMessage message)
+        {
+            WebSocketReceiveResult part;
+            do
+            {
+                if (message.Count == message.Bytes.Length) message.Reserve(message.Count + 1);
+                var free = new ArraySegment<byte>(message.Bytes, message.Count, message.Bytes.Length - message.Count);
+                part = await _socket.ReceiveAsync(free, _stop.Token).ConfigureAwait(false);
+                message.Count += part.Count;
+                if (message.Count > ProtocolLimits.MaxMessageBytes) throw new IOException("the server sent a message of more than " + ProtocolLimits.MaxMessageBytes + " bytes");
+            }
+            while (!part.EndOfMessage && part.MessageType != WebSocketMessageType.Close);
+            message.IsText = part.MessageType == WebSocketMessageType.Text;
+            return part.MessageType != WebSocketMessageType.Close;
+        }
+
+        private async Task WriteAsync()
+        {
+            while (true)
+            {
+                PooledMessage message;
+                await _hasOutgoing.WaitAsync(_stop.Token).ConfigureAwait(false);
+                if (!_outgoing.TryDequeue(out message)) continue;
+                var type = message.IsText ? WebSocketMessageType.Text : WebSocketMessageType.Binary;
+                await _socket.SendAsync(new ArraySegment<byte>(message.Bytes, 0, message.Count), type, true, _stop.Token).ConfigureAwait(false);
+                Interlocked.Add(ref _backlogBytes, -message.Count);
+                _pool.Give(message);
+            }
+        }
+
+        // Of anything else the whole trace is told: it is a fault of this program.
+        private static bool IsEndOfConnection(Exception error)
+        {
+            return error is WebSocketException || error is OperationCanceledException || error is IOException
+                || error is ObjectDisposedException || error is System.Net.Sockets.SocketException || error is System.Net.WebException;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+using System;
+using System.Collections.Generic;
+using NUnit.Framework;
+
+namespace Sgaps.Client.Tests
+{
+    public class SamplingTests
+    {
+        private static readonly byte[] Picture =
+        {
+            0, 10, 20, 30,
+            40, 50, 60, 70,
+            80, 90, 100, 111,
+        };
+
+        private static byte Sampled(float u, float v, int sidePx, RowOrder order = RowOrder.TopFirst, byte[] picture = null)
+        {
+            var pixels = new PixelData();
+            var set = UVCoordinates.OwnChoice(new[] { new UVCoordinate(u, v, sidePx) });
+            PixelSampler.Sample(picture ?? Picture, 4, 3, order, set, pixels);
+            return pixels.Values[0];
+        }
+
+        [TestCase(0f, 0f, 0)]
+        [TestCase(0.3f, 0.5f, 50)]
+        [TestCase(1f, 1f, 111)]
+        [TestCase(0.25f, 0f, 10)]
+        public void APointIsThePixelThatItLiesIn(float u, float v, int expected)
+        {
+            Assert.That(Sampled(u, v, 1), Is.EqualTo(expected));
+        }
+
+        [TestCase(0.25f, 1 / 3f, 2, 25)]
+        [TestCase(0f, 0f, 2, 0)]
+        [TestCase(1f, 1f, 2, 111)]
+        [TestCase(0.5f, 0.5f, 64, 55)]
+        public void ASquareIsTheMeanOfItsPixelsCutAtTheBorder(float u, float v, int sidePx, int expected)
+        {
+            Assert.That(Sampled(u, v, sidePx), Is.EqualTo(expected));
+        }
+
+        [Test]
+        public void AMeanRoundsHalfToEven()
+        {
+            var picture = new byte[12];
+            picture[0] = picture[1] = 1;
+            Assert.That(Sampled(0.25f, 1 / 3f, 2, RowOrder.TopFirst, picture), Is.EqualTo(0), "0.5");
+            picture[4] = picture[5] = 2;
+            Assert.That(Sampled(0.25f, 1 / 3f, 2, RowOrder.TopFirst, picture), Is.EqualTo(2), "1.5");
+        }
+
+        [TestCase(0.3f, 0.9f, 1)]
+        [TestCase(0.5f, 0.4f, 2)]
+        [TestCase(0.1f, 0.2f, 4)]
+        public void APictureInMemoryFromTheBottomGivesTheSame(float u, float v, int sidePx)
+        {
+            var turned = new byte[12];
+            for (var y = 0; y < 3; y++) Array.Copy(Picture, 4 * y, turned, 4 * (2 - y), 4);
+            Assert.That(Sampled(u, v, sidePx, RowOrder.BottomFirst, turned), Is.EqualTo(Sampled(u, v, sidePx)));
+        }
+
+        [Test]
+        public void APictureThatIsTooSmallIsRefused()
+        {
+            Assert.Throws<ArgumentException>(() => Sampled(0, 0, 1, RowOrder.TopFirst, new byte[11]));
+        }
+
+        [Test]
+        public void ValuesKeepTheirMemory()
+        {
+            var pixels = new PixelData();
+            pixels.Reset(Wire.Set());
+            var values = pixels.Values;
+            pixels.Reset(Wire.Set());
+            Assert.That(ReferenceEquals(pixels.Values, values));
+        }
+
+        [TestCase((byte)255, (byte)255, (byte)255, 255)]
+        [TestCase((byte)255, (byte)0, (byte)0, 76)]
+        [TestCase((byte)0, (byte)255, (byte)0, 150)]
+        [TestCase((byte)0, (byte)0, (byte)255, 29)]
+        public void LumaIsThatOfBt601(byte red, byte green, byte blue, int expected)
+        {
+            Assert.That(Luma.Of(red, green, blue), Is.EqualTo(expected));
+        }
+
+        [TestCase(SamplingPattern.UniformGrid)]
+        [TestCase(SamplingPattern.Random)]
+        [TestCase(SamplingPattern.Stratified)]
+        [TestCase(SamplingPattern.Checkerboard)]
+        public void APatternHasExactlySoManyDifferentPixels(SamplingPattern pattern)
+        {
+            foreach (var count in new[] { 1, 2, 77, 500, 64 * 48 })
+            {
+                var coords = SamplingPatterns.Create(pattern, count, 64, 48, new Random(1));
+                var seen = new HashSet<int>();
+                foreach (var coord in coords) seen.Add((int)(coord.V * 48) * 64 + (int)(coord.U * 64));
+                Assert.That(coords.Length, Is.EqualTo(count));
+                Assert.That(seen.Count, Is.EqualTo(count));
+            }
+        }
+
+        [Test]
+        public void AGridIsEven()
+        {
+            var coords = SamplingPatterns.Create(SamplingPattern.UniformGrid, 4, 8, 8, new Random(0));
+            Assert.That(Array.ConvertAll(coords, coord => coord.U), Is.EqualTo(new[] { 2.5f / 8, 6.5f / 8, 2.5f / 8, 6.5f / 8 }));
+            Assert.That(Array.ConvertAll(coords, coord => coord.V), Is.EqualTo(new[] { 2.5f / 8, 2.5f / 8, 6.5f / 8, 6.5f / 8 }));
+        }
+
+        [Test]
+        public void OnACheckerboardNoTwoCellsTouch()
+        {
+            var coords = SamplingPatterns.Create(SamplingPattern.Checkerboard, 8, 4, 4, new Random(0));
+            foreach (var coord in coords) Assert.That(((int)(coord.U * 4) + (int)(coord.V * 4)) % 2, Is.EqualTo(0));
+        }
+
+        [Test]
+        public void AStratifiedPatternHasOnePixelInEveryCell()
+        {
+            var coords = SamplingPatterns.Create(SamplingPattern.Stratified, 16, 64, 64, new Random(3));
+            var cells = new HashSet<int>();
+            foreach (var coord in coords) cells.Add((int)(coord.V * 4) * 4 + (int)(coord.U * 4));
+            Assert.That(cells.Count, Is.EqualTo(16));
+        }
+
+        [TestCase(0)]
+        [TestCase(13)]
+        public void APictureHasNoMoreSamplesThanPixels(int count)
+        {
+            Assert.Throws<ArgumentOutOfRangeException>(() => SamplingPatterns.Create(SamplingPattern.Random, count, 4, 3, new Random(0)));
+        }
+    }
+}
