@@ -1,0 +1,131 @@
+"""The C# client on its real socket through the whole system, cut off on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from e2e.conftest import System, start_system
+from e2e.test_play import wait_until_recorded
+from unity.conftest import Harness
+
+pytestmark = pytest.mark.e2e
+
+FRAMES = 200
+CUT_AFTER_FRAMES = 80
+OUTAGE_SECS = 1.0
+
+
+@dataclass
+class CuttableWire:
+    """A TCP proxy in front of the gateway, whose connections a test can break."""
+
+    target_port: int
+    port: int = 0
+    is_down: bool = False
+    refused: int = 0
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[CuttableWire]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self._abort_all()
+
+    async def cut(self) -> None:
+        """Break every connection, and refuse new ones for a while."""
+        self.is_down = True
+        self._abort_all()
+        await asyncio.sleep(OUTAGE_SECS)
+        self.is_down = False
+
+    def _abort_all(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_down:
+            self.refused += 1
+            writer.transport.abort()
+            return
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+        self._writers |= {writer, up_writer}
+        await asyncio.gather(_copy(reader, up_writer), _copy(up_reader, writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Everything as it is, but for training, and twice as fast."""
+    running, process = start_system(
+        tmp_path_factory.mktemp("data"),
+        *("--set", "training.min_new_frames=100000", "--set", "target_fps=20"),
+    )
+    yield running
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+
+
+async def frames_received(system: System) -> int:
+    async with httpx.AsyncClient(timeout=10) as http:
+        sessions: list[dict[str, Any]] = (await http.get(f"{system.http_url}/api/sessions")).json()[
+            "sessions"
+        ]
+    return sum(session["frames_received"] for session in sessions)
+
+
+async def until_received(system: System, count: int) -> None:
+    deadline_secs = time.monotonic() + 60
+    while await frames_received(system) < count:
+        assert time.monotonic() < deadline_secs, f"{count} frames never came"
+        await asyncio.sleep(0.2)
+
+
+async def test_two_hundred_frames_through_a_cut(harness: Harness, system: System) -> None:
+    async with CuttableWire(target_port=system.port).running() as wire:
+        url = f"ws://127.0.0.1:{wire.port}/ws/stream"
+        game = await asyncio.create_subprocess_exec(
+            *harness.command, "stream", url, "unity", str(FRAMES), stdout=asyncio.subprocess.PIPE
+        )
+        await until_received(system, CUT_AFTER_FRAMES)
+        await wire.cut()
+        output, _ = await asyncio.wait_for(game.communicate(), 120)
+    assert game.returncode == 0
+    summary = json.loads(output)
+    print(summary)
+    assert wire.refused >= 1, "it tried again while nobody listened"
+    assert (summary["sessions"], summary["resumed"], summary["sent"]) == (1, 1, FRAMES)
+    assert summary["lost_connections"] >= 1 + wire.refused
+    assert summary["forms"] == "sgaps.v1.binary"
+    # What was on the wire when it broke is lost; the server refuses none of the others.
+    assert summary["refused"] == 0
+    assert summary["accepted"] == FRAMES - summary["lost"] >= FRAMES - 10
+    assert (summary["last_answered"], summary["last_recorded"]) == (FRAMES - 1, FRAMES - 1)
+    assert summary["answered"] >= FRAMES / 4, "on a busy machine frames are superseded"
+    assert summary["mean_side_px"] > 1, "squares were asked for"
+    assert summary["keyframes"] >= FRAMES / 5 - 2
+    assert summary["bytes_up"] / FRAMES < 6000, "keyframes included"
+    recorded = wait_until_recorded(system, summary["session_id"], summary["accepted"])
+    assert len(recorded) == recorded.total() == summary["accepted"]
