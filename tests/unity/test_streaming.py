@@ -90,9 +90,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 async def frames_received(system: System) -> int:
     async with httpx.AsyncClient(timeout=10) as http:
-        sessions: list[dict[str, Any]] = (await http.get(f"{system.http_url}/api/sessions")).json()[
-            "sessions"
-        ]
+        sessions: list[dict[str, Any]] = (await http.get(f"{system.http_url}/api/sessions")).json()
     return sum(session["frames_received"] for session in sessions)
 
 
