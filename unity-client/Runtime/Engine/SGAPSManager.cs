@@ -1,0 +1,293 @@
+using System;
+using System.Collections;
+using System.Diagnostics;
+using UnityEngine;
+using Debug = UnityEngine.Debug;
+
+namespace Sgaps.Client
+{
+    /// <summary>
+    /// Drop it into a scene and the game streams: it captures the final screen at the server's rate, samples it where the
+    /// server asks, and survives lost connections and changes of the screen's size.
+    /// </summary>
+    [DisallowMultipleComponent]
+    [AddComponentMenu("SGAPS/SGAPS Manager")]
+    public sealed class SGAPSManager : MonoBehaviour
+    {
+        [SerializeField, Tooltip("Address of the gateway's socket.")]
+        private string endpoint = "ws://127.0.0.1:8000/ws/stream";
+
+        [SerializeField, Tooltip("Names your game: which checkpoint serves it and learns from it.")]
+        private string checkpointKey = "my-game";
+
+        [SerializeField, Tooltip("What the server asks for, if it does. It is saved in the scene in plain text.")]
+        private string authToken = "";
+
+        [SerializeField, Tooltip("Connect when the component is enabled.")]
+        private bool autoConnect = true;
+
+        [SerializeField, Range(0, ProtocolLimits.MaxStateDim), Tooltip("Most state values that your game adds to a frame.")]
+        private int maxStateDim = 64;
+
+        [SerializeField, Range(16, 2160), Tooltip("A higher screen is scaled down to so many rows before it is sampled.")]
+        private int maxCaptureHeight = 240;
+
+        [SerializeField, Tooltip("Send the whole frames that the server asks for; it learns from them.")]
+        private bool sendKeyframes = true;
+
+        [SerializeField, Tooltip("Let the server send its importance map with the coordinates.")]
+        private bool wantsImportance;
+
+        [SerializeField, Tooltip("Anything but Server speaks JSON and is for comparisons.")]
+        private CoordinateSource coordinateSource = CoordinateSource.Server;
+
+        [SerializeField, Tooltip("Only if the reconstruction in the debug panel is upside down.")]
+        private bool flipRows;
+
+        private readonly WaitForEndOfFrame _endOfFrame = new WaitForEndOfFrame();
+        private readonly Stopwatch _captureTime = new Stopwatch();
+        private readonly System.Random _random = new System.Random();
+        private NetworkClient _client;
+        private FrameCaptureHandler _capture;
+        private FramePacer _pacer;
+        private Coroutine _loop;
+        private UVCoordinates _own;
+
+        /// <summary>A manager with nothing gathered yet; Unity makes it.</summary>
+        public SGAPSManager()
+        {
+            State = new StateVectorCollector();
+            Performance = new PerformanceMonitor();
+        }
+
+        /// <summary>A session began, or goes on after a lost connection.</summary>
+        public event Action<SessionStartAck> SessionStarted;
+
+        /// <summary>New coordinates of the server.</summary>
+        public event Action<UVCoordinates> CoordinatesReceived;
+
+        /// <summary>The connection is lost, and why; the client tries again.</summary>
+        public event Action<string> ConnectionLost;
+
+        /// <summary>The server refused one message.</summary>
+        public event Action<ErrorMessage> MessageRefused;
+
+        /// <summary>The server refused for good: the game has to change something and call <see cref="Connect"/>.</summary>
+        public event Action<ProtocolException> SessionRefused;
+
+        /// <summary>Add this frame's values in Update or LateUpdate; emptied at the end of each frame.</summary>
+        public StateVectorCollector State { get; private set; }
+
+        /// <summary>Rolling averages.</summary>
+        public PerformanceMonitor Performance { get; private set; }
+
+        /// <summary>The connection and its session; null before the first <see cref="Connect"/>.</summary>
+        public NetworkClient Client
+        {
+            get { return _client; }
+        }
+
+        /// <summary>How frames are captured; null unless connected.</summary>
+        public FrameCaptureHandler CaptureHandler
+        {
+            get { return _capture; }
+        }
+
+        /// <summary>Frames that the graphics device failed to hand over.</summary>
+        public long CaptureFailures { get; private set; }
+
+        /// <summary>Address of the gateway's socket; the next <see cref="Connect"/> uses it.</summary>
+        public string Endpoint
+        {
+            get { return endpoint; }
+            set { endpoint = value; }
+        }
+
+        /// <summary>Which checkpoint serves; the next <see cref="Connect"/> uses it.</summary>
+        public string CheckpointKey
+        {
+            get { return checkpointKey; }
+            set { checkpointKey = value; }
+        }
+
+        /// <summary>What the server asks for; the next <see cref="Connect"/> uses it.</summary>
+        public string AuthToken
+        {
+            get { return authToken; }
+            set { authToken = value; }
+        }
+
+        /// <summary>Whether frames flow.</summary>
+        public bool IsStreaming
+        {
+            get { return _client != null && _client.State == ConnectionState.Streaming; }
+        }
+
+        /// <summary>Start a new session, at the present size of the screen. Throws ArgumentException for a wrong endpoint or key.</summary>
+        public void Connect()
+        {
+            Disconnect();
+            var capture = new FrameCaptureHandler(maxCaptureHeight, flipRows);
+            try
+            {
+                _client = new NetworkClient(ConfigOf(capture), NewTransport, NowSecs, _random);
+            }
+            catch (ArgumentException)
+            {
+                capture.Dispose();
+                throw;
+            }
+            _capture = capture;
+            _pacer = new FramePacer();
+            Performance.Reset();
+            Listen();
+            _client.Start();
+            _loop = StartCoroutine(CaptureLoop());
+        }
+
+        /// <summary>End the session and free what it used. Does nothing where there is none.</summary>
+        public void Disconnect()
+        {
+            if (_loop != null) StopCoroutine(_loop);
+            if (_client != null) _client.Dispose();
+            if (_capture != null) _capture.Dispose();
+            _loop = null;
+            _capture = null;
+            _own = null;
+        }
+
+        private void OnEnable()
+        {
+            if (autoConnect) Connect();
+        }
+
+        private void OnDisable()
+        {
+            Disconnect();
+        }
+
+        private void Update()
+        {
+            if (_client != null) _client.Poll();
+        }
+
+        private IEnumerator CaptureLoop()
+        {
+            while (true)
+            {
+                yield return _endOfFrame;
+                SendReadyFrames();
+                if (_capture.IsOutdated) Restart();
+                else if (_client.CanSend && _capture.CanCapture && _pacer.TakeIfDue(NowSecs(), _client.Session.TargetFps)) Capture();
+                State.Clear();
+            }
+        }
+
+        // A session has one resolution. Connect ends this coroutine and starts the next.
+        private void Restart()
+        {
+            Debug.Log("SGAPS: the screen is now " + Screen.width + "x" + Screen.height + ", starting a new session", this);
+            Connect();
+        }
+
+        private void Capture()
+        {
+            _captureTime.Restart();
+            var isKeyframe = sendKeyframes && _client.WantsKeyframe(_capture.InFlight);
+            _capture.Capture(Coordinates(), State, isKeyframe);
+            Performance.BookCapture(_captureTime.Elapsed.TotalMilliseconds);
+        }
+
+        private UVCoordinates Coordinates()
+        {
+            var pattern = _client.Config.OwnPattern;
+            if (!pattern.HasValue) return _client.Session.Coordinates;
+            var changes = pattern == SamplingPattern.Random || pattern == SamplingPattern.Stratified;
+            if (_own == null || changes)
+            {
+                var count = Math.Min(_client.Session.SampleCount, _capture.Width * _capture.Height);
+                _own = UVCoordinates.OwnChoice(SamplingPatterns.Create(pattern.Value, count, _capture.Width, _capture.Height, _random));
+            }
+            return _own;
+        }
+
+        private void SendReadyFrames()
+        {
+            for (var frame = _capture.Ready(); frame != null; frame = _capture.Ready())
+            {
+                if (frame.HasFailed) CaptureFailures++;
+                else Send(frame);
+                _capture.Release(frame);
+            }
+        }
+
+        // What is not sent is counted by the session: Session.FramesDropped.
+        private void Send(CapturedFrame frame)
+        {
+            var result = _client.TrySend(frame.Pixels, frame.State, frame.StateCount, frame.TimestampSecs, frame.KeyframePng);
+            if (result == SendResult.Sent) Performance.BookSent(_client.Session.Account.NextFrameId - 1, NowSecs());
+        }
+
+        private SessionConfig ConfigOf(FrameCaptureHandler capture)
+        {
+            return new SessionConfig
+            {
+                Endpoint = endpoint,
+                CheckpointKey = checkpointKey,
+                AuthToken = authToken,
+                Width = capture.Width,
+                Height = capture.Height,
+                MaxStateDim = maxStateDim,
+                WantsImportance = wantsImportance,
+                OwnPattern = coordinateSource.OwnPattern(),
+            };
+        }
+
+        private void Listen()
+        {
+            _client.SessionStarted += ack => { if (SessionStarted != null) SessionStarted(ack); };
+            _client.CoordinatesReceived += TakeCoordinates;
+            _client.ConnectionLost += Lost;
+            _client.MessageRefused += Refused;
+            _client.SessionRefused += Ended;
+        }
+
+        private void TakeCoordinates(UVCoordinates coordinates)
+        {
+            Performance.BookAnswer(coordinates.FrameId, NowSecs());
+            if (CoordinatesReceived != null) CoordinatesReceived(coordinates);
+        }
+
+        private void Lost(string reason)
+        {
+            Debug.LogWarning("SGAPS: connection lost (" + reason + "), trying again", this);
+            if (ConnectionLost != null) ConnectionLost(reason);
+        }
+
+        private void Refused(ErrorMessage error)
+        {
+            Debug.LogWarning("SGAPS: the server refused a message: " + error.Code + ": " + error.Message, this);
+            if (MessageRefused != null) MessageRefused(error);
+        }
+
+        private void Ended(ProtocolException error)
+        {
+            Debug.LogError("SGAPS: the server refused the session: " + error.Message, this);
+            if (SessionRefused != null) SessionRefused(error);
+        }
+
+        private static IWebSocketTransport NewTransport()
+        {
+#if UNITY_WEBGL && !UNITY_EDITOR
+            return new WebGLTransport();
+#else
+            return new ClientWebSocketTransport();
+#endif
+        }
+
+        private static double NowSecs()
+        {
+            return Time.realtimeSinceStartupAsDouble;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+using System.Globalization;
+using System.Text;
+
+namespace Sgaps.Client
+{
+    /// <summary>How a session goes, in lines for people: what the debug panel and the inspector show.</summary>
+    public static class SessionReport
+    {
+        /// <summary>Lines about the connection, the rates, the bytes and the model.</summary>
+        public static string Of(SGAPSManager manager)
+        {
+            var client = manager.Client;
+            if (client == null) return "not connected";
+            var text = new StringBuilder();
+            Connection(client, text);
+            if (client.Session.Account == null) return text.ToString();
+            Rates(manager, text);
+            Frames(manager, text);
+            Server(client.Session, text);
+            return text.ToString();
+        }
+
+        private static void Connection(NetworkClient client, StringBuilder text)
+        {
+            Line(text, "{0}  {1}", client.State, client.Subprotocol ?? "");
+            Line(text, "{0}", client.Config.Endpoint);
+            if (client.Refusal != null) Line(text, "{0}", client.Refusal.Message);
+            if (client.Session.Account != null)
+            {
+                Line(text, "session {0}, resumed {1} times", client.Session.Account.SessionId, client.Session.Account.Resumed);
+            }
+        }
+
+        private static void Rates(SGAPSManager manager, StringBuilder text)
+        {
+            var performance = manager.Performance;
+            var session = manager.Client.Session;
+            Line(text, "{0:0.0} frames/s of {1:0.0} wanted, latency {2:0} ms", performance.FramesPerSec, session.TargetFps, performance.LatencyMs);
+            Line(text, "capture {0:0.00} ms, {1}", performance.CaptureMs, Way(manager.CaptureHandler));
+            Line(text, "{0:0.0} kB up, {1:0.0} kB down", session.BytesUp / 1000.0, session.BytesDown / 1000.0);
+        }
+
+        private static string Way(FrameCaptureHandler capture)
+        {
+            if (capture == null) return "stopped";
+            return capture.Width + "x" + capture.Height + (capture.GathersOnGpu ? " gathered on the GPU" : " read back whole");
+        }
+
+        private static void Frames(SGAPSManager manager, StringBuilder text)
+        {
+            var session = manager.Client.Session;
+            var account = session.Account;
+            Line(text, "{0} sent, {1} answered, {2} refused, {3} lost", account.Sent, account.Answered, account.Refused, account.Lost);
+            Line(text, "{0} dropped here, {1} not handed over", session.FramesDropped, manager.CaptureFailures);
+            if (session.LastRefusal != null) Line(text, "last refusal: {0}", session.LastRefusal);
+        }
+
+        private static void Server(SessionState session, StringBuilder text)
+        {
+            var psnr = session.PredictedPsnrDb.HasValue ? session.PredictedPsnrDb.Value.ToString("0.0", CultureInfo.InvariantCulture) : "?";
+            Line(text, "model {0}{1}, predicted PSNR {2} dB", session.ModelVersion, session.CheckpointLoaded ? "" : " (no checkpoint of this key)", psnr);
+        }
+
+        private static void Line(StringBuilder text, string format, params object[] values)
+        {
+            text.AppendFormat(CultureInfo.InvariantCulture, format, values).Append('\n');
+        }
+    }
+}

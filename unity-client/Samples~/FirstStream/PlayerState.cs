@@ -1,0 +1,30 @@
+using Sgaps.Client;
+using UnityEngine;
+
+/// <summary>Streams this scene and tells the server where the player is. Put it on the player.</summary>
+public sealed class PlayerState : MonoBehaviour
+{
+    [SerializeField]
+    private SGAPSManager manager;
+
+    [SerializeField]
+    private Rigidbody body;
+
+    private void Start()
+    {
+        manager.SessionStarted += ack => Debug.Log("streaming as session " + ack.SessionId + ", model " + ack.ModelVersion);
+        manager.SessionRefused += error => Debug.LogError("not streaming: " + error.Message);
+    }
+
+    // The same values in the same order in each frame; the manager empties them at its end.
+    private void LateUpdate()
+    {
+        var position = transform.position;
+        manager.State.AddValue(position.x);
+        manager.State.AddValue(position.y);
+        manager.State.AddValue(position.z);
+        manager.State.AddValue(transform.eulerAngles.y);
+        if (body != null) manager.State.AddValue(body.velocity.magnitude);
+        else manager.State.AddMissing();
+    }
+}
