@@ -17,7 +17,7 @@ Shader "Hidden/SGAPS/Luma"
             #pragma fragment Fragment
             #include "UnityCG.cginc"
 
-            sampler2D _MainTex;
+            UNITY_DECLARE_TEX2D(_MainTex);
             int _EncodeSrgb;   // 1 where sampling _MainTex decodes sRGB
 
             struct Varyings
@@ -45,7 +45,7 @@ Shader "Hidden/SGAPS/Luma"
             // As Luma.Of on the CPU: the integer arithmetic of OpenCV on the bytes that the screen shows.
             float4 Fragment(Varyings input) : SV_Target
             {
-                float3 color = saturate(tex2D(_MainTex, input.uv).rgb);
+                float3 color = saturate(UNITY_SAMPLE_TEX2D(_MainTex, input.uv).rgb);
                 if (_EncodeSrgb != 0) color = Encoded(color);
                 float3 bytes = floor(color * 255.0 + 0.5);
                 float luma = floor((dot(bytes, float3(9798, 19235, 3735)) + 16384.0) / 32768.0);
