@@ -5,6 +5,7 @@ What runs is the very source that Unity gets; Unity's own compiler and its macro
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -59,8 +60,7 @@ def luma_source(tmp_path: Path) -> Path:
 def device() -> Any:
     """Any graphics device, Mesa's software one (llvmpipe) included."""
     require(importlib.util.find_spec("wgpu"), "wgpu (PyPI)")
-    import wgpu  # noqa: PLC0415 - it may be missing
-
+    wgpu: Any = importlib.import_module("wgpu")
     adapters = [
         adapter
         for adapter in wgpu.gpu.enumerate_adapters_sync()

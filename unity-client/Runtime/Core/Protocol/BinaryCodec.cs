@@ -101,14 +101,18 @@ namespace Sgaps.Client
 
         private static UVCoordinate[] Places(ref MessageParser parser, int count, int flags)
         {
-            var uv = new float[2 * count];
-            for (var i = 0; i < uv.Length; i++) uv[i] = parser.UInt16() / UvSteps;
             var coords = new UVCoordinate[count];
             for (var i = 0; i < count; i++)
             {
-                var level = (flags & HasFootprints) != 0 ? parser.UInt8() : 0;
+                var u = parser.UInt16() / UvSteps;
+                coords[i] = new UVCoordinate(u, parser.UInt16() / UvSteps);
+            }
+            if ((flags & HasFootprints) == 0) return coords;
+            for (var i = 0; i < count; i++)
+            {
+                var level = parser.UInt8();
                 Check(level <= MaxLevel, "no such footprint");
-                coords[i] = new UVCoordinate(uv[2 * i], uv[2 * i + 1], 1 << level);
+                coords[i] = new UVCoordinate(coords[i].U, coords[i].V, 1 << level);
             }
             return coords;
         }

@@ -1,0 +1,85 @@
+// Runs SgapsWebSocket.jslib with stand-ins for Emscripten and for the browser's WebSocket.
+"use strict";
+const assert = require("assert");
+const fs = require("fs");
+const vm = require("vm");
+
+const memory = new Uint8Array(4096);
+let used = 1;
+let last = null;
+
+class FakeWebSocket {
+  constructor(url, protocols) {
+    if (url === "ws://forbidden") throw new Error("insecure");
+    Object.assign(this, { url, protocols, protocol: protocols[0], sent: [], bufferedAmount: 7, isClosed: false });
+    last = this;
+  }
+  send(data) { this.sent.push(data); }
+  close() { this.isClosed = true; }
+}
+
+function text(pointer) {
+  return Buffer.from(memory.slice(pointer, memory.indexOf(0, pointer))).toString();
+}
+
+function put(value) {
+  const pointer = used;
+  used += Buffer.from(value + "\0").copy(memory, used);
+  return pointer;
+}
+
+const library = {};
+const page = {
+  LibraryManager: { library }, mergeInto: Object.assign, WebSocket: FakeWebSocket, TextEncoder, TextDecoder, Uint8Array, String,
+  HEAPU8: memory, UTF8ToString: text, lengthBytesUTF8: (value) => Buffer.byteLength(value),
+  stringToUTF8: (value, pointer) => { Buffer.from(value + "\0").copy(memory, pointer); },
+  _malloc: (size) => { used += size; return used - size; },
+};
+vm.createContext(page);
+vm.runInContext(fs.readFileSync(process.argv[2], "utf8"), page);
+page.SgapsSockets = library.$SgapsSockets;
+for (const name of Object.keys(library).filter((name) => /^Sgaps\w+(?<!__deps)$/.test(name))) {
+  assert.deepStrictEqual([...library[name + "__deps"]], ["$SgapsSockets"], name);
+}
+
+const socket = library.SgapsSocketOpen(put("ws://h/ws/stream"), put("sgaps.v1.binary,sgaps.v1.json"));
+assert.deepStrictEqual([last.url, [...last.protocols]], ["ws://h/ws/stream", ["sgaps.v1.binary", "sgaps.v1.json"]]);
+assert.strictEqual(last.binaryType, "arraybuffer");
+assert.strictEqual(library.SgapsSocketState(socket), 0);
+last.onopen();
+assert.strictEqual(library.SgapsSocketState(socket), 1);
+assert.strictEqual(text(library.SgapsSocketProtocol(socket)), "sgaps.v1.binary");
+assert.strictEqual(library.SgapsSocketBacklog(socket), 7);
+
+memory.set([1, 2, 3], 2000);
+library.SgapsSocketSend(socket, 2000, 3, 0);
+memory.set(Buffer.from("{é}"), 2000);
+library.SgapsSocketSend(socket, 2000, 4, 1);
+assert.deepStrictEqual([[...last.sent[0]], last.sent[1]], [[1, 2, 3], "{é}"]);
+
+assert.strictEqual(library.SgapsSocketNextBytes(socket), -1);
+last.onmessage({ data: "é" });
+last.onmessage({ data: new Uint8Array([9, 8, 7]).buffer });
+last.onclose({ code: 1012, reason: "restart" });
+assert.strictEqual(library.SgapsSocketState(socket), 2);
+assert.strictEqual(text(library.SgapsSocketCloseReason(socket)), "the server closed the connection: 1012 restart");
+assert.strictEqual(library.SgapsSocketNextBytes(socket), 2);
+assert.strictEqual(library.SgapsSocketTake(socket, 3000), 1);
+assert.strictEqual(library.SgapsSocketNextBytes(socket), 3);
+assert.strictEqual(library.SgapsSocketTake(socket, 3000), 0);
+assert.deepStrictEqual([...memory.slice(3000, 3003)], [9, 8, 7]);
+
+const big = library.SgapsSocketOpen(put("ws://h/"), put("a"));
+last.onopen();
+last.onmessage({ data: new ArrayBuffer(5 * 1024 * 1024) });
+assert.deepStrictEqual([library.SgapsSocketState(big), last.isClosed, library.SgapsSocketNextBytes(big)], [2, true, -1]);
+
+const closed = library.SgapsSocketOpen(put("ws://h/"), put("a"));
+library.SgapsSocketClose(closed);
+assert.deepStrictEqual([library.SgapsSocketState(closed), last.isClosed], [2, true]);
+
+const forbidden = library.SgapsSocketOpen(put("ws://forbidden"), put("a"));
+assert.strictEqual(library.SgapsSocketState(forbidden), 2);
+assert.strictEqual(text(library.SgapsSocketCloseReason(forbidden)), "Error: insecure");
+library.SgapsSocketClose(forbidden);
+console.log("all as expected");

@@ -1,0 +1,78 @@
+"""The assemblies that need Unity: their types are checked against hand-kept stubs of its API.
+
+The stubs hold the members that the package uses (tests/unity/stubs). What Unity does at run time,
+and a stub that is wrong, are not found out here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unity.conftest import HERE, NUNIT, PACKAGE, Compiler, require, require_tool, run
+
+
+@pytest.fixture(scope="module")
+def unity_engine(compiler: Compiler) -> Path:
+    return compiler.library("UnityEngine", HERE / "stubs" / "UnityEngine.cs")
+
+
+@pytest.fixture(scope="module")
+def engine(compiler: Compiler, core: Path, unity_engine: Path) -> Path:
+    """The engine assembly as the editor compiles it."""
+    sources = PACKAGE / "Runtime" / "Engine"
+    references = [core, unity_engine]
+    return compiler.library("Sgaps.Client", sources, references=references, documented=True)
+
+
+@pytest.mark.parametrize("defines", [["UNITY_WEBGL"], ["UNITY_WEBGL", "UNITY_EDITOR"]])
+def test_the_engine_assembly_compiles_for_browsers(
+    compiler: Compiler, core: Path, unity_engine: Path, defines: list[str]
+) -> None:
+    compiler.library(
+        "-".join(["Engine", *defines]),
+        PACKAGE / "Runtime" / "Engine",
+        references=[core, unity_engine],
+        defines=defines,
+        documented=True,
+    )
+
+
+def test_the_editor_assembly_compiles(
+    compiler: Compiler, core: Path, engine: Path, unity_engine: Path
+) -> None:
+    unity_editor = compiler.library(
+        "UnityEditor", HERE / "stubs" / "UnityEditor.cs", references=[unity_engine]
+    )
+    references = [core, engine, unity_engine, unity_editor]
+    compiler.library(
+        "Sgaps.Client.Editor", PACKAGE / "Editor", references=references, documented=True
+    )
+
+
+def test_the_editor_tests_compile(
+    compiler: Compiler, core: Path, engine: Path, unity_engine: Path
+) -> None:
+    require(NUNIT.exists(), f"{NUNIT} (Debian: libnunit-cil-dev)")
+    compiler.library(
+        "Sgaps.Client.Editor.Tests",
+        PACKAGE / "Tests" / "Editor",
+        references=[core, engine, unity_engine, NUNIT],
+    )
+
+
+def test_the_sample_compiles(
+    compiler: Compiler, core: Path, engine: Path, unity_engine: Path
+) -> None:
+    compiler.library(
+        "FirstStream", PACKAGE / "Samples~" / "FirstStream", references=[core, engine, unity_engine]
+    )
+
+
+def test_the_browsers_socket_is_polled() -> None:
+    """The .jslib in Node: Emscripten's names and the browser's WebSocket are stood in for."""
+    node = require_tool("node", "nodejs")
+    program = HERE / "stubs" / "browser.js"
+    output = run(node, program, PACKAGE / "Runtime" / "Plugins" / "WebGL" / "SgapsWebSocket.jslib")
+    assert output.splitlines()[-1] == "all as expected"

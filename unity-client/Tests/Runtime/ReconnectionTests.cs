@@ -1,0 +1,145 @@
+using System;
+using System.Collections.Generic;
+using NUnit.Framework;
+
+namespace Sgaps.Client.Tests
+{
+    public class ReconnectionTests : ClientFixture
+    {
+        [Test]
+        public void ALostConnectionIsResumedAndItsFramesAreBooked()
+        {
+            Connect();
+            for (var i = 0; i < 5; i++) Send();
+            Transport.Breaks("cut");
+            Client.Poll();
+            Assert.That(Lost, Is.EqualTo(new[] { "cut" }));
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Waiting));
+            Assert.That(Send(), Is.EqualTo(SendResult.NotConnected));
+            Assert.That(Client.Session.FramesDropped, Is.EqualTo(1));
+            Wait(0.05);
+            Assert.That(Transports.Count, Is.EqualTo(1), "not before the pause is over");
+            Wait(0.2);
+            Connect(resumed: true, lastFrameId: 2);
+            StringAssert.Contains("\"resume_session_id\":\"s-1\"", Transport.SentText(0));
+            var account = Client.Session.Account;
+            Assert.That(new long[] { account.Resumed, account.Lost, account.Accepted, account.NextFrameId }, Is.EqualTo(new long[] { 1, 2, 3, 5 }));
+            Assert.That(Transports[0].IsDisposed);
+        }
+
+        [Test]
+        public void PausesGrowAndAreNotTheSame()
+        {
+            var pausesSecs = new List<double>();
+            Client.Start();
+            for (var i = 0; i < 9; i++)
+            {
+                Transport.Breaks("nobody listens");
+                Client.Poll();
+                var began = NowSecs;
+                while (Client.State == ConnectionState.Waiting) Wait(0.01);
+                pausesSecs.Add(NowSecs - began);
+            }
+            Assert.That(pausesSecs[0], Is.InRange(0.1, 0.22));
+            Assert.That(pausesSecs[8], Is.InRange(2.5, 5.02));
+            Assert.That(pausesSecs[7], Is.Not.EqualTo(pausesSecs[8]));
+        }
+
+        [Test]
+        public void ASessionThatIsGoneIsFollowedByANewOne()
+        {
+            Connect();
+            Send();
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(1);
+            Transport.State = TransportState.Open;
+            Transport.Says(Wire.Error("session_not_found", true));
+            Client.Poll();
+            Assert.That(Client.Session.Account.Lost, Is.EqualTo(1));
+            Wait(1);
+            Connect(sessionId: "s-2");
+            StringAssert.DoesNotContain("resume", Transport.SentText(0));
+            Assert.That(Client.Session.SessionsStarted, Is.EqualTo(2));
+            Assert.That(Client.Session.Account.SessionId, Is.EqualTo("s-2"));
+        }
+
+        [Test]
+        public void ValuesOfAnEarlierConnectionAreNotSentUnderThisOne()
+        {
+            Connect();
+            var old = Client.Session.Coordinates;
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(1);
+            Connect(resumed: true);
+            Assert.That(Send(old), Is.EqualTo(SendResult.StaleCoordinates));
+            Assert.That(Send(), Is.EqualTo(SendResult.Sent));
+        }
+
+        [Test]
+        public void AServerThatStopsIsComeBackTo()
+        {
+            Connect();
+            Transport.Says(Wire.Error("shutting_down", true, "1"));
+            Transport.Breaks("1012");
+            Client.Poll();
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Waiting));
+            Wait(0.9);
+            Assert.That(Transports.Count, Is.EqualTo(1));
+            Wait(0.2);
+            Assert.That(Transports.Count, Is.EqualTo(2));
+        }
+
+        [TestCase("unauthorized")]
+        [TestCase("session_taken_over")]
+        public void ARefusalForGoodEndsTheClient(string code)
+        {
+            ProtocolException told = null;
+            Client.SessionRefused += error => told = error;
+            Client.Start();
+            Transport.State = TransportState.Open;
+            Transport.Says(Wire.Error(code, true));
+            Client.Poll();
+            Wait(60);
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Refused));
+            Assert.That(told.Code, Is.EqualTo(code));
+            Assert.That(Transports.Count, Is.EqualTo(1));
+        }
+
+        [Test]
+        public void AServerThatBreaksTheProtocolIsLeft()
+        {
+            Connect();
+            Transport.Says("{}");
+            Client.Poll();
+            Assert.That(Client.Refusal.Code, Is.EqualTo("bad_message"));
+            Assert.That(Transport.IsDisposed);
+        }
+
+        [Test]
+        public void ASilentServerIsLeft()
+        {
+            Connect();
+            Wait(9);
+            Transport.Says(Wire.Answer(0, 2));
+            Wait(5);
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Streaming));
+            Wait(11);
+            Assert.That(Lost, Is.EqualTo(new[] { "the server says nothing" }));
+        }
+
+        [Test]
+        public void AHandlerMayStopTheClient()
+        {
+            Connect();
+            Client.CoordinatesReceived += _ => Client.Stop();
+            Transport.Says(Wire.Answer(0, 2));
+            Transport.Says(Wire.Answer(1, 4));
+            Client.Poll();
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Stopped));
+            Client.Start();
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Connecting));
+        }
+    }
+}
