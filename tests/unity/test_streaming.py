@@ -112,7 +112,6 @@ async def test_two_hundred_frames_through_a_cut(harness: Harness, system: System
         output, _ = await asyncio.wait_for(game.communicate(), 120)
     assert game.returncode == 0
     summary = json.loads(output)
-    print(summary)
     assert wire.refused >= 1, "it tried again while nobody listened"
     assert (summary["sessions"], summary["resumed"], summary["sent"]) == (1, 1, FRAMES)
     assert summary["lost_connections"] >= 1 + wire.refused
@@ -127,3 +126,12 @@ async def test_two_hundred_frames_through_a_cut(harness: Harness, system: System
     assert summary["bytes_up"] / FRAMES < 6000, "keyframes included"
     recorded = wait_until_recorded(system, summary["session_id"], summary["accepted"])
     assert len(recorded) == recorded.total() == summary["accepted"]
+
+
+def test_a_games_own_pattern_in_json(harness: Harness, system: System) -> None:
+    """Points that the server did not choose; it answers and records them all the same."""
+    summary = json.loads(harness("stream", system.ws_url, "unity", "30", "Stratified"))
+    assert summary["forms"] == "sgaps.v1.json"
+    assert (summary["sent"], summary["accepted"], summary["last_recorded"]) == (30, 30, 29)
+    assert summary["mean_side_px"] == 1
+    assert summary["answered"] > 0

@@ -20,6 +20,7 @@ namespace Sgaps.Client.Harness
         private readonly StateVectorCollector _collector = new StateVectorCollector();
         private readonly PixelData _pixels = new PixelData();
         private readonly byte[] _luma = new byte[Width * Height];
+        private readonly Random _random = new Random();
         private readonly int _frames;
         private readonly List<string> _lost = new List<string>();
         private readonly HashSet<string> _forms = new HashSet<string>();
@@ -27,11 +28,11 @@ namespace Sgaps.Client.Harness
         private int _keyframes;
         private double _meanSidePx;
 
-        public Play(string url, string key, int frames)
+        public Play(string url, string key, int frames, SamplingPattern? pattern)
         {
             _frames = frames;
-            var config = new SessionConfig { Endpoint = url, CheckpointKey = key, Width = Width, Height = Height, MaxStateDim = 4 };
-            _client = new NetworkClient(config, () => new ClientWebSocketTransport(), Now, new Random());
+            var config = new SessionConfig { Endpoint = url, CheckpointKey = key, Width = Width, Height = Height, MaxStateDim = 4, OwnPattern = pattern };
+            _client = new NetworkClient(config, () => new ClientWebSocketTransport(), Now, _random);
             _client.ConnectionLost += reason => _lost.Add(reason);
             _client.CoordinatesReceived += answer => _monitor.BookAnswer(answer.FrameId, Now());
         }
@@ -71,7 +72,7 @@ namespace Sgaps.Client.Harness
             Paint(frameId);
             _collector.AddValue(frameId);
             _collector.AddMissing();
-            var set = _client.Session.Coordinates;
+            var set = Coordinates();
             PixelSampler.Sample(_luma, Width, Height, RowOrder.TopFirst, set, _pixels);
             var keyframe = _client.WantsKeyframe(0) ? GrayPng.Encode(_luma, Width, Height, RowOrder.TopFirst) : null;
             var count = _collector.MoveTo(ref _state);
@@ -80,6 +81,14 @@ namespace Sgaps.Client.Harness
             if (keyframe != null) _keyframes++;
             _forms.Add(_client.Subprotocol);
             foreach (var coord in set.Coords) _meanSidePx += (double)coord.SidePx / set.Coords.Length / _frames;
+        }
+
+        private UVCoordinates Coordinates()
+        {
+            var pattern = _client.Config.OwnPattern;
+            if (!pattern.HasValue) return _client.Session.Coordinates;
+            var count = _client.Session.SampleCount;
+            return UVCoordinates.OwnChoice(SamplingPatterns.Create(pattern.Value, count, Width, Height, _random));
         }
 
         private void Paint(long frameId)

@@ -105,10 +105,11 @@ namespace Sgaps.Client.Harness
             WriteFirst(arguments[4], png, png.Length);
         }
 
-        /// <summary>stream URL KEY FRAMES: play a moving picture over a real socket, as a game's main loop would.</summary>
+        /// <summary>stream URL KEY FRAMES [PATTERN]: play a moving picture over a real socket, as a game's main loop would.</summary>
         private static void Stream(string[] arguments)
         {
-            using (var play = new Play(arguments[0], arguments[1], int.Parse(arguments[2]))) Say("{0}", play.Run());
+            var pattern = arguments.Length > 3 ? (SamplingPattern)Enum.Parse(typeof(SamplingPattern), arguments[3]) : (SamplingPattern?)null;
+            using (var play = new Play(arguments[0], arguments[1], int.Parse(arguments[2]), pattern)) Say("{0}", play.Run());
         }
 
         private static UVCoordinates SetOf(long setId, int count)

@@ -13,12 +13,18 @@ namespace Sgaps.Client
         // Read-back takes two to three frames; with four on their way a frame is captured at any rate the game has.
         private const int MaxInFlight = 4;
 
+        // While somebody drags the edge of the window, each frame has another size.
+        private const double SettleSecs = 0.5;
+
         private readonly CapturedFrame[] _frames = new CapturedFrame[MaxInFlight];
         private readonly LumaPicture _picture;
         private readonly SampleGatherer _gatherer;
         private readonly RowOrder _order;
         private Texture2D _readBack;
         private int _oldest;
+        private int _seenWidth;
+        private int _seenHeight;
+        private double _seenAtSecs;
 
         /// <summary>
         /// A handler for the screen as it is now. A screen higher than `maxHeightPx` is scaled down to it; `flipRows` turns
@@ -53,6 +59,15 @@ namespace Sgaps.Client
         public bool IsOutdated
         {
             get { return Screen.width != ScreenWidth || Screen.height != ScreenHeight; }
+        }
+
+        /// <summary>Whether it has, and has kept it for half a second. Ask every frame; `nowSecs` is a monotonic clock.</summary>
+        public bool ShouldBeReplaced(double nowSecs)
+        {
+            if (Screen.width != _seenWidth || Screen.height != _seenHeight) _seenAtSecs = nowSecs;
+            _seenWidth = Screen.width;
+            _seenHeight = Screen.height;
+            return IsOutdated && nowSecs - _seenAtSecs >= SettleSecs;
         }
 
         /// <summary>Frames between their capture and <see cref="Release"/>.</summary>

@@ -177,10 +177,15 @@ namespace Sgaps.Client
             {
                 yield return _endOfFrame;
                 SendReadyFrames();
-                if (_capture.IsOutdated) Restart();
-                else if (_client.CanSend && _capture.CanCapture && _pacer.TakeIfDue(NowSecs(), _client.Session.TargetFps)) Capture();
+                if (_capture.ShouldBeReplaced(NowSecs())) Restart();
+                else if (IsDue()) Capture();
                 State.Clear();
             }
+        }
+
+        private bool IsDue()
+        {
+            return _client.CanSend && _capture.CanCapture && !_capture.IsOutdated && _pacer.TakeIfDue(NowSecs(), _client.Session.TargetFps);
         }
 
         // A session has one resolution. Connect ends this coroutine and starts the next.

@@ -117,5 +117,24 @@ namespace Sgaps.Client.Tests
             Assert.That(Send(own), Is.EqualTo(SendResult.Sent));
             StringAssert.Contains("\"coordinate_set_id\":0", LastSent());
         }
+
+        [Test]
+        public void ARefusedHeartbeatIsNotBookedAsARefusedFrame()
+        {
+            Connect();
+            Send();
+            Transport.Says(Wire.Error("overloaded", false, "0"));
+            Client.Poll();
+            Assert.That(Client.Session.Account.Refused, Is.EqualTo(1), "it may have been the frame");
+            Wait(1.1);
+            var timestamp = LastSent().Split(':')[2].TrimEnd('}');
+            Transport.Says("{\"type\":\"heartbeat_ack\",\"timestamp\":" + timestamp + ",\"server_time\":1,\"last_recorded_frame_id\":0,\"target_fps\":5}");
+            Client.Poll();
+            Assert.That(Client.Session.Account.Refused, Is.EqualTo(0), "an older heartbeat has no answer: that was it");
+            Assert.That(Client.Session.Account.IsComplete, Is.False);
+            Transport.Says(Wire.Answer(0, 2));
+            Client.Poll();
+            Assert.That(Client.Session.Account.IsComplete);
+        }
     }
 }

@@ -141,5 +141,22 @@ namespace Sgaps.Client.Tests
             Client.Start();
             Assert.That(Client.State, Is.EqualTo(ConnectionState.Connecting));
         }
+
+        [Test]
+        public void PausesBeginAnewAfterASession()
+        {
+            Client.Start();
+            for (var i = 0; i < 6; i++)
+            {
+                Transport.Breaks("nobody listens");
+                Wait(0);
+                Wait(6);
+            }
+            Connect();
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(0.21);
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Connecting));
+        }
     }
 }

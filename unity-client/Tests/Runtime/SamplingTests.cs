@@ -31,6 +31,7 @@ namespace Sgaps.Client.Tests
         }
 
         [TestCase(0.25f, 1 / 3f, 2, 25)]
+        [TestCase(0.375f, 1 / 3f, 2, 25)]
         [TestCase(0f, 0f, 2, 0)]
         [TestCase(1f, 1f, 2, 111)]
         [TestCase(0.5f, 0.5f, 64, 55)]

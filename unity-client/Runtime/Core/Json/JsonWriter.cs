@@ -53,11 +53,11 @@ namespace Sgaps.Client.Json
             return this;
         }
 
-        /// <summary>A finite number, with every digit that it needs.</summary>
+        /// <summary>A finite number with every digit that it needs to be read as the same; "R" fails on some in older runtimes.</summary>
         public JsonWriter Number(double value)
         {
             Separate();
-            _text.Append(value.ToString("R", CultureInfo.InvariantCulture));
+            _text.Append(value.ToString("G17", CultureInfo.InvariantCulture));
             return this;
         }
 
