@@ -34,13 +34,22 @@ namespace Sgaps.Client
         {
             ScreenWidth = Screen.width;
             ScreenHeight = Screen.height;
-            var scale = Math.Min(1.0, (double)maxHeightPx / ScreenHeight);
-            Width = Math.Max(1, (int)Math.Round(ScreenWidth * scale));
-            Height = Math.Max(1, (int)Math.Round(ScreenHeight * scale));
+            int width, height;
+            PictureSize(maxHeightPx, out width, out height);
+            Width = width;
+            Height = height;
             _picture = new LumaPicture(ScreenWidth, ScreenHeight, Width, Height);
             _gatherer = SampleGatherer.IfSupported();
             _order = OrderOfScreenshots(flipRows);
             for (var i = 0; i < MaxInFlight; i++) _frames[i] = new CapturedFrame();
+        }
+
+        /// <summary>Pixels of the picture that the screen as it is now gives.</summary>
+        public static void PictureSize(int maxHeightPx, out int width, out int height)
+        {
+            var scale = Math.Min(1.0, (double)maxHeightPx / Screen.height);
+            width = Math.Max(1, (int)Math.Round(Screen.width * scale));
+            height = Math.Max(1, (int)Math.Round(Screen.height * scale));
         }
 
         /// <summary>Width of the picture that is sampled, in pixels: the session's.</summary>

@@ -127,17 +127,9 @@ namespace Sgaps.Client
         public void Connect()
         {
             Disconnect();
-            var capture = new FrameCaptureHandler(maxCaptureHeight, flipRows);
-            try
-            {
-                _client = new NetworkClient(ConfigOf(capture), NewTransport, NowSecs, _random);
-            }
-            catch (ArgumentException)
-            {
-                capture.Dispose();
-                throw;
-            }
-            _capture = capture;
+            // Throws before anything of the graphics device is made.
+            _client = new NetworkClient(Config(), NewTransport, NowSecs, _random);
+            _capture = new FrameCaptureHandler(maxCaptureHeight, flipRows);
             _pacer = new FramePacer();
             Performance.Reset();
             Listen();
@@ -233,15 +225,17 @@ namespace Sgaps.Client
             if (result == SendResult.Sent) Performance.BookSent(_client.Session.Account.NextFrameId - 1, NowSecs());
         }
 
-        private SessionConfig ConfigOf(FrameCaptureHandler capture)
+        private SessionConfig Config()
         {
+            int width, height;
+            FrameCaptureHandler.PictureSize(maxCaptureHeight, out width, out height);
             return new SessionConfig
             {
                 Endpoint = endpoint,
                 CheckpointKey = checkpointKey,
                 AuthToken = authToken,
-                Width = capture.Width,
-                Height = capture.Height,
+                Width = width,
+                Height = height,
                 MaxStateDim = maxStateDim,
                 WantsImportance = wantsImportance,
                 OwnPattern = coordinateSource.OwnPattern(),

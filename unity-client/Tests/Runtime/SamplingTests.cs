@@ -16,7 +16,8 @@ namespace Sgaps.Client.Tests
         private static byte Sampled(float u, float v, int sidePx, RowOrder order = RowOrder.TopFirst, byte[] picture = null)
         {
             var pixels = new PixelData();
-            var set = UVCoordinates.OwnChoice(new[] { new UVCoordinate(u, v, sidePx) });
+            var place = FormattableString.Invariant($"[{u:G9},{v:G9},{sidePx}]");
+            var set = Wire.Set(Wire.Coordinates.Replace("[0.25,0.5],[0.75,0.5]", place));
             PixelSampler.Sample(picture ?? Picture, 4, 3, order, set, pixels);
             return pixels.Values[0];
         }
@@ -76,15 +77,6 @@ namespace Sgaps.Client.Tests
             Assert.That(ReferenceEquals(pixels.Values, values));
         }
 
-        [TestCase((byte)255, (byte)255, (byte)255, 255)]
-        [TestCase((byte)255, (byte)0, (byte)0, 76)]
-        [TestCase((byte)0, (byte)255, (byte)0, 150)]
-        [TestCase((byte)0, (byte)0, (byte)255, 29)]
-        public void LumaIsThatOfBt601(byte red, byte green, byte blue, int expected)
-        {
-            Assert.That(Luma.Of(red, green, blue), Is.EqualTo(expected));
-        }
-
         [TestCase(SamplingPattern.UniformGrid)]
         [TestCase(SamplingPattern.Random)]
         [TestCase(SamplingPattern.Stratified)]
@@ -123,6 +115,14 @@ namespace Sgaps.Client.Tests
             var cells = new HashSet<int>();
             foreach (var coord in coords) cells.Add((int)(coord.V * 4) * 4 + (int)(coord.U * 4));
             Assert.That(cells.Count, Is.EqualTo(16));
+        }
+
+        [TestCase(1.1f, 0.5f, 1)]
+        [TestCase(0.5f, float.NaN, 1)]
+        [TestCase(0.5f, 0.5f, 2)]
+        public void AGameChoosesPointsInsideThePicture(float u, float v, int sidePx)
+        {
+            Assert.Throws<ArgumentException>(() => UVCoordinates.OwnChoice(new[] { new UVCoordinate(u, v, sidePx) }));
         }
 
         [TestCase(0)]

@@ -1,3 +1,5 @@
+using System;
+
 namespace Sgaps.Client
 {
     /// <summary>Where one sample is taken.</summary>
@@ -55,9 +57,17 @@ namespace Sgaps.Client
             ModelVersion = "none";
         }
 
-        /// <summary>A set of a game's own choosing, for sessions in the JSON form.</summary>
+        /// <summary>
+        /// Points of a game's own choosing, for sessions whose config says so. Throws ArgumentException for a square, or
+        /// one that is outside the picture.
+        /// </summary>
         public static UVCoordinates OwnChoice(UVCoordinate[] coords)
         {
+            foreach (var coord in coords)
+            {
+                var isInside = coord.U >= 0 && coord.U <= 1 && coord.V >= 0 && coord.V <= 1;
+                if (!isInside || coord.SidePx != 1) throw new ArgumentException("not a point of 0..1", "coords");
+            }
             return new UVCoordinates(coords, false);
         }
 

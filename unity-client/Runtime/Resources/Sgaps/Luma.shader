@@ -42,7 +42,7 @@ Shader "Hidden/SGAPS/Luma"
                 return lerp(high, low, step(linearRgb, 0.0031308));
             }
 
-            // As Luma.Of on the CPU: the integer arithmetic of OpenCV on the bytes that the screen shows.
+            // The integer arithmetic of OpenCV, which the server's other clients use, on the bytes that the screen shows.
             float4 Fragment(Varyings input) : SV_Target
             {
                 float3 color = saturate(UNITY_SAMPLE_TEX2D(_MainTex, input.uv).rgb);
