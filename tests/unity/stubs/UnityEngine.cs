@@ -37,7 +37,7 @@ namespace UnityEngine
         public T GetComponent<T>() { throw new NotImplementedException(); }
     }
 
-    public class Behaviour : Component { public bool enabled { get; set; } }
+    public class Behaviour : Component { public bool isActiveAndEnabled { get { throw new NotImplementedException(); } } }
 
     public class MonoBehaviour : Behaviour
     {

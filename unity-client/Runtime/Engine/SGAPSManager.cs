@@ -75,7 +75,7 @@ namespace Sgaps.Client
         /// <summary>The server refused for good: the game has to change something and call <see cref="Connect"/>.</summary>
         public event Action<ProtocolException> SessionRefused;
 
-        /// <summary>Add this frame's values in Update or LateUpdate; emptied at the end of each frame.</summary>
+        /// <summary>Add this frame's values in Update or LateUpdate, while the component is enabled; emptied at the end of each frame.</summary>
         public StateVectorCollector State { get; private set; }
 
         /// <summary>Rolling averages.</summary>
@@ -118,14 +118,15 @@ namespace Sgaps.Client
         }
 
         /// <summary>Whether frames flow.</summary>
-        public bool IsStreaming
-        {
-            get { return _client != null && _client.State == ConnectionState.Streaming; }
-        }
+        public bool IsStreaming => _client != null && _client.State == ConnectionState.Streaming;
 
-        /// <summary>Start a new session, at the present size of the screen. Throws ArgumentException for a wrong endpoint or key.</summary>
+        /// <summary>
+        /// Start a new session, at the present size of the screen. Throws ArgumentException for a wrong endpoint or key,
+        /// InvalidOperationException while the component is disabled.
+        /// </summary>
         public void Connect()
         {
+            if (!isActiveAndEnabled) throw new InvalidOperationException("enable the component first");
             Disconnect();
             // Throws before anything of the graphics device is made.
             _client = new NetworkClient(Config(), NewTransport, NowSecs, _random);
@@ -134,28 +135,28 @@ namespace Sgaps.Client
             Performance.Reset();
             Listen();
             _client.Start();
-            _loop = StartCoroutine(CaptureLoop());
         }
 
         /// <summary>End the session and free what it used. Does nothing where there is none.</summary>
         public void Disconnect()
         {
-            if (_loop != null) StopCoroutine(_loop);
             if (_client != null) _client.Dispose();
             if (_capture != null) _capture.Dispose();
-            _loop = null;
             _capture = null;
             _own = null;
         }
 
         private void OnEnable()
         {
+            _loop = StartCoroutine(CaptureLoop());
             if (autoConnect) Connect();
         }
 
         private void OnDisable()
         {
+            StopCoroutine(_loop);
             Disconnect();
+            State.Clear();
         }
 
         private void Update()
@@ -163,16 +164,22 @@ namespace Sgaps.Client
             if (_client != null) _client.Poll();
         }
 
+        // Runs without a connection too: what a game adds to the state is emptied at the end of each frame.
         private IEnumerator CaptureLoop()
         {
             while (true)
             {
                 yield return _endOfFrame;
-                SendReadyFrames();
-                if (_capture.ShouldBeReplaced(NowSecs())) Restart();
-                else if (IsDue()) Capture();
+                if (_capture != null) EndFrame();
                 State.Clear();
             }
+        }
+
+        private void EndFrame()
+        {
+            SendReadyFrames();
+            if (_capture.ShouldBeReplaced(NowSecs())) Restart();
+            else if (IsDue()) Capture();
         }
 
         private bool IsDue()
@@ -180,7 +187,7 @@ namespace Sgaps.Client
             return _client.CanSend && _capture.CanCapture && !_capture.IsOutdated && _pacer.TakeIfDue(NowSecs(), _client.Session.TargetFps);
         }
 
-        // A session has one resolution. Connect ends this coroutine and starts the next.
+        // A session has one resolution.
         private void Restart()
         {
             Debug.Log("SGAPS: the screen is now " + Screen.width + "x" + Screen.height + ", starting a new session", this);
@@ -227,8 +234,7 @@ namespace Sgaps.Client
 
         private SessionConfig Config()
         {
-            int width, height;
-            FrameCaptureHandler.PictureSize(maxCaptureHeight, out width, out height);
+            FrameCaptureHandler.PictureSize(maxCaptureHeight, out int width, out int height);
             return new SessionConfig
             {
                 Endpoint = endpoint,

@@ -19,6 +19,7 @@ public sealed class PlayerState : MonoBehaviour
     // The same values in the same order in each frame; the manager empties them at its end.
     private void LateUpdate()
     {
+        if (!manager.isActiveAndEnabled) return;
         var position = transform.position;
         manager.State.AddValue(position.x);
         manager.State.AddValue(position.y);
