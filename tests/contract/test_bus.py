@@ -15,16 +15,18 @@ from sgaps.bus import (
     Consumer,
     Count,
     Delivery,
+    KeepNewest,
+    LedgerGuard,
     MemoryBus,
     Outcome,
     Publish,
     Push,
     Put,
     RedisBus,
-    keep_newest,
+    in_flight,
     next_id,
+    trim_recorded,
 )
-from sgaps.bus.trim import trim_recorded
 from sgaps.errors import BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter, FrameAccepted
 from sgaps.settings import BusSettings
@@ -53,15 +55,15 @@ async def flush(bus: Bus, url: str = "") -> None:
         await redis.flushall()
 
 
-def bus_settings(url: str = "redis://127.0.0.1:1/0", min_idle_secs: float = 0.05) -> BusSettings:
+def bus_settings(url: str = "redis://127.0.0.1:1/0", max_backlog: int = 1000) -> BusSettings:
     return BusSettings(
         url=url,
         block_secs=0.05,
         socket_timeout_secs=2.0,
         batch_size=100,
-        min_idle_secs=min_idle_secs,
+        min_idle_secs=0.05,
         max_deliveries=3,
-        max_backlog=1000,
+        max_backlog=max_backlog,
     )
 
 
@@ -103,7 +105,7 @@ class Recorder:
         if self.poison & set(ids):
             raise ValueError("poisoned")
         self.seen += ids
-        return Outcome(operations=[Count("seen", len(ids))])
+        return Outcome(answers={d.entry_id: [Count("seen")] for d in batch})
 
 
 def consumer(bus: Bus, handler: Recorder, *, name: str = "one") -> Consumer[FrameAccepted]:
@@ -286,7 +288,7 @@ async def test_inference_keeps_the_newest_frame_of_each_session(bus: Bus) -> Non
         name="one",
         settings=bus_settings(),
         handle=handler,
-        policy=keep_newest,
+        policy=KeepNewest(2),
     )
     await newest.turn()
     assert sorted(handler.seen) == [1, 3]
@@ -366,19 +368,88 @@ async def test_a_trimmed_pending_entry_is_booked_as_lost(bus: Bus) -> None:
 async def test_frames_are_trimmed_only_behind_the_recorder(
     bus: Bus, max_backlog: int, left: int, expired: int
 ) -> None:
-    await publish(bus, 1, 2, 3)
-    recorded = await read(bus, "one", count=2)
-    await bus.write(Ack(STREAM, GROUP, recorded))
+    await publish(bus, 1, 2)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
     await bus.ensure_group(STREAM, "slow")
-    stop = asyncio.Event()
-    trimming = asyncio.create_task(
-        trim_recorded(bus, STREAM, must=GROUP, may="slow", max_backlog=max_backlog, stop=stop)
-    )
-    await asyncio.sleep(0.2)
-    stop.set()
-    await trimming
+    if expired:
+        await trim(bus, max_backlog)
+    await publish(bus, 3)
+    await trim(bus, max_backlog)
     assert await bus.length(STREAM) == left
     assert (await bus.ledger()).get("expired", 0) == expired
+
+
+async def test_what_the_recorder_has_not_is_never_expired(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    await bus.ensure_group(STREAM, GROUP)
+    await bus.ensure_group(STREAM, "slow")
+    await trim(bus, max_backlog=1)
+    assert await bus.length(STREAM) == 3
+    assert await bus.ledger() == {}
+
+
+async def test_what_a_dead_replica_held_expires_too(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    await bus.ensure_group(STREAM, "slow")
+    await bus.read(STREAM, "slow", "dead", count=1, block_secs=0.02)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    await asyncio.sleep(0.06)
+    await trim(bus, max_backlog=1)
+    assert await bus.length(STREAM) == 0
+    assert await bus.ledger() == {"expired": 2}
+
+
+async def trim(bus: Bus, max_backlog: int) -> None:
+    settings = bus_settings(max_backlog=max_backlog)
+    await trim_recorded(bus, STREAM, must=GROUP, may="slow", settings=settings)
+
+
+async def test_a_ledger_that_was_lost_is_written_again_with_the_loss(
+    bus: Bus, request: pytest.FixtureRequest
+) -> None:
+    guard = LedgerGuard(bus)
+    await bus.write(Count("received", 10), Count("delivered", 6), Count("superseded"))
+    await guard.look()
+    await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
+    await bus.write(Count("received", 2))
+    await guard.look()
+    await guard.look()
+    ledger = await bus.ledger()
+    assert ledger == {"received": 12, "delivered": 6, "superseded": 1, "lost_flush": 3}
+    assert in_flight(ledger) == 2
+
+
+async def test_an_entry_that_two_have_done_is_answered_once(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    ids = await read(bus)
+    answer = [Publish(CheckpointPublished(checkpoint_key="k", model_version="v", val_psnr_db=1.0))]
+    await bus.write(Ack(STREAM, GROUP, ids, [*answer, Count("done"), Put("h", {"a": b"1"}, 9)]))
+    await bus.write(Ack(STREAM, GROUP, ids, [*answer, Count("done"), Push("l", b"x", 2, 9)]))
+    assert await bus.length(CheckpointPublished.STREAM) == 2
+    assert await bus.ledger() == {"done": 2}
+    assert await bus.hashes(["h"]) == [{"a": b"1"}]
+    assert await bus.lists(["l"], count=9) == [[]]
+
+
+async def test_inference_does_those_who_waited_longest(bus: Bus) -> None:
+    handler, served = Recorder(), []
+    newest = Consumer(
+        bus,
+        FrameAccepted,
+        group=GROUP,
+        name="one",
+        settings=bus_settings(),
+        handle=handler,
+        policy=KeepNewest(2),
+    )
+    await bus.ensure_group(STREAM, GROUP)
+    for turn in range(3):
+        for session in range(6):
+            await publish(bus, 10 * turn + session, session_id=f"s{session}")
+        await newest.turn()
+        served.append({frame_id % 10 for frame_id in handler.seen[-2:]})
+    assert served == [{0, 1}, {2, 3}, {4, 5}]
+    assert await bus.ledger() == {"seen": 6, "superseded": 12}
 
 
 async def test_without_a_broker_the_error_is_typed() -> None:

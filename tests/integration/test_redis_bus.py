@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
-from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
-from sgaps.bus import Count, Operation, Push, Put, RedisBus
-from sgaps.errors import BusFull, BusUnavailable
+from sgaps.bus import (
+    Ack,
+    Consumer,
+    Count,
+    Delivery,
+    Operation,
+    Outcome,
+    Publish,
+    Push,
+    Put,
+    RedisBus,
+)
+from sgaps.errors import BusError, BusFull, BusUnavailable
+from sgaps.messages import CheckpointPublished, DeadLetter
 from sgaps.settings import Settings
 
 
@@ -20,7 +32,7 @@ async def test_a_write_that_fails_alone_fails_alone(gateway_settings: Settings) 
     outcomes = await asyncio.gather(*map(bus.write, writes), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [
         type(None),
-        redis_errors.ResponseError,
+        BusError,
         type(None),
     ]
     assert await bus.ledger() == {"good": 2}
@@ -41,6 +53,67 @@ async def test_a_full_broker_refuses_all_that_waited(gateway_settings: Settings)
     await bus.write(Count("x"))
     assert await bus.ledger() == {"x": 1}
     await bus.close()
+
+
+async def test_a_full_broker_costs_answers_but_never_stops_a_consumer(
+    gateway_settings: Settings,
+) -> None:
+    bus = RedisBus(gateway_settings.bus)
+    for frame_id in range(2):
+        await bus.publish(announcement(frame_id))
+
+    async def answer(batch: Sequence[Delivery[CheckpointPublished]]) -> Outcome:
+        return Outcome(answers={d.entry_id: [Publish(letter()), Count("answered")] for d in batch})
+
+    consumer = Consumer(
+        bus,
+        CheckpointPublished,
+        group="g",
+        name="n",
+        settings=gateway_settings.bus.model_copy(update={"batch_size": 1}),
+        handle=answer,
+    )
+    await bus.ensure_group(CheckpointPublished.STREAM, "g")
+    async with Redis.from_url(gateway_settings.bus.url) as redis:
+        await redis.config_set("maxmemory", "1")
+        try:
+            await consumer.turn()
+            assert await bus.pending("sgaps:checkpoints", "g", count=9, min_idle_secs=0) == []
+            assert await bus.ledger() == {}
+        finally:
+            await redis.config_set("maxmemory", "0")
+    await consumer.turn()
+    assert await bus.ledger() == {"answered": 2, "broker_full": 1}
+    assert await bus.length(DeadLetter.STREAM) == 1
+    await bus.close()
+
+
+async def test_a_refused_write_takes_nobody_along(gateway_settings: Settings) -> None:
+    bus = RedisBus(gateway_settings.bus)
+    await bus.publish(announcement(0))
+    await bus.ensure_group(CheckpointPublished.STREAM, "g")
+    (entry,) = await bus.read(CheckpointPublished.STREAM, "g", "n", count=1, block_secs=0)
+    async with Redis.from_url(gateway_settings.bus.url) as redis:
+        await redis.config_set("maxmemory", "1")
+        try:
+            ack = Ack(CheckpointPublished.STREAM, "g", [entry.entry_id])
+            outcomes = await asyncio.gather(
+                bus.write(Count("x")), bus.write(Count("x")), bus.write(ack), return_exceptions=True
+            )
+        finally:
+            await redis.config_set("maxmemory", "0")
+    assert [type(outcome) for outcome in outcomes] == [BusFull, BusFull, type(None)]
+    await bus.close()
+
+
+def announcement(number: int) -> CheckpointPublished:
+    return CheckpointPublished(checkpoint_key="k", model_version=f"v{number}", val_psnr_db=1.0)
+
+
+def letter() -> DeadLetter:
+    return DeadLetter(
+        source_stream="s", group="g", entry_id="1-1", deliveries=1, reason="", data=b""
+    )
 
 
 async def test_without_a_broker_every_writer_hears_it(gateway_settings: Settings) -> None:

@@ -5,7 +5,8 @@ SgapsError
 ├── ProtocolError            a client broke the WebSocket protocol; carries the wire code
 ├── BusError                 the message bus cannot do what was asked
 │   ├── BusUnavailable       no connection, or a time-out: try again
-│   └── BusFull              the broker refuses writes (maxmemory): slow down
+│   ├── BusFull              the broker refuses writes (memory, disk): slow down
+│   └── BusRefused           the broker does not let this user in, or not do that
 ├── MessageError             a stream entry cannot be decoded
 ├── RecordingError           an HDF5 segment cannot be written or read
 │   ├── RecordingCorrupt     the file is not a readable segment
@@ -88,7 +89,11 @@ class BusUnavailable(BusError):
 
 
 class BusFull(BusError):
-    """The broker refuses writes because its memory is full."""
+    """The broker refuses writes because its memory or its disk is full."""
+
+
+class BusRefused(BusError):
+    """Wrong user or password, or a command or key that this user may not use."""
 
 
 class MessageError(SgapsError):

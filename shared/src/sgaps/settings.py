@@ -277,6 +277,7 @@ class ReconstructorSettings(Section):
     method: ReconstructorName
     device: DeviceName
     max_batch: Positive
+    """Frames of one turn at most, each of another session; on a CPU four are enough."""
     cpu_threads: Positive
     inpaint_radius_px: Positive
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import uvicorn
 
 from gateway.app import create_app
-from gateway.delivery import Deliverer
+from gateway.delivery import GROUP, Deliverer
 from gateway.session import SessionManager
+from sgaps.bus import trim_behind
 from sgaps.service import Service, run_service
 
 GOODBYE_SECS = 0.2
@@ -45,11 +46,12 @@ async def main(service: Service) -> None:
             timeout_graceful_shutdown=3,
         )
     )
-    delivering = asyncio.create_task(deliverer.run(service.stop))
+    delivering = asyncio.create_task(deliverer.consumer.run(service.stop))
+    trimming = asyncio.create_task(trim_behind(service.bus, deliverer.stream, GROUP, service.stop))
     stopping = asyncio.create_task(_stop_with(service.stop, server, gateway.sessions))
     await server.serve()
     service.stop.set()
-    await asyncio.gather(delivering, stopping)
+    await asyncio.gather(delivering, trimming, stopping)
 
 
 class _Server(uvicorn.Server):

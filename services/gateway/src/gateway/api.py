@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from gateway.serving import missing_services, serving_map, version_for
 from gateway.session import Session
 from gateway.stream import Gateway
-from sgaps.bus import Bus, Put
+from sgaps.bus import Bus, Put, in_flight
 from sgaps.checkpoints import CheckpointDirectory, Manifest
 from sgaps.errors import CheckpointError
 from sgaps.keys import watch_key
@@ -122,13 +122,12 @@ async def status(gateway: TheGateway) -> SystemStatus:
     """Uptime, sessions, the frame ledger, and every live process."""
     services = await live_services(gateway.bus)
     counts = await gateway.bus.ledger()
-    dropped = sum(amount for name, amount in counts.items() if name in LEDGER_ENDS)
     now_secs = time.time()
     return SystemStatus(
         uptime_secs=now_secs - gateway.started_at_secs,
         active_sessions=gateway.sessions.connected_count,
         frames_processed=counts.get("delivered", 0),
-        ledger={**counts, "in_flight": counts.get("received", 0) - dropped},
+        ledger={**counts, "in_flight": in_flight(counts)},
         model_versions=serving_map(services),
         services=[
             ServiceStatus(
@@ -140,24 +139,6 @@ async def status(gateway: TheGateway) -> SystemStatus:
             for s in services
         ],
     )
-
-
-# Where a frame's way to its coordinates can end. (What the recorder counts is another account.)
-LEDGER_ENDS = frozenset(
-    {
-        "delivered",
-        "superseded",
-        "expired",
-        "session_gone",
-        "out_of_order",
-        "client_slow",
-        "undecodable",
-        "dead_reconstructor",
-        "dead_sampler",
-        "lost_reconstructor",
-        "lost_sampler",
-    }
-)
 
 
 @router.get("/api/sessions")

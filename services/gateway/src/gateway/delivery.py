@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections import Counter
+from collections.abc import Sequence
 
 from gateway.session import Session, SessionManager
 from sgaps import metrics
-from sgaps.bus import Bus, Count, Entry, next_id
-from sgaps.errors import BusError, MessageError
+from sgaps.bus import Bus, Consumer, Count, Delivery, Outcome
+from sgaps.errors import MessageError
 from sgaps.messages import CoordinatesChosen
 from sgaps.protocol.content import CoordinateSet, Importance
 from sgaps.settings import BusSettings
 
 log = logging.getLogger(__name__)
+
+GROUP = "gateway"
 
 
 class Deliverer:
@@ -24,52 +25,31 @@ class Deliverer:
     def __init__(
         self, bus: Bus, sessions: SessionManager, *, gateway_id: str, settings: BusSettings
     ) -> None:
-        self._bus = bus
         self._sessions = sessions
-        self._stream = CoordinatesChosen.stream_of(gateway_id)
-        self._settings = settings
-        self._after_id = bus.START
-        self.last_turn_at_secs = time.monotonic()
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until told to stop; a missing broker is waited for."""
-        waiting = False
-        while not stop.is_set():
-            try:
-                await self.turn()
-                waiting = False
-            except BusError as error:
-                if not waiting:
-                    log.warning("delivery waits for the broker: %s", error)
-                waiting = True
-                await asyncio.sleep(0.5)
-
-    async def turn(self) -> None:
-        """Deliver one batch, book it, and trim what was read."""
-        entries = await self._bus.tail(
-            self._stream,
-            self._after_id,
-            count=self._settings.batch_size,
-            block_secs=self._settings.block_secs,
+        self.stream = CoordinatesChosen.stream_of(gateway_id)
+        self.consumer = Consumer(
+            bus,
+            CoordinatesChosen,
+            group=GROUP,
+            name=gateway_id,
+            settings=settings,
+            handle=self.handle,
+            stream=self.stream,
         )
-        self.last_turn_at_secs = time.monotonic()
-        if not entries:
-            return
-        booked = Counter(self._deliver(entry) for entry in entries)
-        self._after_id = entries[-1].entry_id
-        await self._bus.write(*(Count(name, amount) for name, amount in booked.items()))
-        await self._bus.trim(self._stream, next_id(self._after_id))
 
-    def _deliver(self, entry: Entry) -> str:
-        """Hand one answer to its session; the name of the ledger column it belongs to."""
+    async def handle(self, batch: Sequence[Delivery[CoordinatesChosen]]) -> Outcome:
+        """Hand answers to their sessions; each is booked under what became of it."""
+        return Outcome(answers={d.entry_id: [Count(self._deliver(d.message))] for d in batch})
+
+    def _deliver(self, chosen: CoordinatesChosen) -> str:
+        """The column of the ledger that this answer belongs to."""
+        session = self._sessions.get(chosen.session_id)
+        if session is None or not session.connected:
+            return "session_gone"
         try:
-            chosen = CoordinatesChosen.decode(entry.data)
-            session = self._sessions.get(chosen.session_id)
-            if session is None or not session.connected:
-                return "session_gone"
             answer = coordinate_set(chosen, session)
         except MessageError as error:
-            log.error("coordinates %s cannot be read: %s", entry.entry_id, error)  # noqa: TRY400
+            log.error("coordinates cannot be read: %s", error)  # noqa: TRY400 - one line
             return "undecodable"
         if chosen.frame_id <= session.last_answered_frame_id:
             return "out_of_order"

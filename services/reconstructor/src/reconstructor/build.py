@@ -18,4 +18,5 @@ def build_reconstructor(settings: Settings) -> Reconstructor:
         method,
         radius_px=settings.reconstructor.inpaint_radius_px,
         grid_stride=settings.model.query_stride,
+        frames_at_once=settings.reconstructor.max_batch,
     )

@@ -46,6 +46,11 @@ class Reconstruction:
 class Reconstructor(Protocol):
     """A method that rebuilds frames."""
 
+    @property
+    def frames_at_once(self) -> int:
+        """What a turn should hold: more would only get older while they wait."""
+        ...
+
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
         """Rebuild frames of any keys and resolutions, in order."""
         ...

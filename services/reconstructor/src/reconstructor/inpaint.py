@@ -20,8 +20,14 @@ class InpaintReconstructor:
     """
 
     def __init__(
-        self, method: Literal["telea", "navier_stokes"], *, radius_px: int, grid_stride: int
+        self,
+        method: Literal["telea", "navier_stokes"],
+        *,
+        radius_px: int,
+        grid_stride: int,
+        frames_at_once: int,
     ) -> None:
+        self.frames_at_once = frames_at_once
         self._method = method
         self._radius_px = radius_px
         self._stride = grid_stride

@@ -29,6 +29,8 @@ WARM_UP_RUNS = 2
 CPU_BATCH = 1
 """Frames of a forward pass on a CPU: 16 at once are no faster than one by one, and 1.7 times slower
 where other processes compete for the memory."""
+CPU_FRAMES_AT_ONCE = 4
+"""One by one, so each more would make the others wait by its own time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +49,9 @@ class NeuralReconstructor:
         self._stores = stores
         self._settings = settings
         self._device = pick_device(settings.reconstructor.device)
+        self.frames_at_once = settings.reconstructor.max_batch
         if self._device.type == "cpu":
+            self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
             prepare_cpu(settings.reconstructor.cpu_threads)
         untrained = build_model(settings.model).eval().to(self._device)
         self._models = {DEFAULT_KEY: Serving(model=untrained, version=UNTRAINED)}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
 from reconstructor.view import encode_view
 from sgaps import metrics
-from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, keep_newest
+from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
 from sgaps.keys import PastSamples, history_key, watch_key
 from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats, unpack_floats
 from sgaps.service import Service
@@ -34,19 +34,12 @@ class Worker:
             name=service.consumer_name,
             settings=service.settings.bus,
             handle=self.handle,
-            policy=keep_newest,
+            policy=KeepNewest(reconstructor.frames_at_once),
         )
 
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
-        """Rebuild the batch in slices the model can take; what is to be written."""
-        size = self._settings.reconstructor.max_batch
+        """Rebuild the batch; what is to be written."""
         frames = [delivery.message for delivery in batch]
-        operations: list[Operation] = []
-        for start in range(0, len(frames), size):
-            operations += await self._rebuild(frames[start : start + size])
-        return Outcome(operations=operations)
-
-    async def _rebuild(self, frames: Sequence[FrameAccepted]) -> list[Operation]:
         count = self._settings.model.history_frames + 1
         pasts = await self._bus.lists([history_key(f.session_id) for f in frames], count=count)
         watched = await self._bus.hashes([watch_key(f.session_id) for f in frames])
@@ -55,13 +48,14 @@ class Worker:
         with metrics.stage("reconstruct", len(frames)):
             results = await asyncio.to_thread(self._reconstructor.reconstruct, inputs)
         inference_secs = time.time() - started_at_secs
-        operations: list[Operation] = []
-        for frame, result, watching in zip(frames, results, watched, strict=True):
-            operations.append(Publish(summary(frame, result, started_at_secs, inference_secs)))
+        answers: dict[str, list[Effect]] = {}
+        for delivery, result, watching in zip(batch, results, watched, strict=True):
+            told = summary(delivery.message, result, started_at_secs, inference_secs)
+            answers[delivery.entry_id] = [Publish(told)]
             if watching:
-                view = await asyncio.to_thread(encode_view, frame, result)
-                operations.append(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
-        return operations
+                view = await asyncio.to_thread(encode_view, delivery.message, result)
+                answers[delivery.entry_id].append(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
+        return Outcome(answers=answers)
 
 
 def frame_input(frame: FrameAccepted, past: Sequence[bytes]) -> FrameInput:

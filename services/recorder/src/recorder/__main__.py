@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 
 from recorder.archive import Archive
 from recorder.worker import GROUP, Worker
-from sgaps.bus import trim_recorded
+from sgaps.bus import LedgerGuard, every_second, trim_recorded
 from sgaps.messages import FrameAccepted
 from sgaps.service import Service, run_service
 
@@ -17,19 +18,27 @@ async def main(service: Service) -> None:
     worker = Worker(service, Archive(settings))
     await worker.recover()
     sealing = asyncio.create_task(worker.seal_loop(service.stop))
-    trimming = asyncio.create_task(
-        trim_recorded(
-            service.bus,
+    keeping = asyncio.create_task(every_second(housekeeping(service), service.stop))
+    await worker.consumer.run(service.stop)
+    await asyncio.gather(sealing, keeping)
+    await worker.seal(everything=True)
+
+
+def housekeeping(service: Service) -> Callable[[], Awaitable[None]]:
+    """What there must be one of in a system, as there is one recorder: trimming, the ledger."""
+    bus, guard = service.bus, LedgerGuard(service.bus)
+
+    async def turn() -> None:
+        await guard.look()
+        await trim_recorded(
+            bus,
             FrameAccepted.STREAM,
             must=GROUP,
             may="reconstructor",
-            max_backlog=settings.bus.max_backlog,
-            stop=service.stop,
+            settings=service.settings.bus,
         )
-    )
-    await worker.consumer.run(service.stop)
-    await asyncio.gather(sealing, trimming)
-    await worker.seal(everything=True)
+
+    return turn
 
 
 if __name__ == "__main__":

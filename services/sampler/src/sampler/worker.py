@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sampler.choose import StoredCoordinates, choose
 from sgaps import metrics
-from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put, keep_newest
+from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
 from sgaps.keys import SESSION_TTL_SECS, sampler_key
 from sgaps.messages import FrameReconstructed
 from sgaps.service import Service
@@ -29,20 +29,20 @@ class Worker:
             name=service.consumer_name,
             settings=service.settings.bus,
             handle=self.handle,
-            policy=keep_newest,
+            policy=KeepNewest(service.settings.bus.batch_size),
         )
 
     async def handle(self, batch: Sequence[Delivery[FrameReconstructed]]) -> Outcome:
         """Choose for every session of the batch; what is to be written."""
         keys = [sampler_key(delivery.message.session_id) for delivery in batch]
         stored = await self._bus.hashes(keys)
-        operations: list[Operation] = []
+        answers: dict[str, list[Effect]] = {}
         with metrics.stage("sample", len(batch)):
             for delivery, key, fields in zip(batch, keys, stored, strict=True):
                 state = StoredCoordinates.from_fields(fields)
                 chosen, state = choose(delivery.message, state, self._settings)
-                operations += [
+                answers[delivery.entry_id] = [
                     Publish(chosen, MAX_UNREAD_COORDINATES),
                     Put(key, state.to_fields(), SESSION_TTL_SECS),
                 ]
-        return Outcome(operations=operations)
+        return Outcome(answers=answers)

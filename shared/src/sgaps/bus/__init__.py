@@ -4,6 +4,7 @@ from sgaps.bus.base import (
     Ack,
     Bus,
     Count,
+    Effect,
     Entry,
     Operation,
     PendingEntry,
@@ -13,10 +14,12 @@ from sgaps.bus.base import (
     id_order,
     next_id,
 )
-from sgaps.bus.consumer import Consumer, Delivery, Outcome, keep_every, keep_newest
+from sgaps.bus.consumer import Consumer, Outcome
+from sgaps.bus.ledger import LedgerGuard, in_flight
 from sgaps.bus.memory_bus import MemoryBus
+from sgaps.bus.policy import Delivery, KeepNewest, keep_every
 from sgaps.bus.redis_bus import RedisBus
-from sgaps.bus.trim import trim_behind, trim_recorded
+from sgaps.bus.trim import every_second, trim_behind, trim_recorded
 
 __all__ = [
     "Ack",
@@ -24,7 +27,10 @@ __all__ = [
     "Consumer",
     "Count",
     "Delivery",
+    "Effect",
     "Entry",
+    "KeepNewest",
+    "LedgerGuard",
     "MemoryBus",
     "Operation",
     "Outcome",
@@ -33,9 +39,10 @@ __all__ = [
     "Push",
     "Put",
     "RedisBus",
+    "every_second",
     "id_order",
+    "in_flight",
     "keep_every",
-    "keep_newest",
     "next_id",
     "trim_behind",
     "trim_recorded",

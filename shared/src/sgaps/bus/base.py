@@ -15,6 +15,7 @@ from typing import ClassVar, TypeAlias
 from sgaps.messages import Message
 
 LEDGER_KEY = "sgaps:ledger"
+"""Hash: the frame ledger, see `sgaps.bus.ledger`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,15 +46,6 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
-class Ack:
-    """Take entries off a group's pending list."""
-
-    stream: str
-    group: str
-    entry_ids: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Put:
     """Set fields of a hash and let the whole hash expire later."""
 
@@ -80,11 +72,29 @@ class Count:
     amount: int = 1
 
 
-Operation: TypeAlias = Publish | Ack | Put | Push | Count
+Effect: TypeAlias = Publish | Put | Push | Count
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Take entries off a group's pending list; `then`, for each that was still on it.
+
+    So an entry that two consumers did, since one was thought dead, is answered and booked once,
+    and a write that may have got through can be repeated. Without `then` it needs no memory: a
+    full broker takes it.
+    """
+
+    stream: str
+    group: str
+    entry_ids: Sequence[str]
+    then: Sequence[Effect] = ()
+
+
+Operation: TypeAlias = Effect | Ack
 
 
 class Bus(ABC):
-    """All methods raise BusUnavailable without a broker, and BusFull where it has no memory."""
+    """All methods raise BusError: BusUnavailable without a broker, BusFull where it is full."""
 
     START: ClassVar[str] = "0-0"
 
@@ -114,9 +124,15 @@ class Bus(ABC):
 
     @abstractmethod
     async def pending(
-        self, stream: str, group: str, *, count: int, min_idle_secs: float
+        self,
+        stream: str,
+        group: str,
+        *,
+        count: int,
+        min_idle_secs: float,
+        consumer: str | None = None,
     ) -> list[PendingEntry]:
-        """Oldest pending entries idle for at least so long."""
+        """Oldest pending entries idle for at least so long, of all consumers or of one."""
 
     @abstractmethod
     async def claim(
@@ -127,6 +143,10 @@ class Bus(ABC):
     @abstractmethod
     async def exists(self, stream: str, entry_id: str) -> bool:
         """Whether the entry is still in the stream."""
+
+    @abstractmethod
+    async def delivered(self, stream: str, group: str) -> str:
+        """Id of the newest entry that a member of the group was given; START without any."""
 
     @abstractmethod
     async def floor(self, stream: str, group: str) -> str:
@@ -165,7 +185,7 @@ class Bus(ABC):
         await self.write(Publish(message))
 
     async def ledger(self) -> dict[str, int]:
-        """The frame ledger: received = delivered + drops by reason + in flight."""
+        """Every column of the frame ledger."""
         (fields,) = await self.hashes([LEDGER_KEY])
         return {name: int(value) for name, value in fields.items()}
 

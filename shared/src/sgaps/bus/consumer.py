@@ -4,7 +4,8 @@ A handler gets a batch of decoded deliveries and returns what is to be written; 
 writes that together with the acknowledgement. An entry whose handler fails, or kills its
 process, stays pending; after `min_idle_secs` somebody claims it and tries it alone, so that one
 poisoned entry cannot take its neighbours along; when `max_deliveries` were used up it goes to
-`sgaps:dead`.
+`sgaps:dead`. A broker that is away uses up nothing: what is in hand waits for it, and since an
+answer is written only with an acknowledgement that counts, it may be written again.
 """
 
 from __future__ import annotations
@@ -12,80 +13,43 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from sgaps.bus.base import Ack, Bus, Count, Entry, Operation, PendingEntry, Publish
-from sgaps.errors import BusError, MessageError
-from sgaps.messages import DeadLetter, Message
+from sgaps.bus.base import Ack, Bus, Count, Effect, Entry, Operation, PendingEntry, Publish
+from sgaps.bus.policy import Delivery, M, Policy, keep_every
+from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable, MessageError
+from sgaps.messages import DeadLetter
 from sgaps.settings import BusSettings
 
 log = logging.getLogger(__name__)
 
 MAX_DEAD_LETTERS = 10_000
 BUS_RETRY_SECS = 0.5
+CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
+BROKER_FULL = "broker_full"
+"""Ledger column of frames whose answer a full broker did not take."""
 
-
-class SessionMessage(Protocol):
-    """A message that belongs to a session and is ordered in it."""
-
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def frame_id(self) -> int: ...
-
-
-M = TypeVar("M", bound=Message)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Delivery(Generic[M]):
-    """One decoded entry."""
-
-    entry_id: str
-    message: M
+T = TypeVar("T")
+_PASSING = (BusUnavailable, BusFull, BusRefused)
+"""Errors of the broker, not of an entry: they are waited out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What a handler wants written, and the entries it could not do (they are tried again)."""
 
+    answers: Mapping[str, Sequence[Effect]] = field(default_factory=dict)
+    """Entry id → what is written if its acknowledgement counts: once, however often it is done."""
     operations: Sequence[Operation] = ()
+    """What is written in any case; doing it twice must do no harm."""
     failed: frozenset[str] = field(default_factory=frozenset)
 
 
 Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Outcome]]
-Policy = Callable[[Sequence[Delivery[M]]], tuple[list[Delivery[M]], list[Delivery[M]]]]
-
-
-def keep_every(
-    deliveries: Sequence[Delivery[M]],
-) -> tuple[list[Delivery[M]], list[Delivery[M]]]:
-    """The recorder's policy: nothing is superseded."""
-    return list(deliveries), []
-
-
-def keep_newest(
-    deliveries: Sequence[Delivery[M]],
-) -> tuple[list[Delivery[M]], list[Delivery[M]]]:
-    """The policy of inference: the newest frame of each session; the rest is superseded."""
-    newest: dict[str, Delivery[M]] = {}
-    for delivery in deliveries:
-        best = newest.get(_session(delivery))
-        if best is None or _frame(delivery) >= _frame(best):
-            newest[_session(delivery)] = delivery
-    kept_ids = {delivery.entry_id for delivery in newest.values()}
-    return list(newest.values()), [d for d in deliveries if d.entry_id not in kept_ids]
-
-
-def _session(delivery: Delivery[M]) -> str:
-    return str(getattr(delivery.message, "session_id"))  # noqa: B009 - see SessionMessage
-
-
-def _frame(delivery: Delivery[M]) -> int:
-    return int(getattr(delivery.message, "frame_id"))  # noqa: B009
 
 
 class Consumer(Generic[M]):
@@ -101,42 +65,43 @@ class Consumer(Generic[M]):
         settings: BusSettings,
         handle: Handler[M],
         policy: Policy[M] = keep_every,
+        stream: str | None = None,
     ) -> None:
+        """`stream` is for messages that have one for each of their readers."""
         self._bus = bus
         self._type = message_type
-        self._stream = message_type.STREAM
+        self._stream = stream or message_type.STREAM
         self._group = group
         self._name = name
         self._settings = settings
         self._handle = handle
         self._policy = policy
+        self._stop = asyncio.Event()
         self._next_claim_at_secs = 0.0
+        self._owed: Counter[str] = Counter()
+        """What a full broker could not book yet."""
         self.last_turn_at_secs = time.monotonic()
         """When the loop last turned: what readiness looks at."""
+        self.waiting_for = ""
+        """What keeps the loop from turning; empty when nothing does."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; a missing broker is waited for."""
-        started = waiting = False
+        self._stop = stop
         while not stop.is_set():
             try:
-                if not started:
-                    await self._bus.ensure_group(self._stream, self._group)
-                    await self._finish_own(stop)
-                    started = True
-                await self.turn()
-                if waiting:
-                    log.info("%s: the broker is back", self._group)
-                waiting = False
+                await self._bus.ensure_group(self._stream, self._group)
+                await self._finish_own()
+                while not stop.is_set():
+                    await self.turn()
             except BusError as error:
-                if not waiting:
-                    log.warning("%s: waiting for the broker: %s", self._group, error)
-                waiting = True
-                await asyncio.sleep(BUS_RETRY_SECS)
+                await self._wait_out(error)
 
     async def turn(self) -> None:
         """Claim if it is time to, then read one batch and handle it."""
         if time.monotonic() >= self._next_claim_at_secs:
-            self._next_claim_at_secs = time.monotonic() + self._settings.min_idle_secs / 4
+            every_secs = min(CLAIM_EVERY_SECS, self._settings.min_idle_secs / 4)
+            self._next_claim_at_secs = time.monotonic() + every_secs
             await self._retry(await self._pending(self._settings.min_idle_secs))
         entries = await self._bus.read(
             self._stream,
@@ -145,24 +110,52 @@ class Consumer(Generic[M]):
             count=self._settings.batch_size,
             block_secs=self._settings.block_secs,
         )
-        self.last_turn_at_secs = time.monotonic()
+        self._turned()
         deliveries = [d for entry in entries if (d := await self._decode(entry))]
         kept, superseded = self._policy(deliveries)
-        await self._release(superseded)
+        await self._finish({d.entry_id: [Count("superseded")] for d in superseded})
         if kept:
             await self._attempt(kept)
 
-    async def _finish_own(self, stop: asyncio.Event) -> None:
+    def _turned(self) -> None:
+        self.last_turn_at_secs = time.monotonic()
+        if self.waiting_for:
+            log.info("%s: the broker is back", self._group)
+        self.waiting_for = ""
+
+    async def _wait_out(self, error: BusError) -> None:
+        if not self.waiting_for:
+            log.warning("%s: waiting for the broker: %s", self._group, error)
+        self.waiting_for = str(error)
+        await asyncio.sleep(BUS_RETRY_SECS)
+
+    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step as soon as the broker is there for it. Raises BusError if told to stop."""
+        while True:
+            try:
+                return await step()
+            except _PASSING as error:
+                if self._stop.is_set():
+                    raise
+                await self._wait_out(error)
+
+    async def _finish_own(self) -> None:
         """What this very consumer had in hand when it died is nobody else's: no need to wait."""
-        while not stop.is_set():
-            own = [p for p in await self._pending(0.0) if p.consumer == self._name]
+        while not self._stop.is_set():
+            own = await self._pending(0.0, consumer=self._name)
             unfinished = await self._retry(own, min_idle_secs=0.0)
             if len(own) < CLAIMS_PER_TURN or unfinished:
                 return
 
-    async def _pending(self, min_idle_secs: float) -> list[PendingEntry]:
+    async def _pending(
+        self, min_idle_secs: float, *, consumer: str | None = None
+    ) -> list[PendingEntry]:
         return await self._bus.pending(
-            self._stream, self._group, count=CLAIMS_PER_TURN, min_idle_secs=min_idle_secs
+            self._stream,
+            self._group,
+            count=CLAIMS_PER_TURN,
+            min_idle_secs=min_idle_secs,
+            consumer=consumer,
         )
 
     async def _retry(
@@ -172,24 +165,22 @@ class Consumer(Generic[M]):
         idle_secs = self._settings.min_idle_secs if min_idle_secs is None else min_idle_secs
         unfinished = 0
         for row in pending:
+            # A claim would take an entry that was trimmed off the list, and nobody would count it.
+            if not await self._bus.exists(self._stream, row.entry_id):
+                log.error("%s: %s was trimmed while pending", self._group, row.entry_id)
+                await self._finish({row.entry_id: [Count(f"lost_{self._group}")]})
+                continue
             entry = await self._bus.claim(
                 self._stream, self._group, self._name, row.entry_id, min_idle_secs=idle_secs
             )
-            self.last_turn_at_secs = time.monotonic()
+            self._turned()
             if entry is None:
-                await self._count_if_lost(row)
-            elif row.deliveries >= self._settings.max_deliveries:
+                continue  # somebody else has it
+            if row.deliveries >= self._settings.max_deliveries:
                 await self._bury(entry, row.deliveries, "its consumers failed or died")
             elif delivery := await self._decode(entry):
                 unfinished += not await self._try([delivery])
         return unfinished
-
-    async def _count_if_lost(self, row: PendingEntry) -> None:
-        if not await self._bus.exists(self._stream, row.entry_id):
-            log.error("%s: %s was trimmed while pending", self._group, row.entry_id)
-            await self._bus.write(
-                Ack(self._stream, self._group, [row.entry_id]), Count(f"lost_{self._group}")
-            )
 
     async def _decode(self, entry: Entry) -> Delivery[M] | None:
         try:
@@ -197,13 +188,6 @@ class Consumer(Generic[M]):
         except MessageError as error:
             await self._bury(entry, 1, str(error))
             return None
-
-    async def _release(self, superseded: Sequence[Delivery[M]]) -> None:
-        if superseded:
-            ids = [delivery.entry_id for delivery in superseded]
-            await self._bus.write(
-                Ack(self._stream, self._group, ids), Count("superseded", len(ids))
-            )
 
     async def _attempt(self, deliveries: Sequence[Delivery[M]]) -> None:
         """Try the batch; where it fails, each alone, so that the innocent pass."""
@@ -214,20 +198,55 @@ class Consumer(Generic[M]):
 
     async def _try(self, deliveries: Sequence[Delivery[M]]) -> bool:
         try:
-            outcome = await self._handle(deliveries)
-        except BusError:
+            outcome = await self._patiently(lambda: self._handle(deliveries))
+            done = [d.entry_id for d in deliveries if d.entry_id not in outcome.failed]
+            effects = {entry_id: outcome.answers.get(entry_id, ()) for entry_id in done}
+            await self._finish(effects, outcome.operations)
+        except _PASSING:
             raise
         except Exception:
             log.exception("%s: failed on %s", self._group, [d.entry_id for d in deliveries][:8])
             return False
-        await self._commit(deliveries, outcome)
         return not outcome.failed
 
-    async def _commit(self, deliveries: Iterable[Delivery[M]], outcome: Outcome) -> None:
-        done = [d.entry_id for d in deliveries if d.entry_id not in outcome.failed]
-        acks = [Ack(self._stream, self._group, done)] if done else []
-        if acks or outcome.operations:
-            await self._bus.write(*outcome.operations, *acks)
+    async def _finish(
+        self, effects: Mapping[str, Sequence[Effect]], operations: Sequence[Operation] = ()
+    ) -> None:
+        """Acknowledge entries, each with its effects."""
+        if effects or operations:
+            await self._patiently(lambda: self._write(effects, operations))
+
+    async def _write(
+        self, effects: Mapping[str, Sequence[Effect]], operations: Sequence[Operation]
+    ) -> None:
+        try:
+            await self._bus.write(*operations, *self._acks(effects))
+        except BusFull:
+            if not effects:
+                raise
+            # An acknowledgement alone needs no memory, and frees some: now the stream is trimmed.
+            await self._bus.write(self._ack(list(effects)))
+            self._owed += _owed(effects.values())
+        else:
+            if effects:
+                self._owed.clear()
+
+    def _acks(self, effects: Mapping[str, Sequence[Effect]]) -> list[Ack]:
+        """Entries of which the same is booked, or nothing, go together."""
+        together: dict[tuple[Effect, ...], list[str]] = {}
+        acks = []
+        # What is owed hangs on an acknowledgement as well: it must not be booked twice.
+        owed = [Count(name, amount) for name, amount in self._owed.items()]
+        for entry_id, then in effects.items():
+            if owed or any(isinstance(effect, Publish) for effect in then):
+                acks.append(self._ack([entry_id], [*then, *owed]))
+                owed = []
+            else:
+                together.setdefault(tuple(then), []).append(entry_id)
+        return acks + [self._ack(ids, then) for then, ids in together.items()]
+
+    def _ack(self, entry_ids: list[str], then: Sequence[Effect] = ()) -> Ack:
+        return Ack(self._stream, self._group, entry_ids, then)
 
     async def _bury(self, entry: Entry, deliveries: int, reason: str) -> None:
         log.error("%s: %s goes to %s: %s", self._group, entry.entry_id, DeadLetter.STREAM, reason)
@@ -239,8 +258,19 @@ class Consumer(Generic[M]):
             reason=reason,
             data=entry.data,
         )
-        await self._bus.write(
-            Publish(letter, MAX_DEAD_LETTERS),
-            Count(f"dead_{self._group}"),
-            Ack(self._stream, self._group, [entry.entry_id]),
-        )
+        last_rites: list[Effect] = [Publish(letter, MAX_DEAD_LETTERS), Count(f"dead_{self._group}")]
+        try:
+            await self._bus.write(self._ack([entry.entry_id], last_rites))
+        except BusFull as error:
+            log.warning("%s: %s is buried later: %s", self._group, entry.entry_id, error)
+
+
+def _owed(effects: Iterable[Sequence[Effect]]) -> Counter[str]:
+    """What is left to book of effects that were not written."""
+    owed: Counter[str] = Counter()
+    for then in effects:
+        owed[BROKER_FULL] += any(isinstance(effect, Publish) for effect in then)
+        for effect in then:
+            if isinstance(effect, Count):
+                owed[effect.name] += effect.amount
+    return +owed

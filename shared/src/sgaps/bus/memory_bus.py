@@ -79,10 +79,12 @@ class MemoryBus(Bus):
                 self._append(message.stream, message.encode(), max_entries)
                 if ttl_secs is not None:
                     self._expires_at_secs[message.stream] = time.monotonic() + ttl_secs
-            case Ack(stream, group, entry_ids):
+            case Ack(stream, group, entry_ids, then):
                 pending = self._streams[stream].groups.setdefault(group, _Group()).pending
                 for entry_id in entry_ids:
-                    pending.pop(entry_id, None)
+                    if pending.pop(entry_id, None):
+                        for effect in then:
+                            self._apply(effect)
             case Put(key, fields, ttl_secs):
                 self._expire_now(key)
                 self._hashes.setdefault(key, {}).update(fields)
@@ -147,7 +149,13 @@ class MemoryBus(Bus):
         return entries[-1].entry_id if entries else self.START
 
     async def pending(
-        self, stream: str, group: str, *, count: int, min_idle_secs: float
+        self,
+        stream: str,
+        group: str,
+        *,
+        count: int,
+        min_idle_secs: float,
+        consumer: str | None = None,
     ) -> list[PendingEntry]:
         now_secs = time.monotonic()
         pending = self._streams[stream].groups.get(group, _Group()).pending
@@ -159,6 +167,7 @@ class MemoryBus(Bus):
                 deliveries=delivered.deliveries,
             )
             for entry_id, delivered in sorted(pending.items(), key=lambda item: id_order(item[0]))
+            if consumer in {None, delivered.consumer}
         ]
         return [row for row in rows if row.idle_secs >= min_idle_secs][:count]
 
@@ -183,6 +192,9 @@ class MemoryBus(Bus):
 
     async def exists(self, stream: str, entry_id: str) -> bool:
         return self._find(stream, entry_id) is not None
+
+    async def delivered(self, stream: str, group: str) -> str:
+        return self._streams[stream].groups.get(group, _Group()).last_delivered
 
     async def floor(self, stream: str, group: str) -> str:
         state = self._streams[stream].groups.get(group)

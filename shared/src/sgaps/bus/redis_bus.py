@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from sgaps.bus.base import (
-    LEDGER_KEY,
-    Ack,
-    Bus,
-    Count,
-    Entry,
-    Operation,
-    PendingEntry,
-    Publish,
-    Push,
-    Put,
-    next_id,
-)
-from sgaps.errors import BusFull, BusUnavailable
+from sgaps.bus.base import Bus, Entry, Operation, PendingEntry, next_id
+from sgaps.bus.redis_commands import FIELD, Command, commands_of, millis
+from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
 from sgaps.settings import BusSettings
 
-FIELD = b"m"
 GROUP_LOST_PAUSE_SECS = 0.2
 """A flush loses the group under every reader at once; the pause keeps that from a busy loop."""
 SCAN_COUNT = 500
@@ -42,17 +30,40 @@ _UNAVAILABLE = (
     redis_errors.ReadOnlyError,
     OSError,
 )
-_GROUP_LOST = ("NOGROUP", "UNBLOCKED")
+_REFUSED = (redis_errors.AuthenticationError, redis_errors.NoPermissionError)
+_GROUP_LOST = ("NOGROUP", "UNBLOCKED", "no such key")
+_DISK_FULL = "MISCONF"
+
+
+def _bus_error(error: Exception) -> BusError:
+    """What an error of the client library means to ours."""
+    if isinstance(error, redis_errors.OutOfMemoryError):
+        return BusFull(f"the broker is out of memory: {error}")
+    if isinstance(error, _REFUSED):
+        return BusRefused(f"the broker refuses this user: {error}")
+    if isinstance(error, _UNAVAILABLE):
+        return BusUnavailable(f"no answer from the broker: {error}")
+    if str(error).startswith(_DISK_FULL):
+        return BusFull(f"the broker cannot write to its disk: {error}")
+    return BusError(f"the broker refuses a command: {error}")
 
 
 @contextmanager
 def _as_bus_errors() -> Iterator[None]:
     try:
         yield
-    except redis_errors.OutOfMemoryError as error:
-        raise BusFull(f"the broker is out of memory: {error}") from error
-    except _UNAVAILABLE as error:
-        raise BusUnavailable(f"no answer from the broker: {error}") from error
+    except (redis_errors.RedisError, OSError) as error:
+        raise _bus_error(error) from error
+
+
+@contextmanager
+def _unless_group_lost() -> Iterator[None]:
+    """Goes on behind the block where the stream or the group has vanished."""
+    try:
+        yield
+    except redis_errors.ResponseError as error:
+        if not str(error).startswith(_GROUP_LOST):
+            raise
 
 
 def _client(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
@@ -79,7 +90,9 @@ class RedisBus(Bus):
 
     async def write(self, *operations: Operation) -> None:
         with _as_bus_errors():
-            await self._writes.write(operations)
+            await self._writes.write(
+                [c for operation in operations for c in commands_of(operation)]
+            )
 
     async def ensure_group(self, stream: str, group: str) -> None:
         with _as_bus_errors():
@@ -92,25 +105,22 @@ class RedisBus(Bus):
     async def read(
         self, stream: str, group: str, consumer: str, *, count: int, block_secs: float
     ) -> list[Entry]:
-        try:
-            with _as_bus_errors():
-                reply = await self._reads.xreadgroup(
-                    group, consumer, {stream: ">"}, count=count, block=_millis(block_secs) or None
+        with _as_bus_errors(), _unless_group_lost():
+            return _entries_of(
+                await self._reads.xreadgroup(
+                    group, consumer, {stream: ">"}, count=count, block=millis(block_secs) or None
                 )
-        except redis_errors.ResponseError as error:
-            if not str(error).startswith(_GROUP_LOST):
-                raise
-            await self.ensure_group(stream, group)
-            await asyncio.sleep(GROUP_LOST_PAUSE_SECS)
-            return []
-        return _entries_of(reply)
+            )
+        await self.ensure_group(stream, group)
+        await asyncio.sleep(GROUP_LOST_PAUSE_SECS)
+        return []
 
     async def tail(
         self, stream: str, after_id: str, *, count: int, block_secs: float
     ) -> list[Entry]:
         with _as_bus_errors():
             reply = await self._reads.xread(
-                {stream: after_id}, count=count, block=_millis(block_secs) or None
+                {stream: after_id}, count=count, block=millis(block_secs) or None
             )
         return _entries_of(reply)
 
@@ -120,33 +130,33 @@ class RedisBus(Bus):
         return _text(newest[0][0]) if newest else self.START
 
     async def pending(
-        self, stream: str, group: str, *, count: int, min_idle_secs: float
+        self,
+        stream: str,
+        group: str,
+        *,
+        count: int,
+        min_idle_secs: float,
+        consumer: str | None = None,
     ) -> list[PendingEntry]:
-        with _as_bus_errors():
-            try:
-                rows: Any = await self._commands.xpending_range(
-                    stream, group, min="-", max="+", count=count, idle=_millis(min_idle_secs)
-                )
-            except redis_errors.ResponseError as error:
-                if not str(error).startswith(_GROUP_LOST):
-                    raise
-                return []
-        return [
-            PendingEntry(
-                entry_id=row["message_id"].decode(),
-                consumer=row["consumer"].decode(),
-                idle_secs=row["time_since_delivered"] / 1000,
-                deliveries=row["times_delivered"],
+        with _as_bus_errors(), _unless_group_lost():
+            rows: Any = await self._commands.xpending_range(
+                stream,
+                group,
+                min="-",
+                max="+",
+                count=count,
+                idle=millis(min_idle_secs),
+                consumername=consumer,
             )
-            for row in rows
-        ]
+            return list(map(_pending_entry, rows))
+        return []
 
     async def claim(
         self, stream: str, group: str, consumer: str, entry_id: str, *, min_idle_secs: float
     ) -> Entry | None:
         with _as_bus_errors():
             claimed = await self._commands.xclaim(
-                stream, group, consumer, _millis(min_idle_secs), [entry_id]
+                stream, group, consumer, millis(min_idle_secs), [entry_id]
             )
         return _entry(claimed[0]) if claimed else None
 
@@ -154,17 +164,22 @@ class RedisBus(Bus):
         with _as_bus_errors():
             return bool(await self._commands.xrange(stream, entry_id, entry_id, count=1))
 
+    async def delivered(self, stream: str, group: str) -> str:
+        with _as_bus_errors(), _unless_group_lost():
+            groups = await self._commands.xinfo_groups(stream)
+            found = [_text(g["last-delivered-id"]) for g in groups if _text(g["name"]) == group]
+            return found[0] if found else self.START
+        return self.START
+
     async def floor(self, stream: str, group: str) -> str:
-        with _as_bus_errors():
-            try:
-                groups = await self._commands.xinfo_groups(stream)
-                summary = await self._commands.xpending(stream, group)
-            except redis_errors.ResponseError:
-                return self.START  # no such stream or group yet: nothing is safe to trim
-        if summary["pending"]:
-            return _text(summary["min"])
-        delivered = [_text(g["last-delivered-id"]) for g in groups if _text(g["name"]) == group]
-        return next_id(delivered[0]) if delivered else self.START
+        # In this order: what is delivered meanwhile is pending by then, so the floor is no higher.
+        delivered = await self.delivered(stream, group)
+        with _as_bus_errors(), _unless_group_lost():
+            summary = await self._commands.xpending(stream, group)
+            if summary["pending"]:
+                return _text(summary["min"])
+            return next_id(delivered)
+        return self.START
 
     async def length(self, stream: str) -> int:
         with _as_bus_errors():
@@ -212,13 +227,13 @@ class _SharedTransactions:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: list[tuple[Sequence[Operation], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Sequence[Command], asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
 
-    async def write(self, operations: Sequence[Operation]) -> None:
+    async def write(self, commands: Sequence[Command]) -> None:
         """Returns when the transaction is through; raises what became of it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((operations, done))
+        self._waiting.append((commands, done))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
         await done
@@ -228,7 +243,7 @@ class _SharedTransactions:
             while self._waiting:
                 together = self._waiting[:WRITES_TOGETHER]
                 del self._waiting[:WRITES_TOGETHER]
-                outcomes = await self._outcomes([operations for operations, _ in together])
+                outcomes = await self._outcomes([commands for commands, _ in together])
                 for (_, done), error in zip(together, outcomes, strict=True):
                     if done.done():  # its writer was cancelled meanwhile
                         continue
@@ -239,52 +254,43 @@ class _SharedTransactions:
         finally:
             self._sending = None
 
-    async def _outcomes(self, writes: Sequence[Sequence[Operation]]) -> list[Exception | None]:
+    async def _outcomes(self, writes: Sequence[Sequence[Command]]) -> list[Exception | None]:
         """What became of each write: nothing of any where the transaction was refused."""
-        ends = []
+        try:
+            replies = await self._transaction(command for write in writes for command in write)
+        except redis_errors.ResponseError as error:
+            if len(writes) == 1:
+                return [error]
+            # The broker refused one of them and did none: those that it takes shall not suffer.
+            return [outcome for write in writes for outcome in await self._outcomes([write])]
+        except (redis_errors.RedisError, OSError) as error:
+            return [error for _ in writes]
+        remaining = iter(replies)
+        return [_first_error(islice(remaining, len(write))) for write in writes]
+
+    async def _transaction(self, commands: Iterable[Command]) -> list[Any]:
         async with self._redis.pipeline(transaction=True) as pipe:
-            for operations in writes:
-                for operation in operations:
-                    _queue(pipe, operation)
-                ends.append(len(pipe))
-            try:
-                replies = await pipe.execute(raise_on_error=False)
-            except (redis_errors.RedisError, OSError) as error:
-                return [error for _ in writes]
-        starts = [0, *ends[:-1]]
-        return [
-            next((reply for reply in replies[start:end] if isinstance(reply, Exception)), None)
-            for start, end in zip(starts, ends, strict=True)
-        ]
+            for command in commands:
+                pipe.execute_command(*command)
+            return list(await pipe.execute(raise_on_error=False))
 
 
-def _queue(pipe: Pipeline, operation: Operation) -> None:
-    match operation:
-        case Publish(message, max_entries, ttl_secs):
-            pipe.xadd(
-                message.stream, {FIELD: message.encode()}, maxlen=max_entries, approximate=False
-            )
-            if ttl_secs is not None:
-                pipe.pexpire(message.stream, _millis(ttl_secs))
-        case Ack(stream, group, entry_ids):
-            pipe.xack(stream, group, *entry_ids)
-        case Put(key, fields, ttl_secs):
-            pipe.hset(key, mapping={name: value for name, value in fields.items()})  # noqa: C416 - widens the type
-            pipe.pexpire(key, _millis(ttl_secs))
-        case Push(key, value, keep, ttl_secs):
-            pipe.lpush(key, value)
-            pipe.ltrim(key, 0, keep - 1)
-            pipe.pexpire(key, _millis(ttl_secs))
-        case Count(name, amount):
-            pipe.hincrby(LEDGER_KEY, name, amount)
-
-
-def _millis(secs: float) -> int:
-    return max(1, int(secs * 1000)) if secs else 0
+def _first_error(replies: Iterable[Any]) -> Exception | None:
+    errors = [reply for reply in replies if isinstance(reply, Exception)]
+    return errors[0] if errors else None
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _pending_entry(row: Any) -> PendingEntry:  # noqa: ANN401 - redis-py does not type replies
+    return PendingEntry(
+        entry_id=row["message_id"].decode(),
+        consumer=row["consumer"].decode(),
+        idle_secs=row["time_since_delivered"] / 1000,
+        deliveries=row["times_delivered"],
+    )
 
 
 def _entry(row: Any) -> Entry:  # noqa: ANN401 - redis-py does not type replies
