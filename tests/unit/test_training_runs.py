@@ -328,7 +328,11 @@ def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
     assert "--resume" in told
     assert "Traceback" not in told
     again = subprocess.run(
-        [sys.executable, *command(tmp_path, "training.max_secs=5"), "--resume"],
+        [
+            sys.executable,
+            *command(tmp_path, "training.max_epochs=30", "training.max_secs=100"),
+            "--resume",
+        ],
         capture_output=True,
         text=True,
         timeout=120,
