@@ -13,6 +13,7 @@ from sgaps.errors import SgapsError
 from sgaps_cli import checkpoints
 from sgaps_cli.bench import command as bench
 from sgaps_cli.capture import capture_source, import_file
+from sgaps_cli.dead import list_dead
 from sgaps_cli.doctor import diagnose
 from sgaps_cli.play import play_source
 from sgaps_cli.up import UpOptions, run_system
@@ -138,6 +139,17 @@ def doctor(
 ) -> None:
     """Check this machine and a running system, and name the cure for what is wrong."""
     raise typer.Exit(diagnose(url, data_dir))
+
+
+@app.command(epilog="Example: `sgaps dead --redis redis://127.0.0.1:6379/0 --json`")
+def dead(
+    redis: Annotated[
+        str | None, typer.Option(help="The broker; default: as configured, or REDIS_URL.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the entries that failed or killed their consumers three times, and why."""
+    raise typer.Exit(list_dead(redis, as_json=as_json))
 
 
 def _become_module(module: str, arguments: list[str]) -> NoReturn:

@@ -1,0 +1,80 @@
+"""`sgaps dead`: the entries that failed or killed their consumers, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sgaps.bus import Bus, Entry, RedisBus, id_order
+from sgaps.errors import MessageError
+from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
+from sgaps.settings import load_settings
+
+MOST = 10_000
+KINDS = {kind.STREAM: kind for kind in (FrameAccepted, FrameReconstructed)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dead:
+    """One dead letter, as people read it."""
+
+    buried_at: str
+    group: str
+    entry_id: str
+    deliveries: int
+    session_id: str
+    frame_id: int | None
+    size_bytes: int
+    reason: str
+
+
+def list_dead(url: str | None, *, as_json: bool) -> int:
+    """Print what is in sgaps:dead, oldest first. Raises BusError, SettingsError."""
+    settings = load_settings([f"bus.url={url}"] if url else []).bus
+    rows = [_told(entry) for entry in asyncio.run(_letters(RedisBus(settings)))]
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return 0
+    table = Table(*Dead.__annotations__)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in asdict(row).values()))
+    Console().print(table if rows else "no dead letters: every entry was done")
+    return 0
+
+
+async def _letters(bus: Bus) -> list[Entry]:
+    try:
+        return await bus.tail(DeadLetter.STREAM, bus.START, count=MOST, block_secs=0)
+    finally:
+        await bus.close()
+
+
+def _told(entry: Entry) -> Dead:
+    letter = DeadLetter.decode(entry.data)
+    session_id, frame_id = _whose(letter)
+    buried_at = datetime.fromtimestamp(id_order(entry.entry_id)[0] / 1000, UTC)
+    return Dead(
+        buried_at=buried_at.isoformat(timespec="seconds"),
+        group=letter.group,
+        entry_id=letter.entry_id,
+        deliveries=letter.deliveries,
+        session_id=session_id,
+        frame_id=frame_id,
+        size_bytes=len(letter.data),
+        reason=letter.reason,
+    )
+
+
+def _whose(letter: DeadLetter) -> tuple[str, int | None]:
+    kind = KINDS.get(letter.source_stream)
+    try:
+        message = kind.decode(letter.data) if kind else None
+    except MessageError:
+        message = None
+    return (message.session_id, message.frame_id) if message else ("", None)

@@ -1,0 +1,49 @@
+"""`sgaps dead` on the real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from typer.testing import CliRunner
+
+from contract.test_bus import frame
+from sgaps.bus import Publish, RedisBus
+from sgaps.messages import DeadLetter, FrameAccepted
+from sgaps.settings import Settings
+from sgaps_cli.main import app
+
+
+async def bury(settings: Settings, data: bytes, reason: str) -> None:
+    letter = DeadLetter(
+        source_stream=FrameAccepted.STREAM,
+        group="recorder",
+        entry_id="1-1",
+        deliveries=3,
+        reason=reason,
+        data=data,
+    )
+    bus = RedisBus(settings.bus)
+    await bus.write(Publish(letter))
+    await bus.close()
+
+
+def told(settings: Settings, *options: str) -> str:
+    done = CliRunner().invoke(app, ["dead", "--redis", settings.bus.url, *options])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+async def test_dead_letters_are_told_with_their_frame_and_reason(
+    gateway_settings: Settings,
+) -> None:
+    await bury(gateway_settings, frame(7, "somebody").encode(), "its consumers failed or died")
+    await bury(gateway_settings, b"garbage", "not a FrameAccepted")
+    first, second = json.loads(await asyncio.to_thread(told, gateway_settings, "--json"))
+    assert (first["session_id"], first["frame_id"], first["deliveries"]) == ("somebody", 7, 3)
+    assert first["reason"] == "its consumers failed or died"
+    assert (second["session_id"], second["frame_id"], second["size_bytes"]) == ("", None, 7)
+
+
+async def test_nothing_dead_is_said_so(gateway_settings: Settings) -> None:
+    assert "no dead letters" in await asyncio.to_thread(told, gateway_settings)
