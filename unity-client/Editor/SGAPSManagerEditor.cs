@@ -19,7 +19,7 @@ namespace Sgaps.Client.Editor
             isRight &= DrawProblem(SessionConfig.ProblemWithKey(manager.CheckpointKey));
             EditorGUILayout.Space();
             DrawButtons(manager, isRight);
-            if (Application.isPlaying) EditorGUILayout.HelpBox(SessionReport.Of(manager), MessageType.None);
+            if (Application.isPlaying) EditorGUILayout.HelpBox(manager.Report, MessageType.None);
             else EditorGUILayout.HelpBox(_test.Report, MessageType.None);
         }
 

@@ -47,7 +47,7 @@ namespace Sgaps.Client.Editor
                 EditorGUILayout.HelpBox("Enter play mode in a scene with an SGAPS Manager.", MessageType.Info);
                 return;
             }
-            EditorGUILayout.HelpBox(SessionReport.Of(_manager), MessageType.None);
+            EditorGUILayout.HelpBox(_manager.Report, MessageType.None);
             Draw("Reconstruction", _reconstruction);
             Draw("Importance", _importance);
         }

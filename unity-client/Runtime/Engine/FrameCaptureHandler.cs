@@ -88,6 +88,16 @@ namespace Sgaps.Client
             get { return InFlight < MaxInFlight; }
         }
 
+        /// <summary>Frames that the graphics device failed to hand over.</summary>
+        public long Failures { get; private set; }
+
+        /// <summary>Size and way of the capture, for people.</summary>
+        public override string ToString()
+        {
+            var way = GathersOnGpu ? "gathered on the GPU" : "read back whole";
+            return Width + "x" + Height + " " + way + ", " + Failures + " not handed over";
+        }
+
         private int ScreenWidth { get; set; }
 
         private int ScreenHeight { get; set; }
@@ -117,6 +127,7 @@ namespace Sgaps.Client
         public void Release(CapturedFrame frame)
         {
             if (!ReferenceEquals(frame, _frames[_oldest]) || !frame.IsBusy) throw new InvalidOperationException("frames are released in their order");
+            if (frame.HasFailed) Failures++;
             frame.Release();
             _oldest = (_oldest + 1) % MaxInFlight;
             InFlight--;

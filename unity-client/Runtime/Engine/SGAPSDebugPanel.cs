@@ -57,7 +57,7 @@ namespace Sgaps.Client
             _importance.Poll(_manager.Client, Time.realtimeSinceStartupAsDouble);
             if (Time.unscaledTime < _nextTextAtSecs) return;
             _nextTextAtSecs = Time.unscaledTime + TextRefreshSecs;
-            _report = SessionReport.Of(_manager);
+            _report = _manager.Report;
         }
 
         private void OnGUI()

@@ -82,19 +82,13 @@ namespace Sgaps.Client
         public PerformanceMonitor Performance { get; private set; }
 
         /// <summary>The connection and its session; null before the first <see cref="Connect"/>.</summary>
-        public NetworkClient Client
-        {
-            get { return _client; }
-        }
+        public NetworkClient Client => _client;
 
         /// <summary>How frames are captured; null unless connected.</summary>
-        public FrameCaptureHandler CaptureHandler
-        {
-            get { return _capture; }
-        }
+        public FrameCaptureHandler CaptureHandler => _capture;
 
-        /// <summary>Frames that the graphics device failed to hand over.</summary>
-        public long CaptureFailures { get; private set; }
+        /// <summary>How it goes, in lines for people.</summary>
+        public string Report => SessionReport.Of(_client, Performance, _capture == null ? "stopped" : _capture.ToString());
 
         /// <summary>Address of the gateway's socket; the next <see cref="Connect"/> uses it.</summary>
         public string Endpoint
@@ -219,8 +213,7 @@ namespace Sgaps.Client
         {
             for (var frame = _capture.Ready(); frame != null; frame = _capture.Ready())
             {
-                if (frame.HasFailed) CaptureFailures++;
-                else Send(frame);
+                if (!frame.HasFailed) Send(frame);
                 _capture.Release(frame);
             }
         }

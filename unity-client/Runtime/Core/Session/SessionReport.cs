@@ -6,16 +6,19 @@ namespace Sgaps.Client
     /// <summary>How a session goes, in lines for people: what the debug panel and the inspector show.</summary>
     public static class SessionReport
     {
-        /// <summary>Lines about the connection, the rates, the bytes and the model.</summary>
-        public static string Of(SGAPSManager manager)
+        /// <summary>
+        /// Lines about the connection, the rates, the bytes, the frames and the model. `client` may be null; `capture` says
+        /// how frames are captured.
+        /// </summary>
+        public static string Of(NetworkClient client, PerformanceMonitor performance, string capture)
         {
-            var client = manager.Client;
             if (client == null) return "not connected";
             var text = new StringBuilder();
             Connection(client, text);
             if (client.Session.Account == null) return text.ToString();
-            Rates(manager, text);
-            Frames(manager, text);
+            Rates(client.Session, performance, text);
+            Line(text, "capture {0:0.00} ms, {1}", performance.CaptureMs, capture);
+            Frames(client.Session, text);
             Server(client.Session, text);
             return text.ToString();
         }
@@ -31,27 +34,17 @@ namespace Sgaps.Client
             }
         }
 
-        private static void Rates(SGAPSManager manager, StringBuilder text)
+        private static void Rates(SessionState session, PerformanceMonitor performance, StringBuilder text)
         {
-            var performance = manager.Performance;
-            var session = manager.Client.Session;
             Line(text, "{0:0.0} frames/s of {1:0.0} wanted, latency {2:0} ms", performance.FramesPerSec, session.TargetFps, performance.LatencyMs);
-            Line(text, "capture {0:0.00} ms, {1}", performance.CaptureMs, Way(manager.CaptureHandler));
             Line(text, "{0:0.0} kB up, {1:0.0} kB down", session.BytesUp / 1000.0, session.BytesDown / 1000.0);
         }
 
-        private static string Way(FrameCaptureHandler capture)
+        private static void Frames(SessionState session, StringBuilder text)
         {
-            if (capture == null) return "stopped";
-            return capture.Width + "x" + capture.Height + (capture.GathersOnGpu ? " gathered on the GPU" : " read back whole");
-        }
-
-        private static void Frames(SGAPSManager manager, StringBuilder text)
-        {
-            var session = manager.Client.Session;
             var account = session.Account;
             Line(text, "{0} sent, {1} answered, {2} refused, {3} lost", account.Sent, account.Answered, account.Refused, account.Lost);
-            Line(text, "{0} dropped here, {1} not handed over", session.FramesDropped, manager.CaptureFailures);
+            Line(text, "{0} dropped here, recorded up to frame {1}", session.FramesDropped, account.LastRecordedFrameId);
             if (session.LastRefusal != null) Line(text, "last refusal: {0}", session.LastRefusal);
         }
 
