@@ -23,11 +23,17 @@ def engine(compiler: Compiler, core: Path, unity_engine: Path) -> Path:
     """The engine assembly as the editor compiles it."""
     sources = PACKAGE / "Runtime" / "Engine"
     references = [core, unity_engine]
-    return compiler.library("Sgaps.Client", sources, references=references, documented=True)
+    return compiler.library(
+        "Sgaps.Client",
+        sources,
+        references=references,
+        defines=["ENABLE_LEGACY_INPUT_MANAGER"],
+        documented=True,
+    )
 
 
-@pytest.mark.parametrize("defines", [["UNITY_WEBGL"], ["UNITY_WEBGL", "UNITY_EDITOR"]])
-def test_the_engine_assembly_compiles_for_browsers(
+@pytest.mark.parametrize("defines", [[], ["UNITY_WEBGL"], ["UNITY_WEBGL", "UNITY_EDITOR"]])
+def test_the_engine_assembly_compiles_for_browsers_and_for_the_new_input_system(
     compiler: Compiler, core: Path, unity_engine: Path, defines: list[str]
 ) -> None:
     compiler.library(

@@ -78,6 +78,14 @@ def test_components_have_the_name_of_their_file() -> None:
             assert source.stem == name
 
 
+def test_imgui_runs_only_while_the_panel_is_visible() -> None:
+    """An enabled component with OnGUI costs time and garbage in every frame, whatever it does."""
+    sources = (PACKAGE / "Runtime").rglob("*.cs")
+    assert [file.stem for file in sources if "OnGUI()" in file.read_text()] == ["DebugPanelDrawing"]
+    panel = (PACKAGE / "Runtime" / "Engine" / "SGAPSDebugPanel.cs").read_text()
+    assert "_drawing.enabled = isVisible;" in panel
+
+
 def test_no_file_is_too_long() -> None:
     for source in PACKAGE.rglob("*.cs"):
         assert len(source.read_text().splitlines()) <= LONGEST_FILE_LINES, source

@@ -34,10 +34,15 @@ namespace UnityEngine
     public class Component : Object
     {
         public Transform transform { get { throw new NotImplementedException(); } }
+        public GameObject gameObject { get { throw new NotImplementedException(); } }
         public T GetComponent<T>() { throw new NotImplementedException(); }
     }
 
-    public class Behaviour : Component { public bool isActiveAndEnabled { get { throw new NotImplementedException(); } } }
+    public class Behaviour : Component
+    {
+        public bool enabled { get; set; }
+        public bool isActiveAndEnabled { get { throw new NotImplementedException(); } }
+    }
 
     public class MonoBehaviour : Behaviour
     {
@@ -176,16 +181,10 @@ namespace UnityEngine
         public void Release() { throw new NotImplementedException(); }
     }
 
-    public enum EventType { KeyDown = 4 }
     public enum KeyCode { F8 = 289 }
     public enum ScaleMode { StretchToFill, ScaleAndCrop, ScaleToFit }
 
-    public sealed class Event
-    {
-        public static Event current { get; set; }
-        public EventType type { get; set; }
-        public KeyCode keyCode { get; set; }
-    }
+    public class Input { public static bool GetKeyDown(KeyCode key) { throw new NotImplementedException(); } }
 
     public class GUIContent { }
     public sealed class GUIStyle { }
