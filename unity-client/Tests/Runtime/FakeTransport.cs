@@ -11,6 +11,8 @@ namespace Sgaps.Client.Tests
 
         public readonly List<byte[]> Sent = new List<byte[]>();
 
+        public bool KeepsSent = true;
+
         public TransportState State { get; set; }
 
         public string Subprotocol { get; set; }
@@ -30,6 +32,7 @@ namespace Sgaps.Client.Tests
 
         public void Send(MessageBuffer message)
         {
+            if (!KeepsSent) return;
             var copy = new byte[message.Count];
             Array.Copy(message.Bytes, copy, message.Count);
             Sent.Add(copy);

@@ -136,5 +136,58 @@ namespace Sgaps.Client.Tests
             Client.Poll();
             Assert.That(Client.Session.Account.IsComplete);
         }
+
+        [Test]
+        public void AFrameMakesNoGarbageFromItsPictureToTheSocket()
+        {
+            Client.Start();
+            Transport.Subprotocol = ProtocolLimits.BinarySubprotocol;
+            Transport.KeepsSent = false;
+            Connect();
+            var frames = new FrameLoop(Client);
+            frames.Run(100);
+            var collections = GC.CollectionCount(0);
+            // Of a single small object each, this would be more memory than starts a collection.
+            frames.Run(300000);
+            Assert.That(GC.CollectionCount(0), Is.EqualTo(collections));
+            Assert.That(Client.Session.Account.Sent, Is.EqualTo(300100));
+        }
+
+        /// <summary>What a game does for each frame, but for the engine.</summary>
+        private sealed class FrameLoop
+        {
+            private readonly NetworkClient _client;
+            private readonly StateVectorCollector _collector = new StateVectorCollector();
+            private readonly PerformanceMonitor _monitor = new PerformanceMonitor();
+            private readonly FramePacer _pacer = new FramePacer();
+            private readonly PixelData _pixels = new PixelData();
+            private readonly byte[] _luma = new byte[8 * 6];
+            private float[] _state = new float[0];
+            private double _secs;
+
+            public FrameLoop(NetworkClient client)
+            {
+                _client = client;
+            }
+
+            public void Run(int frames)
+            {
+                for (var i = 0; i < frames; i++) Step();
+            }
+
+            private void Step()
+            {
+                _client.Poll();
+                _secs += 1;
+                _collector.AddValue(1.5f);
+                _collector.AddMissing();
+                if (!_client.CanSend || !_pacer.TakeIfDue(_secs, _client.Session.TargetFps)) return;
+                PixelSampler.Sample(_luma, 8, 6, RowOrder.TopFirst, _client.Session.Coordinates, _pixels);
+                var count = _collector.MoveTo(ref _state);
+                _client.TrySend(_pixels, _state, count, _secs, null);
+                _monitor.BookSent(_client.Session.Account.NextFrameId - 1, _secs);
+                _monitor.BookCapture(_monitor.FramesPerSec + _monitor.LatencyMs);
+            }
+        }
     }
 }
