@@ -26,6 +26,7 @@ namespace Sgaps.Client.Harness
         private readonly HashSet<string> _forms = new HashSet<string>();
         private float[] _state = new float[0];
         private int _keyframes;
+        private long _garbageBytes;
         private double _meanSidePx;
 
         public Play(string url, string key, int frames, SamplingPattern? pattern)
@@ -75,12 +76,22 @@ namespace Sgaps.Client.Harness
             var set = Coordinates();
             PixelSampler.Sample(_luma, Width, Height, RowOrder.TopFirst, set, _pixels);
             var keyframe = _client.WantsKeyframe(0) ? GrayPng.Encode(_luma, Width, Height, RowOrder.TopFirst) : null;
-            var count = _collector.MoveTo(ref _state);
-            if (_client.TrySend(_pixels, _state, count, NetworkClient.UnixTimeSecs(), keyframe) != SendResult.Sent) return;
+            if (!Send(keyframe)) return;
             _monitor.BookSent(frameId, Now());
             if (keyframe != null) _keyframes++;
             _forms.Add(_client.Subprotocol);
             foreach (var coord in set.Coords) _meanSidePx += (double)coord.SidePx / set.Coords.Length / _frames;
+        }
+
+        // Counts what this thread allocates for frames without a keyframe, once the first half has grown all buffers.
+        private bool Send(byte[] keyframe)
+        {
+            var allocatedBytes = GC.GetAllocatedBytesForCurrentThread();
+            var count = _collector.MoveTo(ref _state);
+            var result = _client.TrySend(_pixels, _state, count, NetworkClient.UnixTimeSecs(), keyframe);
+            allocatedBytes = GC.GetAllocatedBytesForCurrentThread() - allocatedBytes;
+            if (keyframe == null && _client.Session.Account.Sent > _frames / 2) _garbageBytes += allocatedBytes;
+            return result == SendResult.Sent;
         }
 
         private UVCoordinates Coordinates()
@@ -106,10 +117,12 @@ namespace Sgaps.Client.Harness
             return Program.Formatted(
                 "{{\"session_id\":\"{0}\",\"sessions\":{1},\"resumed\":{2},\"sent\":{3},\"accepted\":{4},\"answered\":{5},\"lost\":{6},\"refused\":{7},"
                 + "\"last_recorded\":{8},\"last_answered\":{9},\"keyframes\":{10},\"forms\":\"{11}\",\"lost_connections\":{12},\"latency_ms\":{13:0.0},"
-                + "\"frames_per_sec\":{14:0.0},\"bytes_up\":{15},\"bytes_down\":{16},\"mean_side_px\":{17:0.00},\"model_version\":\"{18}\"}}",
+                + "\"frames_per_sec\":{14:0.0},\"bytes_up\":{15},\"bytes_down\":{16},\"mean_side_px\":{17:0.00},\"model_version\":\"{18}\","
+                + "\"garbage_bytes\":{19}}}",
                 account.SessionId, session.SessionsStarted, account.Resumed, account.Sent, account.Accepted, account.Answered, account.Lost, account.Refused,
                 account.LastRecordedFrameId, account.LastAnsweredFrameId, _keyframes, string.Join(",", _forms), _lost.Count, _monitor.LatencyMs,
-                _monitor.FramesPerSec, session.BytesUp, session.BytesDown, _meanSidePx, session.ModelVersion);
+                _monitor.FramesPerSec, session.BytesUp, session.BytesDown, _meanSidePx, session.ModelVersion,
+                _garbageBytes);
         }
     }
 }
