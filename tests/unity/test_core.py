@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sgaps.errors import ErrorCode
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, Importance
 from sgaps.protocol.messages import FrameData, Keyframe
 from sgaps.sampling.footprints import FOOTPRINTS_PX, sample_image
+from sgaps_client.client import WORTH_RETRYING
+from sgaps_client.state import FRAME_REFUSALS
 from unity.conftest import NUNIT, PACKAGE, Compiler, Harness, require, require_tool, run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -112,6 +115,13 @@ def test_a_keyframe_is_the_picture(harness: Harness, order: str, tmp_path: Path)
     harness("png", picture, "70", "48", order, png)
     decoded = cv2.imdecode(np.frombuffer(png.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(decoded, image)
+
+
+def test_refusals_mean_the_same_to_both_clients(harness: Harness) -> None:
+    """A code that is new on one side has to be given its meaning on the other."""
+    lines = harness("codes", *ErrorCode).splitlines()
+    expected = [f"{code} {code in WORTH_RETRYING} {code in FRAME_REFUSALS}" for code in ErrorCode]
+    assert lines == expected
 
 
 def in_memory(image: NDArray[np.uint8], order: str) -> bytes:

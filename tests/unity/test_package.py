@@ -19,6 +19,14 @@ ASSEMBLIES = {
     "Sgaps.Client.Tests": "Tests/Runtime",
     "Sgaps.Client.Editor.Tests": "Tests/Editor",
 }
+PUBLIC_TYPES = {
+    "Runtime/Core": """
+        NetworkClient SessionConfig PixelSampler PixelData UVCoordinates StateVectorCollector
+        PerformanceMonitor SessionStart SessionStartAck FrameData Keyframe Heartbeat HeartbeatAck
+        ErrorMessage IWebSocketTransport""",
+    "Runtime/Engine": "SGAPSManager FrameCaptureHandler SGAPSDebugPanel",
+    "Editor": "SGAPSManagerEditor SGAPSSessionWindow",
+}
 LONGEST_FILE_LINES = 300
 
 
@@ -69,6 +77,13 @@ def test_assemblies_refer_to_what_exists(name: str) -> None:
     assert assembly.get("noEngineReferences", False) == (name == "Sgaps.Client.Core")
     assert ("Editor" in assembly.get("includePlatforms", [])) == (".Editor" in name)
     assert ("UNITY_INCLUDE_TESTS" in assembly.get("defineConstraints", [])) == ("Tests" in name)
+
+
+@pytest.mark.parametrize("folder", PUBLIC_TYPES)
+def test_the_names_that_people_look_for_are_public(folder: str) -> None:
+    sources = "".join(path.read_text() for path in (PACKAGE / folder).rglob("*.cs"))
+    declaration = r"public (?:sealed |static |partial )*(?:class|struct|interface) (\w+)"
+    assert set(PUBLIC_TYPES[folder].split()) <= set(re.findall(declaration, sources))
 
 
 def test_components_have_the_name_of_their_file() -> None:

@@ -15,7 +15,7 @@ namespace Sgaps.Client.Harness
 
         private static readonly Dictionary<string, Command> Commands = new Dictionary<string, Command>
         {
-            { "recode", Recode }, { "frame-json", FrameJson }, { "sample", Sample }, { "png", Png }, { "stream", Stream },
+            { "recode", Recode }, { "frame-json", FrameJson }, { "sample", Sample }, { "png", Png }, { "codes", Codes }, { "stream", Stream },
         };
 
         public static void Main(string[] arguments)
@@ -103,6 +103,12 @@ namespace Sgaps.Client.Harness
             var order = (RowOrder)Enum.Parse(typeof(RowOrder), arguments[3]);
             var png = GrayPng.Encode(File.ReadAllBytes(arguments[0]), int.Parse(arguments[1]), int.Parse(arguments[2]), order);
             WriteFirst(arguments[4], png, png.Length);
+        }
+
+        /// <summary>codes CODE…: a line for each, whether the client comes back after it, and whether it refuses a frame.</summary>
+        private static void Codes(string[] arguments)
+        {
+            foreach (var code in arguments) Say("{0} {1} {2}", code, ErrorCodes.IsWorthRetrying(code), ErrorCodes.RefusesFrame(code));
         }
 
         /// <summary>stream URL KEY FRAMES [PATTERN]: play a moving picture over a real socket, as a game's main loop would.</summary>

@@ -64,10 +64,10 @@ namespace Sgaps.Client
             message.Text(json.End('}').ToString());
         }
 
-        /// <summary>Write a `heartbeat` with this timestamp, in seconds since 1970.</summary>
-        public static void EncodeHeartbeat(double timestampSecs, MessageBuffer message)
+        /// <summary>Write a `heartbeat`.</summary>
+        public static void EncodeHeartbeat(Heartbeat heartbeat, MessageBuffer message)
         {
-            message.Text(Typed("heartbeat").Name("timestamp").Number(timestampSecs).End('}').ToString());
+            message.Text(Typed("heartbeat").Name("timestamp").Number(heartbeat.TimestampSecs).End('}').ToString());
         }
 
         private static JsonWriter Typed(string type)

@@ -97,6 +97,13 @@ namespace Sgaps.Client
         public byte[] Picture;
     }
 
+    /// <summary>`heartbeat`: tells the server that the client is there, and asks how far the server is.</summary>
+    public struct Heartbeat
+    {
+        /// <summary>Seconds since 1970; its answer repeats it.</summary>
+        public double TimestampSecs;
+    }
+
     /// <summary>`heartbeat_ack`: how far the server is, and the rate it wants.</summary>
     public sealed class HeartbeatAck
     {

@@ -102,9 +102,9 @@ namespace Sgaps.Client
         {
             if (_transport.State != TransportState.Open || _nowSecs() < _nextHeartbeatSecs) return;
             _nextHeartbeatSecs = _nowSecs() + HeartbeatSecs;
-            var timestampSecs = UnixTimeSecs();
-            Session.Account.BookHeartbeatSent(timestampSecs);
-            JsonCodec.EncodeHeartbeat(timestampSecs, _outgoing);
+            var heartbeat = new Heartbeat { TimestampSecs = UnixTimeSecs() };
+            Session.Account.BookHeartbeatSent(heartbeat.TimestampSecs);
+            JsonCodec.EncodeHeartbeat(heartbeat, _outgoing);
             SendOutgoing();
         }
 
