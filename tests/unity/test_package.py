@@ -31,10 +31,11 @@ LONGEST_FILE_LINES = 300
 
 
 def assets() -> Iterator[Path]:
-    """What Unity imports: all but .meta files and folders that end in a tilde."""
+    """What Unity imports, or copies of a sample: neither .meta files nor folders with a tilde."""
     for path in sorted(PACKAGE.rglob("*")):
         hidden = any(part.endswith("~") for part in path.relative_to(PACKAGE).parts)
-        if path.suffix != ".meta" and not hidden:
+        is_of_sample = any(folder in path.parents for folder in (PACKAGE / "Samples~").iterdir())
+        if path.suffix != ".meta" and (not hidden or is_of_sample):
             yield path
 
 
@@ -60,6 +61,9 @@ def test_guids_are_whole_and_unique() -> None:
 def test_the_manifest_tells_what_is_there() -> None:
     manifest: dict[str, Any] = json.loads((PACKAGE / "package.json").read_text())
     assert (manifest["name"], manifest["unity"]) == ("com.sgaps.client", "2021.3")
+    assert {"displayName", "description", "license", "author", "keywords"} <= manifest.keys()
+    modules = [name for name in manifest["dependencies"] if name.startswith("com.unity.modules.")]
+    assert modules == list(manifest["dependencies"]), "what every Unity has, and nothing else"
     assert all((PACKAGE / sample["path"]).is_dir() for sample in manifest["samples"])
     assert f"## {manifest['version']}\n" in (PACKAGE / "CHANGELOG.md").read_text()
     codec = (PACKAGE / "Runtime" / "Core" / "Protocol" / "JsonCodec.cs").read_text()

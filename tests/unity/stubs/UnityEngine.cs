@@ -62,12 +62,10 @@ namespace UnityEngine
         public Vector3 eulerAngles { get; set; }
     }
 
-    public class Rigidbody : Component { public Vector3 velocity { get; set; } }
-
     public struct Vector3
     {
         public float x, y, z;
-        public float magnitude { get { throw new NotImplementedException(); } }
+        public static float Distance(Vector3 a, Vector3 b) { throw new NotImplementedException(); }
     }
 
     public struct Rect { public Rect(float x, float y, float width, float height) { throw new NotImplementedException(); } }

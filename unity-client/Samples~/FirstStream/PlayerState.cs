@@ -7,8 +7,8 @@ public sealed class PlayerState : MonoBehaviour
     [SerializeField]
     private SGAPSManager manager;
 
-    [SerializeField]
-    private Rigidbody body;
+    [SerializeField, Tooltip("What the player is after; may be empty, and may be destroyed.")]
+    private Transform target;
 
     private void Start()
     {
@@ -25,7 +25,7 @@ public sealed class PlayerState : MonoBehaviour
         manager.State.AddValue(position.y);
         manager.State.AddValue(position.z);
         manager.State.AddValue(transform.eulerAngles.y);
-        if (body != null) manager.State.AddValue(body.velocity.magnitude);
+        if (target != null) manager.State.AddValue(Vector3.Distance(position, target.position));
         else manager.State.AddMissing();
     }
 }
