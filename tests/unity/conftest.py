@@ -128,7 +128,7 @@ def core(compiler: Compiler) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Harness:
-    """The core on a command line: tests/unity/harness."""
+    """The core, and what the editor's test button does, on a command line: tests/unity/harness."""
 
     command: tuple[str, str]
 
@@ -139,5 +139,6 @@ class Harness:
 @pytest.fixture(scope="session")
 def harness(compiler: Compiler, core: Path) -> Harness:
     mono = require_tool("mono", "mono-runtime")
-    program = compiler.program_of("harness", HERE / "harness", references=[core])
+    sources = [HERE / "harness", PACKAGE / "Editor" / "GatewayTest.cs"]
+    program = compiler.program_of("harness", *sources, references=[core])
     return Harness(command=(mono, str(program)))

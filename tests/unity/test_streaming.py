@@ -17,6 +17,7 @@ import pytest
 
 from e2e.conftest import System, start_system
 from e2e.test_play import wait_until_recorded
+from sgaps_cli.broker import free_port
 from unity.conftest import Harness
 
 pytestmark = pytest.mark.e2e
@@ -136,3 +137,16 @@ def test_a_games_own_pattern_in_json(harness: Harness, system: System) -> None:
     assert (summary["sent"], summary["accepted"], summary["last_recorded"]) == (30, 30, 29)
     assert summary["mean_side_px"] == 1
     assert summary["answered"] > 0
+
+
+def test_the_inspectors_button_finds_the_gateway(harness: Harness, system: System) -> None:
+    report = harness("test-gateway", system.ws_url, "unity")
+    assert report.startswith("The gateway works: 500 coordinates after ")
+    assert ", sgaps.v1.binary, model " in report
+
+
+def test_the_inspectors_button_says_what_is_wrong(harness: Harness, system: System) -> None:
+    nobody = harness("test-gateway", f"ws://127.0.0.1:{free_port()}/ws/stream", "unity")
+    assert nobody.startswith("No connection: ")
+    wrong_path = harness("test-gateway", system.ws_url + "s", "unity")
+    assert wrong_path.startswith("No connection: ")

@@ -1,6 +1,5 @@
 using System;
 using Sgaps.Client;
-using UnityEditor;
 
 namespace Sgaps.Client.Editor
 {
@@ -10,11 +9,14 @@ namespace Sgaps.Client.Editor
         private const double TimeoutSecs = 10;
         private const int SidePx = 64;
 
+        private readonly Func<double> _nowSecs;
         private NetworkClient _client;
         private double _beganAtSecs;
 
-        public GatewayTest()
+        /// <summary>A test that is not started; `nowSecs` is a monotonic clock.</summary>
+        public GatewayTest(Func<double> nowSecs)
         {
+            _nowSecs = nowSecs;
             Report = "Test gateway starts a session and ends it at once.";
         }
 
@@ -33,8 +35,8 @@ namespace Sgaps.Client.Editor
             {
                 Endpoint = endpoint, CheckpointKey = checkpointKey, AuthToken = authToken, Width = SidePx, Height = SidePx,
             };
-            _beganAtSecs = NowSecs();
-            _client = new NetworkClient(config, () => new ClientWebSocketTransport(), NowSecs, new Random());
+            _beganAtSecs = _nowSecs();
+            _client = new NetworkClient(config, () => new ClientWebSocketTransport(), _nowSecs, new Random());
             _client.ConnectionLost += reason => End("No connection: " + reason);
             _client.SessionRefused += error => End("The server refused the session: " + error.Message);
             _client.CoordinatesReceived += TakeCoordinates;
@@ -46,7 +48,7 @@ namespace Sgaps.Client.Editor
         {
             if (_client == null) return;
             _client.Poll();
-            if (_client != null && NowSecs() - _beganAtSecs > TimeoutSecs) End("No answer in " + TimeoutSecs + " s.");
+            if (_client != null && _nowSecs() - _beganAtSecs > TimeoutSecs) End("No answer in " + TimeoutSecs + " s.");
         }
 
         public void Dispose()
@@ -58,7 +60,7 @@ namespace Sgaps.Client.Editor
         private void TakeCoordinates(UVCoordinates coordinates)
         {
             var session = _client.Session;
-            var milliseconds = (int)((NowSecs() - _beganAtSecs) * 1000);
+            var milliseconds = (int)((_nowSecs() - _beganAtSecs) * 1000);
             End("The gateway works: " + coordinates.Coords.Length + " coordinates after " + milliseconds + " ms, " + _client.Subprotocol
                 + ", model " + session.ModelVersion + (session.CheckpointLoaded ? "" : " (no checkpoint of this key yet)") + ".");
         }
@@ -67,11 +69,6 @@ namespace Sgaps.Client.Editor
         {
             Report = report;
             Dispose();
-        }
-
-        private static double NowSecs()
-        {
-            return EditorApplication.timeSinceStartup;
         }
     }
 }

@@ -8,7 +8,7 @@ namespace Sgaps.Client.Editor
     [CustomEditor(typeof(SGAPSManager))]
     public sealed class SGAPSManagerEditor : UnityEditor.Editor
     {
-        private readonly GatewayTest _test = new GatewayTest();
+        private readonly GatewayTest _test = new GatewayTest(() => EditorApplication.timeSinceStartup);
 
         /// <inheritdoc/>
         public override void OnInspectorGUI()

@@ -1,8 +1,11 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Globalization;
 using System.IO;
 using System.Text;
+using System.Threading;
+using Sgaps.Client.Editor;
 
 namespace Sgaps.Client.Harness
 {
@@ -16,6 +19,7 @@ namespace Sgaps.Client.Harness
         private static readonly Dictionary<string, Command> Commands = new Dictionary<string, Command>
         {
             { "recode", Recode }, { "frame-json", FrameJson }, { "sample", Sample }, { "png", Png }, { "codes", Codes }, { "stream", Stream },
+            { "test-gateway", TestGateway },
         };
 
         public static void Main(string[] arguments)
@@ -116,6 +120,17 @@ namespace Sgaps.Client.Harness
         {
             var pattern = arguments.Length > 3 ? (SamplingPattern)Enum.Parse(typeof(SamplingPattern), arguments[3]) : (SamplingPattern?)null;
             using (var play = new Play(arguments[0], arguments[1], int.Parse(arguments[2]), pattern)) Say("{0}", play.Run());
+        }
+
+        /// <summary>test-gateway URL KEY: what the inspector's button does.</summary>
+        private static void TestGateway(string[] arguments)
+        {
+            var clock = Stopwatch.StartNew();
+            using (var test = new GatewayTest(() => clock.Elapsed.TotalSeconds))
+            {
+                for (test.Start(arguments[0], arguments[1], null); test.IsRunning; test.Poll()) Thread.Sleep(4);
+                Say("{0}", test.Report);
+            }
         }
 
         private static UVCoordinates SetOf(long setId, int count)
