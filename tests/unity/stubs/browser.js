@@ -75,8 +75,11 @@ last.onmessage({ data: new ArrayBuffer(5 * 1024 * 1024) });
 assert.deepStrictEqual([library.SgapsSocketState(big), last.isClosed, library.SgapsSocketNextBytes(big)], [2, true, -1]);
 
 const closed = library.SgapsSocketOpen(put("ws://h/"), put("a"));
+last.onmessage({ data: "a message that nobody takes" });
 library.SgapsSocketClose(closed);
-assert.deepStrictEqual([library.SgapsSocketState(closed), last.isClosed], [2, true]);
+assert.deepStrictEqual([library.SgapsSocketState(closed), last.isClosed, last.onmessage], [2, true, null]);
+assert.strictEqual(library.SgapsSocketNextBytes(closed), -1);
+assert.strictEqual(library.$SgapsSockets.list[closed].socket, null);
 
 const forbidden = library.SgapsSocketOpen(put("ws://forbidden"), put("a"));
 assert.strictEqual(library.SgapsSocketState(forbidden), 2);

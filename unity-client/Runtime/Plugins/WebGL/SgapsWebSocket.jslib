@@ -82,7 +82,11 @@ mergeInto(LibraryManager.library, {
   SgapsSocketClose: function (socket) {
     var entry = SgapsSockets.list[socket];
     SgapsSockets.end(entry, "closed by the game");
-    if (entry.socket !== null) entry.socket.close();
+    if (entry.socket === null) return;
+    // The list keeps the entry for good; with it goes neither the socket nor what it still receives.
+    entry.socket.onmessage = null;
+    entry.socket.close();
+    entry.socket = null;
     entry.incoming = [];
   },
 
