@@ -45,26 +45,35 @@ def test_the_engine_assembly_compiles_for_browsers_and_for_the_new_input_system(
     )
 
 
-def test_the_editor_assembly_compiles(
-    compiler: Compiler, core: Path, engine: Path, unity_engine: Path
-) -> None:
-    unity_editor = compiler.library(
-        "UnityEditor", HERE / "stubs" / "UnityEditor.cs", references=[unity_engine]
-    )
+@pytest.fixture(scope="module")
+def unity_editor(compiler: Compiler, unity_engine: Path) -> Path:
+    source = HERE / "stubs" / "UnityEditor.cs"
+    return compiler.library("UnityEditor", source, references=[unity_engine])
+
+
+@pytest.fixture(scope="module")
+def editor(
+    compiler: Compiler, core: Path, engine: Path, unity_engine: Path, unity_editor: Path
+) -> Path:
     references = [core, engine, unity_engine, unity_editor]
-    compiler.library(
+    return compiler.library(
         "Sgaps.Client.Editor", PACKAGE / "Editor", references=references, documented=True
     )
 
 
-def test_the_editor_tests_compile(
-    compiler: Compiler, core: Path, engine: Path, unity_engine: Path
+def test_the_editor_assembly_and_its_tests_compile(
+    compiler: Compiler,
+    core: Path,
+    engine: Path,
+    unity_engine: Path,
+    editor: Path,
+    unity_editor: Path,
 ) -> None:
     require(NUNIT.exists(), f"{NUNIT} (Debian: libnunit-cil-dev)")
     compiler.library(
         "Sgaps.Client.Editor.Tests",
         PACKAGE / "Tests" / "Editor",
-        references=[core, engine, unity_engine, NUNIT],
+        references=[core, engine, editor, unity_engine, unity_editor, NUNIT],
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 from e2e.conftest import System, start_system
 from e2e.test_play import wait_until_recorded
 from sgaps_cli.broker import free_port
-from unity.conftest import Harness
+from unity.conftest import HERE, PACKAGE, Harness, require_tool, run
 
 pytestmark = pytest.mark.e2e
 
@@ -150,3 +150,23 @@ def test_the_inspectors_button_says_what_is_wrong(harness: Harness, system: Syst
     assert nobody.startswith("No connection: ")
     wrong_path = harness("test-gateway", system.ws_url + "s", "unity")
     assert wrong_path.startswith("No connection: ")
+
+
+def through_a_browsers_socket(url: str) -> dict[str, Any]:
+    """One frame by the .jslib of WebGL players, on Node's own WebSocket."""
+    node = require_tool("node", "nodejs, 20 or newer")
+    jslib = PACKAGE / "Runtime" / "Plugins" / "WebGL" / "SgapsWebSocket.jslib"
+    program = HERE / "stubs" / "gateway.js"
+    said: dict[str, Any] = json.loads(run(node, "--experimental-websocket", program, jslib, url))
+    return said
+
+
+def test_the_browsers_socket_speaks_with_the_gateway(system: System) -> None:
+    assert through_a_browsers_socket(system.ws_url) == {
+        "subprotocol": "sgaps.v1.binary",
+        "acknowledged": "session_start_ack",
+        "places": 500,
+        "answered": 0,
+    }
+    nobody = through_a_browsers_socket(f"ws://127.0.0.1:{free_port()}/ws/stream")
+    assert nobody == {"error": "the connection failed; the browser's console says more"}

@@ -12,6 +12,7 @@ namespace UnityEditor
     public class Editor : ScriptableObject
     {
         public UnityEngine.Object target { get; set; }
+        public static Editor CreateEditor(UnityEngine.Object targetObject) { throw new NotImplementedException(); }
         public bool DrawDefaultInspector() { throw new NotImplementedException(); }
         public virtual void OnInspectorGUI() { throw new NotImplementedException(); }
         public virtual bool RequiresConstantRepaint() { throw new NotImplementedException(); }

@@ -1,11 +1,8 @@
-// Runs SgapsWebSocket.jslib with stand-ins for Emscripten and for the browser's WebSocket.
+// Runs SgapsWebSocket.jslib with a stand-in for the browser's WebSocket.
 "use strict";
 const assert = require("assert");
-const fs = require("fs");
-const vm = require("vm");
+const { loaded, memory, put, text } = require("./emscripten.js");
 
-const memory = new Uint8Array(4096);
-let used = 1;
 let last = null;
 
 class FakeWebSocket {
@@ -18,26 +15,7 @@ class FakeWebSocket {
   close() { this.isClosed = true; }
 }
 
-function text(pointer) {
-  return Buffer.from(memory.slice(pointer, memory.indexOf(0, pointer))).toString();
-}
-
-function put(value) {
-  const pointer = used;
-  used += Buffer.from(value + "\0").copy(memory, used);
-  return pointer;
-}
-
-const library = {};
-const page = {
-  LibraryManager: { library }, mergeInto: Object.assign, WebSocket: FakeWebSocket, TextEncoder, TextDecoder, Uint8Array, String,
-  HEAPU8: memory, UTF8ToString: text, lengthBytesUTF8: (value) => Buffer.byteLength(value),
-  stringToUTF8: (value, pointer) => { Buffer.from(value + "\0").copy(memory, pointer); },
-  _malloc: (size) => { used += size; return used - size; },
-};
-vm.createContext(page);
-vm.runInContext(fs.readFileSync(process.argv[2], "utf8"), page);
-page.SgapsSockets = library.$SgapsSockets;
+const library = loaded(process.argv[2], FakeWebSocket);
 for (const name of Object.keys(library).filter((name) => /^Sgaps\w+(?<!__deps)$/.test(name))) {
   assert.deepStrictEqual([...library[name + "__deps"]], ["$SgapsSockets"], name);
 }

@@ -46,5 +46,24 @@ namespace Sgaps.Client.Editor.Tests
             Assert.That(Resources.Load<ComputeShader>("Sgaps/Gather"), Is.Not.Null);
             Assert.That(Resources.Load<Shader>("Sgaps/Luma"), Is.Not.Null);
         }
+
+        [Test]
+        public void TheInspectorIsThePackages()
+        {
+            var inspector = UnityEditor.Editor.CreateEditor(_manager);
+            Assert.That(inspector, Is.InstanceOf<SGAPSManagerEditor>());
+            UnityEngine.Object.DestroyImmediate(inspector);
+        }
+
+        [Test]
+        public void ThePanelBringsItsManagerAndIsHidden()
+        {
+            var panel = new GameObject("panel").AddComponent<SGAPSDebugPanel>();
+            Assert.That(panel.GetComponent<SGAPSManager>() != null);
+            Assert.That(panel.IsVisible, Is.False);
+            panel.Toggle();
+            Assert.That(panel.IsVisible);
+            UnityEngine.Object.DestroyImmediate(panel.gameObject);
+        }
     }
 }
