@@ -18,13 +18,14 @@ import pytest
 from e2e.conftest import System, start_system
 from e2e.test_play import wait_until_recorded
 from sgaps_cli.broker import free_port
-from unity.conftest import HERE, PACKAGE, Harness, require_tool, run
+from unity.conftest import HERE, PACKAGE, Harness, require, require_tool, run
 
 pytestmark = pytest.mark.e2e
 
 FRAMES = 200
 CUT_AFTER_FRAMES = 80
 OUTAGE_SECS = 1.0
+NODE_WITH_WEBSOCKET = 20
 
 
 @dataclass
@@ -146,15 +147,23 @@ def test_the_inspectors_button_finds_the_gateway(harness: Harness, system: Syste
 
 
 def test_the_inspectors_button_says_what_is_wrong(harness: Harness, system: System) -> None:
-    nobody = harness("test-gateway", f"ws://127.0.0.1:{free_port()}/ws/stream", "unity")
-    assert nobody.startswith("No connection: ")
-    wrong_path = harness("test-gateway", system.ws_url + "s", "unity")
-    assert wrong_path.startswith("No connection: ")
+    """In the words that Documentation~ explains."""
+    guide = (PACKAGE / "Documentation~" / "index.md").read_text()
+    nobody = f"ws://127.0.0.1:{free_port()}/ws/stream"
+    for endpoint, reason in {
+        nobody: "Connection refused",
+        system.ws_url + "s": "Unable to connect to the remote server",
+        system.ws_url.replace("ws:", "wss:"): "Ssl error",
+    }.items():
+        assert harness("test-gateway", endpoint, "unity").startswith(f"No connection: {reason}")
+        assert f"| *{reason}" in guide
 
 
 def through_a_browsers_socket(url: str) -> dict[str, Any]:
     """One frame by the .jslib of WebGL players, on Node's own WebSocket."""
-    node = require_tool("node", "nodejs, 20 or newer")
+    node = require_tool("node", "nodejs")
+    major = int(run(node, "--version").lstrip("v").split(".")[0])
+    require(major >= NODE_WITH_WEBSOCKET, f"Node {NODE_WITH_WEBSOCKET}, which has a WebSocket,")
     jslib = PACKAGE / "Runtime" / "Plugins" / "WebGL" / "SgapsWebSocket.jslib"
     program = HERE / "stubs" / "gateway.js"
     said: dict[str, Any] = json.loads(run(node, "--experimental-websocket", program, jslib, url))
