@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.protocol import json_codec
 from sgaps.protocol.content import CoordinateSet
-from sgaps.protocol.messages import Error, FrameData, Keyframe, UvCoordinates
+from sgaps.protocol.messages import Error, FrameData, Keyframe
 from sgaps_client import client as client_module
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import encoded_png
-from sgaps_client.state import ClientState, SessionConfig
+from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import CENTRE_OF_PIXEL_1_2, ScriptedGateway, decoded_keyframe
 
 WORDS = "open sesame"
@@ -92,16 +91,6 @@ async def test_squares_are_sampled_where_the_server_takes_them() -> None:
     assert frame.samples()[0, 2] == pytest.approx(
         IMAGE[2:4, 1:3].mean() / 255, abs=0.5 / 255 + 1e-6
     )
-
-
-@pytest.mark.parametrize("footprint", [0, 3, 128])
-def test_an_unknown_footprint_is_refused_by_the_client(footprint: int) -> None:
-    state = ClientState()
-    answer = UvCoordinates(
-        frame_id=0, coords=[(0.5, 0.5, footprint)], coordinate_set_id=1, model_version="v"
-    )
-    with pytest.raises(ProtocolError, match="footprint"):
-        state.take_coordinates(json_codec.coordinate_set(answer))
 
 
 async def test_the_session_is_introduced() -> None:
@@ -278,12 +267,3 @@ async def test_the_rate_of_the_heartbeat_is_taken_over() -> None:
     async with gateway.running(), client_of(gateway) as client:
         gateway.target_fps = 5
         await eventually(lambda: client.state.target_fps == 5)
-
-
-@pytest.mark.parametrize("outside", [(0.5, 1.5), (-0.01, 0.5)])
-async def test_coordinates_outside_the_picture_are_refused(outside: tuple[float, float]) -> None:
-    gateway = ScriptedGateway(coords=(CENTRE_OF_PIXEL_1_2, outside))
-    async with gateway.running():
-        with pytest.raises(ProtocolError, match="UVs outside") as caught:
-            await client_of(gateway).__aenter__()
-    assert caught.value.code is ErrorCode.BAD_MESSAGE

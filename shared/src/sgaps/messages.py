@@ -28,7 +28,7 @@ def unpack_floats(data: bytes, *shape: int) -> Float32:
     """Read what `pack_floats` wrote; one entry of `shape` may be -1. Raises MessageError."""
     try:
         return np.frombuffer(data, dtype="<f4").reshape(shape)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise MessageError(f"{len(data)} bytes are no float32 array of shape {shape}") from error
 
 
@@ -69,7 +69,7 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True):
         """Read what `encode` wrote. Raises MessageError if it is something else."""
         try:
             return msgspec.msgpack.decode(data, type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MessageError(f"not a {cls.__name__}: {error}") from error
 
 

@@ -17,7 +17,6 @@ from sgaps.protocol.messages import (
     HeartbeatAck,
     SessionStartAck,
 )
-from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 # Refusals of frames. A heartbeat can be refused as `overloaded` too, and the message does not say
 # what it refuses: see `SessionAccount.book_heartbeat`.
@@ -163,10 +162,12 @@ class ClientState:
         return self.accounts[-1]
 
     def take_ack(self, ack: SessionStartAck) -> None:
-        """A session began, or goes on after a lost connection."""
+        """A session began, or goes on after a lost connection. Raises ProtocolError."""
         if not ack.resumed:
             self.accounts.append(SessionAccount(session_id=ack.session_id))
         else:
+            if not self._can_go_on(ack):
+                raise ProtocolError(ErrorCode.BAD_MESSAGE, "resumed is not what this client began")
             self.account.resumed += 1
             self.account.book_lost(after_frame_id=ack.last_frame_id)
         self.footprints = FOOTPRINT in ack.features
@@ -175,14 +176,16 @@ class ClientState:
         self.keyframe_interval = ack.keyframe_interval
         self.model_version = ack.model_version
 
+    def _can_go_on(self, ack: SessionStartAck) -> bool:
+        """Whether a server can have resumed this: the same session, no frame that was not sent."""
+        return bool(self.accounts) and (
+            ack.session_id == self.account.session_id
+            and ack.last_frame_id < self.account.next_frame_id
+        )
+
     def take_coordinates(self, answer: CoordinateSet) -> None:
-        """Raises ProtocolError for coordinates outside the picture."""
-        coords = answer.coords
-        if not ((coords[:, :2] >= 0) & (coords[:, :2] <= 1)).all():
-            raise ProtocolError(ErrorCode.BAD_MESSAGE, "the server sent UVs outside 0..1")
-        if not np.isin(coords[:, 2], FOOTPRINTS_PX).all():
-            raise ProtocolError(ErrorCode.BAD_MESSAGE, "the server sent an unknown footprint")
-        self.coords = coords
+        """A newer set; the codecs let none through that lies outside the picture."""
+        self.coords = answer.coords
         self.coordinate_set_id = answer.coordinate_set_id
         self.model_version = answer.model_version
         self.predicted_psnr_db = answer.predicted_psnr_db

@@ -38,13 +38,14 @@ UV_STEPS = 65535
 VALUE_STEPS = 255
 MAX_LEVEL = MAX_FOOTPRINT_PX.bit_length() - 1
 HAS_FOOTPRINTS, HAS_PSNR = 1, 2
+ZEROS = bytes(3)
 
 _HEAD = struct.Struct("<2sBB")
 """Magic, version, kind."""
 _FRAME = struct.Struct("<QQdHHHH")
 """Frame id, set id, timestamp, width, height, state values, samples."""
-_KEYFRAME = struct.Struct("<QB3xI")
-"""Frame id, encoding, bytes of the picture."""
+_KEYFRAME = struct.Struct("<QB3sI")
+"""Frame id, encoding, zeros, bytes of the picture."""
 _COORDINATES = struct.Struct("<qQfHHHBB")
 """Frame id, set id, predicted PSNR, samples, width and height of the importance map, flags, bytes
 of the model version."""
@@ -115,7 +116,7 @@ def encode_keyframe(keyframe: WholeFrame) -> bytes:
     """`keyframe`."""
     (encoding,) = (number for number, name in ENCODINGS.items() if name == keyframe.encoding)
     head = _HEAD.pack(MAGIC, VERSION, KEYFRAME)
-    return head + _KEYFRAME.pack(keyframe.frame_id, encoding, len(keyframe.data)) + keyframe.data
+    return head + _KEYFRAME.pack(keyframe.frame_id, encoding, ZEROS, len(keyframe.data)) + keyframe.data
 
 
 def encode_coordinates(chosen: CoordinateSet) -> bytes:
@@ -194,9 +195,10 @@ def _frame(body: memoryview) -> ValuesOfFrame:
 
 
 def _keyframe(body: memoryview) -> WholeFrame:
-    (frame_id, encoding, length), data = _split(body, _KEYFRAME)
+    (frame_id, encoding, zeros, length), data = _split(body, _KEYFRAME)
     _check(frame_id <= MAX_FRAME_ID, "frame id is too large")
     _check(encoding in ENCODINGS, f"no encoding {encoding}")
+    _check(zeros == ZEROS, "something after the encoding")
     _check(len(data) == length, f"{len(data)} bytes of picture, {length} were announced")
     return WholeFrame(frame_id=frame_id, encoding=ENCODINGS[encoding], data=bytes(data))
 
@@ -211,7 +213,11 @@ def _coordinates(body: memoryview) -> CoordinateSet:
     level = np.frombuffer(levels, np.uint8) if levels_length else np.zeros(count, np.uint8)
     _check(not flags & ~(HAS_FOOTPRINTS | HAS_PSNR), f"unknown flags {flags}")
     _check(bool((level <= MAX_LEVEL).all()), "no such footprint")
+    _check(-1 <= frame_id <= MAX_FRAME_ID, "no such frame id")
+    _check(set_id <= MAX_SET_ID, "coordinate set id is too large")
     _check(math.isfinite(psnr), "predicted PSNR is not finite")
+    _check(bool(flags & HAS_PSNR) or psnr == 0, "a predicted PSNR without its flag")
+    _check((width > 0) == (height > 0), "an importance map without one of its sides")
     try:
         model_version = bytes(version).decode()
     except UnicodeDecodeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +24,9 @@ from sgaps.protocol.messages import (
 SUBPROTOCOL = "sgaps.v1.json"
 DECIMALS = 6
 """A thousandth of a pixel at 1000 pixels; the other digits of a float32 only cost bytes."""
+
+MAX_REASON_CHARS = 300
+"""A reason names the wrong field, which may be a megabyte of the client's own."""
 
 _client_messages: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 _server_messages: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)
@@ -61,7 +63,7 @@ def _decode(adapter: TypeAdapter[M], raw: str | bytes) -> M:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"
         code = _CODES.get(first["type"], ErrorCode.BAD_MESSAGE)
-        raise ProtocolError(code, f"{where}: {first['msg']}") from error
+        raise ProtocolError(code, f"{where}: {first['msg']}"[:MAX_REASON_CHARS]) from error
     except UnicodeEncodeError as error:
         raise ProtocolError(ErrorCode.BAD_JSON, "lone surrogate in the text") from error
 
@@ -128,7 +130,7 @@ def whole_frame(message: Keyframe) -> WholeFrame:
     """What a `keyframe` says. Raises ProtocolError."""
     try:
         data = base64.b64decode(message.data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"data is not base64: {error}") from error
     return WholeFrame(frame_id=message.frame_id, encoding=message.encoding, data=data)
 
@@ -150,6 +152,11 @@ def coordinate_set(message: UvCoordinates) -> CoordinateSet:
 def _importance(shown: ImportanceMap) -> Importance:
     try:
         data = base64.b64decode(shown.data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ProtocolError(ErrorCode.BAD_MESSAGE, f"importance_map: {error}") from error
+    if len(data) != shown.width * shown.height:
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE,
+            f"importance_map: {len(data)} bytes are not {shown.width}x{shown.height}",
+        )
     return Importance(width=shown.width, height=shown.height, data=data)

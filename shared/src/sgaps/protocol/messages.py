@@ -31,6 +31,10 @@ MAX_FRAME_ID = 2**52 - 2
 MAX_SET_ID = 2**53 - 1
 MAX_SIDE_PX = 8192
 MAX_STATE_DIM = 4096
+MAX_SAMPLES = 65535
+"""Of a message in either form: the binary one counts them in 16 bits."""
+MAX_STATE_VALUE = 3.4028235e38
+"""The largest float32 in its shortest decimal form; what is larger would become infinite."""
 
 IMPORTANCE_MAP = "importance_map"
 FOOTPRINT = "footprint"
@@ -50,6 +54,11 @@ Footprint = Annotated[int, AfterValidator(_known_footprint)]
 Identifier = Annotated[str, Field(pattern=rf"\A{ID_PATTERN}\z")]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 ShortText = Annotated[str, Field(max_length=128)]
+StateValue = Annotated[float, Field(ge=-MAX_STATE_VALUE, le=MAX_STATE_VALUE)]
+FrameIdOrNone = Annotated[int, Field(ge=-1, le=MAX_FRAME_ID)]
+"""-1 where there is no frame."""
+FramesPerSec = Annotated[float, Field(ge=1e-3, le=1e4)]
+Secs = Annotated[float, Field(ge=0)]
 
 
 class FromClient(BaseModel):
@@ -94,12 +103,15 @@ def _pixel_form(pixels: Any) -> str:  # noqa: ANN401 - raw JSON comes in
     return "squares" if with_footprint else "points"
 
 
-Points = list[tuple[Unit, Unit, Unit]]
-Squares = list[tuple[Unit, Unit, Unit, Footprint]]
+# One wrong pixel is enough to refuse a message: a million reasons took seconds to collect.
+_few = Field(max_length=MAX_SAMPLES, fail_fast=True)
+Points = Annotated[list[tuple[Unit, Unit, Unit]], _few]
+Squares = Annotated[list[tuple[Unit, Unit, Unit, Footprint]], _few]
+Objects = Annotated[list[PixelObject], _few]
 Pixels = Annotated[
     Annotated[Points, Tag("points")]
     | Annotated[Squares, Tag("squares")]
-    | Annotated[list[PixelObject], Tag("objects")],
+    | Annotated[Objects, Tag("objects")],
     Discriminator(_pixel_form),
 ]
 
@@ -125,7 +137,7 @@ class FrameData(FromClient):
     type: Literal["frame_data"] = "frame_data"
     frame_id: FrameId
     pixels: Pixels
-    state_vector: Annotated[list[float], Field(max_length=MAX_STATE_DIM)]
+    state_vector: Annotated[list[StateValue], Field(max_length=MAX_STATE_DIM, fail_fast=True)]
     resolution: AnyResolution
     timestamp: float
     coordinate_set_id: SetId = 0
@@ -159,38 +171,41 @@ class Heartbeat(FromClient):
 
 class SessionStartAck(FromServer):
     type: Literal["session_start_ack"] = "session_start_ack"
-    session_id: str
+    session_id: Identifier
     checkpoint_loaded: bool
-    sample_count: int
-    max_state_dim: int
-    target_fps: float
-    model_version: str
-    coordinate_set_id: int
-    keyframe_interval: int
+    sample_count: Annotated[int, Field(ge=0, le=MAX_SAMPLES)]
+    max_state_dim: Annotated[int, Field(ge=0, le=MAX_STATE_DIM)]
+    target_fps: FramesPerSec
+    model_version: ShortText
+    coordinate_set_id: SetId
+    keyframe_interval: Annotated[int, Field(ge=0)]
     protocol_version: int = PROTOCOL_VERSION
     resumed: bool
-    last_frame_id: int = -1
+    last_frame_id: FrameIdOrNone = -1
     """The newest frame the server has of a resumed session; the next id must be greater."""
     features: list[str] = []
     """Those of the client's that the session uses."""
 
 
 class ImportanceMap(FromServer):
-    width: int
-    height: int
+    width: Side
+    height: Side
     data: str
     """Base64 of uint8 (height, width), 255 = most important."""
 
 
 class UvCoordinates(FromServer):
     type: Literal["uv_coordinates"] = "uv_coordinates"
-    frame_id: int
+    frame_id: FrameIdOrNone
     """The frame this set was computed from; -1 for the first set of a session."""
-    coords: list[tuple[float, float]] | list[tuple[float, float, int]]
+    coords: (
+        Annotated[list[tuple[Unit, Unit]], _few]
+        | Annotated[list[tuple[Unit, Unit, Footprint]], _few]
+    )
     """u, v, and where the session uses footprints the side in pixels of the square around them."""
     importance_map: ImportanceMap | None = None
-    coordinate_set_id: int
-    model_version: str
+    coordinate_set_id: SetId
+    model_version: ShortText
     predicted_psnr: float | None = None
 
 
@@ -198,9 +213,9 @@ class HeartbeatAck(FromServer):
     type: Literal["heartbeat_ack"] = "heartbeat_ack"
     timestamp: float
     server_time: float
-    last_recorded_frame_id: int
+    last_recorded_frame_id: FrameIdOrNone
     """-1 until a frame is on disk."""
-    target_fps: float
+    target_fps: FramesPerSec
 
 
 class Error(FromServer):
@@ -208,7 +223,7 @@ class Error(FromServer):
     code: str
     message: str
     fatal: bool = False
-    retry_after_secs: float | None = None
+    retry_after_secs: Secs | None = None
 
 
 ClientMessage = Annotated[
