@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -74,8 +75,12 @@ def pictures() -> list[bytes]:
 def stream_entries() -> list[Packed]:
     """One of every class."""
     points = pack_floats(np.full((2, 3), 0.5, np.float32))
-    session = {"session_id": "s", "gateway_id": "g", "frame_id": 1}
-    seen = {"model_version": "v", "predicted_psnr_db": 20.0, "received_at_secs": 1.0}
+    session: dict[str, Any] = {"session_id": "s", "gateway_id": "g", "frame_id": 1}
+    seen: dict[str, Any] = {
+        "model_version": "v",
+        "predicted_psnr_db": 20.0,
+        "received_at_secs": 1.0,
+    }
     return [
         FrameAccepted(
             **session,

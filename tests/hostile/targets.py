@@ -14,9 +14,9 @@ import numpy as np
 from gateway.intake import accept_keyframe
 from gateway.session import Session
 from hostile import seeds
-from sgaps.errors import ErrorCode, MessageError, ProtocolError
-from sgaps.messages import CoordinatesChosen, FrameAccepted, FrameReconstructed
+from sgaps.errors import MessageError, ProtocolError
 from sgaps.keys import PastSamples
+from sgaps.messages import CoordinatesChosen, FrameAccepted, FrameReconstructed
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import CoordinateSet, WholeFrame
@@ -191,9 +191,11 @@ def outcome_of(target: Target, data: bytes) -> str:
     try:
         target(data)
     except ProtocolError as error:
-        assert len(error.message) <= MAX_REASON_CHARS
-        json_codec.encode(Error(code=ErrorCode(error.code), message=error.message))
-        return error.code.value
+        refusal = error
     except MessageError:
         return "message_error"
-    return "taken"
+    else:
+        return "taken"
+    assert len(refusal.message) <= MAX_REASON_CHARS
+    json_codec.encode(Error(code=refusal.code, message=refusal.message))
+    return refusal.code.value

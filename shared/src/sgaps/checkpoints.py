@@ -1,17 +1,19 @@
 """Checkpoints on disk, as far as one can see without torch: manifests, versions, the pointer.
 
 Layout: `<root>/<key>/<version>/model.safetensors` and `manifest.json` beside it, and
-`<root>/<key>/current`, a file that holds the version in force.
+`<root>/<key>/current`, a file that holds the version in force. Nothing
+below the root may be a link.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from sgaps.errors import CheckpointNotFound, CheckpointRejected
 from sgaps.protocol.ids import is_valid_id
@@ -23,6 +25,9 @@ WEIGHTS_NAME = "model.safetensors"
 MANIFEST_NAME = "manifest.json"
 POINTER_NAME = "current"
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_WEIGHTS_BYTES = 1 << 30
+MAX_POINTER_BYTES = 128
+MAX_REASON_CHARS = 500
 DEFAULT_KEY = "default"
 """The key whose checkpoint serves every key that has none of its own."""
 
@@ -38,7 +43,7 @@ class Metrics(Section):
 class DataCard(Section):
     """What a checkpoint was trained and validated on."""
 
-    frames: int
+    frames: Annotated[int, Field(ge=0)]
     train_sessions: tuple[str, ...]
     val_sessions: tuple[str, ...]
 
@@ -52,7 +57,7 @@ class Manifest(Section):
     created_at: str
     """UTC, ISO 8601."""
     weights_sha256: str
-    weights_bytes: int
+    weights_bytes: Annotated[int, Field(ge=0, le=MAX_WEIGHTS_BYTES)]
     model: ModelSettings
     metrics: Metrics
     parent: str | None
@@ -74,15 +79,17 @@ class CheckpointDirectory:
     def versions(self, key: str) -> list[str]:
         """Versions of a key, oldest first."""
         found = (m.parent.name for m in self.key_dir(key).glob(f"v*/{MANIFEST_NAME}"))
-        return sorted(found, key=lambda version: (version_number(version), version))
+        legal = (name for name in found if is_valid_id(name))
+        return sorted(legal, key=lambda version: (version_number(version), version))
 
     def current_version(self, key: str) -> str | None:
         """The version in force; None where the key has none. Raises CheckpointRejected."""
+        self.key_dir(key)
         try:
-            version = (self.key_dir(key) / POINTER_NAME).read_text("ascii").strip()
-        except FileNotFoundError:
+            version = self._read([key, POINTER_NAME], MAX_POINTER_BYTES).decode("ascii").strip()
+        except CheckpointNotFound:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise CheckpointRejected(f"{key}: its pointer cannot be read: {error}") from error
         if not is_valid_id(version):
             raise CheckpointRejected(f"{key}: its pointer names no version")
@@ -99,26 +106,34 @@ class CheckpointDirectory:
         try:
             manifest = Manifest.model_validate_json(data)
         except ValidationError as error:
-            raise CheckpointRejected(f"{key}/{version}: bad manifest: {error}") from error
+            reasons = str(error)[:MAX_REASON_CHARS]
+            raise CheckpointRejected(f"{key}/{version}: bad manifest: {reasons}") from error
         if (manifest.checkpoint_key, manifest.model_version) != (key, version):
             raise CheckpointRejected(f"{key}/{version}: its manifest is another checkpoint's")
         return manifest
 
     def read_file(self, key: str, version: str, name: str, max_bytes: int) -> bytes:
-        """A file of a version: a plain file inside the root, not larger than it should be."""
+        """A file of a version, not larger than it should be. Raises CheckpointError."""
         if not is_valid_id(version):
             raise CheckpointRejected(f"{version!r} is no version")
-        path = self.key_dir(key) / version / name
-        if not path.exists():
-            raise CheckpointNotFound(f"{key}/{version}: there is no {name}")
-        if path.resolve() != self.root.resolve() / key / version / name or not path.is_file():
-            raise CheckpointRejected(f"{key}/{version}: {name} is no plain file of its folder")
+        self.key_dir(key)
+        return self._read([key, version, name], max_bytes)
+
+    def _read(self, steps: list[str], max_bytes: int) -> bytes:
+        """A plain file below the root. What is checked is what was opened: nobody can swap it."""
+        name = "/".join(steps)
         try:
-            if path.stat().st_size > max_bytes:
-                raise CheckpointRejected(f"{key}/{version}: {name} has over {max_bytes} bytes")
-            return path.read_bytes()
+            with os.fdopen(_open_below(self.root, steps), "rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode) or found.st_size > max_bytes:
+                    raise CheckpointRejected(
+                        f"{name} is no plain file of {max_bytes} bytes at most"
+                    )
+                return file.read(max_bytes)
+        except FileNotFoundError as error:
+            raise CheckpointNotFound(f"there is no {name}") from error
         except OSError as error:
-            raise CheckpointRejected(f"{key}/{version}: {name} cannot be read: {error}") from error
+            raise CheckpointRejected(f"{name} cannot be read: {error}") from error
 
     def promote(self, key: str, version: str) -> None:
         """Put a published version in force. Raises CheckpointError."""
@@ -126,16 +141,31 @@ class CheckpointDirectory:
         write_durably(self.key_dir(key) / POINTER_NAME, version.encode())
 
     def key_dir(self, key: str) -> Path:
-        """Raises CheckpointRejected for a key that is no identifier."""
+        """Raises CheckpointRejected for a key that is no identifier, or whose folder is a link."""
         if not is_valid_id(key):
             raise CheckpointRejected(f"{key!r} is no checkpoint key")
-        return self.root / key
+        folder = self.root / key
+        if folder.is_symlink():
+            raise CheckpointRejected(f"the folder of {key} is a link")
+        return folder
 
 
 def version_number(version: str) -> int:
     """7 of `v0007-1a2b3c4d`; 0 of what has no number."""
     number = version.removeprefix("v").split("-")[0]
     return int(number) if number.isdecimal() and number.isascii() else 0
+
+
+def _open_below(root: Path, steps: list[str]) -> int:
+    """Descriptor of what these steps lead to, if none is a link; a FIFO is not waited for."""
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for name in steps:
+        try:
+            inner = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        finally:
+            os.close(at)
+        at = inner
+    return at
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import time
 from dataclasses import dataclass, field
 
@@ -17,7 +18,8 @@ from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
 
-# What Pillow raises on hostile bytes: SyntaxError is its word for broken PNG chunks.
+# What Pillow raises on hostile bytes, by no clear rule: SyntaxError is its word for broken PNG
+# chunks, and some of those that end too early are a LookupError or a struct.error.
 _BROKEN_PICTURE = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -25,6 +27,8 @@ _BROKEN_PICTURE = (
     ValueError,
     SyntaxError,
     EOFError,
+    LookupError,
+    struct.error,
 )
 
 

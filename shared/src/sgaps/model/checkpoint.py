@@ -31,8 +31,6 @@ from sgaps.model.builder import build_model
 from sgaps.model.transformer import SparsePixelTransformer
 from sgaps.settings import DataSettings, ModelSettings
 
-MAX_WEIGHTS_BYTES = 1 << 30
-
 
 class CheckpointStore(CheckpointDirectory):
     """Publishes and loads checkpoints under a root."""
@@ -94,8 +92,9 @@ class CheckpointStore(CheckpointDirectory):
         manifest = self.manifest(key, version)
         if manifest.metrics.val_psnr_db < manifest.metrics.champion_psnr_db:
             raise CheckpointRejected(f"{key}/{version} is worse than what it would replace")
-        weights = self.read_file(key, version, WEIGHTS_NAME, MAX_WEIGHTS_BYTES)
-        if hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
+        weights = self.read_file(key, version, WEIGHTS_NAME, manifest.weights_bytes)
+        torn = len(weights) != manifest.weights_bytes
+        if torn or hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
             raise CheckpointRejected(f"{key}/{version}: the weights are torn or not its own")
         return _model_of(weights, manifest), manifest
 
@@ -118,7 +117,7 @@ def _model_of(weights: bytes, manifest: Manifest) -> SparsePixelTransformer:
     name = f"{manifest.checkpoint_key}/{manifest.model_version}"
     try:
         tensors = safetensors.torch.load(weights)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # a KeyError is a number type that torch lacks
         raise CheckpointRejected(f"{name}: no safetensors file: {error}") from error
     with torch.device("meta"):  # costs no memory, whatever size the manifest claims
         expected = build_model(manifest.model).state_dict()

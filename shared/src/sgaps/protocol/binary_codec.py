@@ -116,7 +116,11 @@ def encode_keyframe(keyframe: WholeFrame) -> bytes:
     """`keyframe`."""
     (encoding,) = (number for number, name in ENCODINGS.items() if name == keyframe.encoding)
     head = _HEAD.pack(MAGIC, VERSION, KEYFRAME)
-    return head + _KEYFRAME.pack(keyframe.frame_id, encoding, ZEROS, len(keyframe.data)) + keyframe.data
+    return (
+        head
+        + _KEYFRAME.pack(keyframe.frame_id, encoding, ZEROS, len(keyframe.data))
+        + keyframe.data
+    )
 
 
 def encode_coordinates(chosen: CoordinateSet) -> bytes:
@@ -216,7 +220,8 @@ def _coordinates(body: memoryview) -> CoordinateSet:
     _check(-1 <= frame_id <= MAX_FRAME_ID, "no such frame id")
     _check(set_id <= MAX_SET_ID, "coordinate set id is too large")
     _check(math.isfinite(psnr), "predicted PSNR is not finite")
-    _check(bool(flags & HAS_PSNR) or psnr == 0, "a predicted PSNR without its flag")
+    no_psnr = psnr == 0 and math.copysign(1, psnr) > 0
+    _check(bool(flags & HAS_PSNR) or no_psnr, "a predicted PSNR without its flag")
     _check((width > 0) == (height > 0), "an importance map without one of its sides")
     try:
         model_version = bytes(version).decode()
