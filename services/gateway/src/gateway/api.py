@@ -28,7 +28,7 @@ PAGE = Path(__file__).parent / "page" / "index.html"
 VIEW_WAIT_SECS = 2.0
 IMPORTANCE_SCALE = 8
 
-router = APIRouter()
+router = APIRouter(responses={503: {"description": "The broker does not answer."}})
 
 
 class Health(BaseModel):
