@@ -239,7 +239,7 @@ MANIFESTS: dict[str, Damage] = {
     "no UTF-8": _replaced(MANIFEST_NAME, b"\xff\xfe{}"),
     "a lone surrogate": _replaced(MANIFEST_NAME, b'{"checkpoint_key":"\\ud800"}'),
     "empty object": _replaced(MANIFEST_NAME, b"{}"),
-    "missing": lambda folder: (folder / MANIFEST_NAME).unlink(),
+    "manifest is missing": lambda folder: (folder / MANIFEST_NAME).unlink(),
 }
 
 PLACES: dict[str, Damage] = {

@@ -52,6 +52,11 @@ def test_it_is_refused_and_the_old_model_serves_on(
     assert reconstructor.reconstruct([frame()])[0].model_version == serving["doom"]
 
 
+def test_no_kind_hides_another() -> None:
+    print(f"{len(KINDS)} hostile checkpoints")
+    assert len(KINDS) == len(list(hostile_checkpoints())) > 100
+
+
 def test_without_damage_the_new_one_is_swapped_in(
     tmp_path: Path, good: Path, settings_of_all: Settings
 ) -> None:
