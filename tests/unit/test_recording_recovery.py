@@ -12,10 +12,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from sgaps.errors import RecordingError
 from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, recover_parts
+from sgaps.recording.recovery import recover_part, salvage
 from sgaps.sampling.footprints import as_points
 
 # A fork of a process that has imported everything: twenty starts cost little.
@@ -61,6 +64,12 @@ def leave_part(root: Path, frame_count: int) -> Path:
     writer.sync()
     writer.abandon()
     return writer.part_path
+
+
+def seal(root: Path, frame_count: int) -> Path:
+    writer = open_writer(root)
+    writer.append([make_frame(i) for i in range(frame_count)])
+    return writer.seal()
 
 
 def files(root: Path) -> list[str]:
@@ -171,22 +180,68 @@ def test_the_part_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     assert frame_ids(writer.seal()) == [1, 2]
 
 
-@pytest.mark.parametrize("content_bytes", [b"", b"nonsense" * 1000])
-def test_an_unreadable_part_is_moved_aside(tmp_path: Path, content_bytes: bytes) -> None:
+def test_an_unreadable_part_is_moved_aside(tmp_path: Path) -> None:
     part = leave_part(tmp_path, 1)
-    part.write_bytes(content_bytes)
+    part.write_bytes(b"nonsense" * 1000)
     (recovered,) = recover_parts(tmp_path)
     assert (recovered.info, recovered.path.name) == (None, "000000.h5.bad")
     assert "no valid segment" in recovered.reason
-    assert recovered.path.read_bytes() == content_bytes
+    assert recovered.path.read_bytes() == b"nonsense" * 1000
     assert files(tmp_path) == ["000000.h5.bad"]
 
 
-def test_an_empty_part_is_moved_aside(tmp_path: Path) -> None:
-    leave_part(tmp_path, 0)
+def test_a_part_that_no_frame_was_written_to_goes(tmp_path: Path) -> None:
+    leave_part(tmp_path, 0).with_name("000001.h5.part").touch()
+    recovered = recover_parts(tmp_path)
+    assert {outcome.reason for outcome in recovered} == {"no frame was written to it"}
+    assert files(tmp_path) == []
+
+
+def test_frames_that_cannot_be_read_are_lost_alone(tmp_path: Path) -> None:
+    part = seal(tmp_path, 40).rename(tmp_path / "doom" / "s-1" / "000000.h5.part")
+    with h5py.File(part, "r+") as file:
+        file["/doom/s-1/frames/pixels"][3] = 2.0  # of frame 3, which has three samples
+        file["/doom/s-1/frames/index"][7, "pixels_offset"] = 10**6
+    kept = shutil.copy(part, tmp_path / "kept")
     (recovered,) = recover_parts(tmp_path)
-    assert "no readable frame" in recovered.reason
-    assert files(tmp_path) == ["000000.h5.bad"]
+    left = [number for number in range(40) if number not in {3, 7}]
+    assert frame_ids(recovered.path) == left
+    # Killed before the part went: it has nothing that the segment lacks.
+    shutil.copy(kept, part)
+    recover_parts(tmp_path)
+    assert files(tmp_path) == ["000000.h5"]
+
+
+def test_what_cannot_be_recovered_now_does_not_stop_the_others(tmp_path: Path) -> None:
+    part = leave_part(tmp_path, 5)
+    refused = part.with_name("000001.h5.part")
+    refused.mkdir()  # no program may write to it, not even root's
+    recovered, left = recover_parts(tmp_path)
+    assert frame_ids(recovered.path) == list(range(5))
+    assert (left.path, left.info) == (refused, None)
+    assert "directory" in left.reason
+    with pytest.raises(RecordingError):
+        recover_part(refused)
+
+
+def test_what_is_readable_of_a_damaged_segment_is_salvaged(tmp_path: Path) -> None:
+    path = seal(tmp_path, 40)
+    with h5py.File(path, "r+") as file:
+        file["/doom/s-1/frames/index"][7, "pixels_offset"] = 10**6
+    outcome = salvage(path, known={0, 1})
+    assert (outcome.path.name, outcome.reason) == ("000000.h5.bad", "")
+    assert files(tmp_path) == ["000000.h5.bad", "000001.h5"]
+    left = [number for number in range(2, 40) if number != 7]
+    assert frame_ids(path.with_name("000001.h5")) == left
+
+
+def test_what_is_aside_is_not_replaced(tmp_path: Path) -> None:
+    for content in (b"one", b"two"):
+        part = leave_part(tmp_path, 1)
+        part.write_bytes(content)
+        recover_parts(tmp_path)
+    assert files(tmp_path) == ["000000.h5.bad", "000000.h5.bad.1"]
+    assert (tmp_path / "doom" / "s-1" / "000000.h5.bad").read_bytes() == b"one"
 
 
 def test_torn_metadata_does_not_hang_recovery(tmp_path: Path) -> None:

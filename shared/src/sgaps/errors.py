@@ -10,7 +10,7 @@ SgapsError
 ├── MessageError             a stream entry cannot be decoded
 ├── RecordingError           an HDF5 segment cannot be written or read
 │   ├── RecordingCorrupt     the file is not a readable segment
-│   └── DiskFull             below the free-space watermark
+│   └── DiskFull             below the free-space watermark, or no space left at all
 ├── CheckpointError          a checkpoint cannot be used
 │   ├── CheckpointNotFound   there is none for this key or version
 │   └── CheckpointRejected   torn, wrong hash, wrong shapes, non-finite, or worse
@@ -109,7 +109,7 @@ class RecordingCorrupt(RecordingError):
 
 
 class DiskFull(RecordingError):
-    """Free space fell below the watermark; nothing was written."""
+    """Free space fell below the watermark, or there is none left: try again later."""
 
 
 class CheckpointError(SgapsError):

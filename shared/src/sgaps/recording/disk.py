@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from sgaps.errors import DiskFull, RecordingError
+
+LOCK_NAME = ".recorder.lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def ensure_free_space(path: Path, min_free_bytes: int) -> None:
@@ -20,6 +25,19 @@ def ensure_free_space(path: Path, min_free_bytes: int) -> None:
         raise RecordingError(f"cannot look at the disk of {path}: {error}") from error
     if free_bytes < min_free_bytes:
         raise DiskFull(f"{free_bytes} bytes free at {path}, {min_free_bytes} are needed")
+
+
+def system_errno(error: BaseException) -> int | None:
+    """The system's error number behind an error of h5py, which often has it in its text only."""
+    named = re.search(r"errno = ([0-9]+)", str(error))
+    number = int(named[1]) if named else getattr(error, "errno", None)
+    return number if isinstance(number, int) else None
+
+
+def write_error(what: str, cause: Exception) -> RecordingError:
+    """DiskFull where no space is left, RecordingError for any other cause; in one line."""
+    kind = DiskFull if system_errno(cause) in _FULL else RecordingError
+    return kind(f"{what}: {' '.join(str(cause).split())}")
 
 
 def fsync_folder(folder: Path) -> None:
@@ -50,6 +68,22 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def lock_recordings(root: Path) -> int:
+    """Make the folder and take the lock that says who records there; close it to give it back.
+
+    Raises RecordingError if somebody else has it, or the folder cannot be used.
+    """
+    try:
+        make_folder(root)
+        descriptor = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise write_error(f"cannot use the recordings folder {root}", error) from error
+    if not try_lock(descriptor):
+        os.close(descriptor)
+        raise RecordingError(f"another recorder writes to {root}")
+    return descriptor
 
 
 def scratch_descriptor() -> int:

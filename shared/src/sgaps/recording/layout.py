@@ -33,7 +33,7 @@ PART_SUFFIX = ".part"
 RECOVERING_SUFFIX = ".recovering"
 """The copy that recovery makes of a part; worthless while the part is there."""
 BAD_SUFFIX = ".bad"
-"""A part without a readable frame, kept for people to look at."""
+"""A part without a readable frame, or a damaged segment, kept for people to look at."""
 
 ENCODINGS = ("", "png", "jpeg")
 """Keyframe encodings; the position is the number in the file."""
@@ -92,6 +92,11 @@ def sealed_paths(folder: Path) -> list[Path]:
 def part_paths(folder: Path) -> list[Path]:
     """Parts in a session's folder, oldest first."""
     return sorted(folder.glob(f"*{SEALED_SUFFIX}{PART_SUFFIX}"))
+
+
+def all_part_paths(root: Path) -> list[Path]:
+    """Parts of all sessions under a recordings folder."""
+    return sorted(root.glob(f"*/*/*{SEALED_SUFFIX}{PART_SUFFIX}"))
 
 
 def next_segment_path(folder: Path) -> Path:

@@ -7,7 +7,6 @@ import errno
 import logging
 import math
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.protocol.ids import is_valid_id
+from sgaps.recording.disk import system_errno
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import (
     ENCODINGS,
@@ -46,6 +46,8 @@ class SegmentInfo:
     frame_count: int
     keyframe_count: int
     size_bytes: int
+    modified_at_ns: int
+    """Of the file, since 1970: with its size it tells it from another of the same name."""
 
 
 class SegmentReader:
@@ -53,7 +55,8 @@ class SegmentReader:
 
     Raises RecordingCorrupt if the file is no valid segment, RecordingError if the system cannot
     read it. Samples and keyframes are read when asked for, the rest is kept in memory.
-    With `salvage` it reads a part that a killed writer left, as far as the index is valid.
+    With `salvage` it reads a part that a killed writer left, or a damaged segment: those frames
+    whose rows of the index are valid.
     """
 
     def __init__(self, path: Path, *, salvage: bool = False) -> None:
@@ -137,6 +140,9 @@ class SegmentReader:
         self.session_id = _id(attributes["session_id"])
         self.max_state_dim = int(attributes["max_state_dim"])
         self.sentinel = float(attributes["sentinel"])
+        newest = attributes.get("newest_before")
+        self.newest_before = None if newest is None else int(newest)
+        """Highest frame id in the segments before; None in the first one, and in older files."""
 
     def _read_index(self, *, salvage: bool) -> None:
         group = self._file[group_name(self.checkpoint_key, self.session_id)]
@@ -148,14 +154,19 @@ class SegmentReader:
         }
         self._footprints = datasets.get("footprints")
         self._pixels, self._keyframes = datasets["pixels"], datasets["keyframes"]
-        self._states = datasets["state_vectors"][:]  # (F, max_state_dim)
-        self._resolution = datasets["resolution"][:]  # (F, 2)
-        self._timestamps = datasets["timestamps"][:]  # (F, 2)
         index = datasets["index"][:]  # (F,)
+        self.row_count = len(index)
+        """Frames that were recorded, valid or not."""
+        rows = ("state_vectors", "resolution", "timestamps")
+        self._states, self._resolution, self._timestamps = (datasets[name][:] for name in rows)
         valid = self._valid(index)
         if not salvage and not valid.all():
             raise ValueError(f"index row {int(np.argmin(valid))} points nowhere")
-        self._index = index[: len(valid) if valid.all() else int(np.argmin(valid))]
+        kept = np.flatnonzero(valid)  # (F,)
+        self._index = index[kept]
+        self._states = self._states[kept]  # (F, max_state_dim)
+        self._resolution = self._resolution[kept]  # (F, 2)
+        self._timestamps = self._timestamps[kept]  # (F, 2)
 
     def _sample_count(self) -> int:
         footprints = self._pixels if self._footprints is None else self._footprints
@@ -182,6 +193,7 @@ def segment_info(path: Path) -> SegmentInfo:
     if number is None or path.suffix != SEALED_SUFFIX:
         raise RecordingError(f"{path} has not the name of a sealed segment")
     with SegmentReader(path) as reader:
+        status = path.stat()
         return SegmentInfo(
             path=path,
             checkpoint_key=reader.checkpoint_key,
@@ -189,7 +201,8 @@ def segment_info(path: Path) -> SegmentInfo:
             number=number,
             frame_count=len(reader),
             keyframe_count=len(reader.keyframe_positions),
-            size_bytes=path.stat().st_size,
+            size_bytes=status.st_size,
+            modified_at_ns=status.st_mtime_ns,
         )
 
 
@@ -210,9 +223,8 @@ def find_segments(root: Path, checkpoint_key: str | None = None) -> list[Segment
 
 def _blame(path: Path, error: Exception) -> RecordingError:
     """Tell a broken file from a system that cannot read it now (descriptors, rights, a disk)."""
-    named = re.search(r"errno = ([0-9]+)", str(error))
-    number = int(named[1]) if named else getattr(error, "errno", None)
-    if number in (None, errno.EINVAL):  # a lie of the file about an offset ends in EINVAL
+    # A lie of the file about an offset ends in EINVAL.
+    if system_errno(error) in (None, errno.EINVAL):
         return RecordingCorrupt(f"{path} is no valid segment: {error}")
     return RecordingError(f"cannot read {path}: {error}")
 

@@ -10,18 +10,19 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sgaps.errors import RecordingCorrupt, RecordingError
-from sgaps.recording.disk import fsync_folder, try_lock
+from sgaps.recording.disk import fsync_folder, try_lock, write_error
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import (
     BAD_SUFFIX,
     PART_SUFFIX,
     RECOVERING_SUFFIX,
-    SEALED_SUFFIX,
+    all_part_paths,
+    next_segment_path,
     with_suffix_added,
 )
 from sgaps.recording.reader import SegmentInfo, SegmentReader, segment_info
@@ -34,7 +35,7 @@ _FRAMES_PER_WRITE = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecoveredSegment:
-    """What became of one part."""
+    """What became of one part, or of a damaged segment."""
 
     path: Path
     """Where it is now: `.h5`, `.h5.bad`, or still `.h5.part` if it could not be dealt with."""
@@ -46,19 +47,47 @@ class RecoveredSegment:
 
 def recover_parts(root: Path) -> list[RecoveredSegment]:
     """Seal every part under a recordings folder whose writer is gone; idempotent, never raises."""
-    parts = sorted(root.glob(f"*/*/*{SEALED_SUFFIX}{PART_SUFFIX}"))
-    outcomes = [recover_part(part) for part in parts]
+    outcomes = [_recover_or_leave(part) for part in all_part_paths(root)]
     return [outcome for outcome in outcomes if outcome is not None]
 
 
+def _recover_or_leave(part: Path) -> RecoveredSegment | None:
+    try:
+        return recover_part(part)
+    except RecordingError as error:
+        log.error("%s is left for later: %s", part, error)  # noqa: TRY400 - it says all
+        return RecoveredSegment(path=part, info=None, reason=str(error))
+
+
 def recover_part(part: Path) -> RecoveredSegment | None:
-    """Seal one part, or move it aside if it has no readable frame. None if its writer lives."""
+    """Seal one part, or move it aside if it has no readable frame. None if its writer lives.
+
+    A part that no frame was written to is removed. Raises RecordingError if it cannot be dealt
+    with now, such as DiskFull.
+    """
     try:
         with _lock(part) as is_mine:
-            return _seal_or_move_aside(part) if is_mine else None
-    except (RecordingError, OSError) as error:
-        log.exception("%s is left for later", part)
-        return RecoveredSegment(path=part, info=None, reason=str(error))
+            return _deal_with(part) if is_mine else None
+    except OSError as error:
+        raise write_error(f"cannot recover {part}", error) from error
+
+
+def salvage(segment: Path, *, known: Collection[int]) -> RecoveredSegment:
+    """Copy what is readable of a sealed segment into a new one of its session, then move it aside.
+
+    Frames with `known` ids are left out. Raises RecordingError if it cannot be done now; a kill
+    leaves nothing that the next call does not finish.
+    """
+    info, reason = None, ""
+    try:
+        with SegmentReader(segment, salvage=True) as reader:
+            copy = next_segment_path(segment.parent)
+            # Among the segments before the copy are some that are younger than what it has.
+            _copy(reader, copy, suffix=PART_SUFFIX, newest_before=None, known=known)
+        info = segment_info(copy)
+    except RecordingCorrupt as error:
+        reason = str(error)
+    return RecoveredSegment(path=_move_aside(segment, segment), info=info, reason=reason)
 
 
 @contextlib.contextmanager
@@ -70,33 +99,64 @@ def _lock(part: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _seal_or_move_aside(part: Path) -> RecoveredSegment:
+def _deal_with(part: Path) -> RecoveredSegment:
     sealed = part.with_suffix("")
     try:
         info = _seal(part, sealed)
     except RecordingCorrupt as error:
-        bad = with_suffix_added(sealed, BAD_SUFFIX)
-        log.exception("%s becomes %s", part, bad)
-        part.rename(bad)
-        fsync_folder(part.parent)
+        bad = _move_aside(part, sealed)
+        log.error("%s becomes %s: %s", part, bad.name, error)  # noqa: TRY400
         return RecoveredSegment(path=bad, info=None, reason=str(error))
     part.unlink()
     fsync_folder(part.parent)
+    if info is None:
+        return RecoveredSegment(path=part, info=None, reason="no frame was written to it")
     log.warning("recovered %d frames: %s", info.frame_count, sealed)
     return RecoveredSegment(path=sealed, info=info)
 
 
-def _seal(part: Path, sealed: Path) -> SegmentInfo:
+def _move_aside(path: Path, sealed: Path) -> Path:
+    """Rename to `.h5.bad`, or `.h5.bad.1` and so on: what is aside already stays too."""
+    bad = with_suffix_added(sealed, BAD_SUFFIX)
+    numbers = itertools.count(1)
+    while bad.exists():
+        bad = with_suffix_added(sealed, f"{BAD_SUFFIX}.{next(numbers)}")
+    try:
+        path.rename(bad)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise write_error(f"cannot move {path} aside", error) from error
+    return bad
+
+
+def _seal(part: Path, sealed: Path) -> SegmentInfo | None:
+    if part.stat().st_size == 0:
+        return None
     with SegmentReader(part, salvage=True) as reader:
+        if reader.row_count == 0:
+            return None
         if not sealed.exists():
-            _copy(reader, sealed)
-        elif segment_info(sealed).frame_count < len(reader):
-            raise RecordingCorrupt(f"{sealed} exists and has fewer frames than its part")
+            _copy(reader, sealed, suffix=RECOVERING_SUFFIX, newest_before=reader.newest_before)
+        elif missing := _missing(reader, sealed):
+            raise RecordingCorrupt(f"{sealed} exists and lacks {missing} frames of its part")
     return segment_info(sealed)
 
 
-def _copy(reader: SegmentReader, sealed: Path) -> None:
-    unfinished = with_suffix_added(sealed, RECOVERING_SUFFIX)
+def _missing(reader: SegmentReader, sealed: Path) -> int:
+    with SegmentReader(sealed) as copy:
+        there = set(copy.frame_ids.tolist())
+    return sum(frame.frame_id not in there for frame in _readable(reader))
+
+
+def _copy(
+    reader: SegmentReader,
+    sealed: Path,
+    *,
+    suffix: str,
+    newest_before: int | None,
+    known: Collection[int] = (),
+) -> None:
+    unfinished = with_suffix_added(sealed, suffix)
     unfinished.unlink(missing_ok=True)
     writer = SegmentWriter(
         sealed,
@@ -104,10 +164,11 @@ def _copy(reader: SegmentReader, sealed: Path) -> None:
         session_id=reader.session_id,
         max_state_dim=reader.max_state_dim,
         sentinel=reader.sentinel,
-        suffix=RECOVERING_SUFFIX,
+        newest_before=newest_before,
+        suffix=suffix,
     )
     try:
-        _copy_frames(reader, writer)
+        _copy_frames(reader, writer, known)
         writer.seal()
     except RecordingError:
         writer.abandon()
@@ -115,8 +176,8 @@ def _copy(reader: SegmentReader, sealed: Path) -> None:
         raise
 
 
-def _copy_frames(reader: SegmentReader, writer: SegmentWriter) -> None:
-    frames = _readable(reader)
+def _copy_frames(reader: SegmentReader, writer: SegmentWriter, known: Collection[int]) -> None:
+    frames = (frame for frame in _readable(reader) if frame.frame_id not in known)
     while batch := list(itertools.islice(frames, _FRAMES_PER_WRITE)):
         writer.append(batch)
     if not writer.frame_count:
@@ -124,7 +185,8 @@ def _copy_frames(reader: SegmentReader, writer: SegmentWriter) -> None:
 
 
 def _readable(reader: SegmentReader) -> Iterator[RecordedFrame]:
-    try:
-        yield from reader
-    except RecordingCorrupt:
-        log.exception("the frames from here on are lost")
+    for position in range(len(reader)):
+        try:
+            yield reader.read(position)
+        except RecordingCorrupt as error:
+            log.error("a frame is lost: %s", error)  # noqa: TRY400

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sgaps.errors import RecordingError
-from sgaps.recording.disk import fsync_folder, make_folder, scratch_descriptor, try_lock
+from sgaps.recording.disk import (
+    fsync_folder,
+    make_folder,
+    scratch_descriptor,
+    try_lock,
+    write_error,
+)
 from sgaps.recording.frames import RecordedFrame, check_state_fits
 from sgaps.recording.layout import (
     ENCODINGS,
@@ -44,13 +50,36 @@ _SAMPLES_PER_CHUNK = 4096
 _KEYFRAME_BYTES_PER_CHUNK = 64 * 1024
 _STATES_PER_CHUNK = 64
 _FRAMES_PER_CHUNK = 256
+_SAMPLE_BYTES = 3 * 4 + 1
+_METADATA_BYTES = 64 * 1024
+
+
+def growth_bytes(
+    *, samples: int, keyframe_bytes: int, frames: int, segments: int, max_state_dim: int
+) -> int:
+    """What so many segments take on disk at most, more than before, for so many more frames."""
+    row_bytes = INDEX_DTYPE.itemsize + 2 * 4 + 2 * 8
+    state_bytes = max_state_dim * 4
+    # A chunk is there as a whole as soon as anything is in it.
+    chunks_bytes = (
+        _SAMPLES_PER_CHUNK * _SAMPLE_BYTES
+        + _KEYFRAME_BYTES_PER_CHUNK
+        + _STATES_PER_CHUNK * state_bytes
+        + _FRAMES_PER_CHUNK * row_bytes
+    )
+    return (
+        samples * _SAMPLE_BYTES
+        + keyframe_bytes
+        + frames * (row_bytes + state_bytes)
+        + segments * (chunks_bytes + _METADATA_BYTES)
+    )
 
 
 class SegmentWriter:
     """Writes `<path>.part`, and renames it to `path` when sealed.
 
-    All methods raise RecordingError; after one, only `abandon` is left to do. (A state vector
-    that is too long is refused before anything is written, and does no harm.)
+    All methods raise RecordingError, on a full disk DiskFull; after one, only `abandon` is left to
+    do. (A state vector that is too long is refused before anything is written, and does no harm.)
     """
 
     def __init__(
@@ -61,8 +90,10 @@ class SegmentWriter:
         session_id: str,
         max_state_dim: int,
         sentinel: float,
+        newest_before: int | None = None,
         suffix: str = PART_SUFFIX,
     ) -> None:
+        """`newest_before`: highest frame id in the segments before, which spares opening them."""
         group = group_name(check_id(checkpoint_key), check_id(session_id))
         if max_state_dim < 1:
             raise RecordingError(f"max_state_dim is {max_state_dim}; it must be positive")
@@ -80,8 +111,12 @@ class SegmentWriter:
         try:
             with self._failing("create"):
                 self._create(group, checkpoint_key, session_id)
+                if newest_before is not None:
+                    self._file.attrs["newest_before"] = np.uint64(newest_before)
+                self._file.swmr_mode = True
                 fsync_folder(path.parent)
         except RecordingError:
+            self.part_path.unlink(missing_ok=True)
             self.abandon()
             raise
 
@@ -132,6 +167,8 @@ class SegmentWriter:
         """Sync, close, and give the segment its final name, which it keeps unchanged."""
         self.sync()
         with self._failing("seal"):
+            # Where this fails it can still be abandoned, unlike where closing does.
+            self._file.flush()
             self._close()
             os.fsync(self._descriptor)
             self.part_path.rename(self.path)
@@ -148,9 +185,7 @@ class SegmentWriter:
         self._usable = False
         try:
             if self._file:
-                scratch = scratch_descriptor()
-                os.dup2(scratch, self._file.id.get_vfd_handle(), inheritable=False)
-                os.close(scratch)
+                _point_at_memory(self._file.id.get_vfd_handle())
                 self._close()
         except H5_ERRORS as error:
             raise RecordingError(f"cannot let go of {self.part_path}: {error}") from error
@@ -165,18 +200,23 @@ class SegmentWriter:
             yield
         except H5_ERRORS as error:
             self._usable = False
-            raise RecordingError(f"cannot {doing} {self.part_path}: {error}") from error
+            raise write_error(f"cannot {doing} {self.part_path}", error) from error
 
     def _close(self) -> None:
         """Close the HDF5 file; never twice, which would crash after a failure.
 
-        If it fails, HDF5 may still hold the file: the lock is kept until this process ends, so
-        that recovery keeps off.
+        If it fails, HDF5 keeps the file and may write to it at any time: into memory.
         """
         file, self._file = self._file, None
-        descriptor, self._descriptor = self._descriptor, -1
-        file.close()
-        self._descriptor = descriptor
+        handle = file.id.get_vfd_handle()
+        opened = os.fstat(handle)
+        try:
+            file.close()
+        except H5_ERRORS:
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(handle), opened):
+                    _point_at_memory(handle)
+            raise
 
     def _release(self) -> None:
         self._usable = False
@@ -203,7 +243,6 @@ class SegmentWriter:
             sentinel=self._sentinel,
         )
         self._create_datasets(self._file.create_group(group_name))
-        self._file.swmr_mode = True
 
     def _create_datasets(self, group: H5Object) -> None:
         width = self._max_state_dim
@@ -244,6 +283,13 @@ class SegmentWriter:
         for row, frame in zip(rows, frames, strict=True):
             row[: len(frame.state)] = frame.state
         return rows
+
+
+def _point_at_memory(descriptor: int) -> None:
+    """What is written to this open file from here on reaches no disk."""
+    scratch = scratch_descriptor()
+    os.dup2(scratch, descriptor, inheritable=False)
+    os.close(scratch)
 
 
 def _claim(path: Path, part_path: Path) -> int:
