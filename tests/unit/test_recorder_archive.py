@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import shutil
 import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from recorder.archive import Archive
 from sgaps.errors import DiskFull, MessageError, RecordingError
@@ -58,6 +58,10 @@ def recorded_ids(settings: Settings, session_id: str) -> list[int]:
     return ids
 
 
+def recorded_bytes() -> float:
+    return REGISTRY.get_sample_value("sgaps_recorded_bytes_total") or 0.0
+
+
 def segment_names(settings: Settings, session_id: str) -> list[str]:
     folder = settings.data.recordings_dir / "doom" / session_id
     return sorted(path.name for path in folder.iterdir())
@@ -71,10 +75,11 @@ def settings(settings: Settings) -> Settings:
 def test_a_batch_of_many_sessions_is_recorded(settings: Settings) -> None:
     archive = Archive(settings)
     picture = frame("b", 7, keyframe_encoding="png", keyframe=b"picture")
+    bytes_before = recorded_bytes()
     report = archive.record([*frames("a", 1, 2), picture, *frames("a", 3)])
     assert (report.recorded, report.duplicates, report.failed) == (4, 0, {})
     assert report.newest_frame_ids == {"a": 3, "b": 7}
-    assert report.size_bytes == 4 * (5 * (3 * 4 + 1) + 2 * 4) + len(b"picture")
+    assert recorded_bytes() - bytes_before == 4 * (5 * (3 * 4 + 1) + 2 * 4) + len(b"picture")
     sealed = {segment.session_id: segment for segment in archive.seal_all()}
     assert recorded_ids(settings, "a") == [1, 2, 3]
     assert (sealed["b"].checkpoint_key, sealed["b"].frame_count) == ("doom", 1)
@@ -183,7 +188,7 @@ def test_a_segment_that_fails_is_recovered_and_its_session_goes_on(settings: Set
     report = archive.record([*frames("bad", 2, 3), *frames("good", 2)])
     assert list(report.failed) == [("bad", 2), ("bad", 3)]
     assert report.newest_frame_ids == {"good": 2}
-    (recovered,) = archive.seal_idle(time.time())
+    (recovered,) = archive.recover()
     assert (recovered.path, recovered.frame_count) == ("doom/bad/000000.h5", 2)
     report = archive.record([*frames("bad", 2, 3), *frames("good", 2, 3)])
     assert (report.failed, report.newest_frame_ids) == ({}, {"bad": 3, "good": 3})
@@ -192,31 +197,49 @@ def test_a_segment_that_fails_is_recovered_and_its_session_goes_on(settings: Set
     assert recorded_ids(settings, "good") == [1, 2, 3]
 
 
-def test_a_segment_that_cannot_be_closed_waits_for_a_restart(settings: Settings) -> None:
+def test_a_segment_that_cannot_be_sealed_is_recovered_with_its_session(settings: Settings) -> None:
     archive = Archive(settings)
     archive.record([*frames("bad", 1, 2), *frames("good", 1)])
     break_disk(archive, "bad")
     (sealed,) = archive.seal_all()
     assert sealed.session_id == "good"
-    assert list(archive.record([*frames("bad", 3), *frames("good", 2)]).failed) == [("bad", 3)]
-    archive.close()
-    # Another process has not the lock that this one keeps: a copy stands for its view.
-    folder = settings.data.recordings_dir / "doom" / "bad"
-    shutil.copytree(folder, folder.with_name("moved"))
-    shutil.rmtree(folder)
-    folder.with_name("moved").rename(folder)
-    (recovered,) = Archive(settings).recover()
-    assert recovered.session_id == "bad"
-    assert recorded_ids(settings, "bad") == [1, 2]
+    assert archive.record([*frames("bad", 2, 3), *frames("good", 2)]).failed == {}
+    archive.seal_all()
+    assert recorded_ids(settings, "bad") == [1, 2, 3]
+
+
+def test_a_segment_that_cannot_be_closed_is_recovered_too(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record(frames("bad", 1, 2))
+    writer = archive._sessions["doom", "bad"]._writer
+    assert writer is not None
+    writer._file = BreaksWhenClosed(writer._file)
+    assert archive.seal_all() == []
+    (recovered,) = archive.recover()
+    assert (recovered.session_id, recovered.frame_count) == ("bad", 2)
+    assert not archive.has_unrecovered
+
+
+class BreaksWhenClosed:
+    """An HDF5 file whose disk fails in the last moment."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.id = file, file.id
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        raise OSError("Input/output error")
 
 
 def break_disk(archive: Archive, session_id: str) -> None:
-    """Every write to the session's open segment says "no space left on device" from here on."""
+    """Every write to the session's open segment fails from here on."""
     writer = archive._sessions["doom", session_id]._writer
     assert writer is not None
-    full = os.open("/dev/full", os.O_RDWR)
-    os.dup2(full, writer._file.id.get_vfd_handle())
-    os.close(full)
+    unwritable = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(unwritable, writer._file.id.get_vfd_handle())
+    os.close(unwritable)
 
 
 def test_a_full_disk_writes_nothing_and_what_is_open_can_be_sealed(settings: Settings) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 from collections.abc import Awaitable, Callable
 
 from recorder.archive import Archive
+from recorder.retention import Retention
 from recorder.worker import GROUP, Worker
 from sgaps.bus import LedgerGuard, every_second, trim_recorded
 from sgaps.messages import FrameAccepted
@@ -15,13 +17,16 @@ from sgaps.service import Service, run_service
 
 async def main(service: Service) -> None:
     settings = service.settings
-    worker = Worker(service, Archive(settings))
-    await worker.recover()
-    sealing = asyncio.create_task(worker.seal_loop(service.stop))
-    keeping = asyncio.create_task(every_second(housekeeping(service), service.stop))
-    await worker.consumer.run(service.stop)
-    await asyncio.gather(sealing, keeping)
-    await worker.seal(everything=True)
+    _open_as_many_files_as_allowed()
+    worker = Worker(service, Archive(settings), Retention(settings))
+    service.describe = worker.describe
+    async with asyncio.TaskGroup() as together:
+        together.create_task(worker.recover_loop())
+        together.create_task(worker.seal_loop())
+        together.create_task(worker.retain_loop())
+        together.create_task(every_second(housekeeping(service), service.stop))
+        await worker.run()
+    await worker.finish()
 
 
 def housekeeping(service: Service) -> Callable[[], Awaitable[None]]:
@@ -39,6 +44,12 @@ def housekeeping(service: Service) -> Callable[[], Awaitable[None]]:
         )
 
     return turn
+
+
+def _open_as_many_files_as_allowed() -> None:
+    """Every session that is being recorded takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The archive: every frame of every session on disk, once. Knows neither the bus nor asyncio.
 
-Memory stays flat: of a session only its newest frame id and its open segment are kept. A frame
-with a higher id is new; any other is looked up in the segments on disk.
+Memory stays flat: of a session only its newest frame id and its open segment are kept, and
+nothing once it is silent. A frame with a higher id is new; any other is looked up on disk.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,18 +17,24 @@ from pathlib import Path
 from typing import TypeAlias
 
 from recorder.session import SessionRecording
-from sgaps.errors import MessageError, RecordingError
+from sgaps import metrics
+from sgaps.errors import DiskFull, MessageError, RecordingError
 from sgaps.messages import FrameAccepted, SegmentSealed
-from sgaps.recording.disk import ensure_free_space, make_folder, try_lock
+from sgaps.recording.disk import ensure_free_space, lock_recordings
 from sgaps.recording.frames import RecordedFrame, check_state_fits
-from sgaps.recording.layout import part_paths, session_folder
+from sgaps.recording.layout import all_part_paths, part_paths, session_folder
 from sgaps.recording.reader import SegmentInfo
-from sgaps.recording.recovery import recover_part, recover_parts
+from sgaps.recording.recovery import recover_part
+from sgaps.recording.writer import growth_bytes
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LOCK_NAME = ".recorder.lock"
+_FILES_PER_SEGMENT = 2
+_OTHER_FILES = 64
+SAMPLE_BYTES = 12
+"""Of one sample in `FrameAccepted.samples_bytes`."""
+RECOVERY_TURN_SECS = 0.1
 
 Owner: TypeAlias = tuple[str, str]
 """checkpoint_key, session_id."""
@@ -41,8 +48,6 @@ class BatchReport:
 
     recorded: int
     duplicates: int
-    size_bytes: int
-    """Samples, states and keyframes that were recorded."""
     newest_frame_ids: Mapping[str, int]
     """session id → highest frame id on disk, for the sessions that did not fail."""
     failed: Mapping[FrameName, RecordingError | MessageError]
@@ -62,29 +67,65 @@ class Archive:
         self._sentinel = settings.sentinel_value
         self._sessions: dict[Owner, SessionRecording] = {}
         self._unannounced: list[SegmentInfo] = []
-        self._lock = _lock_folder(self._root)
+        self._max_open_segments = _max_open_segments()
+        self.synced_at_secs = 0.0
+        """Wall clock of the newest fsync; 0 before any."""
+        self._lock = lock_recordings(self._root)
+        self._unrecovered = {_owner(part) for part in all_part_paths(self._root)}
+
+    @property
+    def open_segments(self) -> int:
+        """How many segments are being written."""
+        return sum(session.open_frame_count > 0 for session in list(self._sessions.values()))
 
     def recover(self) -> list[SegmentSealed]:
-        """Seal what killed writers left below the folder. Call it once, before `record`."""
-        outcomes = recover_parts(self._root)
-        self._unannounced += [outcome.info for outcome in outcomes if outcome.info]
+        """Seal what killed writers left below the folder: a few parts of it, until none is left.
+
+        A session that is recorded has its parts sealed first, so this may take its time. Parts
+        that cannot be dealt with now are taken up again when their session is. Raises DiskFull.
+        """
+        ends_at_secs = time.monotonic() + RECOVERY_TURN_SECS
+        while self._unrecovered and time.monotonic() < ends_at_secs:
+            owner = next(iter(self._unrecovered))
+            self.ensure_space()
+            try:
+                if owner not in self._sessions:
+                    self._recover_parts(owner)
+            except DiskFull:
+                raise
+            except RecordingError as error:
+                log.warning("%s waits for recovery: %s", owner, error)
+            self._unrecovered.discard(owner)
         return self._announce()
+
+    @property
+    def has_unrecovered(self) -> bool:
+        """Whether `recover` has something left to do."""
+        return bool(self._unrecovered)
+
+    def ensure_space(self, frames: Sequence[FrameAccepted] = ()) -> None:
+        """Raises DiskFull if these frames would leave less free than `recorder.min_free_bytes`."""
+        needed_bytes = self._settings.min_free_bytes + self._growth_bytes(frames)
+        ensure_free_space(self._root, needed_bytes)
 
     def record(self, frames: Sequence[FrameAccepted]) -> BatchReport:
         """Write frames of any sessions; each is on disk once, however often it comes.
 
         A frame or a session that cannot be written is reported as failed and does not stop the
-        others. Raises DiskFull before anything is written: then `seal_all`, and wait for space.
+        others. Raises DiskFull where there is no space: then `seal_all`, wait, and come again with
+        the same frames, of which some may be on disk.
         """
-        incoming_bytes = sum(map(_message_bytes, frames))
-        ensure_free_space(self._root, self._settings.min_free_bytes + incoming_bytes)
+        self.ensure_space(frames)
         tally = _Tally()
         for owner, batch in self._by_owner(frames, tally).items():
             try:
                 self._record_session(owner, batch, tally)
+            except DiskFull as error:
+                self._set_aside(owner, error)
+                raise
             except RecordingError as error:
                 tally.fail(owner[1], batch, error)
-                self._set_aside(owner)
+                self._set_aside(owner, error)
         return BatchReport(**vars(tally))
 
     def seal_idle(self, now_secs: float) -> list[SegmentSealed]:
@@ -124,13 +165,16 @@ class Archive:
         session.active_at_secs = time.time()
         unseen = session.unseen(frames)
         session.write(unseen)
+        self.synced_at_secs = time.time()
+        metrics.FRAMES_RECORDED.inc(len(unseen))
+        metrics.RECORDED_BYTES.inc(sum(map(_frame_bytes, unseen)))
         tally.recorded += len(unseen)
         tally.duplicates += len(frames) - len(unseen)
-        tally.size_bytes += sum(map(_frame_bytes, unseen))
         tally.newest_frame_ids[owner[1]] = session.newest_frame_id
 
     def _session(self, owner: Owner) -> SessionRecording:
         if owner not in self._sessions:
+            self._make_room()
             self._recover_parts(owner)
             self._sessions[owner] = SessionRecording(
                 self._root,
@@ -141,38 +185,54 @@ class Archive:
             )
         return self._sessions[owner]
 
+    def _make_room(self) -> None:
+        """Seal the session that is silent the longest where no more files can be open."""
+        if len(self._sessions) >= self._max_open_segments:
+            silent = min(self._sessions, key=lambda owner: self._sessions[owner].active_at_secs)
+            self._seal(silent, forget=True)
+
+    def _growth_bytes(self, frames: Sequence[FrameAccepted]) -> int:
+        return growth_bytes(
+            samples=sum(len(frame.samples_bytes) // SAMPLE_BYTES for frame in frames),
+            keyframe_bytes=sum(len(frame.keyframe) for frame in frames),
+            frames=len(frames),
+            segments=len({(frame.checkpoint_key, frame.session_id) for frame in frames}),
+            max_state_dim=self._max_state_dim,
+        )
+
     def _seal(self, owner: Owner, *, forget: bool) -> None:
         session = self._sessions[owner]
         try:
             info = session.seal()
-        except RecordingError:
-            log.exception("cannot seal a segment of %s", owner)
-            self._set_aside(owner)
+        except RecordingError as error:
+            self._set_aside(owner, error)
             return
         if info:
             self._unannounced.append(info)
         if forget:
             del self._sessions[owner]
 
-    def _set_aside(self, owner: Owner) -> None:
+    def _set_aside(self, owner: Owner, error: RecordingError) -> None:
         """Give up a segment that failed; the session's next frame begins another."""
+        log.error("a segment of %s waits for recovery: %s", owner, error)
         session = self._sessions.pop(owner, None)
         if session is None:
             return
+        self._unrecovered.add(owner)
         try:
             session.abandon()
-            self._recover_parts(owner)
         except RecordingError:
-            log.exception("a segment of %s waits for recovery", owner)
+            log.exception("it waits until this process ends")
 
     def _recover_parts(self, owner: Owner) -> None:
         """Seal a session's parts: what is in them counts. Raises RecordingError if one stays."""
         for part in part_paths(session_folder(self._root, *owner)):
             outcome = recover_part(part)
-            if outcome is None or outcome.path == part:
-                raise RecordingError(f"{part}: {outcome.reason if outcome else 'is being written'}")
+            if outcome is None:
+                raise RecordingError(f"{part} is being written by somebody else")
             if outcome.info:
                 self._unannounced.append(outcome.info)
+        self._unrecovered.discard(owner)
 
     def _announce(self) -> list[SegmentSealed]:
         sealed = [_announcement(info, self._root) for info in self._unannounced]
@@ -186,7 +246,6 @@ class _Tally:
 
     recorded: int = 0
     duplicates: int = 0
-    size_bytes: int = 0
     newest_frame_ids: dict[str, int] = field(default_factory=dict)
     failed: dict[FrameName, RecordingError | MessageError] = field(default_factory=dict)
 
@@ -194,16 +253,14 @@ class _Tally:
         self.failed |= {(session_id, frame.frame_id): error for frame in frames}
 
 
-def _lock_folder(root: Path) -> int:
-    try:
-        make_folder(root)
-        descriptor = os.open(root / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise RecordingError(f"cannot use the recordings folder {root}: {error}") from error
-    if not try_lock(descriptor):
-        os.close(descriptor)
-        raise RecordingError(f"another recorder writes to {root}")
-    return descriptor
+def _owner(part: Path) -> Owner:
+    return part.parent.parent.name, part.parent.name
+
+
+def _max_open_segments() -> int:
+    """As many as this process may open files for."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (files - _OTHER_FILES) // _FILES_PER_SEGMENT)
 
 
 def _recorded_frame(message: FrameAccepted) -> RecordedFrame:
@@ -219,11 +276,6 @@ def _recorded_frame(message: FrameAccepted) -> RecordedFrame:
         keyframe_encoding=message.keyframe_encoding,
         keyframe=message.keyframe,
     )
-
-
-def _message_bytes(message: FrameAccepted) -> int:
-    samples_bytes = len(message.samples_bytes) + len(message.footprint_bytes)
-    return samples_bytes + len(message.state_bytes) + len(message.keyframe)
 
 
 def _frame_bytes(frame: RecordedFrame) -> int:

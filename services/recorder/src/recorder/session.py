@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sgaps.errors import RecordingCorrupt
 from sgaps.recording.frames import RecordedFrame
@@ -17,9 +14,11 @@ from sgaps.recording.writer import SegmentWriter
 
 log = logging.getLogger(__name__)
 
+MAX_FRAME_ID = 2**64 - 1
+
 
 class SessionRecording:
-    """Appends frames to the session's open segment. All methods raise RecordingError."""
+    """Appends frames to the session's open segment. All methods raise RecordingError, DiskFull."""
 
     def __init__(
         self,
@@ -37,9 +36,9 @@ class SessionRecording:
         self._sentinel = sentinel
         self._writer: SegmentWriter | None = None
         self._folder = session_folder(root, checkpoint_key, session_id)
-        self.newest_frame_id = max(
-            (int(ids.max()) for ids in self._ids_by_segment() if len(ids)), default=-1
-        )
+        self._spans: dict[Path, tuple[int, int]] = {}
+        """Lowest and highest frame id of sealed segments that were looked into."""
+        self.newest_frame_id = _newest_on_disk(self._folder)
         """Highest frame id on disk; -1 without any."""
 
     @property
@@ -82,27 +81,47 @@ class SessionRecording:
             session_id=self._session_id,
             max_state_dim=self._max_state_dim,
             sentinel=self._sentinel,
+            newest_before=self.newest_frame_id if self.newest_frame_id >= 0 else None,
         )
 
     def _find(self, suspects: set[int]) -> set[int]:
         """Those of the ids that are on disk, looked for in the newest segment first."""
         found: set[int] = set()
-        segments = self._ids_by_segment()
-        while found != suspects and (ids := next(segments, None)) is not None:
-            found |= suspects.intersection(ids.tolist())
+        if suspects and self._writer is not None:
+            found |= suspects.intersection(self._writer.frame_ids().tolist())
+        sealed = reversed(sealed_paths(self._folder)) if found != suspects else iter(())
+        while found != suspects and (path := next(sealed, None)) is not None:
+            if self._may_have(path, suspects):
+                found |= suspects.intersection(self._ids(path))
         return found
 
-    def _ids_by_segment(self) -> Iterator[NDArray[np.uint64]]:
-        if self._writer is not None:
-            yield self._writer.frame_ids()
-        yield from map(_sealed_ids, reversed(sealed_paths(self._folder)))
+    def _may_have(self, path: Path, suspects: set[int]) -> bool:
+        """Ids grow with the segments, so a segment that was opened once is rarely opened again."""
+        lowest, highest = self._spans.get(path, (0, MAX_FRAME_ID))
+        return any(lowest <= suspect <= highest for suspect in suspects)
+
+    def _ids(self, path: Path) -> list[int]:
+        try:
+            with SegmentReader(path) as reader:
+                ids: list[int] = reader.frame_ids.tolist()
+        except RecordingCorrupt:
+            # Nobody can read these frames; one of them that comes again is recorded again.
+            log.exception("a sealed segment has gone bad")
+            ids = []
+        self._spans[path] = (min(ids, default=MAX_FRAME_ID), max(ids, default=0))
+        return ids
 
 
-def _sealed_ids(path: Path) -> NDArray[np.uint64]:
-    try:
-        with SegmentReader(path) as reader:
-            return reader.frame_ids
-    except RecordingCorrupt:
-        # Nobody can read these frames; one of them that comes again is recorded again.
-        log.exception("a sealed segment has gone bad")
-        return np.empty(0, np.uint64)
+def _newest_on_disk(folder: Path) -> int:
+    """Highest frame id in the sealed segments: the newest one says what those before it have."""
+    newest = -1
+    for path in reversed(sealed_paths(folder)):
+        try:
+            with SegmentReader(path) as reader:
+                ids, before = reader.frame_ids, reader.newest_before
+        except RecordingCorrupt:
+            continue
+        newest = max(newest, int(ids.max(initial=0)) if len(ids) else -1)
+        if before is not None:
+            return max(newest, before)
+    return newest

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from recorder.archive import Archive, BatchReport
 from sgaps import metrics
@@ -13,7 +14,7 @@ from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
 from sgaps.errors import BusError, DiskFull
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted, SegmentSealed
-from sgaps.service import Service
+from sgaps.service import Service, Status
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ GROUP = "recorder"
 MAX_ANNOUNCEMENTS = 10_000
 SEAL_EVERY_SECS = 0.5
 DISK_FULL_RETRY_SECS = 1.0
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -31,6 +34,7 @@ class Worker:
         self._archive = archive
         self._stop = service.stop
         self._writing = asyncio.Lock()
+        self._waiting = ""
         self._unannounced: list[SegmentSealed] = []
         self.consumer = Consumer(
             service.bus,
@@ -41,61 +45,81 @@ class Worker:
             handle=self.handle,
         )
 
+    def describe(self) -> Status:
+        """What the heartbeat tells; `waiting` is empty while frames are being recorded."""
+        return {
+            "waiting": self._waiting,
+            "open_segments": self._archive.open_segments,
+            "synced_at_secs": self._archive.synced_at_secs,
+        }
+
+    async def run(self) -> None:
+        """Record until told to stop."""
+        # What is claimed is a delivery more: on a full disk frames would use theirs up waiting.
+        await self._when_there_is_space(self._archive.ensure_space)
+        await self.consumer.run(self._stop)
+
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         """Write and fsync the batch; frames that could not be written are not acknowledged."""
+        frames = [delivery.message for delivery in batch]
         with metrics.stage("record", len(batch)):
-            report = await self._record([delivery.message for delivery in batch])
+            report = await self._when_there_is_space(lambda: self._archive.record(frames))
         if report is None:
             return Outcome(failed=frozenset(delivery.entry_id for delivery in batch))
-        metrics.FRAMES_RECORDED.inc(report.recorded)
-        metrics.RECORDED_BYTES.inc(report.size_bytes)
-        marks: list[Operation] = [
-            Put(session_key(session), {"last_recorded_frame_id": b"%d" % newest}, SESSION_TTL_SECS)
-            for session, newest in report.newest_frame_ids.items()
-        ]
-        return Outcome(
-            operations=marks,
-            failed=frozenset(
-                d.entry_id
-                for d in batch
-                if (d.message.session_id, d.message.frame_id) in report.failed
-            ),
-        )
+        return Outcome(operations=_marks(report), failed=_failed(batch, report))
 
-    async def _record(self, frames: list[FrameAccepted]) -> BatchReport | None:
-        """Wait for space on a full disk; None if told to stop before there was any."""
-        told = False
-        while not self._stop.is_set():
-            try:
-                async with self._writing:
-                    return await asyncio.to_thread(self._archive.record, frames)
-            except DiskFull as error:
-                if not told:
-                    log.error("waiting for space: %s", error)  # noqa: TRY400 - told and waited for
-                told = True
-                await self.seal(everything=True)
-                await asyncio.sleep(DISK_FULL_RETRY_SECS)
+    async def _when_there_is_space(self, work: Callable[[], T]) -> T | None:
+        """Do it, on a full disk as soon as it is not; None if told to stop before."""
+        try:
+            while not self._stop.is_set():
+                try:
+                    return await self._alone(work)
+                except DiskFull as error:
+                    await self._wait_for_space(error)
+        finally:
+            self._waiting = ""
         return None
 
-    async def recover(self) -> None:
-        """Seal what an earlier process left open."""
-        async with self._writing:
-            self._unannounced += await asyncio.to_thread(self._archive.recover)
+    async def _wait_for_space(self, error: DiskFull) -> None:
+        if not self._waiting:
+            log.error("waiting for space: %s", error)
+        self._waiting = f"disk full: {error}"
+        await self._seal_all()
+        await asyncio.sleep(DISK_FULL_RETRY_SECS)
 
-    async def seal_loop(self, stop: asyncio.Event) -> None:
-        """Seal the segments of silent sessions and announce what is sealed."""
-        while not stop.is_set():
-            await self.seal()
+    async def _alone(self, work: Callable[[], T]) -> T:
+        """In a thread, while nobody else works on the archive."""
+        async with self._writing:
+            return await asyncio.to_thread(work)
+
+    async def recover_loop(self) -> None:
+        """Seal what earlier processes left open, and what a full disk had set aside."""
+        while not self._stop.is_set():
+            pause_secs = SEAL_EVERY_SECS
+            if self._archive.has_unrecovered:
+                try:
+                    self._unannounced += await self._alone(self._archive.recover)
+                    pause_secs = 0
+                except DiskFull as error:
+                    log.debug("recovery waits for space: %s", error)
+            await asyncio.sleep(pause_secs)
+
+    async def seal_loop(self) -> None:
+        """Seal full segments and those of silent sessions, and announce them."""
+        while not self._stop.is_set():
+            self._unannounced += await self._alone(lambda: self._archive.seal_idle(time.time()))
+            await self._announce()
             await asyncio.sleep(SEAL_EVERY_SECS)
 
-    async def seal(self, *, everything: bool = False) -> None:
-        async with self._writing:
-            sealed = await asyncio.to_thread(
-                self._archive.seal_all
-                if everything
-                else lambda: self._archive.seal_idle(time.time())
-            )
-        self._unannounced += sealed
+    async def finish(self) -> None:
+        """Seal and announce everything. Call it when nothing else runs any more."""
+        await self._seal_all()
+        await self._announce()
+
+    async def _seal_all(self) -> None:
+        self._unannounced += await self._alone(self._archive.seal_all)
+
+    async def _announce(self) -> None:
         try:
             while self._unannounced:
                 await self._bus.write(Publish(self._unannounced[0], MAX_ANNOUNCEMENTS))
@@ -103,3 +127,18 @@ class Worker:
                 log.info("sealed %s: %d frames", segment.path, segment.frame_count)
         except BusError as error:
             log.debug("announcements wait for the broker: %s", error)
+
+
+def _marks(report: BatchReport) -> list[Operation]:
+    return [
+        Put(session_key(session), {"last_recorded_frame_id": b"%d" % newest}, SESSION_TTL_SECS)
+        for session, newest in report.newest_frame_ids.items()
+    ]
+
+
+def _failed(batch: Sequence[Delivery[FrameAccepted]], report: BatchReport) -> frozenset[str]:
+    return frozenset(
+        delivery.entry_id
+        for delivery in batch
+        if (delivery.message.session_id, delivery.message.frame_id) in report.failed
+    )

@@ -15,6 +15,7 @@ from sgaps.errors import DiskFull, RecordingError
 
 LOCK_NAME = ".recorder.lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_kept_open: set[tuple[int, int]] = set()
 
 
 def ensure_free_space(path: Path, min_free_bytes: int) -> None:
@@ -84,6 +85,25 @@ def lock_recordings(root: Path) -> int:
         os.close(descriptor)
         raise RecordingError(f"another recorder writes to {root}")
     return descriptor
+
+
+def keep_open(path: Path) -> None:
+    """Note a file that HDF5 failed to close: it would hand it out for any file with its inode,
+    which the system gives to no other as long as somebody has it open.
+    """
+    status = os.fstat(os.open(path, os.O_RDONLY))
+    _kept_open.add((status.st_dev, status.st_ino))
+
+
+def is_kept_open(path: Path) -> bool:
+    """Whether HDF5 has this very file open in this process, for ever."""
+    status = path.stat()
+    return (status.st_dev, status.st_ino) in _kept_open
+
+
+def memory_folder() -> str:
+    """A folder for files that need not last, in memory where the system has one there."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()  # noqa: S108
 
 
 def scratch_descriptor() -> int:

@@ -7,7 +7,10 @@ import errno
 import logging
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 
 from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.protocol.ids import is_valid_id
-from sgaps.recording.disk import system_errno
+from sgaps.recording.disk import is_kept_open, memory_folder, system_errno
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import (
     ENCODINGS,
@@ -248,7 +251,20 @@ def _open_part(path: Path) -> H5Object:
     if hdf5.H5Pset_metadata_read_attempts(ctypes.c_int64(access.id), ctypes.c_uint(1)) < 0:
         raise RecordingError("HDF5 refuses to read metadata once only")
     flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
-    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
+    with _readable_path(path) as readable:
+        return h5py.File(h5py.h5f.open(os.fsencode(readable), flags, fapl=access))
+
+
+@contextmanager
+def _readable_path(path: Path) -> Iterator[Path]:
+    """The path, or that of a copy for a file that HDF5 would confuse with another."""
+    if not is_kept_open(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(dir=memory_folder()) as copy, path.open("rb") as file:
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _id(value: object) -> str:

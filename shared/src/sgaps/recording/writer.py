@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sgaps.errors import RecordingError
 from sgaps.recording.disk import (
     fsync_folder,
+    keep_open,
     make_folder,
     scratch_descriptor,
     try_lock,
@@ -110,10 +111,7 @@ class SegmentWriter:
             self._descriptor = _claim(path, self.part_path)
         try:
             with self._failing("create"):
-                self._create(group, checkpoint_key, session_id)
-                if newest_before is not None:
-                    self._file.attrs["newest_before"] = np.uint64(newest_before)
-                self._file.swmr_mode = True
+                self._create(group, checkpoint_key, session_id, newest_before)
                 fsync_folder(path.parent)
         except RecordingError:
             self.part_path.unlink(missing_ok=True)
@@ -167,8 +165,6 @@ class SegmentWriter:
         """Sync, close, and give the segment its final name, which it keeps unchanged."""
         self.sync()
         with self._failing("seal"):
-            # Where this fails it can still be abandoned, unlike where closing does.
-            self._file.flush()
             self._close()
             os.fsync(self._descriptor)
             self.part_path.rename(self.path)
@@ -189,7 +185,8 @@ class SegmentWriter:
                 self._close()
         except H5_ERRORS as error:
             raise RecordingError(f"cannot let go of {self.part_path}: {error}") from error
-        self._release()
+        finally:
+            self._release()
 
     @contextmanager
     def _failing(self, doing: str) -> Iterator[None]:
@@ -213,6 +210,7 @@ class SegmentWriter:
         try:
             file.close()
         except H5_ERRORS:
+            keep_open(self.part_path)
             with suppress(OSError):
                 if os.path.samestat(os.fstat(handle), opened):
                     _point_at_memory(handle)
@@ -224,7 +222,9 @@ class SegmentWriter:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _create(self, group_name: str, checkpoint_key: str, session_id: str) -> None:
+    def _create(
+        self, group_name: str, checkpoint_key: str, session_id: str, newest_before: int | None
+    ) -> None:
         self._file = h5py.File(
             self.part_path,
             "w",
@@ -242,7 +242,10 @@ class SegmentWriter:
             max_state_dim=self._max_state_dim,
             sentinel=self._sentinel,
         )
+        if newest_before is not None:
+            self._file.attrs["newest_before"] = np.uint64(newest_before)
         self._create_datasets(self._file.create_group(group_name))
+        self._file.swmr_mode = True
 
     def _create_datasets(self, group: H5Object) -> None:
         width = self._max_state_dim
