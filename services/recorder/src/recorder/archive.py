@@ -63,6 +63,7 @@ class Archive:
     def __init__(self, settings: Settings) -> None:
         self._root = settings.data.recordings_dir
         self._settings = settings.recorder
+        self._largest = settings.server
         self._max_state_dim = settings.max_state_dim
         self._sentinel = settings.sentinel_value
         self._sessions: dict[Owner, SessionRecording] = {}
@@ -102,6 +103,17 @@ class Archive:
     def has_unrecovered(self) -> bool:
         """Whether `recover` has something left to do."""
         return bool(self._unrecovered)
+
+    def ensure_space_for_any(self) -> None:
+        """Raises DiskFull if the largest frame that can come would leave less free than that."""
+        largest_bytes = growth_bytes(
+            samples=self._largest.max_samples,
+            keyframe_bytes=self._largest.max_message_bytes,
+            frames=1,
+            segments=1,
+            max_state_dim=self._max_state_dim,
+        )
+        ensure_free_space(self._root, self._settings.min_free_bytes + largest_bytes)
 
     def ensure_space(self, frames: Sequence[FrameAccepted] = ()) -> None:
         """Raises DiskFull if these frames would leave less free than `recorder.min_free_bytes`."""

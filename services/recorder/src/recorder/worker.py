@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ SEAL_EVERY_SECS = 0.5
 DISK_FULL_RETRY_SECS = 1.0
 
 T = TypeVar("T")
+
+
+class _Stopped(BaseException):
+    """Told to stop while waiting for space: nothing may be claimed any more, not even to fail."""
 
 
 class Worker:
@@ -55,21 +60,20 @@ class Worker:
 
     async def run(self) -> None:
         """Record until told to stop."""
-        # What is claimed is a delivery more: on a full disk frames would use theirs up waiting.
-        await self._when_there_is_space(self._archive.ensure_space)
-        await self.consumer.run(self._stop)
+        with contextlib.suppress(_Stopped):
+            # A claim is a delivery more: on a full disk frames would use theirs up waiting.
+            await self._when_there_is_space(self._archive.ensure_space_for_any)
+            await self.consumer.run(self._stop)
 
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         """Write and fsync the batch; frames that could not be written are not acknowledged."""
         frames = [delivery.message for delivery in batch]
         with metrics.stage("record", len(batch)):
             report = await self._when_there_is_space(lambda: self._archive.record(frames))
-        if report is None:
-            return Outcome(failed=frozenset(delivery.entry_id for delivery in batch))
         return Outcome(operations=_marks(report), failed=_failed(batch, report))
 
-    async def _when_there_is_space(self, work: Callable[[], T]) -> T | None:
-        """Do it, on a full disk as soon as it is not; None if told to stop before."""
+    async def _when_there_is_space(self, work: Callable[[], T]) -> T:
+        """Do it, on a full disk as soon as it is not. Raises _Stopped if told to stop before."""
         try:
             while not self._stop.is_set():
                 try:
@@ -78,7 +82,7 @@ class Worker:
                     await self._wait_for_space(error)
         finally:
             self._waiting = ""
-        return None
+        raise _Stopped
 
     async def _wait_for_space(self, error: DiskFull) -> None:
         if not self._waiting:
