@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
-from sgaps.recording import find_segments
+from sgaps.recording import find_segments, trained_segments, untrained
 from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
@@ -113,15 +113,39 @@ def test_whole_sessions_are_held_out(tmp_path: Path) -> None:
     assert train_sessions.isdisjoint(val_sessions)
 
 
-@pytest.mark.parametrize(("trained", "enough"), [(0, True), (1, True), (300, False)])
-def test_a_run_waits_for_new_frames(tmp_path: Path, trained: int, enough: bool) -> None:
-    settings = toy_settings(tmp_path, "training.min_new_frames=11")
-    for name in ("a", "b"):
+@pytest.mark.parametrize(("known", "enough"), [(0, True), (1, True), (2, False)])
+def test_a_run_waits_for_new_frames(tmp_path: Path, known: int, enough: bool) -> None:
+    settings = toy_settings(tmp_path, "training.min_new_frames=12")
+    for name in ("a", "b", "c"):
         record(tmp_path, name, frames=6)
     segments = find_segments(tmp_path)
-    assert enough_to_train(segments, trained_frames=trained, settings=settings) is enough
+    assert enough_to_train(segments, new=segments[known:], settings=settings) is enough
     one_session = [segment for segment in segments if segment.session_id == "a"]
-    assert not enough_to_train(one_session * 9, trained_frames=0, settings=settings)
+    assert not enough_to_train(one_session * 9, new=one_session * 9, settings=settings)
+
+
+def test_what_a_run_had_is_noted_however_it_came_out(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, "training.max_epochs=1", "training.min_gain_db=50")
+    root, checkpoints = settings.data.recordings_dir, settings.data.checkpoints_dir
+    for name in ("a", "b"):
+        record(root, name, frames=6)
+    had = find_segments(root)
+    stop = threading.Event()
+    stop.set()
+    train(settings, stop)
+    assert untrained(had, trained_segments(checkpoints, KEY), root=root) == had
+    train(settings)
+    assert untrained(had, trained_segments(checkpoints, KEY), root=root) == []
+    record(root, "c", frames=1)
+    (new,) = untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root)
+    assert new.session_id == "c"
+    had[0].path.unlink()  # it goes, and is recorded anew under its name
+    record(root, had[0].session_id, frames=7)
+    new_names = untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root)
+    assert {segment.session_id for segment in new_names} == {"c", had[0].session_id}
+    train(settings)
+    assert untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root) == []
+    assert len(trained_segments(checkpoints, KEY)) == 3
 
 
 def test_without_whole_frames_part_of_the_samples_is_held_out(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ FRAMES_DELIVERED = Counter("sgaps_frames_delivered", "Frames answered with coord
 FRAMES_REFUSED = Counter("sgaps_messages_refused", "Client messages refused", ["code"])
 FRAMES_RECORDED = Counter("sgaps_frames_recorded", "Frames on disk, fsynced")
 RECORDED_BYTES = Counter("sgaps_recorded_bytes", "Bytes of recorded frames")
+SEGMENTS_DELETED = Counter("sgaps_segments_deleted", "Trained segments that were too old or many")
+DELETED_BYTES = Counter("sgaps_deleted_bytes", "Bytes of the segments that were deleted")
 END_TO_END_SECS = Histogram(
     "sgaps_end_to_end_seconds",
     "From frame accepted to coordinates sent, on the gateway's clock",

@@ -269,6 +269,12 @@ class RecorderSettings(Section):
     segment_idle_secs: Secs
     """A session silent for this long has its segment sealed."""
     min_free_bytes: Annotated[int, Field(ge=0)]
+    """With less free on the disk, nothing is recorded until there is more."""
+    keep_secs: Secs | None
+    """Trained segments that were sealed longer ago are deleted; null: age deletes nothing."""
+    keep_bytes: Positive | None
+    """While the recordings are larger, the oldest trained segments are deleted; null: never.
+    With one of the two set, they are on a full disk too."""
 
 
 class ReconstructorSettings(Section):

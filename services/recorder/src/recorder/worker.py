@@ -7,12 +7,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from recorder.archive import Archive, BatchReport
+from recorder.retention import Retention
 from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
-from sgaps.errors import BusError, DiskFull
+from sgaps.errors import BusError, DiskFull, RecordingError
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted, SegmentSealed
 from sgaps.service import Service, Status
@@ -23,6 +25,11 @@ GROUP = "recorder"
 MAX_ANNOUNCEMENTS = 10_000
 SEAL_EVERY_SECS = 0.5
 DISK_FULL_RETRY_SECS = 1.0
+RETAIN_EVERY_SECS = 30.0
+DELETED_AT_ONCE = 32
+"""Segments, while nothing is recorded."""
+EARLY_BYTES = 64 * 2**20
+"""How much at least is deleted each time on a full disk, where anything may be."""
 
 T = TypeVar("T")
 
@@ -34,9 +41,10 @@ class _Stopped(BaseException):
 class Worker:
     """Writes batches to the archive; announces what is sealed."""
 
-    def __init__(self, service: Service, archive: Archive) -> None:
+    def __init__(self, service: Service, archive: Archive, retention: Retention) -> None:
         self._bus: Bus = service.bus
         self._archive = archive
+        self._retention = retention
         self._stop = service.stop
         self._writing = asyncio.Lock()
         self._waiting = ""
@@ -89,6 +97,7 @@ class Worker:
             log.error("waiting for space: %s", error)
         self._waiting = f"disk full: {error}"
         await self._seal_all()
+        await self._delete_surplus(short_bytes=EARLY_BYTES)
         await asyncio.sleep(DISK_FULL_RETRY_SECS)
 
     async def _alone(self, work: Callable[[], T]) -> T:
@@ -114,6 +123,24 @@ class Worker:
             self._unannounced += await self._alone(lambda: self._archive.seal_idle(time.time()))
             await self._announce()
             await asyncio.sleep(SEAL_EVERY_SECS)
+
+    async def retain_loop(self) -> None:
+        """Delete what the settings allow to go."""
+        while not self._stop.is_set():
+            await self._delete_surplus()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), RETAIN_EVERY_SECS)
+
+    async def _delete_surplus(self, *, short_bytes: int = 0) -> None:
+        surplus = await asyncio.to_thread(
+            self._retention.surplus, time.time(), short_bytes=short_bytes
+        )
+        try:
+            for start in range(0, len(surplus), DELETED_AT_ONCE):
+                some = surplus[start : start + DELETED_AT_ONCE]
+                await self._alone(partial(self._retention.delete, some))
+        except RecordingError:
+            log.exception("recordings stay longer than they should")
 
     async def finish(self) -> None:
         """Seal and announce everything. Call it when nothing else runs any more."""

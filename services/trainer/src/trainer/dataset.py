@@ -84,8 +84,8 @@ class RecordingDataset(Dataset[Example]):
     def __init__(self, segments: Sequence[SegmentInfo], options: ExampleOptions) -> None:
         self._options = options
         self.has_keyframes = any(segment.keyframe_count for segment in segments)
-        self._paths = [segment.path for segment in segments]
-        places = [_places(path, self.has_keyframes) for path in self._paths]
+        self._segments = tuple(segments)
+        places = [_places(segment.path, self.has_keyframes) for segment in segments]
         owners = [np.full((len(rows), 1), i, np.int32) for i, rows in enumerate(places)]
         self._places = np.hstack([np.concatenate(owners), np.concatenate(places)])
         """int32 (frames, 4): segment, position in it, width, height."""
@@ -100,7 +100,7 @@ class RecordingDataset(Dataset[Example]):
             wanted = Request(index=wanted, shape=whole, epoch=0)
         segment, position = self._places[wanted.index, :2].tolist()
         rng = np.random.default_rng((self._options.seed, wanted.epoch, wanted.index))
-        reader = _reader(self._paths[segment])
+        reader = _reader(self._segments[segment])
         if not self.has_keyframes:
             return _masked(reader, position, self._options, rng)
         return _example(reader, position, self._options, wanted.shape, rng)
@@ -124,8 +124,8 @@ def decode_keyframe(frame: RecordedFrame) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=OPEN_SEGMENTS)
-def _reader(path: Path) -> SegmentReader:
-    return SegmentReader(path)
+def _reader(segment: SegmentInfo) -> SegmentReader:
+    return SegmentReader(segment.path)
 
 
 def _places(path: Path, keyframes_only: bool) -> NDArray[np.int32]:

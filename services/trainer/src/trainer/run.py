@@ -21,8 +21,8 @@ from sgaps.model import (
     pick_device,
     prepare_cpu,
 )
-from sgaps.recording import SegmentInfo
-from sgaps.settings import Settings
+from sgaps.recording import SegmentInfo, being_read, note_trained
+from sgaps.settings import DataSettings, Settings
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, Progress, RunMemory, fit
@@ -52,16 +52,13 @@ class RunReport:
 
 
 def enough_to_train(
-    segments: Sequence[SegmentInfo], *, trained_frames: int, settings: Settings
+    segments: Sequence[SegmentInfo], *, new: Sequence[SegmentInfo], settings: Settings
 ) -> bool:
     """Whether a key has enough new frames, and sessions to hold one out."""
-    frames = sum(segment.frame_count for segment in segments)
+    new_frames = sum(segment.frame_count for segment in new)
     sessions = {segment.session_id for segment in segments}
     training = settings.training
-    return (
-        frames - trained_frames >= training.min_new_frames
-        and len(sessions) >= training.min_sessions
-    )
+    return new_frames >= training.min_new_frames and len(sessions) >= training.min_sessions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +87,35 @@ def train_key(
 ) -> RunReport:
     """Train from the champion's weights, validate both, publish if better.
 
-    Raises SgapsError: TrainingFailed, PerceptualUnavailable, CannotResume and others.
+    What a run has had to its end is noted as trained. Raises SgapsError: TrainingFailed,
+    PerceptualUnavailable, CannotResume and others.
     """
+    with being_read(settings.data.recordings_dir, checkpoint_key):
+        outcome = _train(
+            checkpoint_key, segments, settings, stop=stop, report=report, options=options
+        )
+    if not stop.is_set() and options.ranks.is_first:
+        _note_trained(checkpoint_key, [*segments, *options.val], settings.data)
+    return outcome
+
+
+def _note_trained(checkpoint_key: str, segments: Sequence[SegmentInfo], data: DataSettings) -> None:
+    try:
+        note_trained(data.checkpoints_dir, checkpoint_key, segments, root=data.recordings_dir)
+    except SgapsError:
+        # They are trained once more, and stay until then; what was published stands.
+        log.exception("the segments of this run count as new")
+
+
+def _train(
+    checkpoint_key: str,
+    segments: Sequence[SegmentInfo],
+    settings: Settings,
+    *,
+    stop: threading.Event,
+    report: Callable[[Progress], None],
+    options: RunOptions,
+) -> RunReport:
     prepare_cpu(settings.training.cpu_threads)
     split = (
         Split(train=tuple(segments), val=options.val)

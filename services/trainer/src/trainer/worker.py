@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish
-from sgaps.checkpoints import CheckpointDirectory
-from sgaps.errors import BusError, CheckpointError, SgapsError
+from sgaps.errors import BusError, SgapsError
 from sgaps.messages import CheckpointPublished, SegmentSealed
-from sgaps.recording import SegmentInfo, find_segments
+from sgaps.recording import SegmentInfo, find_segments, trained_segments, untrained
 from sgaps.service import Service, Status
 from trainer.fit import Progress
 from trainer.run import RunReport, enough_to_train, train_key
@@ -32,7 +31,8 @@ class Worker:
         self._settings = service.settings
         self._stop = service.stop
         self._waiting_keys: set[str] = set()
-        self._trained_frames: dict[str, int] = {}
+        self._tried: dict[str, list[SegmentInfo]] = {}
+        """Segments of a key's newest run, however it ended: a failed one waits for new frames."""
         self._progress: Progress | None = None
         self._training_key = ""
         self.consumer = Consumer(
@@ -70,10 +70,9 @@ class Worker:
 
     async def _consider(self, key: str) -> None:
         segments = await asyncio.to_thread(find_segments, self._settings.data.recordings_dir, key)
-        trained = self._trained_frames.get(key) or self._frames_of_champion(key)
-        if not enough_to_train(segments, trained_frames=trained, settings=self._settings):
+        if not enough_to_train(segments, new=self._new(key, segments), settings=self._settings):
             return
-        self._trained_frames[key] = sum(segment.frame_count for segment in segments)
+        self._tried[key] = segments
         try:
             report = await self._train(key, segments)
         except SgapsError as error:
@@ -82,12 +81,16 @@ class Worker:
             return
         await self._announce(key, report)
 
-    def _frames_of_champion(self, key: str) -> int:
+    def _new(self, key: str, segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
+        """Those that no run has had."""
+        data, tried = self._settings.data, self._tried.get(key, [])
+        untried = [segment for segment in segments if segment not in tried]
         try:
-            manifest = CheckpointDirectory(self._settings.data.checkpoints_dir).current(key)
-        except CheckpointError:
-            return 0
-        return manifest.data.frames if manifest else 0
+            trained = trained_segments(data.checkpoints_dir, key)
+        except SgapsError as error:
+            log.error("all of %s counts as new: %s", key, error)  # noqa: TRY400 - it says all
+            return untried
+        return untrained(untried, trained, root=data.recordings_dir)
 
     async def _train(self, key: str, segments: Sequence[SegmentInfo]) -> RunReport:
         halt = threading.Event()

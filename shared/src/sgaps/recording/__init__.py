@@ -4,6 +4,7 @@ from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import next_segment_path, session_folder
 from sgaps.recording.reader import SegmentInfo, SegmentReader, find_segments, segment_info
 from sgaps.recording.recovery import RecoveredSegment, recover_parts
+from sgaps.recording.trained import being_read, note_trained, trained_segments, untrained
 from sgaps.recording.writer import SegmentWriter
 
 __all__ = [
@@ -12,9 +13,13 @@ __all__ = [
     "SegmentInfo",
     "SegmentReader",
     "SegmentWriter",
+    "being_read",
     "find_segments",
     "next_segment_path",
+    "note_trained",
     "recover_parts",
     "segment_info",
     "session_folder",
+    "trained_segments",
+    "untrained",
 ]

@@ -1,0 +1,106 @@
+"""Which sealed segments training has had: the trainer notes it, and nothing else may be deleted.
+
+`<checkpoints>/<key>/trained.json` names segments of the recordings folder. A segment is known by
+its size and time too: what comes to the same name later is another one, and has not been trained.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from sgaps.checkpoints import CheckpointDirectory, write_durably
+from sgaps.errors import RecordingError
+from sgaps.recording.disk import write_error
+from sgaps.recording.layout import check_id
+from sgaps.recording.reader import SegmentInfo
+
+TRAINED_NAME = "trained.json"
+
+
+class SegmentName(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """One sealed segment, which never changes."""
+
+    path: str
+    """Relative to the recordings folder."""
+    size_bytes: int
+    modified_at_ns: int
+
+
+class _TrainedFile(msgspec.Struct, frozen=True, kw_only=True):
+    segments: list[SegmentName]
+
+
+def name_of(path: Path, status: os.stat_result, root: Path) -> SegmentName:
+    """Name of a file below the recordings folder `root`."""
+    return SegmentName(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+
+
+def trained_segments(checkpoints_dir: Path, checkpoint_key: str) -> frozenset[SegmentName]:
+    """What runs of a key have had. Raises RecordingError if that cannot be read."""
+    path = _file(checkpoints_dir, checkpoint_key)
+    try:
+        noted = msgspec.json.decode(path.read_bytes(), type=_TrainedFile)
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, msgspec.DecodeError) as error:
+        raise RecordingError(f"cannot read {path}: {error}") from error
+    return frozenset(noted.segments)
+
+
+def note_trained(
+    checkpoints_dir: Path, checkpoint_key: str, segments: Iterable[SegmentInfo], *, root: Path
+) -> None:
+    """Note what a run of a key has had of its segments in the recordings folder `root`.
+
+    Segments of other folders and keys are not noted, and deleted ones are forgotten. Raises
+    RecordingError.
+    """
+    before = trained_segments(checkpoints_dir, checkpoint_key)
+    noted = {name.path: name for name in before if (root / name.path).exists()}
+    folder = root / check_id(checkpoint_key)
+    had = [_name(segment, root) for segment in segments if folder in segment.path.parents]
+    noted |= {name.path: name for name in had}
+    path = _file(checkpoints_dir, checkpoint_key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, msgspec.json.encode(_TrainedFile(segments=sorted(noted.values()))))
+    except OSError as error:
+        raise write_error(f"cannot write {path}", error) from error
+
+
+def untrained(
+    segments: Iterable[SegmentInfo], known: Iterable[SegmentName], *, root: Path
+) -> list[SegmentInfo]:
+    """Those of a key's segments that are not among the known."""
+    known_names = frozenset(known)
+    return [segment for segment in segments if _name(segment, root) not in known_names]
+
+
+@contextmanager
+def being_read(root: Path, checkpoint_key: str) -> Iterator[None]:
+    """While this lasts, nothing of the key is deleted; others may read as well."""
+    try:
+        descriptor = os.open(root / check_id(checkpoint_key), os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _file(checkpoints_dir: Path, checkpoint_key: str) -> Path:
+    return CheckpointDirectory(checkpoints_dir).key_dir(checkpoint_key) / TRAINED_NAME
+
+
+def _name(segment: SegmentInfo, root: Path) -> SegmentName:
+    path = segment.path.relative_to(root) if root in segment.path.parents else segment.path
+    return SegmentName(path.as_posix(), segment.size_bytes, segment.modified_at_ns)
