@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sgaps.errors import SgapsError
-from sgaps_cli import checkpoints
+from sgaps_cli import checkpoints, recordings
 from sgaps_cli.bench import command as bench
 from sgaps_cli.capture import capture_source, import_file
 from sgaps_cli.dead import list_dead
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(checkpoints.app, name="checkpoints", no_args_is_help=True)
+app.add_typer(recordings.app, name="recordings", no_args_is_help=True)
 app.add_typer(bench.app, name="bench", no_args_is_help=True)
 
 MAX_SEED = 10**9

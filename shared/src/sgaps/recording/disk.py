@@ -71,6 +71,15 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody has the lock of a file, and so writes to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def lock_recordings(root: Path) -> int:
     """Make the folder and take the lock that says who records there; close it to give it back.
 

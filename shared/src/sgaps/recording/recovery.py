@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,18 +72,19 @@ def recover_part(part: Path) -> RecoveredSegment | None:
         raise write_error(f"cannot recover {part}", error) from error
 
 
-def salvage(segment: Path, *, known: Collection[int]) -> RecoveredSegment:
-    """Copy what is readable of a sealed segment into a new one of its session, then move it aside.
+def salvage(segment: Path, *, wanted: Callable[[RecordedFrame], bool]) -> RecoveredSegment:
+    """Copy the readable and wanted frames of a sealed segment into a new one of its session, each
+    id once, then move the old one aside: where it is, is told, and what the new one has.
 
-    Frames with `known` ids are left out. Raises RecordingError if it cannot be done now; a kill
-    leaves nothing that the next call does not finish.
+    Raises RecordingError if it cannot be done now; a kill leaves nothing that the next call does
+    not finish.
     """
     info, reason = None, ""
     try:
         with SegmentReader(segment, salvage=True) as reader:
             copy = next_segment_path(segment.parent)
             # Among the segments before the copy are some that are younger than what it has.
-            _copy(reader, copy, suffix=PART_SUFFIX, newest_before=None, known=known)
+            _copy(reader, copy, suffix=PART_SUFFIX, newest_before=None, wanted=wanted)
         info = segment_info(copy)
     except RecordingCorrupt as error:
         reason = str(error)
@@ -154,7 +155,7 @@ def _copy(
     *,
     suffix: str,
     newest_before: int | None,
-    known: Collection[int] = (),
+    wanted: Callable[[RecordedFrame], bool] = lambda _: True,
 ) -> None:
     unfinished = with_suffix_added(sealed, suffix)
     unfinished.unlink(missing_ok=True)
@@ -168,7 +169,9 @@ def _copy(
         suffix=suffix,
     )
     try:
-        _copy_frames(reader, writer, known)
+        _copy_frames(_each_once(filter(wanted, _readable(reader))), writer)
+        if not writer.frame_count:
+            raise RecordingCorrupt(f"{reader.path} has no readable frame")
         writer.seal()
     except RecordingError:
         writer.abandon()
@@ -176,12 +179,17 @@ def _copy(
         raise
 
 
-def _copy_frames(reader: SegmentReader, writer: SegmentWriter, known: Collection[int]) -> None:
-    frames = (frame for frame in _readable(reader) if frame.frame_id not in known)
+def _copy_frames(frames: Iterator[RecordedFrame], writer: SegmentWriter) -> None:
     while batch := list(itertools.islice(frames, _FRAMES_PER_WRITE)):
         writer.append(batch)
-    if not writer.frame_count:
-        raise RecordingCorrupt(f"{reader.path} has no readable frame")
+
+
+def _each_once(frames: Iterator[RecordedFrame]) -> Iterator[RecordedFrame]:
+    known: set[int] = set()
+    for frame in frames:
+        if frame.frame_id not in known:
+            known.add(frame.frame_id)
+            yield frame
 
 
 def _readable(reader: SegmentReader) -> Iterator[RecordedFrame]:

@@ -1,0 +1,241 @@
+"""`sgaps recordings`: what is recorded, whether it is well, and mending what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sgaps.errors import RecordingError
+from sgaps.recording import (
+    RecordedFrame,
+    SegmentInfo,
+    SegmentReader,
+    recover_parts,
+    segment_info,
+)
+from sgaps.recording.disk import is_locked, lock_recordings
+from sgaps.recording.layout import part_paths, sealed_paths
+from sgaps.recording.recovery import RecoveredSegment, salvage
+from sgaps.settings import load_settings
+from sgaps_cli.segment_check import Finding, SegmentReport, check_session, keyframe_problem
+
+app = typer.Typer(help="List, verify and repair recordings.")
+
+Root = Annotated[Path | None, typer.Option(help="Folder of recordings; default: as configured.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+HOUR_SECS = 3600
+DAY_SECS = 24 * HOUR_SECS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionRow:
+    """What one session has on disk. Frames and keyframes are those of sealed segments."""
+
+    key: str
+    session: str
+    segments: int
+    frames: int
+    keyframes: int
+    size_bytes: int
+    age_secs: float
+    """Since its newest file was written to."""
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """What was done about a file, or could not be."""
+
+    path: str
+    what: str
+    well: bool = True
+
+
+@app.command("list", epilog="Example: `sgaps recordings list --root data/recordings`")
+def list_(root: Root = None, as_json: AsJson = False) -> None:
+    """Every session, with its segments and frames; exit status 1 if a segment is damaged."""
+    folder = _folder(root)
+    rows = [_row(session, time.time()) for session in _watched(_sessions(folder), "reading")]
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        Console().print(_table(rows))
+    raise typer.Exit(any("damaged" in row.state for row in rows))
+
+
+@app.command(epilog="Example: `sgaps recordings verify --root data/recordings --json`")
+def verify(root: Root = None, as_json: AsJson = False) -> None:
+    """Read every frame of every sealed segment; exit status 1 if something is not well."""
+    folder = _folder(root)
+    reports: list[SegmentReport] = []
+    findings: list[Finding] = []
+    for session in _watched(_sessions(folder), "verifying"):
+        of_session = check_session(sealed_paths(session))
+        reports += of_session
+        findings += [finding for report in of_session for finding in report.findings]
+        findings += map(_abandoned, (p for p in part_paths(session) if not is_locked(p)))
+    frames = sum(len(report.frame_ids) for report in reports)
+    told = [replace(finding, path=_relative(finding.path, folder)) for finding in findings]
+    if as_json:
+        facts = {"segments": len(reports), "frames": frames, "findings": list(map(asdict, told))}
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        for finding in told:
+            typer.echo(f"{finding.path}: {finding.problem}")
+        typer.echo(f"{len(reports)} segments, {frames} frames, {len(told)} problems")
+    raise typer.Exit(bool(told))
+
+
+@app.command(epilog="Example: `sgaps recordings repair --root data/recordings`")
+def repair(root: Root = None, as_json: AsJson = False) -> None:
+    """Recover what killed writers left; copy what is readable of damaged segments, set them aside.
+
+    Nothing is deleted: what was damaged stays beside as `.bad`. A recorder that writes to the
+    folder must be stopped before; what others are writing there is left alone.
+    """
+    folder = _folder(root)
+    lock = lock_recordings(folder)
+    try:
+        repairs = [_recovered(outcome, folder) for outcome in recover_parts(folder)]
+        for session in _watched(_sessions(folder), "repairing"):
+            repairs += _repair_session(session, folder)
+    finally:
+        os.close(lock)
+    if as_json:
+        typer.echo(json.dumps(list(map(asdict, repairs)), indent=2))
+    else:
+        for done in repairs:
+            typer.echo(f"{done.path}: {done.what}")
+        typer.echo(f"{len(repairs)} repairs" if repairs else "nothing to repair")
+    raise typer.Exit(not all(done.well for done in repairs))
+
+
+def _folder(root: Path | None) -> Path:
+    folder = root or load_settings().data.recordings_dir
+    if not folder.is_dir():
+        raise RecordingError(f"there is no folder {folder}; record something: sgaps up")
+    return folder
+
+
+def _sessions(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*/*") if path.is_dir())
+
+
+def _watched(sessions: list[Path], doing: str) -> Iterator[Path]:
+    """The sessions, with a progress bar on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    return iter(track(sessions, doing, console=console, disable=not console.is_terminal))
+
+
+def _relative(path: Path | str, root: Path) -> str:
+    return Path(path).relative_to(root).as_posix()
+
+
+def _row(session: Path, now_secs: float) -> SessionRow:
+    files = [path for path in session.iterdir() if path.is_file()]
+    infos, damaged = _infos(session)
+    newest_secs = max((path.stat().st_mtime for path in files), default=session.stat().st_mtime)
+    return SessionRow(
+        key=session.parent.name,
+        session=session.name,
+        segments=len(infos),
+        frames=sum(info.frame_count for info in infos),
+        keyframes=sum(info.keyframe_count for info in infos),
+        size_bytes=sum(path.stat().st_size for path in files),
+        age_secs=max(0.0, now_secs - newest_secs),
+        state=_state(session, damaged=damaged),
+    )
+
+
+def _infos(session: Path) -> tuple[list[SegmentInfo], int]:
+    """The sealed segments, and how many of them cannot be read."""
+    infos, damaged = [], 0
+    for path in sealed_paths(session):
+        try:
+            infos.append(segment_info(path))
+        except RecordingError:
+            damaged += 1
+    return infos, damaged
+
+
+def _state(session: Path, *, damaged: int) -> str:
+    parts = part_paths(session)
+    written = sum(map(is_locked, parts))
+    aside = len(list(session.glob("*.bad*")))
+    counts = {
+        "damaged": damaged,
+        "being written": written,
+        "left by a killed writer": len(parts) - written,
+        "set aside": aside,
+    }
+    states = [f"{count} {what}" for what, count in counts.items() if count]
+    return ", ".join(states) or "sealed"
+
+
+def _table(rows: list[SessionRow]) -> Table:
+    table = Table("key", "session", "segments", "frames", "keyframes", "MB", "age", "state")
+    for row in rows:
+        counts = map(str, (row.segments, row.frames, row.keyframes))
+        table.add_row(
+            row.key, row.session, *counts, f"{row.size_bytes / 1e6:.1f}", _age(row), row.state
+        )
+    return table
+
+
+def _age(row: SessionRow) -> str:
+    if row.age_secs >= DAY_SECS:
+        return f"{row.age_secs / DAY_SECS:.0f} d"
+    if row.age_secs >= HOUR_SECS:
+        return f"{row.age_secs / HOUR_SECS:.0f} h"
+    return f"{row.age_secs:.0f} s"
+
+
+def _abandoned(part: Path) -> Finding:
+    return Finding(path=str(part), problem="left by a killed writer: sgaps recordings repair")
+
+
+def _recovered(outcome: RecoveredSegment, root: Path) -> Repair:
+    path = _relative(outcome.path, root)
+    if outcome.info:
+        return Repair(path=path, what=f"recovered, {outcome.info.frame_count} frames")
+    is_left = outcome.path.name.endswith(".part") and outcome.path.exists()
+    what = f"left as it is: {outcome.reason}" if is_left else outcome.reason
+    return Repair(path=path, what=what, well=not is_left)
+
+
+def _repair_session(session: Path, root: Path) -> list[Repair]:
+    reports = check_session(sealed_paths(session))
+    known = {i for report in reports if not report.findings for i in report.frame_ids}
+    return [_repair_segment(report, known, root) for report in reports if report.findings]
+
+
+def _repair_segment(report: SegmentReport, known: set[int], root: Path) -> Repair:
+    """Copies what no other segment has, and adds it to the known."""
+    path = _relative(report.path, root)
+    if report.is_misplaced:
+        return Repair(path=path, what=f"left: {report.findings[0].problem}", well=False)
+
+    def is_wanted(frame: RecordedFrame) -> bool:
+        return frame.frame_id not in known and not keyframe_problem(frame)
+
+    try:
+        outcome = salvage(report.path, wanted=is_wanted)
+        if outcome.info is None:
+            return Repair(path=path, what=f"{outcome.path.name} now; nothing else was in it")
+        with SegmentReader(outcome.info.path) as reader:
+            known.update(reader.frame_ids.tolist())
+    except RecordingError as error:
+        return Repair(path=path, what=f"left as it is: {error}", well=False)
+    saved = f"{outcome.info.frame_count} frames are in {outcome.info.path.name}"
+    return Repair(path=path, what=f"{outcome.path.name} now; {saved}")

@@ -1,0 +1,92 @@
+"""Whether sealed segments are what they should be, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sgaps.errors import RecordingCorrupt, RecordingError
+from sgaps.recording import RecordedFrame, SegmentReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that is not well with a file."""
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentReport:
+    """One sealed segment after all its frames were read."""
+
+    path: Path
+    frame_ids: frozenset[int]
+    """Of the frames that are well, and in no segment before."""
+    findings: tuple[Finding, ...]
+    is_misplaced: bool
+    """Whether it is another session's."""
+
+
+def check_session(segments: Sequence[Path]) -> list[SegmentReport]:
+    """Read all frames of a session's segments, oldest first."""
+    seen: set[int] = set()
+    reports = []
+    for path in segments:
+        reports.append(_check(path, seen))
+        seen |= reports[-1].frame_ids
+    return reports
+
+
+def _check(path: Path, seen: set[int]) -> SegmentReport:
+    own: set[int] = set()
+    problems: list[str] = []
+    is_misplaced = False
+    try:
+        with SegmentReader(path) as reader:
+            owner = (reader.checkpoint_key, reader.session_id)
+            is_misplaced = owner != (path.parent.parent.name, path.parent.name)
+            if is_misplaced:
+                problems.append(f"it belongs to {'/'.join(owner)}")
+            for frame_id, problem in _frames(reader):
+                if problem:
+                    problems.append(problem)
+                elif frame_id in seen or frame_id in own:
+                    problems.append(f"frame {frame_id} is recorded twice")
+                else:
+                    own.add(frame_id)
+    except RecordingError as error:
+        problems.append(str(error).removeprefix(f"{path}: "))
+    return SegmentReport(
+        path=path,
+        frame_ids=frozenset(own),
+        findings=tuple(Finding(path=str(path), problem=problem) for problem in problems),
+        is_misplaced=is_misplaced,
+    )
+
+
+def _frames(reader: SegmentReader) -> Iterator[tuple[int, str]]:
+    """Id of every frame and what is wrong with it, if anything."""
+    for position, frame_id in enumerate(reader.frame_ids.tolist()):
+        try:
+            yield frame_id, keyframe_problem(reader.read(position))
+        except RecordingCorrupt as error:
+            yield frame_id, str(error).removeprefix(f"{reader.path}: ")
+
+
+def keyframe_problem(frame: RecordedFrame) -> str:
+    """What is wrong with the whole picture of a frame; empty where nothing is, or there is none."""
+    if not frame.keyframe:
+        return ""
+    picture = cv2.imdecode(np.frombuffer(frame.keyframe, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        return f"frame {frame.frame_id}: its keyframe cannot be decoded"
+    height, width = picture.shape
+    if (width, height) != (frame.width, frame.height):
+        return f"frame {frame.frame_id}: its keyframe has {width}x{height} pixels"
+    return ""

@@ -1,0 +1,220 @@
+"""`sgaps recordings`: what it finds, what it mends, and that it deletes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, find_segments
+from sgaps.recording.disk import lock_recordings
+from sgaps_cli import main as cli
+from unit.test_recording_segment import make_frame
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    def run(*arguments: str, status: int = 0) -> str:
+        line = ["sgaps", "recordings", *arguments, "--root", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", line)
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        assert ended.value.code == status, told.err
+        return told.out + told.err if status or "--json" not in arguments else told.out
+
+    return run
+
+
+def whole_frame(frame_id: int, *, width: int = 160, height: int = 120) -> RecordedFrame:
+    _, png = cv2.imencode(".png", np.zeros((height, width), np.uint8))
+    return make_frame(frame_id, keyframe_encoding="png", keyframe=png.tobytes())
+
+
+def open_writer(root: Path, session: str, number: int) -> SegmentWriter:
+    return SegmentWriter(
+        root / "doom" / session / f"{number:06d}.h5",
+        checkpoint_key="doom",
+        session_id=session,
+        max_state_dim=4,
+        sentinel=-999.0,
+    )
+
+
+def seal(root: Path, session: str, number: int, frames: Sequence[RecordedFrame]) -> Path:
+    writer = open_writer(root, session, number)
+    writer.append(frames)
+    return writer.seal()
+
+
+def frames(*frame_ids: int) -> list[RecordedFrame]:
+    return [whole_frame(i) if i % 5 == 0 else make_frame(i) for i in frame_ids]
+
+
+def damage(path: Path, row: int) -> None:
+    with h5py.File(path, "r+") as file:
+        file[f"/doom/{path.parent.name}/frames/index"][row, "pixels_offset"] = 10**6
+
+
+def recorded_ids(root: Path) -> list[int]:
+    ids = []
+    for info in find_segments(root):
+        with SegmentReader(info.path) as reader:
+            ids += reader.frame_ids.tolist()
+    return sorted(ids)
+
+
+def files(root: Path) -> list[str]:
+    return sorted(path.name for path in root.rglob("*.h5*"))
+
+
+def listed(command: Command, status: int = 0) -> dict[str, dict[str, Any]]:
+    rows = json.loads(command("list", "--json", status=status))
+    return {row["session"]: row for row in rows}
+
+
+def test_sessions_are_listed_with_what_they_have(command: Command, tmp_path: Path) -> None:
+    paths = [seal(tmp_path, "a", n, frames(*range(n * 10, n * 10 + 10))) for n in (0, 1)]
+    living = open_writer(tmp_path, "b", 0)
+    dead = open_writer(tmp_path, "c", 0)
+    dead.abandon()
+    (tmp_path / "doom" / "c" / "000001.h5.bad").touch()
+    rows = listed(command)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "a": "sealed",
+        "b": "1 being written",
+        "c": "1 left by a killed writer, 1 set aside",
+    }
+    assert (rows["a"]["key"], rows["a"]["segments"]) == ("doom", 2)
+    assert (rows["a"]["frames"], rows["a"]["keyframes"]) == (20, 4)
+    assert rows["a"]["size_bytes"] == sum(path.stat().st_size for path in paths)
+    assert 0 <= rows["a"]["age_secs"] < 60
+    assert "left by a killed writer" in command("list")
+    paths[0].write_bytes(b"nonsense")
+    assert "1 damaged" in command("list", status=1)
+    living.abandon()
+
+
+def test_sound_recordings_are_verified(command: Command, tmp_path: Path) -> None:
+    seal(tmp_path, "a", 0, frames(*range(10)))
+    seal(tmp_path, "b", 0, frames(*range(10)))
+    living = open_writer(tmp_path, "b", 1)
+    assert "2 segments, 20 frames, 0 problems" in command("verify")
+    assert json.loads(command("verify", "--json")) == {
+        "segments": 2,
+        "frames": 20,
+        "findings": [],
+    }
+    living.abandon()
+
+
+def _nonsense(path: Path) -> None:
+    path.write_bytes(b"nonsense")
+
+
+def _index(path: Path) -> None:
+    damage(path, 3)
+
+
+def _sample(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["/doom/a/frames/pixels"][0] = 2.0
+
+
+def _keyframe(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["/doom/a/frames/keyframes"][0] = 0
+
+
+def _twice(path: Path) -> None:
+    seal(path.parents[2], "a", 7, frames(8, 9, 10))
+
+
+def _larger(path: Path) -> None:
+    seal(path.parents[2], "a", 7, [whole_frame(99, width=161)])
+
+
+def _part(path: Path) -> None:
+    writer = open_writer(path.parents[2], "a", 7)
+    writer.append(frames(10, 11))
+    writer.sync()
+    writer.abandon()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told", "left"),
+    [
+        (_nonsense, "000000.h5: .*no valid segment", 0),
+        (_index, "000000.h5: .*index row 3 points nowhere", 9),
+        (_sample, "000000.h5: frame 1: a sample is outside", 9),
+        (_keyframe, "000000.h5: frame 0: its keyframe cannot be decoded", 9),
+        (_twice, "000007.h5: frame 8 is recorded twice", 11),
+        (_larger, "000007.h5: frame 99: its keyframe has 161x120 pixels", 10),
+        (_part, "000007.h5.part: left by a killed writer", 12),
+    ],
+)
+def test_what_is_not_well_is_found_and_mended(
+    command: Command, tmp_path: Path, harm: Callable[[Path], None], told: str, left: int
+) -> None:
+    path = seal(tmp_path, "a", 0, frames(*range(10)))
+    seal(tmp_path, "other", 0, frames(777))
+    harm(path)
+    before = {file.read_bytes() for file in tmp_path.rglob("*.h5")}
+    assert re.search(told, command("verify", status=1))
+    command("repair")
+    assert f"{left + 1} frames, 0 problems" in command("verify")
+    assert "nothing to repair" in command("repair")
+    ids = recorded_ids(tmp_path)
+    assert len(ids) == len(set(ids)) == left + 1
+    assert before <= {file.read_bytes() for file in tmp_path.rglob("*.h5*")}
+
+
+def test_a_repair_that_was_killed_is_finished(command: Command, tmp_path: Path) -> None:
+    path = seal(tmp_path, "a", 0, frames(*range(10)))
+    damage(path, 3)
+    # The copy is there, the damaged segment not aside yet.
+    seal(tmp_path, "a", 1, frames(0, 1, 2, *range(4, 10)))
+    assert "nothing else was in it" in command("repair")
+    assert files(tmp_path) == ["000000.h5.bad", "000001.h5"]
+    assert "9 frames, 0 problems" in command("verify")
+
+
+def test_what_a_recorder_writes_is_left_alone(command: Command, tmp_path: Path) -> None:
+    writer = open_writer(tmp_path, "a", 0)
+    writer.append(frames(1))
+    writer.sync()
+    assert "nothing to repair" in command("repair")
+    lock = lock_recordings(tmp_path)
+    assert "another recorder writes" in command("repair", status=1)
+    os.close(lock)
+    writer.append(frames(2))
+    writer.seal()
+    assert recorded_ids(tmp_path) == [1, 2]
+
+
+def test_a_segment_of_another_session_is_left_to_people(command: Command, tmp_path: Path) -> None:
+    seal(tmp_path, "a", 0, frames(1))
+    (tmp_path / "doom" / "a").rename(tmp_path / "doom" / "b")
+    assert "it belongs to doom/a" in command("verify", status=1)
+    told = json.loads(command("repair", "--json", status=1))
+    assert [(done["path"], done["well"]) for done in told] == [("doom/b/000000.h5", False)]
+    assert files(tmp_path) == ["000000.h5"]
+
+
+def test_without_a_folder_it_says_so(command: Command, tmp_path: Path) -> None:
+    tmp_path.rmdir()
+    assert "there is no folder" in command("verify", status=1)
