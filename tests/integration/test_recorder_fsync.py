@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -71,7 +72,7 @@ async def test_every_acknowledgement_follows_an_fsync(
             await publish(bus, [frame(name, number) for name in SESSIONS for number in ids])
             await asyncio.sleep(0.05)
         await eventually(lambda: _all_acknowledged(redis), timeout_secs=40)
-        entries = await redis.xrange(FrameAccepted.STREAM)
+        entries: Any = await redis.xrange(FrameAccepted.STREAM)
     assert recorded(settings) == {name: list(range(60)) for name in SESSIONS}
     session_of = {
         entry_id.decode(): FrameAccepted.decode(fields[b"m"]).session_id

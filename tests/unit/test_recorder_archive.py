@@ -7,6 +7,7 @@ import os
 import random
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,72 @@ def test_full_segments_are_sealed_and_numbers_go_on(settings: Settings) -> None:
     (rest,) = archive.seal_all()
     assert (rest.path, rest.frame_count) == ("doom/a/000001.h5", 1)
     assert archive.seal_all() == []
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the sealed segments that are opened from here on."""
+    names: list[str] = []
+    real = SegmentReader.__init__
+
+    def note(self: SegmentReader, path: Path, **options: Any) -> None:
+        names.append(path.name)
+        real(self, path, **options)
+
+    monkeypatch.setattr(SegmentReader, "__init__", note)
+    return names
+
+
+def test_a_long_session_costs_no_more_than_a_short_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(settings)
+    for first in range(0, 200, 10):
+        archive.record(frames("a", *(i for i in range(first, first + 10) if i != 55)))
+        archive.seal_all()
+    archive.close()
+    archive = Archive(settings)
+    names = opened(monkeypatch)
+    # After a restart the newest segment tells what the older ones have.
+    assert archive.record(frames("a", 199, 200)).duplicates == 1
+    assert names == ["000019.h5", "000019.h5"]
+    # What was never recorded is looked for everywhere, once.
+    assert archive.record(frames("a", 55)).recorded == 1
+    assert len(names) == 2 + 19
+    names.clear()
+    assert archive.record(frames("a", 15, 55, 199, 56)).duplicates == 4
+    assert sorted(set(names)) == ["000001.h5", "000005.h5", "000019.h5"]
+
+
+def test_ids_of_a_late_segment_do_not_hide_those_before(settings: Settings) -> None:
+    for ids in ([1, 2, 9], [5], [3]):
+        archive = Archive(settings)
+        archive.record(frames("a", *ids))
+        archive.seal_all()
+        archive.close()
+    archive = Archive(settings)
+    report = archive.record(frames("a", 9, 8, 4))
+    assert (report.recorded, report.newest_frame_ids) == (2, {"a": 9})
+
+
+def test_thousands_of_sessions_leave_nothing_in_memory(settings: Settings) -> None:
+    archive = Archive(settings)
+    for number in range(100):
+        archive.record(frames(f"s-{number}", 1))
+    assert archive.open_segments == 100
+    archive.seal_idle(time.time() + 10)
+    assert archive.open_segments == 0
+    assert archive._sessions == {}
+
+
+def test_no_more_segments_are_open_than_files_may_be(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive._max_open_segments = 3
+    for round_ in range(2):
+        for name in "abcde":
+            assert archive.record(frames(name, round_)).recorded == 1
+            assert archive.open_segments <= 3
+    archive.seal_all()
+    assert [recorded_ids(settings, name) for name in "abcde"] == [[0, 1]] * 5
 
 
 def test_silent_sessions_are_sealed(settings: Settings) -> None:
@@ -295,7 +362,9 @@ def test_kill_9_loses_nothing_and_redelivery_doubles_nothing(settings: Settings)
         while receiver.poll():
             end = receiver.recv()
     archive = Archive(settings)
-    recovered = archive.recover()
+    recovered = []
+    while archive.has_unrecovered:
+        recovered += archive.recover()
     assert {segment.session_id for segment in recovered} <= set("abc")
     for session_id in "abc":
         ids = recorded_ids(settings, session_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from sgaps.bus.memory_bus import MemoryBus
 from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
-from sgaps.recording import find_segments, trained_segments, untrained
+from sgaps.recording import find_segments, note_trained, trained_segments, untrained
 from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
+from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
@@ -27,6 +30,7 @@ from trainer.fit import Schedule, TrainingFailed, fit, sample_counts
 from trainer.losses import SampledPixelL2Loss, log_mse_loss, means_at
 from trainer.run import RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
+from trainer.worker import Worker
 from unit.toy_recordings import HEIGHT, KEY, WIDTH, dataset_of, record, scene, toy_settings
 
 
@@ -146,6 +150,22 @@ def test_what_a_run_had_is_noted_however_it_came_out(tmp_path: Path) -> None:
     train(settings)
     assert untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root) == []
     assert len(trained_segments(checkpoints, KEY)) == 3
+
+
+def test_a_trainer_knows_after_a_restart_what_was_trained(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    root, checkpoints = settings.data.recordings_dir, settings.data.checkpoints_dir
+    for name in ("a", "b"):
+        record(root, name, frames=6)
+    had = find_segments(root)
+    note_trained(checkpoints, KEY, had, root=root)
+    had[0].path.unlink()  # retention makes fewer frames of a key, and that hides no new ones
+    record(root, "c", frames=2)
+    service = Service(name="trainer", settings=settings, bus=MemoryBus(), stop=asyncio.Event())
+    worker = Worker(service)
+    assert [new.session_id for new in worker._new(KEY, find_segments(root))] == ["c"]
+    (checkpoints / KEY / "trained.json").write_text("torn")
+    assert [new.session_id for new in worker._new(KEY, find_segments(root))] == ["b", "c"]
 
 
 def test_without_whole_frames_part_of_the_samples_is_held_out(tmp_path: Path) -> None:

@@ -53,11 +53,12 @@ class Retention:
     def surplus(self, now_secs: float, *, short_bytes: int = 0) -> list[StoredSegment]:
         """The segments to delete now: those beyond the limits, and so many bytes at least.
 
-        Fewer where no more may be deleted. `now_secs` is wall-clock time.
+        Fewer where no more may be deleted. `now_secs` is wall-clock time. Raises RecordingError.
         """
         if self._keep_secs is None and self._keep_bytes is None:
             return []
-        stored, total_bytes = _scan(self._root)
+        with _told("cannot look at the recordings"):
+            stored, total_bytes = _scan(self._root)
         chosen, freed_bytes = [], 0
         for segment in self._deletable(stored, now_secs):
             is_too_old = (
@@ -75,7 +76,7 @@ class Retention:
         Raises RecordingError if the system refuses.
         """
         for key, of_key in groupby(segments, lambda segment: segment.checkpoint_key):
-            with _alone(self._root / key) as is_alone:
+            with _told("cannot delete recordings"), _alone(self._root / key) as is_alone:
                 for folder, of_session in groupby(of_key, lambda s: s.path.parent):
                     if is_alone:
                         _delete(folder, list(of_session))
@@ -150,6 +151,14 @@ def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
 
 
 @contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(what, error) from error
+
+
+@contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
     """Whether nobody reads the segments of a key: see `sgaps.recording.trained.being_read`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -160,15 +169,12 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _delete(folder: Path, segments: Sequence[StoredSegment]) -> None:
-    try:
-        for segment in segments:
-            segment.path.unlink(missing_ok=True)
-        fsync_folder(folder)
-        with suppress(OSError):  # it still has something
-            folder.rmdir()
-            fsync_folder(folder.parent)
-    except OSError as error:
-        raise write_error(f"{folder} keeps what is too old", error) from error
+    for segment in segments:
+        segment.path.unlink(missing_ok=True)
+    fsync_folder(folder)
+    with suppress(OSError):  # it still has something
+        folder.rmdir()
+        fsync_folder(folder.parent)
     size_bytes = sum(segment.name.size_bytes for segment in segments)
     metrics.SEGMENTS_DELETED.inc(len(segments))
     metrics.DELETED_BYTES.inc(size_bytes)

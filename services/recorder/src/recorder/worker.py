@@ -132,15 +132,15 @@ class Worker:
                 await asyncio.wait_for(self._stop.wait(), RETAIN_EVERY_SECS)
 
     async def _delete_surplus(self, *, short_bytes: int = 0) -> None:
-        surplus = await asyncio.to_thread(
-            self._retention.surplus, time.time(), short_bytes=short_bytes
-        )
         try:
+            surplus = await asyncio.to_thread(
+                self._retention.surplus, time.time(), short_bytes=short_bytes
+            )
             for start in range(0, len(surplus), DELETED_AT_ONCE):
                 some = surplus[start : start + DELETED_AT_ONCE]
                 await self._alone(partial(self._retention.delete, some))
         except RecordingError:
-            log.exception("recordings stay longer than they should")
+            log.exception("recordings stay longer than they might")
 
     async def finish(self) -> None:
         """Seal and announce everything. Call it when nothing else runs any more."""
