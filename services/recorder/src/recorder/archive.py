@@ -226,7 +226,7 @@ class Archive:
 
     def _set_aside(self, owner: Owner, error: RecordingError) -> None:
         """Give up a segment that failed; the session's next frame begins another."""
-        log.error("a segment of %s waits for recovery: %s", owner, error)
+        log.error("recording of %s is set aside: %s", owner, error)
         session = self._sessions.pop(owner, None)
         if session is None:
             return

@@ -11,6 +11,9 @@ The file `<recordings>/<checkpoint_key>/<session_id>/<number>.h5` has one group,
     resolution     (F, 2)             uint32: width, height
     timestamps     (F, 2)             float64 seconds: client's clock, gateway's clock
     index          (F,)               compound: INDEX_DTYPE, written last: what it lists exists
+
+and the attributes schema_version, checkpoint_key, session_id, max_state_dim, sentinel and, where
+there are segments before, newest_before: the highest frame id in them.
 """
 
 from __future__ import annotations
