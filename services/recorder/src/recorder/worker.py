@@ -61,7 +61,7 @@ class Worker:
     def describe(self) -> Status:
         """What the heartbeat tells; `waiting` is empty while frames are being recorded."""
         return {
-            "waiting": self._waiting,
+            "waiting": self._waiting or self.consumer.waiting_for,
             "open_segments": self._archive.open_segments,
             "synced_at_secs": self._archive.synced_at_secs,
         }
@@ -83,14 +83,15 @@ class Worker:
     async def _when_there_is_space(self, work: Callable[[], T]) -> T:
         """Do it, on a full disk as soon as it is not. Raises _Stopped if told to stop before."""
         try:
-            while not self._stop.is_set():
+            while True:
                 try:
                     return await self._alone(work)
                 except DiskFull as error:
+                    if self._stop.is_set():
+                        raise _Stopped from error
                     await self._wait_for_space(error)
         finally:
             self._waiting = ""
-        raise _Stopped
 
     async def _wait_for_space(self, error: DiskFull) -> None:
         if not self._waiting:
