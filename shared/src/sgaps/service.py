@@ -62,7 +62,11 @@ def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int
         format=f"%(asctime)s %(levelname)-7s {name} %(name)s: %(message)s",
     )
     serve_metrics(settings.metrics_host, settings.metrics_port)
-    asyncio.run(_run(name, main, settings))
+    try:
+        asyncio.run(_run(name, main, settings))
+    except SettingsError as error:  # a value that only the service itself can check
+        sys.stderr.write(f"{name}: {error}\n")
+        return 2
     return 0
 
 
@@ -143,6 +147,10 @@ class Heartbeat:
     at_secs: float
     started_at_secs: float
     status: Status
+    ready: bool = True
+    """Whether it does its work now."""
+    reason: str = ""
+    """Why not."""
 
 
 async def live_services(bus: Bus) -> list[Heartbeat]:

@@ -7,8 +7,10 @@ environment at import. In a container everything can be set by environment: the 
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -24,6 +26,9 @@ from sgaps.errors import SettingsError
 
 ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
+
+PRINTABLE_ASCII = r"^[!-~]{0,1024}$"
+"""What both a header and a JSON string carry unchanged."""
 
 Positive = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=8192)]
@@ -52,21 +57,87 @@ class ServerSettings(Section):
     environment: Literal["development", "production"]
     allowed_origins: tuple[str, ...]
     """Origins browsers may come from; in development, localhost on any port as well."""
-    auth_token: str
-    """Empty: nobody needs a token."""
+    auth_token: Annotated[str, Field(pattern=PRINTABLE_ASCII)]
+    """Empty, and no auth_token_file: nobody needs a token."""
+    auth_token_file: Path | None
+    """A file that holds the token: what a secret is mounted as."""
+    tls_certificate: Path | None
+    """Certificate chain in PEM; with it and its key the gateway speaks https and wss."""
+    tls_key: Path | None
+    trusted_proxies: tuple[str, ...]
+    """Addresses or networks whose X-Forwarded-For is believed; otherwise all clients behind a
+    proxy share its address."""
     session_start_timeout_secs: Secs
     resume_window_secs: Secs
+    ping_interval_secs: Secs
+    client_timeout_secs: Secs
+    """How long a client may leave a ping unanswered, what is sent to it unread, or a request
+    unfinished before it is dropped."""
     max_sessions: Positive
+    max_sessions_per_address: Positive
+    """Those that can still be resumed included."""
+    max_waiting: Positive
+    """Connections without a session."""
+    max_waiting_per_address: Positive
     max_message_bytes: Positive
     max_samples: Positive
     max_frame_rate: Annotated[float, Field(gt=0)]
     """Frames per second above which a session is told to slow down."""
+    max_keyframe_pixels: Positive
+    """Sessions with larger pictures are asked for no keyframes."""
     keyframe_interval: Annotated[int, Field(ge=0)]
     """Every how many frames the client sends the whole frame; 0 = never."""
     history_frames: Annotated[int, Field(ge=0)]
     """Past sample sets kept per session beside the stream."""
     watch_secs: Secs
     """How long one look at a session keeps its pictures coming."""
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> ServerSettings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key come together")
+        return self
+
+    @model_validator(mode="after")
+    def _one_token(self) -> ServerSettings:
+        if self.auth_token and self.auth_token_file:
+            raise ValueError("auth_token or auth_token_file, not both")
+        return self
+
+    def token(self) -> str:
+        """What clients must show; "" where nobody needs anything.
+
+        Only the gateway, and who starts it, can read the file: so it is not read with the
+        settings. Raises SettingsError: no token in the file, or none where other machines can
+        reach the gateway.
+        """
+        token = _token_in(self.auth_token_file) if self.auth_token_file else self.auth_token
+        if not token and not _is_loopback(self.host):
+            raise SettingsError(
+                f"server.host={self.host} can be reached from other machines: name a file with a "
+                "token in server.auth_token_file (openssl rand -hex 32), or listen on 127.0.0.1"
+            )
+        return token
+
+
+def _token_in(file: Path) -> str:
+    try:
+        token = file.read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"server.auth_token_file {file} cannot be read: {error}") from error
+    if not token or not re.fullmatch(PRINTABLE_ASCII, token):
+        raise SettingsError(
+            f"server.auth_token_file {file} must hold 1 to 1024 printable ASCII characters "
+            "without spaces"
+        )
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class BusSettings(Section):
@@ -365,7 +436,12 @@ def load_settings(
 
 def _name_the_keys(error: ValidationError) -> str:
     lines = [
-        f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}, got {e['input']!r}"
+        f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}{_got(e['loc'], e['input'])}"
         for e in error.errors()
     ]
     return "configuration: " + "; ".join(lines)
+
+
+def _got(where: tuple[int | str, ...], value: object) -> str:
+    """What was given, but for secrets and for sections, which may hold some."""
+    return "" if "auth_token" in where or isinstance(value, dict) else f", got {value!r}"

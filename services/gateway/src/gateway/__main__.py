@@ -8,50 +8,65 @@ import sys
 from collections.abc import Iterator
 
 import uvicorn
+from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.delivery import GROUP, Deliverer
+from gateway.delivery import GROUP
 from gateway.session import SessionManager
+from gateway.shared import Gateway
+from gateway.transport import http_protocol, socket_protocol
 from sgaps.bus import trim_behind
+from sgaps.errors import SettingsError
 from sgaps.service import Service, run_service
+from sgaps.settings import ServerSettings
 
 GOODBYE_SECS = 0.2
 """For the sockets to write that the gateway is going."""
-MESSAGES_QUEUED = 4
-TRANSPORT_LIMIT_FACTOR = 4
-"""Beyond the limit that gets a typed error, the transport cuts the message off unread."""
 
 
 async def main(service: Service) -> None:
-    settings = service.settings
-    app = create_app(settings, service.bus)
-    gateway = app.state.gateway
-    deliverer = Deliverer(
-        service.bus,
-        gateway.sessions,
-        gateway_id=settings.server.gateway_id,
-        settings=settings.bus,
-    )
+    """Serve until told to stop. Raises SettingsError."""
+    app = create_app(service.settings, service.bus)
+    gateway: Gateway = app.state.gateway
+    deliverer = gateway.deliverer
     service.describe = lambda: {"sessions": gateway.sessions.connected_count}
-    server = _Server(
-        uvicorn.Config(
-            app,
-            host=settings.server.host,
-            port=settings.server.port,
-            log_level="warning",
-            ws="websockets-sansio",
-            ws_max_size=settings.server.max_message_bytes * TRANSPORT_LIMIT_FACTOR,
-            ws_max_queue=MESSAGES_QUEUED,
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=3,
-        )
+    server = _Server(_configuration(app, service.settings.server))
+    # A task that fails ends them all, and the process: whoever started it starts it again.
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(deliverer.consumer.run(service.stop))
+        tasks.create_task(trim_behind(service.bus, deliverer.stream, GROUP, service.stop))
+        tasks.create_task(gateway.outlook.run(service.stop))
+        tasks.create_task(_stop_with(service.stop, server, gateway.sessions))
+        await server.serve()
+        service.stop.set()
+
+
+def _configuration(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
+    """Raises SettingsError where the certificate cannot be used."""
+    configuration = uvicorn.Config(
+        app,
+        host=server.host,
+        port=server.port,
+        log_level="error",  # what clients do wrong is counted, not told line by line
+        http=http_protocol(server.client_timeout_secs),
+        ws=socket_protocol(server.client_timeout_secs, max_message_bytes=server.max_message_bytes),
+        ws_ping_interval=server.ping_interval_secs,
+        ws_ping_timeout=server.client_timeout_secs,
+        ws_per_message_deflate=False,
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=list(server.trusted_proxies),
+        ssl_certfile=server.tls_certificate,
+        ssl_keyfile=server.tls_key,
+        timeout_graceful_shutdown=3,
     )
-    delivering = asyncio.create_task(deliverer.consumer.run(service.stop))
-    trimming = asyncio.create_task(trim_behind(service.bus, deliverer.stream, GROUP, service.stop))
-    stopping = asyncio.create_task(_stop_with(service.stop, server, gateway.sessions))
-    await server.serve()
-    service.stop.set()
-    await asyncio.gather(delivering, trimming, stopping)
+    try:
+        configuration.load()
+    except OSError as error:  # ssl.SSLError is one too
+        raise SettingsError(
+            f"server.tls_certificate {server.tls_certificate} and server.tls_key "
+            f"{server.tls_key} cannot be used: {error}"
+        ) from error
+    return configuration
 
 
 class _Server(uvicorn.Server):

@@ -12,81 +12,38 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
 
+from gateway.access import needs_token
+from gateway.answers import (
+    CheckpointStatus,
+    Health,
+    Ready,
+    ServiceStatus,
+    SessionStatus,
+    SystemStatus,
+    session_status,
+)
 from gateway.serving import missing_services, serving_map, version_for
 from gateway.session import Session
-from gateway.stream import Gateway
+from gateway.shared import Gateway
 from sgaps.bus import Bus, Put, in_flight
 from sgaps.checkpoints import CheckpointDirectory, Manifest
 from sgaps.errors import CheckpointError
 from sgaps.keys import watch_key
 from sgaps.messages import ViewEncoded
-from sgaps.service import live_services
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 VIEW_WAIT_SECS = 2.0
 IMPORTANCE_SCALE = 8
+DELIVERY_STALE_SECS = 10.0
+"""Above every wait of one turn."""
 
-router = APIRouter(responses={503: {"description": "The broker does not answer."}})
-
-
-class Health(BaseModel):
-    status: str
-
-
-class Ready(BaseModel):
-    ready: bool
-    missing: list[str]
-    """Services that nobody heard of lately."""
-
-
-class ServiceStatus(BaseModel):
-    service: str
-    instance: str
-    uptime_secs: float
-    status: dict[str, object]
-
-
-class SystemStatus(BaseModel):
-    uptime_secs: float
-    active_sessions: int
-    frames_processed: int
-    """Frames answered with coordinates since the broker's ledger began."""
-    ledger: dict[str, int]
-    """received = delivered + drops by reason + in_flight."""
-    model_versions: dict[str, str]
-    services: list[ServiceStatus]
-
-
-class SessionStatus(BaseModel):
-    session_id: str
-    checkpoint_key: str
-    client: str
-    connected: bool
-    started_at_secs: float
-    duration_secs: float
-    width: int
-    height: int
-    frames_received: int
-    frames_answered: int
-    messages_refused: int
-    last_frame_id: int
-    last_answered_frame_id: int
-    bytes_up: int
-    bytes_down: int
-    latency_p50_ms: float | None
-    latency_p99_ms: float | None
-    model_version: str | None
-    predicted_psnr: float | None
-
-
-class CheckpointStatus(BaseModel):
-    checkpoint_key: str
-    model_version: str
-    val_psnr_db: float
-    created_at: str
-    serving: bool
+BROKER_MISSING = {"description": "The broker does not answer."}
+open_router = APIRouter(responses={503: BROKER_MISSING})
+guarded_router = APIRouter(
+    dependencies=[Depends(needs_token)],
+    responses={401: {"description": "The token is missing."}, 503: BROKER_MISSING},
+)
 
 
 def the_gateway(request: Request) -> Gateway:
@@ -97,30 +54,40 @@ def the_gateway(request: Request) -> Gateway:
 TheGateway = Annotated[Gateway, Depends(the_gateway)]
 
 
-@router.get("/", include_in_schema=False)
+@open_router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
-@router.get("/api/health")
+@open_router.get("/api/health")
 async def health() -> Health:
     """The process answers."""
     return Health(status="ok")
 
 
-@router.get("/api/ready", responses={503: {"model": Ready}})
+@open_router.get("/api/ready", responses={503: {"model": Ready}})
 async def ready(gateway: TheGateway, response: Response) -> Ready:
     """Whether frames would be answered and recorded now; 503 where not."""
-    missing = missing_services(await live_services(gateway.bus))
-    if missing:
+    why = what_is_missing(gateway)
+    if why:
         response.status_code = 503
-    return Ready(ready=not missing, missing=missing)
+    return Ready(ready=not why, missing=list(why), why=why)
 
 
-@router.get("/api/status")
+def what_is_missing(gateway: Gateway) -> dict[str, str]:
+    """Each thing without which no frame is answered and recorded, and what is wrong with it."""
+    if not gateway.outlook.is_fresh:
+        return {"broker": "it does not answer"}
+    missing = missing_services(gateway.outlook.services)
+    if time.monotonic() - gateway.deliverer.consumer.last_turn_at_secs > DELIVERY_STALE_SECS:
+        missing["gateway"] = f"no turn of its delivery for {DELIVERY_STALE_SECS:g} s"
+    return missing
+
+
+@guarded_router.get("/api/status")
 async def status(gateway: TheGateway) -> SystemStatus:
     """Uptime, sessions, the frame ledger, and every live process."""
-    services = await live_services(gateway.bus)
+    services = gateway.outlook.services
     counts = await gateway.bus.ledger()
     now_secs = time.time()
     return SystemStatus(
@@ -134,6 +101,8 @@ async def status(gateway: TheGateway) -> SystemStatus:
                 service=s.service,
                 instance=s.instance,
                 uptime_secs=now_secs - s.started_at_secs,
+                ready=s.ready,
+                reason=s.reason,
                 status=s.status,
             )
             for s in services
@@ -141,19 +110,19 @@ async def status(gateway: TheGateway) -> SystemStatus:
     )
 
 
-@router.get("/api/sessions")
+@guarded_router.get("/api/sessions")
 async def sessions(gateway: TheGateway) -> list[SessionStatus]:
     """Sessions of this gateway, the disconnected ones too while they can be resumed."""
     gateway.sessions.forget_expired()
     return [session_status(session) for session in gateway.sessions]
 
 
-@router.get("/api/sessions/{session_id}", responses={404: {}})
+@guarded_router.get("/api/sessions/{session_id}", responses={404: {}})
 async def session(session_id: str, gateway: TheGateway) -> SessionStatus:
     return session_status(_find(gateway, session_id))
 
 
-@router.get(
+@guarded_router.get(
     "/api/sessions/{session_id}/reconstruction.png",
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}, 404: {}},
@@ -170,7 +139,7 @@ async def reconstruction(session_id: str, gateway: TheGateway) -> Response:
     return _png(view.reconstruction_png, frame_id=view.frame_id, version=view.model_version)
 
 
-@router.get(
+@guarded_router.get(
     "/api/sessions/{session_id}/importance.png",
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}, 404: {}},
@@ -188,10 +157,10 @@ async def importance(session_id: str, gateway: TheGateway) -> Response:
     return _png(encoded.getvalue(), frame_id=chosen.frame_id, version=chosen.model_version)
 
 
-@router.get("/api/checkpoints")
+@guarded_router.get("/api/checkpoints")
 async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
     """The current checkpoint of every key, and whether it is the one that serves."""
-    serving = serving_map(await live_services(gateway.bus))
+    serving = serving_map(gateway.outlook.services)
     data = gateway.settings.data
     directories = (CheckpointDirectory(data.checkpoints_dir), CheckpointDirectory(data.shipped_dir))
     return [
@@ -208,7 +177,7 @@ async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
     ]
 
 
-@router.get("/metrics", include_in_schema=False)
+@guarded_router.get("/metrics", include_in_schema=False)
 async def prometheus() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
@@ -232,32 +201,6 @@ async def newest_view(bus: Bus, session_id: str, *, watch_secs: float) -> ViewEn
         fresh = await bus.tail(stream, last_id, count=1, block_secs=VIEW_WAIT_SECS)
     entries = fresh or await bus.tail(stream, bus.START, count=10, block_secs=0)
     return ViewEncoded.decode(entries[-1].data) if entries else None
-
-
-def session_status(session: Session) -> SessionStatus:
-    latencies_ms = np.array(session.latencies_secs) * 1000
-    newest = session.coordinates
-    return SessionStatus(
-        session_id=session.session_id,
-        checkpoint_key=session.checkpoint_key,
-        client=session.client_name,
-        connected=session.connected,
-        started_at_secs=session.started_at_secs,
-        duration_secs=session.duration_secs,
-        width=session.resolution.width,
-        height=session.resolution.height,
-        frames_received=session.frames_received,
-        frames_answered=session.frames_answered,
-        messages_refused=session.frames_refused,
-        last_frame_id=session.last_frame_id,
-        last_answered_frame_id=session.last_answered_frame_id,
-        bytes_up=session.bytes_up,
-        bytes_down=session.bytes_down,
-        latency_p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms.size else None,
-        latency_p99_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms.size else None,
-        model_version=newest.model_version if newest else None,
-        predicted_psnr=newest.predicted_psnr_db if newest else None,
-    )
 
 
 def _find(gateway: Gateway, session_id: str) -> Session:

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
-from gateway.api import router
-from gateway.session import SessionManager
-from gateway.stream import Connection, Gateway, Load
+from gateway import api
+from gateway.access import LOCALHOST
+from gateway.delivery import Deliverer
+from gateway.outlook import Outlook
+from gateway.session import SessionManager, WaitingRoom
+from gateway.shared import Gateway
+from gateway.stream import Connection
 from sgaps.bus import Bus
-from sgaps.errors import BusError, ErrorCode
-from sgaps.protocol.json_codec import encode
-from sgaps.protocol.messages import Error
-from sgaps.settings import ServerSettings, Settings
-
-LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
-CLOSE_POLICY_VIOLATION = 1008
+from sgaps.errors import BusError
+from sgaps.settings import Settings
 
 
 def create_app(settings: Settings, bus: Bus) -> FastAPI:
-    """Build the gateway's application; the caller runs it and its deliverer."""
+    """Build the gateway's application; the caller runs it, its deliverer and its outlook.
+
+    Raises SettingsError where the token is missing.
+    """
     server = settings.server
+    sessions = SessionManager(server)
     app = FastAPI(title="SGAPS-MAE gateway", version="0.1.0")
     app.state.gateway = Gateway(
         settings=settings,
+        token=server.token(),
         bus=bus,
-        sessions=SessionManager(
-            max_sessions=server.max_sessions, resume_window_secs=server.resume_window_secs
-        ),
-        load=Load(),
+        sessions=sessions,
+        waiting=WaitingRoom(server),
+        outlook=Outlook(bus, max_backlog=settings.bus.max_backlog),
+        deliverer=Deliverer(bus, sessions, gateway_id=server.gateway_id, settings=settings.bus),
         started_at_secs=time.time(),
     )
     app.add_middleware(
@@ -40,9 +43,11 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
         allow_origins=list(server.allowed_origins),
         allow_origin_regex=LOCALHOST if server.environment == "development" else None,
         allow_methods=["GET"],
+        allow_headers=["Authorization"],
         expose_headers=["X-Frame-Id", "X-Model-Version"],
     )
-    app.include_router(router)
+    app.include_router(api.open_router)
+    app.include_router(api.guarded_router)
     app.add_exception_handler(BusError, _broker_missing)
     app.add_api_websocket_route("/ws/stream", _stream)
     return app
@@ -53,21 +58,4 @@ async def _broker_missing(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _stream(websocket: WebSocket) -> None:
-    gateway: Gateway = websocket.app.state.gateway
-    origin = websocket.headers.get("origin")
-    if not is_origin_allowed(origin, gateway.settings.server):
-        await websocket.accept()
-        refusal = Error(
-            code=ErrorCode.ORIGIN_REFUSED, message=f"origin {origin!r} is not allowed", fatal=True
-        )
-        await websocket.send_text(encode(refusal))
-        await websocket.close(CLOSE_POLICY_VIOLATION, ErrorCode.ORIGIN_REFUSED)
-        return
-    await Connection(websocket, gateway).run()
-
-
-def is_origin_allowed(origin: str | None, server: ServerSettings) -> bool:
-    """CORS does not cover sockets: the same rule, applied by hand. Games send no Origin."""
-    if origin is None or origin in server.allowed_origins:
-        return True
-    return server.environment == "development" and bool(re.fullmatch(LOCALHOST, origin))
+    await Connection(websocket, websocket.app.state.gateway).run()

@@ -1,14 +1,15 @@
-"""What a message of a client becomes: checked once against its session, then packed. No I/O."""
+"""What a message of a client becomes: checked once against its session, then packed."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
 import time
-from dataclasses import dataclass, field
 
 from PIL import Image, UnidentifiedImageError
 
+from gateway.limits import ClientLimits
 from gateway.session import SETS_KEPT, Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
@@ -17,6 +18,10 @@ from sgaps.messages import FrameAccepted, pack_floats, pack_footprints
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
+
+JPEG_START_OF_SCAN = b"\xff\xda"
+MAX_JPEG_SCANS = 64
+"""A progressive JPEG has about ten. Each scan of 15 bytes can visit every pixel again."""
 
 # What Pillow raises on hostile bytes, by no clear rule: SyntaxError is its word for broken PNG
 # chunks, and some of those that end too early are a LookupError or a struct.error.
@@ -32,42 +37,8 @@ _BROKEN_PICTURE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a frame may hold at most."""
-
-    max_samples: int
-    max_state_dim: int
-
-
-@dataclass
-class RateLimit:
-    """A token bucket of one second's frames."""
-
-    frames_per_sec: float
-    tokens: float = field(init=False)
-    updated_at_secs: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.tokens = self.frames_per_sec
-
-    def take(self) -> None:
-        """Use one token. Raises ProtocolError RATE_LIMITED where there is none."""
-        now_secs = time.monotonic()
-        refill = (now_secs - self.updated_at_secs) * self.frames_per_sec
-        self.tokens = min(self.frames_per_sec, self.tokens + refill)
-        self.updated_at_secs = now_secs
-        if self.tokens < 1:
-            raise ProtocolError(
-                ErrorCode.RATE_LIMITED,
-                f"more than {self.frames_per_sec:g} frames per second",
-                retry_after_secs=(1 - self.tokens) / self.frames_per_sec,
-            )
-        self.tokens -= 1
-
-
 def accept_frame(
-    frame: SampledFrame, session: Session, *, gateway_id: str, limits: Limits
+    frame: SampledFrame, session: Session, *, gateway_id: str, limits: ClientLimits
 ) -> FrameAccepted:
     """Check a frame against its session and pack it for the stream. Raises ProtocolError."""
     _check_order(frame.frame_id, session)
@@ -136,18 +107,28 @@ def at_its_coordinates(frame: ValuesOfFrame, session: Session) -> SampledFrame:
     return frame.at(coords)
 
 
-def accept_keyframe(keyframe: WholeFrame, session: Session) -> None:
+async def accept_keyframe(keyframe: WholeFrame, session: Session, *, max_pixels: int) -> None:
     """Check that a keyframe is a picture of the session's size, and hold it for its frame.
 
     Raises ProtocolError.
     """
     _check_order(keyframe.frame_id, session)
-    _check_picture(keyframe.data, keyframe.encoding, session.resolution)
+    width, height = session.resolution.width, session.resolution.height
+    if width * height > max_pixels:
+        raise ProtocolError(
+            ErrorCode.BAD_KEYFRAME,
+            f"{width}x{height}; a keyframe has at most {max_pixels} pixels, and keyframe_interval "
+            "was 0",
+        )
+    # Decoding lets go of the interpreter: the other sessions go on meanwhile.
+    await asyncio.to_thread(_check_picture, keyframe.data, keyframe.encoding, session.resolution)
     session.keyframe = keyframe
 
 
 def _check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
     """Decode it once, here: what follows trusts it. The header is checked before the pixels."""
+    if encoding == "jpeg" and data.count(JPEG_START_OF_SCAN) > MAX_JPEG_SCANS:
+        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"more than {MAX_JPEG_SCANS} scans")
     try:
         with Image.open(io.BytesIO(data), formats=[encoding.upper()]) as picture:
             if picture.size != (resolution.width, resolution.height):

@@ -1,9 +1,10 @@
-"""What really serves: read from the heartbeats of the reconstructors, never guessed."""
+"""What the heartbeats of the other services say: who serves which key, and who is missing."""
 
 from __future__ import annotations
 
-from sgaps.bus import Bus
-from sgaps.service import Heartbeat, live_services
+from collections.abc import Sequence
+
+from sgaps.service import Heartbeat
 
 NOTHING = "none"
 """Model version while no reconstructor lives."""
@@ -12,13 +13,7 @@ CHECKPOINTLESS = frozenset({NOTHING, "untrained", "telea", "navier_stokes"})
 NEEDED = ("reconstructor", "sampler", "recorder")
 
 
-async def serving_version(bus: Bus, checkpoint_key: str) -> tuple[bool, str]:
-    """Whether a checkpoint serves this key, and the version that does. Raises BusError."""
-    version = version_for(serving_map(await live_services(bus)), checkpoint_key)
-    return version not in CHECKPOINTLESS, version
-
-
-def serving_map(services: list[Heartbeat]) -> dict[str, str]:
+def serving_map(services: Sequence[Heartbeat]) -> dict[str, str]:
     """Checkpoint key → version, as the live reconstructors tell; `default` for all others."""
     merged: dict[str, str] = {}
     for service in services:
@@ -33,7 +28,16 @@ def version_for(serving: dict[str, str], checkpoint_key: str) -> str:
     return serving.get(checkpoint_key, serving.get("default", NOTHING))
 
 
-def missing_services(services: list[Heartbeat]) -> list[str]:
-    """Services without which no frame is answered and recorded."""
-    alive = {service.service for service in services}
-    return [name for name in NEEDED if name not in alive]
+def missing_services(services: Sequence[Heartbeat]) -> dict[str, str]:
+    """Services without which no frame is answered and recorded, each with what is wrong."""
+    wrong = {name: _what_is_wrong([s for s in services if s.service == name]) for name in NEEDED}
+    return {name: why for name, why in wrong.items() if why}
+
+
+def _what_is_wrong(replicas: Sequence[Heartbeat]) -> str:
+    """Empty if one of them is ready."""
+    if not replicas:
+        return "no heartbeat"
+    if any(replica.ready for replica in replicas):
+        return ""
+    return replicas[0].reason or "not ready"

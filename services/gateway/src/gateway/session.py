@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.messages import CoordinatesChosen
 from sgaps.protocol.content import CoordinateSet, WholeFrame
-from sgaps.protocol.messages import Error, Resolution
+from sgaps.protocol.messages import Resolution
 from sgaps.sampling.footprints import Coords
+from sgaps.settings import ServerSettings
 
 OUTBOX_SIZE = 64
 SETS_KEPT = 16
@@ -32,6 +34,8 @@ class Session:
     wants_importance: bool
     footprints: bool
     """Whether the client samples squares."""
+    address: str = ""
+    """Where the client was seen last."""
     started_at_secs: float = field(default_factory=time.time)
     connected: bool = False
     disconnected_at_secs: float = 0.0
@@ -39,7 +43,7 @@ class Session:
     last_answered_frame_id: int = -1
     frames_received: int = 0
     frames_answered: int = 0
-    frames_refused: int = 0
+    messages_refused: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     coordinates: CoordinatesChosen | None = None
@@ -48,8 +52,10 @@ class Session:
     sets: dict[int, Coords] = field(default_factory=dict)
     """The newest sets that went out in binary, by their id: a frame in binary names one."""
     latencies_secs: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
-    send: Callable[[CoordinateSet | Error], bool] = field(default=lambda _: False)
-    """Hands a message to the socket that owns the session; False if its outbox is full."""
+    send: Callable[[CoordinateSet], bool] = field(default=lambda _: False)
+    """Hands an answer to the socket that owns the session; False if its outbox is full."""
+    end: Callable[[ProtocolError], None] = field(default=lambda _: None)
+    """Tells that socket why it is closed, before everything that waits in its outbox."""
 
     def remember(self, set_id: int, coords: Coords) -> None:
         """Keep a set that goes out, and forget the oldest."""
@@ -65,10 +71,11 @@ class Session:
 class SessionManager:
     """The sessions of one gateway; the disconnected ones wait to be resumed, then go."""
 
-    def __init__(self, *, max_sessions: int, resume_window_secs: float) -> None:
+    def __init__(self, server: ServerSettings) -> None:
         self._sessions: dict[str, Session] = {}
-        self._max_sessions = max_sessions
-        self._resume_window_secs = resume_window_secs
+        self._max_sessions = server.max_sessions
+        self._max_per_address = server.max_sessions_per_address
+        self._resume_window_secs = server.resume_window_secs
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
@@ -80,32 +87,42 @@ class SessionManager:
     def connected_count(self) -> int:
         return sum(session.connected for session in self._sessions.values())
 
-    def add(self, session: Session) -> None:
-        """Take a session in. Raises ProtocolError TOO_MANY_SESSIONS."""
+    def check_room(self, address: str) -> None:
+        """Raises ProtocolError TOO_MANY_SESSIONS where there is none for a new session."""
         self.forget_expired()
         if self.connected_count >= self._max_sessions:
-            raise ProtocolError(
-                ErrorCode.TOO_MANY_SESSIONS,
-                f"this gateway serves {self._max_sessions} sessions",
-                fatal=True,
-                retry_after_secs=self._resume_window_secs,
-            )
+            raise self._too_many(f"this gateway serves {self._max_sessions} sessions")
+        # Those that can be resumed count too, or somebody could leave any number of them behind.
+        if sum(s.address == address for s in self._sessions.values()) >= self._max_per_address:
+            raise self._too_many(f"your address may have {self._max_per_address} sessions")
+
+    def _too_many(self, why: str) -> ProtocolError:
+        return ProtocolError(
+            ErrorCode.TOO_MANY_SESSIONS, why, retry_after_secs=self._resume_window_secs
+        )
+
+    def add(self, session: Session) -> None:
+        """Take a session in. Raises ProtocolError TOO_MANY_SESSIONS."""
+        self.check_room(session.address)
         self._sessions[session.session_id] = session
 
-    def connect(self, session: Session, send: Callable[[CoordinateSet | Error], bool]) -> None:
+    def connect(
+        self,
+        session: Session,
+        send: Callable[[CoordinateSet], bool],
+        end: Callable[[ProtocolError], None],
+    ) -> None:
         """Give a session to a socket; a socket that still had it is told so."""
         if session.connected:
-            session.send(
-                Error(
-                    code=ErrorCode.SESSION_TAKEN_OVER,
-                    message="the session was resumed on another connection",
-                    fatal=True,
+            session.end(
+                ProtocolError(
+                    ErrorCode.SESSION_TAKEN_OVER, "the session was resumed on another connection"
                 )
             )
         session.connected = True
-        session.send = send
+        session.send, session.end = send, end
 
-    def disconnect(self, session: Session, send: Callable[[CoordinateSet | Error], bool]) -> None:
+    def disconnect(self, session: Session, send: Callable[[CoordinateSet], bool]) -> None:
         """Clean up after a socket, unless another one has the session by now."""
         if session.send == send:  # bound methods are equal, never identical
             session.connected = False
@@ -114,13 +131,15 @@ class SessionManager:
 
     def say_goodbye(self) -> int:
         """Tell every client to come back in a moment; how many there were."""
-        goodbye = Error(
-            code=ErrorCode.SHUTTING_DOWN,
-            message="the gateway is stopping; the session can be resumed",
-            fatal=True,
+        goodbye = ProtocolError(
+            ErrorCode.SHUTTING_DOWN,
+            "the gateway is stopping; the session can be resumed",
             retry_after_secs=COME_BACK_SECS,
         )
-        return sum(session.connected and session.send(goodbye) for session in self)
+        playing = [session for session in self if session.connected]
+        for session in playing:
+            session.end(goodbye)
+        return len(playing)
 
     def forget_expired(self) -> None:
         """Drop sessions that nobody resumed in time."""
@@ -128,6 +147,36 @@ class SessionManager:
         for session in self:
             if not session.connected and session.disconnected_at_secs < limit_secs:
                 del self._sessions[session.session_id]
+
+
+class WaitingRoom:
+    """Connections that have no session yet: they cost something, and nobody knows them."""
+
+    def __init__(self, server: ServerSettings) -> None:
+        self._max_waiting = server.max_waiting
+        self._max_per_address = server.max_waiting_per_address
+        self._waiting: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, address: str) -> Iterator[None]:
+        """Wait here. Raises ProtocolError TOO_MANY_SESSIONS where there is no place."""
+        if self._waiting.total() >= self._max_waiting:
+            raise self._too_many("connections")
+        if self._waiting[address] >= self._max_per_address:
+            raise self._too_many("connections from your address")
+        self._waiting[address] += 1
+        try:
+            yield
+        finally:
+            self._waiting -= Counter((address,))  # which forgets an address that nobody waits at
+
+    @staticmethod
+    def _too_many(what: str) -> ProtocolError:
+        return ProtocolError(
+            ErrorCode.TOO_MANY_SESSIONS,
+            f"too many {what} wait for their session",
+            retry_after_secs=COME_BACK_SECS,
+        )
 
 
 def new_session_id() -> str:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hmac
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 from fastapi import WebSocket
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocketDisconnect
 
-from gateway import intake
-from gateway.serving import serving_version
-from gateway.session import OUTBOX_SIZE, Session, SessionManager, new_session_id
+from gateway import intake, opening
+from gateway.access import address_of, bearer_token, is_origin_allowed, is_token
+from gateway.limits import ClientLimits
+from gateway.session import OUTBOX_SIZE, Session
+from gateway.shared import Gateway
+from gateway.transport import admit
 from sgaps import metrics
-from sgaps.bus import Bus, Put
-from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
-from sgaps.keys import SESSION_TTL_SECS, session_key
-from sgaps.messages import first_set_id
+from sgaps.errors import BusError, ErrorCode, ProtocolError
+from sgaps.keys import session_key
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import (
-    FOOTPRINT,
-    IMPORTANCE_MAP,
     ClientMessage,
     Error,
     FrameData,
@@ -35,42 +30,19 @@ from sgaps.protocol.messages import (
     HeartbeatAck,
     Keyframe,
     SessionStart,
-    SessionStartAck,
 )
-from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.importance import NOTHING_KNOWN
-from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OVERLOADED_RETRY_SECS = 1.0
-OVERLOADED_MEMORY_SECS = 10.0
+CLOSE_INTERNAL_ERROR = 1011
 CLOSE_POLICY_VIOLATION = 1008
 CLOSE_SERVICE_RESTART = 1012
+CLOSE_CODES = {
+    ErrorCode.INTERNAL: CLOSE_INTERNAL_ERROR,
+    ErrorCode.SHUTTING_DOWN: CLOSE_SERVICE_RESTART,
+}
 SUBPROTOCOLS = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
 """The first one that a client offers too is spoken; without any it is JSON."""
-
-
-@dataclass
-class Load:
-    """Whether storing frames failed lately: then clients are asked for fewer."""
-
-    refused_at_secs: float = float("-inf")
-
-    def target_fps(self, target_fps: float) -> float:
-        lately = time.monotonic() - self.refused_at_secs < OVERLOADED_MEMORY_SECS
-        return target_fps / 2 if lately else target_fps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gateway:
-    """What all connections of a gateway share."""
-
-    settings: Settings
-    bus: Bus
-    sessions: SessionManager
-    load: Load
-    started_at_secs: float
 
 
 class Connection:
@@ -80,16 +52,12 @@ class Connection:
         self._socket = socket
         self._gateway = gateway
         self._server = gateway.settings.server
+        self._address = address_of(socket.client.host if socket.client else "")
+        self._limits = ClientLimits(gateway.settings)
         self._session: Session | None = None
-        self._rate = intake.RateLimit(self._server.max_frame_rate)
-        self._limits = intake.Limits(
-            max_samples=min(
-                self._server.max_samples, gateway.settings.sampling.default_sample_count
-            ),
-            max_state_dim=gateway.settings.max_state_dim,
-        )
         self._is_binary = False
-        self._outbox: asyncio.Queue[CoordinateSet | Error] = asyncio.Queue(OUTBOX_SIZE)
+        self._outbox: asyncio.Queue[CoordinateSet | FromServer] = asyncio.Queue(OUTBOX_SIZE)
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Serve the socket until either side closes it."""
@@ -97,261 +65,199 @@ class Connection:
         chosen = next((name for name in SUBPROTOCOLS if name in offered), None)
         self._is_binary = chosen == binary_codec.SUBPROTOCOL
         await self._socket.accept(subprotocol=chosen)
-        writer = asyncio.create_task(self._write_outbox())
         try:
-            await self._read()
+            await self._serve()
         except WebSocketDisconnect:
             pass
+        except ProtocolError as error:
+            await self._farewell(error)
+        except Exception:  # whatever is wrong with one connection must cost no other
+            log.exception("a connection from %s failed", self._address)
+            await self._farewell(ProtocolError(ErrorCode.INTERNAL, "the gateway made a mistake"))
         finally:
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, RuntimeError):
-                await writer
             if self._session is not None:
                 self._gateway.sessions.disconnect(self._session, self._offer)
             metrics.SESSIONS.set(self._gateway.sessions.connected_count)
 
-    async def _read(self) -> None:
-        while self._socket.client_state is WebSocketState.CONNECTED:
-            try:
-                raw = await self._receive()
-                await self._dispatch(raw)
-            except ProtocolError as error:
-                metrics.FRAMES_REFUSED.labels(error.code.value).inc()
-                if await self._refuse(error):
-                    return
+    async def _serve(self) -> None:
+        """Read and write; what ends either ends both. Raises what ended them."""
+        with self._gateway.waiting.place(self._address):
+            await self._open()
+        tasks = {asyncio.create_task(self._read()), asyncio.create_task(self._write_outbox())}
+        try:
+            await asyncio.wait({*tasks, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        if self._ended.done():
+            self._ended.result()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
 
-    async def _receive(self) -> str | bytes:
-        started = self._session is not None
-        timeout_secs = None if started else self._server.session_start_timeout_secs
+    async def _open(self) -> None:
+        """Wait for the first message and begin its session. All errors here are fatal."""
+        origin = self._socket.headers.get("origin")
+        if not is_origin_allowed(origin, self._server):
+            raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r} is not allowed")
+        timeout_secs = self._server.session_start_timeout_secs
         try:
             async with asyncio.timeout(timeout_secs):
-                event = await self._socket.receive()
+                raw = await self._receive()
         except TimeoutError as error:
             raise ProtocolError(
-                ErrorCode.START_TIMEOUT, f"no session_start in {timeout_secs:g} s", fatal=True
+                ErrorCode.START_TIMEOUT, f"no session_start in {timeout_secs:g} s"
             ) from error
+        message = self._decoded(raw)
+        if not isinstance(message, SessionStart):
+            raise ProtocolError(ErrorCode.NO_SESSION, "send session_start first")
+        self._check_token(message)
+        await self._start(message)
+
+    def _check_token(self, start: SessionStart) -> None:
+        token = self._gateway.token
+        header = bearer_token(self._socket.headers.get("authorization"))
+        if token and not (is_token(header, token) or is_token(start.auth_token, token)):
+            raise ProtocolError(ErrorCode.UNAUTHORIZED, "auth_token is wrong or missing")
+
+    async def _start(self, start: SessionStart) -> None:
+        try:
+            session = await opening.find_or_create(start, self._gateway, address=self._address)
+        except BusError as error:
+            raise self._gateway.outlook.overloaded(error) from error
+        self._session = session
+        self._gateway.sessions.connect(session, self._offer, self._end)
+        metrics.SESSIONS.set(self._gateway.sessions.connected_count)
+        admit(self._socket.scope)
+        resumed = start.resume_session_id is not None
+        ack = opening.acknowledgement(session, self._gateway, resumed=resumed)
+        await self._send(ack)
+        await self._send_coordinates(
+            opening.first_coordinates(session, self._gateway, version=ack.model_version), session
+        )
+
+    async def _read(self) -> None:
+        """Handle what comes in the session; a mistake costs its message alone."""
+        session = self._playing()
+        while True:
+            raw = await self._receive()
+            session.bytes_up += len(raw)
+            try:
+                self._limits.take_message(raw)
+                await self._handle(self._decoded(raw), session)
+            except ProtocolError as error:
+                session.messages_refused += 1
+                metrics.FRAMES_REFUSED.labels(error.code.value).inc()
+                self._limits.take_refusal(error)
+                await self._outbox.put(_told(error, fatal=False))
+
+    async def _receive(self) -> str | bytes:
+        event = await self._socket.receive()
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code", 1000))
-        return self._sized(event.get("text"), event.get("bytes"))
+        text: str | None = event.get("text")
+        data: bytes = event.get("bytes") or b""
+        return data if text is None else text
 
-    def _sized(self, text: str | None, data: bytes | None) -> str | bytes:
-        raw = text if text is not None else data or b""
-        if len(raw) > self._server.max_message_bytes:
-            raise ProtocolError(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                f"{len(raw)} bytes; at most {self._server.max_message_bytes}",
-                fatal=True,
-            )
-        if isinstance(raw, bytes) and not self._is_binary:
+    def _decoded(self, raw: str | bytes) -> ClientMessage | binary_codec.FromClient:
+        if isinstance(raw, str):
+            return json_codec.decode_client_message(raw)
+        if not self._is_binary:
             raise ProtocolError(
                 ErrorCode.BAD_MESSAGE,
                 f"binary messages need the subprotocol {binary_codec.SUBPROTOCOL}",
             )
-        if self._session is not None:
-            self._session.bytes_up += len(raw)
-        return raw
+        return binary_codec.decode_client_message(raw)
 
-    async def _dispatch(self, raw: str | bytes) -> None:
-        if isinstance(raw, bytes):
-            await self._dispatch_binary(binary_codec.decode_client_message(raw))
-            return
-        message: ClientMessage = json_codec.decode_client_message(raw)
-        match message:
-            case SessionStart():
-                await self._start(message)
-            case FrameData():
-                await self._frame(json_codec.sampled_frame(message), self._playing())
-            case Keyframe():
-                intake.accept_keyframe(json_codec.whole_frame(message), self._playing())
-            case Heartbeat():
-                await self._heartbeat(message)
-
-    async def _dispatch_binary(self, message: binary_codec.FromClient) -> None:
-        session = self._playing()
+    async def _handle(
+        self, message: ClientMessage | binary_codec.FromClient, session: Session
+    ) -> None:
         match message:
             case binary_codec.ValuesOfFrame():
                 await self._frame(intake.at_its_coordinates(message, session), session)
+            case FrameData():
+                await self._frame(json_codec.sampled_frame(message), session)
             case WholeFrame():
-                intake.accept_keyframe(message, session)
-
-    def _playing(self) -> Session:
-        if self._session is None:
-            raise ProtocolError(ErrorCode.NO_SESSION, "send session_start first", fatal=True)
-        return self._session
-
-    async def _start(self, start: SessionStart) -> None:
-        if self._session is not None:
-            raise ProtocolError(ErrorCode.SESSION_EXISTS, "this connection has a session")
-        token = self._server.auth_token
-        if token and not hmac.compare_digest(
-            (start.auth_token or "").encode("utf-8", "surrogatepass"), token.encode()
-        ):
-            raise ProtocolError(ErrorCode.UNAUTHORIZED, "auth_token is wrong", fatal=True)
-        try:
-            session, resumed = await self._find_or_create(start)
-            loaded, version = await serving_version(self._gateway.bus, start.checkpoint_key)
-        except BusError as error:
-            raise self._overloaded(error) from error
-        self._session = session
-        self._gateway.sessions.connect(session, self._offer)
-        metrics.SESSIONS.set(self._gateway.sessions.connected_count)
-        await self._send(self._ack(session, resumed=resumed, loaded=loaded, version=version))
-        await self._send_coordinates(self._first_coordinates(session, version))
-
-    async def _find_or_create(self, start: SessionStart) -> tuple[Session, bool]:
-        if start.resume_session_id is not None:
-            return await self._resume(start, start.resume_session_id), True
-        session = _session_of(start, new_session_id())
-        await self._gateway.bus.write(
-            Put(
-                session_key(session.session_id),
-                intake.session_fields(session, session.last_frame_id),
-                SESSION_TTL_SECS,
-            )
-        )
-        self._gateway.sessions.add(session)
-        return session, False
-
-    async def _resume(self, start: SessionStart, session_id: str) -> Session:
-        """The session as this gateway knows it, else as the broker remembers it."""
-        known = self._gateway.sessions.get(session_id)
-        (fields,) = await self._gateway.bus.hashes([session_key(session_id)])
-        stored_key = fields.get("checkpoint_key", b"").decode()
-        checkpoint_key = known.checkpoint_key if known else stored_key
-        if not checkpoint_key:
-            raise ProtocolError(
-                ErrorCode.SESSION_NOT_FOUND, "no such session to resume; start a new one"
-            )
-        if checkpoint_key != start.checkpoint_key:
-            raise ProtocolError(
-                ErrorCode.SESSION_MISMATCH, f"the session plays {checkpoint_key!r}", fatal=True
-            )
-        session = known or _session_of(start, session_id)
-        session.resolution = start.resolution
-        session.footprints = _offers(start, FOOTPRINT)
-        session.wants_importance = _offers(start, IMPORTANCE_MAP)
-        session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
-        if known is None:
-            session.last_answered_frame_id = session.last_frame_id
-            session.started_at_secs = float(fields["started_at_secs"])
-            self._gateway.sessions.add(session)
-        return session
-
-    def _ack(
-        self, session: Session, *, resumed: bool, loaded: bool, version: str
-    ) -> SessionStartAck:
-        settings = self._gateway.settings
-        return SessionStartAck(
-            session_id=session.session_id,
-            checkpoint_loaded=loaded,
-            sample_count=settings.sampling.default_sample_count,
-            max_state_dim=settings.max_state_dim,
-            target_fps=self._gateway.load.target_fps(settings.target_fps),
-            model_version=version,
-            coordinate_set_id=first_set_id(session.last_frame_id),
-            keyframe_interval=self._server.keyframe_interval,
-            resumed=resumed,
-            last_frame_id=session.last_frame_id,
-            features=_agreed_features(session),
-        )
-
-    def _first_coordinates(self, session: Session, version: str) -> CoordinateSet:
-        sampling = self._gateway.settings.sampling
-        coords = AdaptiveUVSampler(sampling, footprints=session.footprints).sample(
-            NOTHING_KNOWN,
-            count=min(sampling.default_sample_count, _pixels(session)),
-            width=session.resolution.width,
-            height=session.resolution.height,
-            rng=np.random.default_rng(sampling.seed),
-        )
-        return CoordinateSet(
-            frame_id=-1,
-            coordinate_set_id=first_set_id(session.last_frame_id),
-            coords=coords,
-            footprints=session.footprints,
-            importance=None,
-            model_version=version,
-            predicted_psnr_db=None,
-        )
+                await self._keyframe(message, session)
+            case Keyframe():
+                await self._keyframe(json_codec.whole_frame(message), session)
+            case Heartbeat():
+                await self._heartbeat(message, session)
+            case SessionStart():
+                raise ProtocolError(ErrorCode.SESSION_EXISTS, "this connection has a session")
 
     async def _frame(self, sampled: SampledFrame, session: Session) -> None:
-        self._rate.take()
+        self._limits.take_frame()
         frame = intake.accept_frame(
             sampled, session, gateway_id=self._server.gateway_id, limits=self._limits
         )
+        self._gateway.outlook.check_room()
         try:
             await self._gateway.bus.write(
                 *intake.storing(frame, session, history_frames=self._server.history_frames)
             )
         except BusError as error:
-            raise self._overloaded(error) from error
+            raise self._gateway.outlook.overloaded(error) from error
         session.last_frame_id = frame.frame_id
         session.frames_received += 1
         metrics.FRAMES_RECEIVED.inc()
 
-    def _overloaded(self, error: BusError) -> ProtocolError:
-        self._gateway.load.refused_at_secs = time.monotonic()
-        why = "storage is full" if isinstance(error, BusFull) else "storage does not answer"
-        return ProtocolError(
-            ErrorCode.OVERLOADED,
-            f"{why}; the message was not stored",
-            fatal=self._session is None,
-            retry_after_secs=OVERLOADED_RETRY_SECS,
-        )
+    async def _keyframe(self, keyframe: WholeFrame, session: Session) -> None:
+        self._limits.take_keyframe()
+        await intake.accept_keyframe(keyframe, session, max_pixels=self._server.max_keyframe_pixels)
 
-    async def _heartbeat(self, message: Heartbeat) -> None:
-        session = self._playing()
+    async def _heartbeat(self, message: Heartbeat, session: Session) -> None:
         try:
             (fields,) = await self._gateway.bus.hashes([session_key(session.session_id)])
         except BusError as error:
-            raise self._overloaded(error) from error
-        await self._send(
+            raise self._gateway.outlook.overloaded(error) from error
+        await self._outbox.put(
             HeartbeatAck(
                 timestamp=message.timestamp,
                 server_time=time.time(),
                 last_recorded_frame_id=int(fields.get("last_recorded_frame_id", -1)),
-                target_fps=self._gateway.load.target_fps(self._gateway.settings.target_fps),
+                target_fps=self._gateway.outlook.target_fps(self._gateway.settings.target_fps),
             )
         )
 
-    def _offer(self, message: CoordinateSet | Error) -> bool:
+    def _playing(self) -> Session:
+        if self._session is None:
+            raise ProtocolError(ErrorCode.NO_SESSION, "there is no session yet")
+        return self._session
+
+    def _offer(self, answer: CoordinateSet) -> bool:
         try:
-            self._outbox.put_nowait(message)
+            self._outbox.put_nowait(answer)
         except asyncio.QueueFull:
             return False
         return True
 
+    def _end(self, error: ProtocolError) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
     async def _write_outbox(self) -> None:
+        """The only writer while a session plays, so no two messages meet on the socket."""
+        session = self._playing()
         while True:
             message = await self._outbox.get()
             if isinstance(message, CoordinateSet):
-                await self._send_coordinates(message)
-                continue
-            await self._send(message)
-            if message.fatal:
-                going = message.code == ErrorCode.SHUTTING_DOWN
-                code = CLOSE_SERVICE_RESTART if going else CLOSE_POLICY_VIOLATION
-                await self._socket.close(code, message.code)
+                await self._send_coordinates(message, session)
+            else:
+                await self._send(message)
 
-    async def _refuse(self, error: ProtocolError) -> bool:
-        """Report an error; whether the connection was closed after it."""
-        fatal = error.fatal or self._session is None
-        if self._session is not None:
-            self._session.frames_refused += 1
-        await self._send(
-            Error(
-                code=error.code.value,
-                message=error.message,
-                fatal=fatal,
-                retry_after_secs=error.retry_after_secs,
-            )
-        )
-        if fatal:
-            await self._socket.close(CLOSE_POLICY_VIOLATION, error.code.value)
-        return fatal
+    async def _farewell(self, error: ProtocolError) -> None:
+        """Say why, and close."""
+        metrics.FRAMES_REFUSED.labels(error.code.value).inc()
+        try:
+            await self._send(_told(error, fatal=True))
+            code = CLOSE_CODES.get(error.code, CLOSE_POLICY_VIOLATION)
+            await self._socket.close(code, error.code.value)
+        except WebSocketDisconnect:
+            log.debug("a client did not wait for %s", error)
 
-    async def _send_coordinates(self, chosen: CoordinateSet) -> None:
-        session = self._playing()
+    async def _send_coordinates(self, chosen: CoordinateSet, session: Session) -> None:
         if not self._is_binary:
             await self._write(json_codec.encode_coordinates(chosen))
             return
@@ -370,25 +276,10 @@ class Connection:
             self._session.bytes_down += len(raw)
 
 
-def _session_of(start: SessionStart, session_id: str) -> Session:
-    return Session(
-        session_id=session_id,
-        checkpoint_key=start.checkpoint_key,
-        resolution=start.resolution,
-        client_name=start.client.name if start.client else "",
-        wants_importance=_offers(start, IMPORTANCE_MAP),
-        footprints=_offers(start, FOOTPRINT),
+def _told(error: ProtocolError, *, fatal: bool) -> Error:
+    return Error(
+        code=error.code.value,
+        message=error.message,
+        fatal=fatal,
+        retry_after_secs=error.retry_after_secs,
     )
-
-
-def _offers(start: SessionStart, feature: str) -> bool:
-    return start.client is not None and feature in start.client.features
-
-
-def _agreed_features(session: Session) -> list[str]:
-    used = {IMPORTANCE_MAP: session.wants_importance, FOOTPRINT: session.footprints}
-    return [name for name, is_used in used.items() if is_used]
-
-
-def _pixels(session: Session) -> int:
-    return session.resolution.width * session.resolution.height

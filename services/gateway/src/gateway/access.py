@@ -1,0 +1,63 @@
+"""Who may come in: tokens, origins of browsers, and where a client comes from."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from gateway.shared import Gateway
+from sgaps.settings import ServerSettings
+
+LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
+IPV6_CLIENT_BITS = 64
+"""One household has as many IPv6 addresses as it likes within these."""
+
+_bearer = HTTPBearer(auto_error=False, description="server.auth_token, where one is set")
+
+
+def is_token(shown: str | None, token: str) -> bool:
+    """Compared in constant time: how long it takes tells nothing of the token."""
+    return hmac.compare_digest((shown or "").encode("utf-8", "surrogatepass"), token.encode())
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an Authorization header."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def needs_token(
+    request: Request,
+    shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> None:
+    """Guards what tells about sessions. Raises HTTPException 401."""
+    gateway: Gateway = request.app.state.gateway
+    if gateway.token and not is_token(shown.credentials if shown else None, gateway.token):
+        raise HTTPException(
+            401,
+            "the token is wrong" if shown else "send the header Authorization: Bearer <token>",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+def is_origin_allowed(origin: str | None, server: ServerSettings) -> bool:
+    """CORS does not cover sockets: the same rule, applied by hand. Games send no Origin."""
+    if origin is None or origin in server.allowed_origins:
+        return True
+    return server.environment == "development" and bool(re.fullmatch(LOCALHOST, origin))
+
+
+def address_of(host: str) -> str:
+    """What counts as one client's address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if address.version == 4:  # noqa: PLR2004 - of the Internet Protocol
+        return host
+    return str(ipaddress.ip_network((address, IPV6_CLIENT_BITS), strict=False))

@@ -1,0 +1,127 @@
+"""How a session begins or goes on: what is looked up, and what the client is told."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gateway import intake
+from gateway.session import Session, new_session_id
+from gateway.shared import Gateway
+from sgaps.bus import Put
+from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.keys import SESSION_TTL_SECS, session_key
+from sgaps.messages import first_set_id
+from sgaps.protocol.content import CoordinateSet
+from sgaps.protocol.messages import FOOTPRINT, IMPORTANCE_MAP, SessionStart, SessionStartAck
+from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.importance import NOTHING_KNOWN
+
+
+async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str) -> Session:
+    """The session that a client asks for. Raises ProtocolError, BusError."""
+    if start.resume_session_id is not None:
+        return await _resume(start, start.resume_session_id, gateway, address=address)
+    gateway.sessions.check_room(address)  # before anything is written
+    session = _session_of(start, new_session_id(), address=address)
+    await gateway.bus.write(
+        Put(
+            session_key(session.session_id),
+            intake.session_fields(session, session.last_frame_id),
+            SESSION_TTL_SECS,
+        )
+    )
+    gateway.sessions.add(session)
+    return session
+
+
+async def _resume(
+    start: SessionStart, session_id: str, gateway: Gateway, *, address: str
+) -> Session:
+    """The session as this gateway knows it, else as the broker remembers it."""
+    known = gateway.sessions.get(session_id)
+    (fields,) = await gateway.bus.hashes([session_key(session_id)])
+    stored_key = fields.get("checkpoint_key", b"").decode()
+    checkpoint_key = known.checkpoint_key if known else stored_key
+    if not checkpoint_key:
+        raise ProtocolError(
+            ErrorCode.SESSION_NOT_FOUND, "no such session to resume; start a new one"
+        )
+    if checkpoint_key != start.checkpoint_key:
+        raise ProtocolError(ErrorCode.SESSION_MISMATCH, f"the session plays {checkpoint_key!r}")
+    session = known or _session_of(start, session_id, address=address)
+    session.address = address
+    session.resolution = start.resolution
+    session.footprints = _offers(start, FOOTPRINT)
+    session.wants_importance = _offers(start, IMPORTANCE_MAP)
+    session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
+    if known is None:
+        session.last_answered_frame_id = session.last_frame_id
+        session.started_at_secs = float(fields["started_at_secs"])
+        gateway.sessions.add(session)
+    return session
+
+
+def acknowledgement(session: Session, gateway: Gateway, *, resumed: bool) -> SessionStartAck:
+    """What a client is told first."""
+    settings = gateway.settings
+    loaded, version = gateway.outlook.serving_version(session.checkpoint_key)
+    takes_keyframes = _pixels(session) <= settings.server.max_keyframe_pixels
+    return SessionStartAck(
+        session_id=session.session_id,
+        checkpoint_loaded=loaded,
+        sample_count=settings.sampling.default_sample_count,
+        max_state_dim=settings.max_state_dim,
+        target_fps=gateway.outlook.target_fps(settings.target_fps),
+        model_version=version,
+        coordinate_set_id=first_set_id(session.last_frame_id),
+        keyframe_interval=settings.server.keyframe_interval if takes_keyframes else 0,
+        resumed=resumed,
+        last_frame_id=session.last_frame_id,
+        features=_agreed_features(session),
+    )
+
+
+def first_coordinates(session: Session, gateway: Gateway, *, version: str) -> CoordinateSet:
+    """What a session samples while nothing is known of its picture."""
+    sampling = gateway.settings.sampling
+    coords = AdaptiveUVSampler(sampling, footprints=session.footprints).sample(
+        NOTHING_KNOWN,
+        count=min(sampling.default_sample_count, _pixels(session)),
+        width=session.resolution.width,
+        height=session.resolution.height,
+        rng=np.random.default_rng(sampling.seed),
+    )
+    return CoordinateSet(
+        frame_id=-1,
+        coordinate_set_id=first_set_id(session.last_frame_id),
+        coords=coords,
+        footprints=session.footprints,
+        importance=None,
+        model_version=version,
+        predicted_psnr_db=None,
+    )
+
+
+def _session_of(start: SessionStart, session_id: str, *, address: str) -> Session:
+    return Session(
+        session_id=session_id,
+        address=address,
+        checkpoint_key=start.checkpoint_key,
+        resolution=start.resolution,
+        client_name=start.client.name if start.client else "",
+        wants_importance=_offers(start, IMPORTANCE_MAP),
+        footprints=_offers(start, FOOTPRINT),
+    )
+
+
+def _offers(start: SessionStart, feature: str) -> bool:
+    return start.client is not None and feature in start.client.features
+
+
+def _agreed_features(session: Session) -> list[str]:
+    used = {IMPORTANCE_MAP: session.wants_importance, FOOTPRINT: session.footprints}
+    return [name for name, is_used in used.items() if is_used]
+
+
+def _pixels(session: Session) -> int:
+    return session.resolution.width * session.resolution.height

@@ -1,0 +1,26 @@
+"""What all connections and requests of a gateway share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.delivery import Deliverer
+from gateway.outlook import Outlook
+from gateway.session import SessionManager, WaitingRoom
+from sgaps.bus import Bus
+from sgaps.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """One process."""
+
+    settings: Settings
+    token: str
+    """What clients must show; "" where nobody needs anything."""
+    bus: Bus
+    sessions: SessionManager
+    waiting: WaitingRoom
+    outlook: Outlook
+    deliverer: Deliverer
+    started_at_secs: float

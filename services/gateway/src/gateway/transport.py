@@ -1,0 +1,195 @@
+"""The sockets under the application: uvicorn's protocols, made impatient and frugal.
+
+A client that does not read, answer pings or finish its request is cut off. uvicorn closes such a
+socket politely, which waits for the very client that does not answer. What is too long is refused
+before it is in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+
+from gateway.limits import FIRST_MESSAGE_BYTES, Bucket
+from sgaps import metrics
+from sgaps.errors import ErrorCode
+from sgaps.protocol.json_codec import encode
+from sgaps.protocol.messages import Error
+
+ADMIT = "sgaps.admit"
+"""In the `state` of a socket's scope: to be called when its session has begun."""
+MAX_FRAGMENTS = 4096
+"""Of one message. Empty ones are free of the size limit, but not of memory."""
+PINGS_PER_SEC = 10
+BUSY = object()
+"""A connection that was answering a request."""
+
+
+def admit(scope: MutableMapping[str, Any]) -> None:
+    """Let messages be as long as those of a session may be."""
+    admitted: Callable[[], None] = scope["state"][ADMIT]
+    admitted()
+
+
+class _Impatient(asyncio.Protocol):
+    """Cuts off a peer that leaves what is sent to it unread for `client_timeout_secs`."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    client_timeout_secs: float
+    _cut: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._cut = self.loop.call_later(self.client_timeout_secs, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._keep()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._keep()
+        super().connection_lost(exc)
+
+    def _keep(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+
+
+def http_protocol(client_timeout_secs: float) -> type[asyncio.Protocol]:
+    """HTTP, until a socket is upgraded."""
+
+    class HttpProtocol(_Impatient, H11Protocol):
+        def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
+            super().__init__(*arguments, **named)
+            self.client_timeout_secs = client_timeout_secs
+
+        def connection_made(  # type: ignore[override] - as uvicorn declares it
+            self, transport: asyncio.Transport
+        ) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(client_timeout_secs, self._look, None)
+
+        def _look(self, seen: object) -> None:
+            """Cut off who has begun no other request since the last look."""
+            if self.transport.get_protocol() is not self or self.transport.is_closing():
+                return
+            is_idle = self.cycle is None or self.cycle.response_complete
+            if is_idle and self.cycle is seen:
+                self.transport.abort()
+                return
+            self.loop.call_later(client_timeout_secs, self._look, self.cycle if is_idle else BUSY)
+
+    return HttpProtocol
+
+
+def socket_protocol(
+    client_timeout_secs: float, *, max_message_bytes: int
+) -> type[asyncio.Protocol]:
+    """WebSocket. Before its session a client may send `FIRST_MESSAGE_BYTES` at once."""
+
+    class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
+        def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
+            super().__init__(*arguments, **named)
+            self.client_timeout_secs = client_timeout_secs
+            self.conn.max_message_size = FIRST_MESSAGE_BYTES
+            self._pings = Bucket(PINGS_PER_SEC, PINGS_PER_SEC)
+            self._is_refused = False
+
+        def _admit(self) -> None:
+            self.conn.max_message_size = max_message_bytes
+
+        def handle_connect(self, event: Request) -> None:
+            super().handle_connect(event)
+            if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+                self.scope["state"][ADMIT] = self._admit
+
+        def data_received(self, data: bytes) -> None:
+            if not self._is_refused:
+                super().data_received(data)
+
+        def handle_ping(self) -> None:
+            """A pong to nobody who reads it would be kept; who pings in a flood gets none."""
+            if self._pings.take():
+                self._refuse(CloseCode.POLICY_VIOLATION, "too many pings")
+            elif self.writable.is_set():
+                super().handle_ping()
+            else:
+                self.conn.data_to_send()
+
+        def handle_cont(self, event: Frame) -> None:
+            if len(self.frames) >= MAX_FRAGMENTS:
+                self._refuse(CloseCode.MESSAGE_TOO_BIG, f"more than {MAX_FRAGMENTS} fragments")
+            else:
+                super().handle_cont(event)
+
+        def send_receive_event_to_app(self) -> None:
+            if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+                self._refuse(CloseCode.INVALID_DATA, "text that is no UTF-8")
+            else:
+                super().send_receive_event_to_app()
+
+        def _refuse(self, code: CloseCode, reason: str) -> None:
+            if not self._is_refused and not self.close_sent:
+                self.conn.fail(code, reason)
+                self.handle_parser_exception()
+
+        def handle_parser_exception(self) -> None:
+            """Say what was wrong, then discard what comes until the client hangs up.
+
+            Closing at once, with bytes unread, would take the answer back.
+            """
+            sent = self.conn.close_sent
+            code, reason = (sent.code, sent.reason) if sent else (CloseCode.ABNORMAL_CLOSURE, "")
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+            output = b"".join(self.conn.data_to_send())
+            if sent and not self.close_sent:
+                output = _told(code, reason, self.conn.max_message_size) + output
+            self.transport.write(output)
+            self._is_refused = self.close_sent = self.disconnected = True
+            if self.read_paused:
+                self.read_paused = False
+                self.transport.resume_reading()
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+        def keepalive_timeout(self) -> None:
+            self.pong_timer = None
+            self.transport.abort()
+
+        def send_keepalive_ping(self) -> None:
+            if self.close_sent or self.transport.is_closing():
+                self.pong_timer = self.loop.call_later(
+                    self.client_timeout_secs, self.transport.abort
+                )
+            else:
+                super().send_keepalive_ping()
+
+    return SocketProtocol
+
+
+def _is_utf8(frames: list[bytes]) -> bool:
+    try:
+        b"".join(frames).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _told(code: int, reason: str, max_message_bytes: int | None) -> bytes:
+    """The typed error before a close that the transport itself makes, as a WebSocket frame."""
+    too_large = code == CloseCode.MESSAGE_TOO_BIG
+    error = Error(
+        code=(ErrorCode.MESSAGE_TOO_LARGE if too_large else ErrorCode.BAD_MESSAGE).value,
+        message=f"at most {max_message_bytes} bytes: {reason}" if too_large else reason,
+        fatal=True,
+    )
+    metrics.FRAMES_REFUSED.labels(error.code).inc()
+    return Frame(Opcode.TEXT, encode(error).encode()).serialize(mask=False)
