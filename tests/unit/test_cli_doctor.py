@@ -57,14 +57,18 @@ def bad_lines(said: str) -> list[str]:
 
 
 @contextmanager
-def http_server(answers: dict[str, object], *, status: int = 200) -> Iterator[str]:
+def http_server(
+    answers: dict[str, object], *, status: int = 200, token: str | None = None
+) -> Iterator[str]:
     """Something that answers at some addresses; its own address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            allowed = token is None or self.headers["Authorization"] == f"Bearer {token}"
+            self.send_response(status if allowed else 401)
             self.end_headers()
-            self.wfile.write(msgspec.json.encode(answers.get(self.path, {})))
+            answer = answers.get(self.path, {}) if allowed else {"detail": "no token"}
+            self.wfile.write(msgspec.json.encode(answer))
 
         def log_message(self, *_: object) -> None: ...
 
@@ -173,14 +177,25 @@ def test_a_running_system(asked: Asked, missing: list[str]) -> None:
     services = [{"service": "gateway", "instance": "local-1"}]
     answers: dict[str, object] = {
         "/api/status": {"uptime_secs": 12.3, "services": services},
-        "/api/ready": {"ready": not missing, "missing": missing},
+        "/api/ready": {"ready": not missing, "why": dict.fromkeys(missing, "no heartbeat")},
     }
     with http_server(answers) as url:
         code, said = asked("--url", url)
     assert code == (1 if missing else 0)
     assert "up 12 s" in said
     assert "services: gateway local-1" in said
-    assert ("logs of sampler, recorder" in said) is bool(missing)
+    assert ("sampler (no heartbeat), recorder (no heartbeat)" in said) is bool(missing)
+
+
+def test_a_gateway_with_a_token(asked: Asked) -> None:
+    answers: dict[str, object] = {
+        "/api/status": {"uptime_secs": 12.3, "services": []},
+        "/api/ready": {"ready": True, "why": {}},
+    }
+    with http_server(answers, token="secret") as url:  # noqa: S106
+        without, with_it = asked("--url", url), asked("--url", url, "--token", "secret")
+    assert (without[0], with_it[0]) == (1, 0)
+    assert "cure: give its token with --token or in SGAPS_TOKEN" in without[1]
 
 
 def test_the_command_fails_with_a_broker_gone(tmp_path: Path) -> None:

@@ -44,13 +44,13 @@ class Finding:
     cure: str = ""
 
 
-def diagnose(url: str | None, data_dir: Path) -> int:
+def diagnose(url: str | None, data_dir: Path, *, token: str | None) -> int:
     """Print every finding; the exit status is 1 if something is not well.
 
     That no system runs is only well as long as none was asked for by its `url`.
     """
     console = Console()
-    findings = list(_findings(url, data_dir))
+    findings = list(_findings(url, data_dir, token))
     for finding in findings:
         mark = "[green]ok[/]  " if finding.well else "[red]bad[/] "
         cure = "" if finding.well else f"\n      cure: {finding.cure}"
@@ -59,7 +59,7 @@ def diagnose(url: str | None, data_dir: Path) -> int:
     return 0 if all(finding.well for finding in findings) else 1
 
 
-def _findings(url: str | None, data_dir: Path) -> Iterator[Finding]:
+def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Finding]:
     yield _python()
     yield from map(_package, PACKAGES)
     try:
@@ -70,7 +70,7 @@ def _findings(url: str | None, data_dir: Path) -> Iterator[Finding]:
         yield Finding(what="settings", well=True, detail="read and checked")
         yield _broker(settings.bus)
         yield _disk(data_dir, needed_bytes=settings.recorder.min_free_bytes)
-    yield from _gateway(url)
+    yield from _gateway(url, token)
 
 
 def _python() -> Finding:
@@ -125,16 +125,19 @@ def _disk(data_dir: Path, *, needed_bytes: int) -> Finding:
     )
 
 
-def _gateway(url: str | None) -> Iterator[Finding]:
+def _gateway(url: str | None, token: str | None) -> Iterator[Finding]:
     base = url or DEFAULT_URL
     what = f"gateway {base}"
     try:
-        status, ready = (_json(f"{base}/api/{name}") for name in ("status", "ready"))
-        up_secs, services, missing = status["uptime_secs"], status["services"], ready["missing"]
+        status, ready = (_json(f"{base}/api/{name}", token) for name in ("status", "ready"))
+        up_secs, services, why = status["uptime_secs"], status["services"], ready["why"]
     except httpx.ConnectError as error:
         well = url is None
         detail = "none runs; sgaps up starts one" if well else f"does not answer ({error})"
         yield Finding(what=what, well=well, detail=detail, cure=GATEWAY_CURE)
+    except _TokenRefused as error:
+        cure = "give its token with --token or in SGAPS_TOKEN"
+        yield Finding(what=what, well=False, detail=str(error), cure=cure)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         yield Finding(what=what, well=False, detail=f"does not answer ({error})", cure=GATEWAY_CURE)
     except (ValueError, KeyError, TypeError):
@@ -143,16 +146,24 @@ def _gateway(url: str | None) -> Iterator[Finding]:
         yield Finding(what=what, well=True, detail=f"up {up_secs:.0f} s")
         yield Finding(
             what="services",
-            well=not missing,
+            well=not why,
             detail=", ".join(f"{s['service']} {s['instance']}" for s in services) or "none",
-            cure=f"look at the logs of {', '.join(missing)} in the data folder",
+            cure="look at the logs in the data folder: "
+            + ", ".join(f"{name} ({reason})" for name, reason in why.items()),
         )
 
 
-def _json(url: str) -> dict[str, Any]:
+class _TokenRefused(httpx.HTTPError):
+    """The gateway wants a token, or another one."""
+
+
+def _json(url: str, token: str | None) -> dict[str, Any]:
     """An answer of the gateway. Raises HTTPError, also where the gateway has no broker."""
-    reply = httpx.get(url, timeout=TIMEOUT_SECS)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    reply = httpx.get(url, timeout=TIMEOUT_SECS, headers=headers)
     found: dict[str, Any] = reply.json()
+    if reply.status_code == httpx.codes.UNAUTHORIZED:
+        raise _TokenRefused(str(found.get("detail", "it wants a token")))
     if "detail" in found:
         raise httpx.HTTPError(str(found["detail"]))
     return found

@@ -39,6 +39,8 @@ SourceName = Annotated[
 DataDir = Annotated[Path, typer.Option(help="Recordings, checkpoints, logs and the broker's data.")]
 Key = Annotated[str | None, typer.Option(help="Checkpoint key; default: from the source's name.")]
 
+Token = Annotated[str | None, typer.Option(envvar="SGAPS_TOKEN", help="auth_token of the gateway.")]
+
 
 @app.command(epilog="Example: `sgaps up --port 8000 --data-dir data --play doom/my_way_home`")
 def up(
@@ -72,7 +74,7 @@ def play(
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Seed of the game and its bot.")
     ] = 0,
-    token: Annotated[str | None, typer.Option(help="auth_token of the gateway.")] = None,
+    token: Token = None,
     session_frames: Annotated[
         int | None, typer.Option(min=1, help="Begin a new session after so many frames.")
     ] = None,
@@ -137,9 +139,10 @@ def doctor(
         str | None, typer.Option(help="The gateway; default: the one on port 8000, if any.")
     ] = None,
     data_dir: DataDir = Path("data"),
+    token: Token = None,
 ) -> None:
     """Check this machine and a running system, and name the cure for what is wrong."""
-    raise typer.Exit(diagnose(url, data_dir))
+    raise typer.Exit(diagnose(url, data_dir, token=token))
 
 
 @app.command(epilog="Example: `sgaps dead --redis redis://127.0.0.1:6379/0 --json`")

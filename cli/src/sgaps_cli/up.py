@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import httpx
 from rich.console import Console
 
 from sgaps.errors import SgapsError
+from sgaps.settings import load_settings
 from sgaps_cli.broker import find_or_start, is_listening
 from sgaps_cli.play import key_of, play_with_line
 from sgaps_cli.supervisor import Supervisor, local_services
@@ -41,6 +43,7 @@ class StartError(SgapsError):
 
 def run_system(options: UpOptions) -> int:
     """Start everything, wait for Ctrl-C, end everything. Raises StartError, BrokerError."""
+    token = _checked_token(options.overrides)
     if is_listening(options.port):
         raise StartError(f"port {options.port} is in use; choose another with --port")
     console = Console()
@@ -49,14 +52,22 @@ def run_system(options: UpOptions) -> int:
     broker = find_or_start(options.data_dir / "broker", log_file=logs / "broker.log")
     console.print(f"broker    {broker.origin}, {broker.url}", highlight=False)
     try:
-        asyncio.run(_run(options, broker.url, console))
+        asyncio.run(_run(options, token, broker.url, console))
     finally:
         broker.stop()
         console.print("stopped", highlight=False)
     return 0
 
 
-async def _run(options: UpOptions, redis_url: str, console: Console) -> None:
+def _checked_token(overrides: Sequence[str]) -> str:
+    """The gateway's token. Raises SettingsError, StartError: better here than in a log."""
+    server = load_settings(overrides).server
+    if server.tls_certificate:
+        raise StartError("sgaps up speaks no TLS; start the services one by one, or use a proxy")
+    return server.token()
+
+
+async def _run(options: UpOptions, token: str, redis_url: str, console: Console) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -74,7 +85,7 @@ async def _run(options: UpOptions, redis_url: str, console: Console) -> None:
     try:
         await _wait_until_ready(options, stop, console)
         if not stop.is_set():
-            await _work(options, stop, console)
+            await _work(options, token, stop, console)
     finally:
         console.print("stopping…", highlight=False)
         await supervisor.stop()
@@ -101,7 +112,7 @@ async def _answers(http: httpx.AsyncClient, url: str) -> bool:
         return False
 
 
-async def _work(options: UpOptions, stop: asyncio.Event, console: Console) -> None:
+async def _work(options: UpOptions, token: str, stop: asyncio.Event, console: Console) -> None:
     page = f"http://127.0.0.1:{options.port}/"
     console.print(f"live page {page}", highlight=False)
     console.print(f"data      {options.data_dir.resolve()}", highlight=False)
@@ -116,7 +127,7 @@ async def _work(options: UpOptions, stop: asyncio.Event, console: Console) -> No
         checkpoint_key=key_of(options.play, None),
         frames=None,
         session_frames=DEMO_SESSION_FRAMES,
-        auth_token=None,
+        auth_token=token or None,
     )
     await play_with_line(open_source(options.play), demo, stop=stop, console=console)
     if not stop.is_set():

@@ -156,7 +156,7 @@ class _SessionPlay:
 
     async def run(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
         """Play this session; whether the source may have more."""
-        async with self._client, httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECS) as http:
+        async with self._client, self._http() as http:
             looking = asyncio.create_task(self._look_every_second(http))
             try:
                 more = await self._send_all(frames, stop)
@@ -169,6 +169,11 @@ class _SessionPlay:
                     await looking
                 self._take_account()
         return more
+
+    def _http(self) -> httpx.AsyncClient:
+        token = self._options.auth_token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECS, headers=headers)
 
     async def _send_all(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
         next_at_secs = time.monotonic()

@@ -72,7 +72,7 @@ def http_protocol(client_timeout_secs: float) -> type[asyncio.Protocol]:
             super().__init__(*arguments, **named)
             self.client_timeout_secs = client_timeout_secs
 
-        def connection_made(  # type: ignore[override] - as uvicorn declares it
+        def connection_made(  # type: ignore[override]  # as uvicorn has it
             self, transport: asyncio.Transport
         ) -> None:
             super().connection_made(transport)
