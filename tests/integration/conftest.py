@@ -23,6 +23,7 @@ class RunningGateway:
     port: int
     bus: Bus
     settings: Settings
+    stop: asyncio.Event
 
     @property
     def http_url(self) -> str:
@@ -32,8 +33,7 @@ class RunningGateway:
     def ws_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/ws/stream"
 
-    def connect(self, **options: str) -> connect:
-        headers = {"Origin": options["origin"]} if "origin" in options else None
+    def connect(self, **headers: str) -> connect:
         return connect(self.ws_url, max_size=None, additional_headers=headers)
 
 
@@ -46,15 +46,18 @@ def with_changes(settings: Settings, **sections: dict[str, object]) -> Settings:
 
 
 @asynccontextmanager
-async def running_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
+async def running_gateway(
+    settings: Settings, bus_class: type[RedisBus] = RedisBus
+) -> AsyncIterator[RunningGateway]:
     stop = asyncio.Event()
-    bus = RedisBus(settings.bus)
+    bus = bus_class(settings.bus)
     service = Service(name="gateway", settings=settings, bus=bus, stop=stop)
     serving = asyncio.create_task(main(service))
     while not is_listening(settings.server.port):
         await asyncio.sleep(0.02)
+        assert not serving.done(), serving.result()
     try:
-        yield RunningGateway(port=settings.server.port, bus=bus, settings=settings)
+        yield RunningGateway(port=settings.server.port, bus=bus, settings=settings, stop=stop)
     finally:
         stop.set()
         await serving

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from integration.conftest import ClientConnection
+from sgaps.messages import CoordinatesChosen, pack_floats
 
 START = {
     "type": "session_start",
@@ -65,3 +68,28 @@ def png(width: int, height: int) -> str:
     data = io.BytesIO()
     Image.new("L", (width, height), 90).save(data, "PNG")
     return base64.b64encode(data.getvalue()).decode()
+
+
+def keyframe(frame_id: int, data: str, *, encoding: str = "png") -> dict[str, object]:
+    return {"type": "keyframe", "frame_id": frame_id, "encoding": encoding, "data": data}
+
+
+def chosen(session_id: str, frame_id: int, **fields: Any) -> CoordinatesChosen:
+    """What a sampler answers."""
+    return CoordinatesChosen(
+        **{
+            "session_id": session_id,
+            "gateway_id": "main",
+            "frame_id": frame_id,
+            "coordinate_set_id": 2 * frame_id + 2,
+            "coords_bytes": pack_floats(np.array([[0.25, 0.75]])),
+            "footprint_bytes": b"",
+            "importance_width": 2,
+            "importance_height": 1,
+            "importance": b"\x00\xff",
+            "model_version": "v1",
+            "predicted_psnr_db": None,
+            "received_at_secs": time.time(),
+            **fields,
+        }
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 
 import httpx
 import numpy as np
@@ -18,10 +17,10 @@ from integration.conftest import (
     running_gateway,
     with_changes,
 )
-from integration.talk import START, frame, heartbeat, png, receive, refusal, send, start
+from integration.talk import START, chosen, frame, heartbeat, png, receive, refusal, send, start
 from sgaps.bus import Put
 from sgaps.keys import PastSamples, history_key
-from sgaps.messages import CoordinatesChosen, FrameAccepted, ViewEncoded, pack_floats
+from sgaps.messages import FrameAccepted, ViewEncoded
 from sgaps.service import heartbeat_key
 from sgaps.settings import Settings
 
@@ -152,23 +151,6 @@ async def test_the_importance_map_comes_if_asked_for(gateway: RunningGateway) ->
     assert answer["importance_map"] == {"width": 2, "height": 1, "data": "AP8="}
     assert picture.headers["X-Frame-Id"] == "4"
     assert Image.open(io.BytesIO(picture.content)).getpixel((15, 0)) == 255
-
-
-def chosen(session_id: str, frame_id: int, footprint_bytes: bytes = b"") -> CoordinatesChosen:
-    return CoordinatesChosen(
-        session_id=session_id,
-        gateway_id="main",
-        frame_id=frame_id,
-        coordinate_set_id=2 * frame_id + 2,
-        coords_bytes=pack_floats(np.array([[0.25, 0.75]])),
-        footprint_bytes=footprint_bytes,
-        importance_width=2,
-        importance_height=1,
-        importance=b"\x00\xff",
-        model_version="v1",
-        predicted_psnr_db=None,
-        received_at_secs=time.time(),
-    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from fastapi import WebSocket
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake, opening
 from gateway.access import address_of, bearer_token, is_origin_allowed, is_token
@@ -268,6 +268,8 @@ class Connection:
         await self._write(json_codec.encode(message))
 
     async def _write(self, raw: str | bytes) -> None:
+        if self._socket.application_state is not WebSocketState.CONNECTED:
+            raise WebSocketDisconnect  # the client was found to be gone while something else ended
         if isinstance(raw, bytes):
             await self._socket.send_bytes(raw)
         else:

@@ -154,6 +154,8 @@ def socket_protocol(
             if sent and not self.close_sent:
                 output = _told(code, reason, self.conn.max_message_size) + output
             self.transport.write(output)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
             self._is_refused = self.close_sent = self.disconnected = True
             if self.read_paused:
                 self.read_paused = False

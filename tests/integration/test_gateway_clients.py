@@ -1,0 +1,292 @@
+"""Slow, dead and greedy clients: each costs itself its connection, and nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import httpx
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
+
+from gateway.limits import REFUSALS_AT_ONCE
+from gateway.transport import MAX_FRAGMENTS, PINGS_PER_SEC
+from integration.conftest import RunningGateway, eventually, running_gateway, with_changes
+from integration.raw_client import HANDSHAKE, RawClient, raw_client
+from integration.talk import (
+    chosen,
+    frame,
+    heartbeat,
+    keyframe,
+    png,
+    receive,
+    refusal,
+    send,
+    start,
+)
+from sgaps.bus import Publish
+from sgaps.messages import pack_floats
+from sgaps.settings import Settings
+
+CLIENT_TIMEOUT_SECS = 1.0
+LARGE_SET = pack_floats(np.full((500, 2), 1 / 3))
+
+
+@pytest.fixture
+async def impatient(gateway_settings: Settings) -> AsyncIterator[RunningGateway]:
+    """It pings rarely: who is cut off is cut off for another reason."""
+    server = {"client_timeout_secs": CLIENT_TIMEOUT_SECS, "ping_interval_secs": 60}
+    async with running_gateway(with_changes(gateway_settings, server=server)) as gateway:
+        yield gateway
+
+
+async def is_connected(gateway: RunningGateway, session_id: str) -> bool:
+    async with httpx.AsyncClient() as http:
+        status = await http.get(f"{gateway.http_url}/api/sessions/{session_id}")
+        return bool(status.json()["connected"])
+
+
+async def answer_in_vain(gateway: RunningGateway, session_id: str, count: int) -> None:
+    """Coordinates of 10 kB each for a session."""
+    answers = [chosen(session_id, n, coords_bytes=LARGE_SET) for n in range(count)]
+    for answer in answers:
+        await gateway.bus.write(Publish(answer))
+
+
+async def test_a_client_that_stops_reading_is_dropped_alone(impatient: RunningGateway) -> None:
+    async with impatient.connect() as good, raw_client(impatient) as slow:
+        await start(good)
+        session_id = await slow.start()
+        memory_before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        answering = asyncio.create_task(answer_in_vain(impatient, session_id, 2000))
+        latencies_secs = []
+        while await is_connected(impatient, session_id):
+            began_at_secs = time.monotonic()
+            assert (await heartbeat(good))["type"] == "heartbeat_ack"
+            latencies_secs.append(time.monotonic() - began_at_secs)
+            await asyncio.sleep(0.02)
+        await answering
+        await send(good, frame(0))
+        assert (await heartbeat(good))["type"] == "heartbeat_ack"
+        memory_after_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ledger = await impatient.bus.ledger()
+    assert ledger["client_slow"] > 0
+    assert np.percentile(latencies_secs, 99) < 0.5
+    # 20 MB were meant for the slow one, and were not kept for it.
+    assert memory_after_kib - memory_before_kib < 10_000
+
+
+async def test_a_client_that_answers_no_ping_is_dropped(gateway_settings: Settings) -> None:
+    server = {"client_timeout_secs": 0.5, "ping_interval_secs": 0.5}
+    settings = with_changes(gateway_settings, server=server)
+    async with (
+        running_gateway(settings) as gateway,
+        gateway.connect() as good,
+        raw_client(gateway) as dead,
+    ):
+        await start(good)
+        session_id = await dead.start()
+        began_at_secs = time.monotonic()
+
+        async def gone() -> bool:
+            return not await is_connected(gateway, session_id)
+
+        await eventually(gone, timeout_secs=5)
+        dropped_after_secs = time.monotonic() - began_at_secs
+        # The library of the good one answers pings.
+        assert (await heartbeat(good))["type"] == "heartbeat_ack"
+    assert 0.9 < dropped_after_secs < 3
+
+
+async def test_half_a_request_is_not_waited_for(impatient: RunningGateway) -> None:
+    async with raw_client(impatient) as silent, raw_client(impatient) as half:
+        await half.send(HANDSHAKE.encode()[:40])
+        began_at_secs = time.monotonic()
+        assert await silent.receive_all(timeout_secs=5) == b""
+        assert await half.receive_all(timeout_secs=5) == b""
+        assert CLIENT_TIMEOUT_SECS * 0.9 < time.monotonic() - began_at_secs < 4
+
+
+async def test_requests_one_after_the_other_are_answered(impatient: RunningGateway) -> None:
+    async with httpx.AsyncClient(base_url=impatient.http_url) as http:
+        for _ in range(5):
+            assert (await http.get("/api/health")).status_code == 200
+            await asyncio.sleep(CLIENT_TIMEOUT_SECS / 2)
+
+
+async def test_a_response_that_nobody_reads_is_not_kept(impatient: RunningGateway) -> None:
+    async with raw_client(impatient) as slow:
+        with suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                while True:
+                    await slow.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+                    await asyncio.sleep(0)
+    async with httpx.AsyncClient(base_url=impatient.http_url) as http:
+        assert (await http.get("/api/health")).status_code == 200
+
+
+async def pings(client: RawClient) -> None:
+    for _ in range(5 * PINGS_PER_SEC):
+        await client.send_frame(Opcode.PING, b"x" * 125)
+
+
+async def endless_fragments(client: RawClient) -> None:
+    await client.send_frame(Opcode.TEXT, b"", fin=False)
+    for _ in range(MAX_FRAGMENTS):
+        await client.send_frame(Opcode.CONT, b"", fin=False)
+
+
+async def no_text(client: RawClient) -> None:
+    await client.send_frame(Opcode.TEXT, b"\xff")
+
+
+async def no_frame(client: RawClient) -> None:
+    await client.send(b"\xff" * 100)
+
+
+async def unmasked(client: RawClient) -> None:
+    await client.send(b"\x81\x02{}")
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "code"),
+    [
+        (pings, b"bad_message"),
+        (endless_fragments, b"message_too_large"),
+        (no_text, b"bad_message"),
+        (no_frame, b"bad_message"),
+        (unmasked, b"bad_message"),
+    ],
+)
+async def test_what_is_no_message_is_refused_below_the_protocol(
+    gateway: RunningGateway, misbehave: object, code: bytes
+) -> None:
+    async with gateway.connect() as good, raw_client(gateway) as bad:
+        await start(good)
+        await bad.start()
+        await misbehave(bad)  # type: ignore[operator]
+        assert b'"fatal":true' in await bad.receive_until(b'"code":"%s"' % code)
+        assert (await heartbeat(good))["type"] == "heartbeat_ack"
+
+
+async def test_a_long_message_of_a_session_is_refused_unread(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"max_message_bytes": 100_000})
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
+        await start(socket)
+        error = await refusal(socket, keyframe(0, "A" * 99_000))
+        assert (error["code"], error["fatal"]) == ("bad_keyframe", False)
+        error = await refusal(socket, keyframe(0, "A" * 101_000))
+        assert (error["code"], error["fatal"]) == ("message_too_large", True)
+        await socket.wait_closed()
+    assert socket.close_code == 1009
+
+
+async def test_a_silent_connection_is_closed(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        assert (await receive(socket))["code"] == "start_timeout"
+        await socket.wait_closed()
+
+
+async def test_too_many_frames_are_slowed_down(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"max_frame_rate": 2})
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
+        await start(socket)
+        for frame_id in range(2):
+            await send(socket, frame(frame_id))
+        error = await refusal(socket, frame(2))
+    assert error["code"] == "rate_limited"
+    assert 0 < error["retry_after_secs"] <= 0.5
+
+
+@pytest.mark.parametrize("message", [{"type": "heartbeat", "timestamp": 1}, "{", frame(0)])
+async def test_who_never_stops_is_closed(gateway: RunningGateway, message: object) -> None:
+    """Whatever the messages are: more than 130 in a second are refused unread."""
+    async with gateway.connect() as good, gateway.connect() as greedy:
+        await start(good)
+        await start(greedy)
+        answers = asyncio.create_task(_answers_until_fatal(greedy.__aiter__()))
+        with suppress(ConnectionClosed):
+            for _ in range(5000):
+                await send(greedy, message)
+        refused = await answers
+        assert (await heartbeat(good))["type"] == "heartbeat_ack"
+    assert REFUSALS_AT_ONCE - 70 <= refused < REFUSALS_AT_ONCE + 200
+
+
+async def _answers_until_fatal(answers: AsyncIterator[str | bytes]) -> int:
+    """How many refusals there were before the last one."""
+    refused = 0
+    async for answer in answers:
+        if '"fatal":true' in str(answer):
+            assert '"code":"rate_limited"' in str(answer)
+            return refused
+        refused += '"type":"error"' in str(answer)
+    raise AssertionError("closed without a word")
+
+
+async def test_a_message_of_many_values_is_refused_unread(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        await start(socket)
+        began_at_secs = time.monotonic()
+        error = await refusal(socket, frame(0, pixels=[[2, 2, 2]] * 100_000))
+        assert time.monotonic() - began_at_secs < 0.5
+    assert (error["code"], error["fatal"]) == ("too_many_samples", False)
+
+
+async def test_keyframes_come_no_faster_than_asked_for(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"max_frame_rate": 10, "keyframe_interval": 5})
+    picture = png(32, 24)
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
+        await start(socket)
+        for frame_id in range(2):
+            await send(socket, keyframe(frame_id, picture))
+            await send(socket, frame(frame_id))
+        error = await refusal(socket, keyframe(2, picture))
+        await send(socket, frame(2))
+        assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+    assert (error["code"], error["fatal"]) == ("bad_keyframe", False)
+    assert 0 < error["retry_after_secs"] <= 0.5
+
+
+async def test_a_large_picture_is_asked_for_no_keyframes(gateway: RunningGateway) -> None:
+    large = {"resolution": {"width": 8192, "height": 8192}}
+    async with gateway.connect() as socket, gateway.connect() as small:
+        ack = await start(socket, **large)
+        error = await refusal(socket, keyframe(0, "AAAA"))
+        assert (ack["keyframe_interval"], (await start(small))["keyframe_interval"]) == (0, 5)
+    assert (error["code"], error["fatal"]) == ("bad_keyframe", False)
+
+
+async def test_a_jpeg_has_only_so_many_scans(gateway: RunningGateway) -> None:
+    scans = "/9r/" * 1000  # ff da ff ...
+    async with gateway.connect() as socket:
+        await start(socket)
+        error = await refusal(socket, keyframe(0, scans, encoding="jpeg"))
+    assert error["code"] == "bad_keyframe"
+    assert "scans" in error["message"]
+
+
+async def test_a_taken_over_session_is_lost_to_a_client_that_does_not_read(
+    impatient: RunningGateway,
+) -> None:
+    """Its outbox is full: what ends it does not wait there."""
+    async with raw_client(impatient) as slow:
+        session_id = await slow.start()
+        await answer_in_vain(impatient, session_id, 700)
+        async with impatient.connect() as new:
+            assert (await start(new, resume_session_id=session_id))["resumed"]
+            await eventually(lambda: _is_reset(slow), timeout_secs=5)
+            assert await is_connected(impatient, session_id)
+
+
+async def _is_reset(client: RawClient) -> bool:
+    try:
+        await client.send_frame(Opcode.PONG, b"")
+    except (ConnectionResetError, BrokenPipeError):
+        return True
+    return False
