@@ -122,7 +122,7 @@ async def test_requests_one_after_the_other_are_answered(impatient: RunningGatew
 async def test_a_response_that_nobody_reads_is_not_kept(impatient: RunningGateway) -> None:
     async with raw_client(impatient) as slow:
         with suppress(ConnectionError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while True:
                     await slow.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
                     await asyncio.sleep(0)
