@@ -56,6 +56,8 @@ class ScriptedGateway:
     picture: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((6, 8), np.uint8))
     """What it says its reconstructions look like."""
     starts: list[SessionStart] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    """Headers of the requests for reconstructions."""
     frames: dict[str, list[FrameData]] = field(default_factory=dict)
     received: list[SessionStart | FrameData | Keyframe | Heartbeat] = field(default_factory=list)
     port: int = 0
@@ -180,6 +182,7 @@ class ScriptedGateway:
     def _http(self, _: ServerConnection, request: Request) -> Response | None:
         if not request.path.startswith("/api/sessions/"):
             return None
+        self.authorizations.append(request.headers.get("Authorization"))
         frames = self.frames[request.path.split("/")[3]]
         headers = Headers({"X-Frame-Id": str(frames[-1].frame_id) if frames else "-1"})
         found, encoded = cv2.imencode(".png", self.picture)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,3 +227,15 @@ async def test_a_hopeless_refusal_ends_the_play() -> None:
     async with gateway.running():
         with pytest.raises(ProtocolError, match="wrong token"):
             await play(Flat(), options(gateway, frames=5), stop=asyncio.Event())
+
+
+@pytest.mark.parametrize(("token", "header"), [("secret", "Bearer secret"), (None, None)])
+async def test_the_token_goes_with_the_session_and_with_its_pictures(
+    token: str | None, header: str | None
+) -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        given = replace(options(gateway, frames=2), auth_token=token)
+        await play(Flat(), given, stop=asyncio.Event())
+    assert [start.auth_token for start in gateway.starts] == [token]
+    assert set(gateway.authorizations) == {header}
