@@ -28,6 +28,8 @@ ADMIT = "sgaps.admit"
 MAX_FRAGMENTS = 4096
 """Of one message. Empty ones are free of the size limit, but not of memory."""
 PINGS_PER_SEC = 10
+SILENCE_SECS = 0.5
+"""Of a client that was refused: then it has read why."""
 BUSY = object()
 """A connection that was answering a request."""
 
@@ -103,6 +105,7 @@ def socket_protocol(
             self.conn.max_message_size = FIRST_MESSAGE_BYTES
             self._pings = Bucket(PINGS_PER_SEC, PINGS_PER_SEC)
             self._is_refused = False
+            self._silence: asyncio.TimerHandle | None = None
 
         def _admit(self) -> None:
             self.conn.max_message_size = max_message_bytes
@@ -113,7 +116,9 @@ def socket_protocol(
                 self.scope["state"][ADMIT] = self._admit
 
         def data_received(self, data: bytes) -> None:
-            if not self._is_refused:
+            if self._is_refused:
+                self._hang_up_after_silence()
+            else:
                 super().data_received(data)
 
         def handle_ping(self) -> None:
@@ -143,7 +148,7 @@ def socket_protocol(
                 self.handle_parser_exception()
 
         def handle_parser_exception(self) -> None:
-            """Say what was wrong, then discard what comes until the client hangs up.
+            """Say what was wrong, discard what still comes, and hang up.
 
             Closing at once, with bytes unread, would take the answer back.
             """
@@ -154,13 +159,17 @@ def socket_protocol(
             if sent and not self.close_sent:
                 output = _told(code, reason, self.conn.max_message_size) + output
             self.transport.write(output)
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
             self._is_refused = self.close_sent = self.disconnected = True
             if self.read_paused:
                 self.read_paused = False
                 self.transport.resume_reading()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+            self._hang_up_after_silence()
+
+        def _hang_up_after_silence(self) -> None:
+            if self._silence is not None:
+                self._silence.cancel()
+            self._silence = self.loop.call_later(SILENCE_SECS, self.transport.close)
 
         def keepalive_timeout(self) -> None:
             self.pong_timer = None
