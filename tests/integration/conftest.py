@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class RunningGateway:
         return connect(self.ws_url, max_size=None, additional_headers=headers)
 
 
-def with_changes(settings: Settings, **sections: dict[str, object]) -> Settings:
+def with_changes(settings: Settings, **sections: Mapping[str, object]) -> Settings:
     """Settings with fields of some sections changed, checked again."""
     data = settings.model_dump()
     for section, fields in sections.items():

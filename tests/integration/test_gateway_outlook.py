@@ -110,7 +110,7 @@ async def test_a_recorder_far_behind_slows_the_games_and_then_stops_them(
 
         async def taken() -> bool:
             await send(socket, frame(next(frame_ids)))
-            return (await heartbeat(socket))["type"] == "heartbeat_ack"
+            return bool((await heartbeat(socket))["type"] == "heartbeat_ack")
 
         await eventually(taken)
 

@@ -10,6 +10,8 @@ from sgaps.settings import Settings
 
 FIRST_MESSAGE_BYTES = 4096
 """Nobody needs a longer session_start."""
+FRAME_BYTES = 32 * 1024
+"""Of a frame in JSON, which is the longer form."""
 HEARTBEATS_PER_SEC = 10
 REFUSALS_PER_SEC = 5
 REFUSALS_AT_ONCE = 300
@@ -61,7 +63,9 @@ class ClientLimits:
         # A keyframe costs the decoding of a picture.
         self._keyframes = _each_second(server.max_frame_rate / max(1, server.keyframe_interval))
         self._messages = _each_second(2 * server.max_frame_rate + HEARTBEATS_PER_SEC)
-        self._bytes = _each_second(2 * server.max_message_bytes)
+        self._bytes = _each_second(
+            2 * server.max_message_bytes + FRAME_BYTES * server.max_frame_rate
+        )
         self._refusals = Bucket(REFUSALS_PER_SEC, REFUSALS_AT_ONCE)
 
     def take_message(self, raw: str | bytes) -> None:
