@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.intake import accept_keyframe
-from gateway.session import Session
+from gateway.intake import check_picture
 from hostile import seeds
 from sgaps.errors import MessageError, ProtocolError
 from sgaps.keys import PastSamples
@@ -79,16 +78,8 @@ def _sample(chosen: CoordinateSet) -> None:
 def keyframe(data: bytes) -> None:
     """The gateway's check of a picture, PNG or JPEG as it begins."""
     width, height = seeds.PICTURE_SIZE
-    session = Session(
-        session_id="s",
-        checkpoint_key="k",
-        resolution=Resolution(width=width, height=height),
-        client_name="",
-        wants_importance=False,
-        footprints=False,
-    )
     encoding = binary_codec.ENCODINGS[1 + data.startswith(b"\xff\xd8")]
-    accept_keyframe(WholeFrame(frame_id=0, encoding=encoding, data=data), session)
+    check_picture(data, encoding, Resolution(width=width, height=height))
 
 
 def stream_entry(data: bytes) -> None:

@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from integration.conftest import RunningGateway
-from integration.test_gateway import start
+from integration.talk import start
 
 EXAMPLES = 15
 CHECKS = [content_type_conformance, response_schema_conformance, status_code_conformance]

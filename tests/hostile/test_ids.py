@@ -12,7 +12,7 @@ import pytest
 
 from hostile.ids import TRICKS
 from integration.conftest import RunningGateway
-from integration.test_gateway import START, refusal
+from integration.talk import START, refusal
 from sgaps.checkpoints import CheckpointDirectory
 from sgaps.errors import CheckpointError, ErrorCode, RecordingError
 from sgaps.protocol.ids import is_valid_id
@@ -69,7 +69,8 @@ async def test_none_starts_or_resumes_a_session(
         return str(error["code"])
 
     codes = {code for text in TRICKS for code in [await code_for(text)]}
-    assert codes == {ErrorCode.BAD_MESSAGE, ErrorCode.BAD_JSON}
+    refusals = {ErrorCode.BAD_MESSAGE, ErrorCode.BAD_JSON, ErrorCode.MESSAGE_TOO_LARGE}
+    assert codes == refusals
     assert everything_below(tmp_path) == before
     async with httpx.AsyncClient(base_url=gateway.http_url) as http:
         assert (await http.get("/api/sessions")).json() == []

@@ -121,11 +121,11 @@ async def accept_keyframe(keyframe: WholeFrame, session: Session, *, max_pixels:
             "was 0",
         )
     # Decoding lets go of the interpreter: the other sessions go on meanwhile.
-    await asyncio.to_thread(_check_picture, keyframe.data, keyframe.encoding, session.resolution)
+    await asyncio.to_thread(check_picture, keyframe.data, keyframe.encoding, session.resolution)
     session.keyframe = keyframe
 
 
-def _check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
+def check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
     """Decode it once, here: what follows trusts it. The header is checked before the pixels."""
     if encoding == "jpeg" and data.count(JPEG_START_OF_SCAN) > MAX_JPEG_SCANS:
         raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"more than {MAX_JPEG_SCANS} scans")
