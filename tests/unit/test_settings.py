@@ -63,3 +63,34 @@ def test_settings_cannot_be_changed(settings: Settings) -> None:
 def test_a_missing_conf_folder_is_said_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="SGAPS_CONF_DIR"):
         load_settings(conf_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "server.auth_token=hush hush{",
+        "server.auth_token=[hush]",
+        "server.auth_token='${hush}'",
+        "server.auth_token=${oc.env:hush}",
+        "server.auth_tokn=hush",
+        "bus.socket_timeout_secs=1",
+        "hush",
+    ],
+)
+def test_no_mistake_shows_a_secret(override: str) -> None:
+    environment = {"SGAPS__BUS__URL": "redis://:hush@127.0.0.1:6379/0"}
+    with pytest.raises(SettingsError) as caught:
+        load_settings([override], environment=environment)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["bus.tls_ca_file=/ca.pem"], "rediss://"),
+        (["bus.url=rediss://h:1/0", "bus.tls_key_file=/key.pem"], "go together"),
+    ],
+)
+def test_tls_files_that_would_do_nothing_are_refused(overrides: list[str], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        load_settings(overrides, environment={})

@@ -17,15 +17,18 @@ from typing import Annotated, Literal, TypeAlias
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from sgaps.errors import SettingsError
 
 ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
+SECRETS = frozenset({"auth_token", "url"})
+"""Keys whose values no message shows; a URL may hold a password."""
 
 PRINTABLE_ASCII = r"^[!-~]{0,1024}$"
 """What both a header and a JSON string carry unchanged."""
@@ -144,6 +147,18 @@ class BusSettings(Section):
     """The Redis-compatible broker and how its streams are read."""
 
     url: str
+    """redis://host:port/0; rediss:// speaks TLS."""
+    username: str
+    """ACL user (`sgaps acl`); empty: the one in the URL, or none."""
+    password_file: Path | None
+    """File with the password: in a URL it would be in the list of processes."""
+    client_name: str
+    """What CLIENT LIST shows; a service sets its own."""
+    tls_ca_file: Path | None
+    """Certificates that the broker's must be signed by; none: those of this machine."""
+    tls_certificate_file: Path | None
+    """This client's certificate, where the broker wants one; with its key."""
+    tls_key_file: Path | None
     block_secs: Annotated[float, Field(gt=0, le=2)]
     socket_timeout_secs: Secs
     batch_size: Positive
@@ -157,6 +172,14 @@ class BusSettings(Section):
     def _socket_outlasts_block(self) -> BusSettings:
         if self.socket_timeout_secs <= self.block_secs:
             raise ValueError("socket_timeout_secs must be greater than block_secs")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_spoken(self) -> BusSettings:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file go together")
+        if (self.tls_ca_file or self.tls_key_file) and not self.url.startswith("rediss://"):
+            raise ValueError("TLS files without TLS: url must begin with rediss://")
         return self
 
 
@@ -429,19 +452,40 @@ def load_settings(
         return Settings.model_validate(OmegaConf.to_container(config, resolve=True))
     except ValidationError as error:
         raise SettingsError(_name_the_keys(error)) from error
+    except OverrideParseException as error:
+        raise SettingsError(f"configuration: {_unread(error.override)}") from None
     except (HydraException, OmegaConfBaseException) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _reason(error)
         raise SettingsError(f"configuration: {reason} The keys are in {folder}.") from error
+
+
+def _unread(override: str) -> str:
+    key, equals, _ = override.partition("=")
+    if not equals:
+        return "settings are overridden by key=value"
+    return f"the value of {key} cannot be read; put it in quotes: \"{key}='…'\""
+
+
+def _reason(error: HydraException | OmegaConfBaseException) -> str:
+    key = str(getattr(error, "full_key", None))
+    if _is_secret(key.split(".")):
+        return f"{key} cannot be resolved; $ means something in a value."
+    return str(error).strip().splitlines()[0]
 
 
 def _name_the_keys(error: ValidationError) -> str:
     lines = [
-        f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}{_got(e['loc'], e['input'])}"
+        f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}{_given(e)}"
         for e in error.errors()
     ]
     return "configuration: " + "; ".join(lines)
 
 
-def _got(where: tuple[int | str, ...], value: object) -> str:
-    """What was given, but for secrets and for sections, which may hold some."""
-    return "" if "auth_token" in where or isinstance(value, dict) else f", got {value!r}"
+def _given(error: ErrorDetails) -> str:
+    """The value of a key that exists and is no secret: a mistyped key may hold one as well."""
+    shows = error["type"] != "extra_forbidden" and not isinstance(error["input"], Mapping)
+    return f", got {error['input']!r}" if shows and not _is_secret(error["loc"]) else ""
+
+
+def _is_secret(key: Sequence[str | int]) -> bool:
+    return not SECRETS.isdisjoint(key)

@@ -10,10 +10,9 @@ from typing import Any
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from sgaps.bus.base import Bus, Entry, Operation, PendingEntry, next_id
+from sgaps.bus.connection import connect
 from sgaps.bus.redis_commands import FIELD, Command, commands_of, millis
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
 from sgaps.settings import BusSettings
@@ -23,6 +22,7 @@ GROUP_LOST_PAUSE_SECS = 0.2
 SCAN_COUNT = 500
 WRITES_TOGETHER = 64
 """Of as many sessions; more would hold up the first for too long."""
+REFUSED_CURE = "(bus.username, bus.password_file; `sgaps acl` writes users with their rights)"
 
 _UNAVAILABLE = (
     redis_errors.ConnectionError,
@@ -40,7 +40,7 @@ def _bus_error(error: Exception) -> BusError:
     if isinstance(error, redis_errors.OutOfMemoryError):
         return BusFull(f"the broker is out of memory: {error}")
     if isinstance(error, _REFUSED):
-        return BusRefused(f"the broker refuses this user: {error}")
+        return BusRefused(f"the broker refuses this user: {error} {REFUSED_CURE}")
     if isinstance(error, _UNAVAILABLE):
         return BusUnavailable(f"no answer from the broker: {error}")
     if str(error).startswith(_DISK_FULL):
@@ -66,25 +66,14 @@ def _unless_group_lost() -> Iterator[None]:
             raise
 
 
-def _client(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
-    return Redis.from_url(
-        settings.url,
-        protocol=2,  # one shape of replies, whatever the server speaks
-        socket_timeout=socket_timeout_secs,
-        socket_connect_timeout=socket_timeout_secs,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), retries=0),  # a write that is sent again may count twice
-    )
-
-
 class RedisBus(Bus):
     """Commands share a pool; blocking reads have connections of their own."""
 
     def __init__(self, settings: BusSettings) -> None:
-        self._commands = _client(settings, socket_timeout_secs=settings.socket_timeout_secs)
+        self._commands = connect(settings, socket_timeout_secs=settings.socket_timeout_secs)
         self._writes = _SharedTransactions(self._commands)
         # A blocking read may legally be silent for block_secs on top of a command's time.
-        self._reads = _client(
+        self._reads = connect(
             settings, socket_timeout_secs=settings.socket_timeout_secs + settings.block_secs
         )
 

@@ -1,0 +1,89 @@
+"""How this process reaches its broker: credentials, TLS, time-outs, the pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from sgaps.errors import SettingsError
+from sgaps.settings import BusSettings
+
+MAX_CONNECTIONS = 256
+"""Of one pool. Every blocking read holds one, and a gateway has a reader for each viewer."""
+
+
+def connect(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
+    """A client whose pool connects when it is used. Raises SettingsError.
+
+    A connection that died in silence is found by the time-out of the next command, so there are
+    no health checks: a PING would find it no sooner. Who wants a connection when all are in use
+    waits for one instead of hearing that there is no broker.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(
+            settings.url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=socket_timeout_secs,
+            protocol=2,  # one shape of replies, whatever the server speaks
+            client_name=settings.client_name or None,
+            socket_timeout=socket_timeout_secs,
+            socket_connect_timeout=socket_timeout_secs,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), retries=0),  # a write that is sent again may count twice
+            **_credentials(settings),
+            **_tls(settings),
+        )
+    except ValueError:
+        # What redis-py says may quote a piece of the password.
+        raise SettingsError(
+            f"bus.url names no broker ({shown(settings.url)}): "
+            "redis://host:port/0, rediss://host:port/0 or unix:///path"
+        ) from None
+    return Redis.from_pool(pool)
+
+
+def shown(url: str) -> str:
+    """A broker's URL for people to read: without what may be secret."""
+    try:
+        parts = urlsplit(url)
+        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
+    except ValueError:
+        return "it cannot be read"
+    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else "it has no scheme"
+
+
+def _credentials(settings: BusSettings) -> dict[str, Any]:
+    given: dict[str, Any] = {"username": settings.username} if settings.username else {}
+    if settings.password_file is not None:
+        given["password"] = _password(settings.password_file)
+    return given
+
+
+def _password(path: Path) -> str:
+    try:
+        password = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise SettingsError(f"bus.password_file {path} cannot be read: {reason}") from None
+    if not password:
+        raise SettingsError(f"bus.password_file {path} is empty")
+    return password
+
+
+def _tls(settings: BusSettings) -> dict[str, Any]:
+    """The certificate and the name of the host are checked wherever the URL is rediss://."""
+    files = {
+        "ssl_ca_certs": settings.tls_ca_file,
+        "ssl_certfile": settings.tls_certificate_file,
+        "ssl_keyfile": settings.tls_key_file,
+    }
+    named = {option: path for option, path in files.items() if path is not None}
+    for path in named.values():
+        if not path.is_file():
+            raise SettingsError(f"bus: there is no file {path}")
+    return {option: str(path) for option, path in named.items()}
