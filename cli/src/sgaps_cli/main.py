@@ -11,6 +11,7 @@ import typer
 
 from sgaps.errors import SgapsError
 from sgaps_cli import checkpoints, recordings
+from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.bench import command as bench
 from sgaps_cli.capture import capture_source, import_file
 from sgaps_cli.dead import list_dead
@@ -131,6 +132,19 @@ def train(context: typer.Context) -> None:
 def evaluate(context: typer.Context) -> None:
     """Measure a checkpoint on recordings (`sgaps evaluate --help`)."""
     _become_module("trainer.evaluate", context.args)
+
+
+@app.command(
+    epilog="Example: `sgaps acl --out secrets`, then `valkey-server --aclfile secrets/users.acl`"
+)
+def acl(
+    out: Annotated[Path, typer.Option(help="Folder for users.acl and the password files.")],
+) -> None:
+    """Write a user of the broker for each service, with its rights and a password of its own."""
+    for path in write_acl(out):
+        typer.echo(path)
+    typer.echo(f"start the broker with --aclfile {out / ACL_FILE}; a service with")
+    typer.echo(f"bus.username=recorder bus.password_file={out / 'recorder.password'}")
 
 
 @app.command(epilog="Example: `sgaps doctor --url http://127.0.0.1:8000`")

@@ -6,12 +6,19 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RESTART_SECS = 1.0
+from sgaps_cli.broker import REDIS_URL_ENV
+from sgaps_cli.children import ends_with_us
+
 STOP_TIMEOUT_SECS = 15.0
+FIRST_PAUSE_SECS = 1.0
+LONGEST_PAUSE_SECS = 30.0
+STEADY_SECS = 60.0
+"""A service that ran for so long and then ended has no crash loop."""
 
 # In the order they end: first nobody is let in, last the recorder has written everything.
 SERVICES = ("gateway", "reconstructor", "sampler", "trainer", "recorder")
@@ -25,23 +32,38 @@ class Supervised:
     module: str
     overrides: Sequence[str]
     log_file: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What it gets beside ours."""
     process: asyncio.subprocess.Process | None = None
-    restarts: int = 0
+    ends_in_a_row: int = 0
+    """How often it ended soon after its start."""
+    _started_at_secs: float = 0.0
 
     async def spawn(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._started_at_secs = time.monotonic()
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                self.module,
-                *self.overrides,
+                *ends_with_us([sys.executable, "-m", self.module, *self.overrides]),
                 stdout=log,
                 stderr=log,
                 stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **self.environment},
                 # Ctrl-C in the terminal must reach the supervisor alone: it knows the order.
                 start_new_session=True,
             )
+
+    def pause_secs(self) -> float:
+        """How long to wait before it is started again: twice as long each time it ends soon."""
+        if time.monotonic() - self._started_at_secs > STEADY_SECS:
+            self.ends_in_a_row = 0
+        self.ends_in_a_row += 1
+        return float(min(FIRST_PAUSE_SECS * 2 ** (self.ends_in_a_row - 1), LONGEST_PAUSE_SECS))
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        lines = self.log_file.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
 
     async def stop(self) -> None:
         """SIGTERM, then time to finish, then SIGKILL."""
@@ -63,7 +85,7 @@ class Supervisor:
 
     services: list[Supervised]
     report: Callable[[str], None]
-    _stopping: bool = field(default=False, init=False)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list, init=False)
 
     async def start(self) -> None:
@@ -74,21 +96,27 @@ class Supervisor:
     async def _watch(self, service: Supervised) -> None:
         while service.process is not None:
             code = await service.process.wait()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
-            service.restarts += 1
+            pause_secs = service.pause_secs()
             self.report(
-                f"{service.name} ended with status {code}, starting it again "
+                f"{service.name} ended with status {code}, starting it again in {pause_secs:g} s "
                 f"(its log: {service.log_file})"
             )
-            await asyncio.sleep(RESTART_SECS)
-            if self._stopping:
+            if await self._told_to_stop_within(pause_secs):
                 return
             await service.spawn()
 
+    async def _told_to_stop_within(self, timeout_secs: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_secs):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
+
     async def stop(self) -> None:
         """End the services one after the other, in the order they were given."""
-        self._stopping = True
+        self._stopping.set()
         for service in self.services:
             await service.stop()
         await asyncio.gather(*self._watchers)
@@ -106,7 +134,8 @@ def local_services(
 ) -> list[Supervised]:
     """The five services with the settings of a local system; `extra` overrides come last."""
     common = [
-        f"bus.url={redis_url}",
+        # By way of the environment: a command line, with a password in it, everybody can read.
+        f"bus.url=${{oc.env:{REDIS_URL_ENV}}}",
         f"server.port={port}",
         f"data.recordings_dir={(data_dir / 'recordings').resolve()}",
         f"data.checkpoints_dir={(data_dir / 'checkpoints').resolve()}",
@@ -121,6 +150,7 @@ def local_services(
             module=name,
             overrides=[*common, f"instance=local-{number}"],
             log_file=data_dir / "logs" / f"{name}-{number}.log",
+            environment={REDIS_URL_ENV: redis_url},
         )
         for name in SERVICES
         for number in range(1, counts.get(name, 1) + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from sgaps.bus.connection import shown
 from sgaps.errors import SgapsError
 from sgaps.settings import load_settings
 from sgaps_cli.broker import find_or_start, is_listening
@@ -21,6 +23,8 @@ from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
 
 READY_TIMEOUT_SECS = 120.0
+STARTS_TRIED = 3
+"""A service that ends so often before the system is ready will not come up."""
 DEMO_SESSION_FRAMES = 100
 """The demo begins a new session now and then: training holds whole sessions out."""
 
@@ -50,7 +54,7 @@ def run_system(options: UpOptions) -> int:
     logs = options.data_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     broker = find_or_start(options.data_dir / "broker", log_file=logs / "broker.log")
-    console.print(f"broker    {broker.origin}, {broker.url}", highlight=False)
+    console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False)
     try:
         asyncio.run(_run(options, token, broker.url, console))
     finally:
@@ -83,7 +87,7 @@ async def _run(options: UpOptions, token: str, redis_url: str, console: Console)
     )
     await supervisor.start()
     try:
-        await _wait_until_ready(options, stop, console)
+        await _wait_until_ready(options, supervisor, stop, console)
         if not stop.is_set():
             await _work(options, token, stop, console)
     finally:
@@ -91,25 +95,39 @@ async def _run(options: UpOptions, token: str, redis_url: str, console: Console)
         await supervisor.stop()
 
 
-async def _wait_until_ready(options: UpOptions, stop: asyncio.Event, console: Console) -> None:
+async def _wait_until_ready(
+    options: UpOptions, supervisor: Supervisor, stop: asyncio.Event, console: Console
+) -> None:
     url = f"http://127.0.0.1:{options.port}/api/ready"
+    deadline_secs = time.monotonic() + READY_TIMEOUT_SECS
     with console.status("starting the services…"):
         async with httpx.AsyncClient() as http:
-            try:
-                async with asyncio.timeout(READY_TIMEOUT_SECS):
-                    while not stop.is_set() and not await _answers(http, url):
-                        await asyncio.sleep(0.2)
-            except TimeoutError as error:
-                raise StartError(
-                    f"not ready after {READY_TIMEOUT_SECS:g} s; see {options.data_dir / 'logs'}"
-                ) from error
+            while not stop.is_set() and (trouble := await _trouble(http, url)):
+                _give_up_on_crash_loops(supervisor)
+                if time.monotonic() > deadline_secs:
+                    logs = options.data_dir / "logs"
+                    raise StartError(
+                        f"not ready after {READY_TIMEOUT_SECS:g} s: {trouble}; see {logs}"
+                    )
+                await asyncio.sleep(0.2)
 
 
-async def _answers(http: httpx.AsyncClient, url: str) -> bool:
+async def _trouble(http: httpx.AsyncClient, url: str) -> str:
+    """Why the system is not ready; nothing where it is."""
     try:
-        return (await http.get(url)).status_code == httpx.codes.OK
+        reply = await http.get(url)
     except httpx.HTTPError:
-        return False
+        return "the gateway does not answer"
+    return "" if reply.status_code == httpx.codes.OK else reply.text
+
+
+def _give_up_on_crash_loops(supervisor: Supervisor) -> None:
+    for service in supervisor.services:
+        if service.ends_in_a_row >= STARTS_TRIED:
+            raise StartError(
+                f"{service.name} does not come up: {service.last_words()} "
+                f"(its log: {service.log_file})"
+            )
 
 
 async def _work(options: UpOptions, token: str, stop: asyncio.Event, console: Console) -> None:

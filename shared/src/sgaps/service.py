@@ -7,15 +7,18 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from sgaps.bus import Bus, Put, RedisBus
-from sgaps.errors import BusError, SettingsError
+from sgaps.bus.connection import shown
+from sgaps.errors import BusError, SettingsError, SgapsError
 from sgaps.metrics import serve_metrics
 from sgaps.settings import Settings, load_settings
 
@@ -25,8 +28,32 @@ HEARTBEAT_PREFIX = "sgaps:heartbeat:"
 HEARTBEAT_SECS = 1.0
 HEARTBEAT_TTL_SECS = 6.0
 BROKER_RETRY_SECS = 0.5
+TURN_WITHIN_SECS = 10.0
+"""A loop that turned no later than this ago is well; above the slowest usual batch."""
+DRAIN_SECS = 8.0
+"""To finish what is in hand; below the 10 s after which Docker kills."""
 
 Status: TypeAlias = dict[str, object]
+
+
+class Turning(Protocol):
+    """A loop that notes when it turned, on the monotonic clock."""
+
+    @property
+    def last_turn_at_secs(self) -> float: ...
+
+
+def turns_lately(loop: Turning) -> Callable[[], str]:
+    """Readiness of a loop, from now on: it turned, and not long ago."""
+    built_at_secs = loop.last_turn_at_secs
+
+    def reason() -> str:
+        if loop.last_turn_at_secs == built_at_secs:
+            return "its loop has not turned yet"
+        still_secs = time.monotonic() - loop.last_turn_at_secs
+        return "" if still_secs < TURN_WITHIN_SECS else f"its loop stands for {still_secs:.0f} s"
+
+    return reason
 
 
 @dataclass
@@ -39,6 +66,8 @@ class Service:
     stop: asyncio.Event
     describe: Callable[[], Status] = field(default=dict)
     """What the heartbeat tells about this process; a service sets its own."""
+    readiness: Callable[[], str] = field(default=lambda: "it starts")
+    """Why it cannot do its work now, or nothing; a service sets its own."""
 
     @property
     def consumer_name(self) -> str:
@@ -50,23 +79,25 @@ Main: TypeAlias = Callable[[Service], Awaitable[None]]
 
 
 def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int:
-    """Run a service until SIGINT or SIGTERM; the exit status of the process."""
+    """Run a service until SIGINT or SIGTERM; the exit status of the process.
+
+    2: a setting is wrong; 1: it cannot go on, and said why. A bug ends it with a traceback.
+    """
     arguments = _parser(name).parse_args(argv)
     try:
         settings = load_settings(arguments.overrides)
+        logging.basicConfig(
+            level=settings.log_level,
+            format=f"%(asctime)s %(levelname)-7s {name} %(name)s: %(message)s",
+        )
+        serve_metrics(settings.metrics_host, settings.metrics_port)
+        asyncio.run(_run(name, main, settings))
     except SettingsError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return 2
-    logging.basicConfig(
-        level=settings.log_level,
-        format=f"%(asctime)s %(levelname)-7s {name} %(name)s: %(message)s",
-    )
-    serve_metrics(settings.metrics_host, settings.metrics_port)
-    try:
-        asyncio.run(_run(name, main, settings))
-    except SettingsError as error:  # a value that only the service itself can check
-        sys.stderr.write(f"{name}: {error}\n")
-        return 2
+    except SgapsError as error:
+        log.critical("%s ends: %s", name, error)
+        return 1
     return 0
 
 
@@ -84,17 +115,17 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 async def _run(name: str, main: Main, settings: Settings) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, stop.set)
-    service = Service(name=name, settings=settings, bus=RedisBus(settings.bus), stop=stop)
-    await wait_for_broker(service.bus, settings.bus.url, stop)
+    _listen_to_signals(stop)
+    bus_settings = settings.bus.model_copy(update={"client_name": f"{name}-{settings.instance}"})
+    service = Service(name=name, settings=settings, bus=RedisBus(bus_settings), stop=stop)
+    await wait_for_broker(service.bus, shown(settings.bus.url), stop)
     heart = asyncio.create_task(_beat(service))
     try:
         if not stop.is_set():
             log.info("%s starts", service.consumer_name)
             await main(service)
     finally:
+        _end_within(DRAIN_SECS)  # threads may be left; it is too late already if told to stop
         heart.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await heart
@@ -102,19 +133,52 @@ async def _run(name: str, main: Main, settings: Settings) -> None:
         log.info("%s stopped", service.consumer_name)
 
 
+def _listen_to_signals(stop: asyncio.Event) -> None:
+    """The first signal asks the service to finish, in bounded time; a second one ends it."""
+    loop = asyncio.get_running_loop()
+
+    def stop_or_end(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("told twice to stop: ends at once")
+            os._exit(128 + number)
+        stop.set()
+        _end_within(DRAIN_SECS)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop_or_end, number)
+
+
+def _end_within(timeout_secs: float) -> None:
+    """End this process when the time is over, whatever hangs; what is unfinished stays pending.
+
+    A thread does it, because it may be the event loop that hangs.
+    """
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        tasks = [getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(loop)]
+        log.error(
+            "not finished after %g s, ends now; still at: %s",
+            timeout_secs,
+            ", ".join(sorted(tasks)) or "a thread",
+        )
+        os._exit(1)
+
+    timer = threading.Timer(timeout_secs, end)
+    timer.daemon = True
+    timer.start()
+
+
 async def wait_for_broker(bus: Bus, url: str, stop: asyncio.Event) -> None:
-    """Return when the broker answers, or when told to stop."""
-    told = False
+    """Return when the broker answers, or when told to stop. Each kind of trouble is told once."""
+    told: set[type[BusError]] = set()
     while not stop.is_set():
         try:
             await bus.ping()
         except BusError as error:
-            if not told:
-                # The URL may hold a password; only what follows it is shown.
-                log.warning(
-                    "waiting for the broker at %s: %s", url.rsplit("@", maxsplit=1)[-1], error
-                )
-            told = True
+            if type(error) not in told:
+                log.warning("waiting for the broker at %s: %s", url, error)
+            told.add(type(error))
             await asyncio.sleep(BROKER_RETRY_SECS)
         else:
             return
@@ -128,10 +192,13 @@ async def _beat(service: Service) -> None:
     key = heartbeat_key(service.name, service.settings.instance)
     started_at_secs = time.time()
     while True:
+        reason = "it stops" if service.stop.is_set() else service.readiness()
         fields = {
             "at_secs": repr(time.time()).encode(),
             "started_at_secs": repr(started_at_secs).encode(),
             "status": json.dumps(service.describe()).encode(),
+            "ready": b"0" if reason else b"1",
+            "reason": reason.encode(),
         }
         with contextlib.suppress(BusError):
             await service.bus.write(Put(key, fields, HEARTBEAT_TTL_SECS))
@@ -147,10 +214,16 @@ class Heartbeat:
     at_secs: float
     started_at_secs: float
     status: Status
-    ready: bool = True
-    """Whether it does its work now."""
-    reason: str = ""
-    """Why not."""
+    ready: bool
+    reason: str
+    """Why it is not ready; empty where it is."""
+
+
+async def find_heartbeat(bus: Bus, service_name: str, instance: str) -> Heartbeat | None:
+    """The heartbeat of one process, if it is fresh. Raises BusError."""
+    key = heartbeat_key(service_name, instance)
+    (fields,) = await bus.hashes([key])
+    return _heartbeat(key, fields) if fields else None
 
 
 async def live_services(bus: Bus) -> list[Heartbeat]:
@@ -168,4 +241,6 @@ def _heartbeat(key: str, fields: dict[str, bytes]) -> Heartbeat:
         at_secs=float(fields["at_secs"]),
         started_at_secs=float(fields["started_at_secs"]),
         status=json.loads(fields["status"]),
+        ready=fields.get("ready") == b"1",
+        reason=fields.get("reason", b"").decode(),
     )

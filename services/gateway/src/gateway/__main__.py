@@ -17,7 +17,7 @@ from gateway.shared import Gateway
 from gateway.transport import http_protocol, socket_protocol
 from sgaps.bus import trim_behind
 from sgaps.errors import SettingsError
-from sgaps.service import Service, run_service
+from sgaps.service import Service, run_service, turns_lately
 from sgaps.settings import ServerSettings
 
 GOODBYE_SECS = 0.2
@@ -30,6 +30,7 @@ async def main(service: Service) -> None:
     gateway: Gateway = app.state.gateway
     deliverer = gateway.deliverer
     service.describe = lambda: {"sessions": gateway.sessions.connected_count}
+    service.readiness = turns_lately(deliverer.consumer)
     server = _Server(_configuration(app, service.settings.server))
     # A task that fails ends them all, and the process: whoever started it starts it again.
     async with asyncio.TaskGroup() as tasks:

@@ -8,10 +8,11 @@ import sys
 from reconstructor.build import build_reconstructor
 from reconstructor.checkpoints import follow_checkpoints
 from reconstructor.worker import Worker
-from sgaps.service import Service, run_service
+from sgaps.service import Service, run_service, turns_lately
 
 
 async def main(service: Service) -> None:
+    service.readiness = lambda: "it loads its model"
     reconstructor = await asyncio.to_thread(build_reconstructor, service.settings)
     await asyncio.to_thread(reconstructor.warm_up)
     service.describe = lambda: {
@@ -19,7 +20,9 @@ async def main(service: Service) -> None:
         "serving": reconstructor.serving(),
     }
     following = asyncio.create_task(follow_checkpoints(service, reconstructor))
-    await Worker(service, reconstructor).consumer.run(service.stop)
+    consumer = Worker(service, reconstructor).consumer
+    service.readiness = turns_lately(consumer)
+    await consumer.run(service.stop)
     await following
 
 

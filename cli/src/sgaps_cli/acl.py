@@ -1,0 +1,170 @@
+"""`sgaps acl`: a user of the broker for each service, with its commands on its keys only.
+
+What a grant lists follows from what the service calls on `sgaps.bus`; the patterns are made with
+the functions that make the keys. Each grant is a selector of Redis 7: its commands on its keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgaps.bus.base import LEDGER_KEY
+from sgaps.errors import SgapsError
+from sgaps.keys import history_key, sampler_key, session_key, watch_key
+from sgaps.messages import (
+    CheckpointPublished,
+    CoordinatesChosen,
+    DeadLetter,
+    FrameAccepted,
+    FrameReconstructed,
+    SegmentSealed,
+    ViewEncoded,
+)
+from sgaps.service import HEARTBEAT_PREFIX, heartbeat_key
+
+ACL_FILE = "users.acl"
+PASSWORD_BYTES = 32
+CONNECT = "+ping +select +client|setname +client|setinfo +multi +exec"
+"""What every connection does, whatever it is for."""
+CONSUME = "xgroup|create xreadgroup xpending xclaim xrange xack"
+
+FRAMES, RECONSTRUCTIONS = FrameAccepted.STREAM, FrameReconstructed.STREAM
+RECORDINGS, CHECKPOINTS = SegmentSealed.STREAM, CheckpointPublished.STREAM
+DEAD = DeadLetter.STREAM
+COORDINATES, VIEWS = CoordinatesChosen.stream_of("*"), ViewEncoded.stream_of("*")
+SESSION, HISTORY = session_key("*"), history_key("*")
+WATCH, SAMPLER = watch_key("*"), sampler_key("*")
+HEARTBEATS = f"{HEARTBEAT_PREFIX}*"
+
+
+class AclError(SgapsError):
+    """The files cannot be written."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Commands on keys; without keys, commands that name none."""
+
+    commands: str
+    keys: tuple[str, ...] = ()
+    access: str = "~"
+
+    def __str__(self) -> str:
+        patterns = [f"{self.access}{key}" for key in self.keys]
+        return f"({' '.join([*patterns, *(f'+{name}' for name in self.commands.split())])})"
+
+
+def _reads(commands: str, *keys: str) -> Grant:
+    return Grant(commands, keys, "%R~")
+
+
+def _writes(commands: str, *keys: str) -> Grant:
+    return Grant(commands, keys, "%W~")
+
+
+def _common(service: str) -> list[Grant]:
+    """Its heartbeat (read by its health check) and the frame ledger."""
+    return [
+        Grant("hset pexpire hgetall", (heartbeat_key(service, "*"),)),
+        Grant("hincrby", (LEDGER_KEY,)),
+    ]
+
+
+def _consumer(service: str, stream: str, *answers: str) -> list[Grant]:
+    """Reads a stream as its group; `answers` are written in the script that acknowledges.
+
+    The broker wants full access to the keys that a script names, and then checks each command
+    in it by the other grants: naming a key here opens nothing.
+    """
+    return [
+        *_common(service),
+        Grant(CONSUME, (stream,)),
+        _writes("xadd", DEAD),
+        Grant("eval", (stream, DEAD, LEDGER_KEY, *answers)),
+    ]
+
+
+GRANTS: Mapping[str, list[Grant]] = {
+    "gateway": [
+        *_consumer("gateway", COORDINATES),
+        Grant("scan"),
+        _reads("hgetall", HEARTBEATS, LEDGER_KEY, SESSION, WATCH),
+        _writes("hset pexpire", SESSION, WATCH),
+        _writes("lpush ltrim pexpire", HISTORY),
+        _writes("xadd", FRAMES),
+        _reads("xread xrevrange", COORDINATES, VIEWS),
+        Grant("xtrim xinfo|groups", (COORDINATES,)),
+    ],
+    "reconstructor": [
+        *_consumer("reconstructor", FRAMES, RECONSTRUCTIONS, VIEWS),
+        _reads("lrange", HISTORY),
+        _reads("hgetall", WATCH),
+        _reads("xread", CHECKPOINTS),
+        _writes("xadd", RECONSTRUCTIONS, VIEWS),
+        _writes("pexpire", VIEWS),
+    ],
+    "sampler": [
+        *_consumer("sampler", RECONSTRUCTIONS, COORDINATES, SAMPLER),
+        Grant("xtrim xinfo|groups", (RECONSTRUCTIONS,)),
+        Grant("hgetall hset pexpire", (SAMPLER,)),
+        _writes("xadd", COORDINATES),
+    ],
+    "recorder": [
+        *_consumer("recorder", FRAMES, SESSION),
+        Grant("xtrim xinfo|groups xlen", (FRAMES,)),
+        _reads("hgetall", LEDGER_KEY),
+        _writes("hset pexpire", SESSION),
+        _writes("xadd", RECORDINGS),
+    ],
+    "trainer": [
+        *_consumer("trainer", RECORDINGS),
+        _writes("xadd", CHECKPOINTS),
+    ],
+    "monitor": [
+        Grant("info scan"),
+        _reads("hgetall", HEARTBEATS, LEDGER_KEY),
+        _reads(
+            "xlen xpending xinfo|groups", FRAMES, RECONSTRUCTIONS, RECORDINGS, COORDINATES, DEAD
+        ),
+    ],
+}
+
+
+def acl_lines(passwords: Mapping[str, str]) -> list[str]:
+    """The file that the broker reads: who may do what, with hashes of the passwords."""
+    lines = ["user default off resetpass resetkeys resetchannels -@all"]
+    for user, grants in GRANTS.items():
+        digest = hashlib.sha256(passwords[user].encode()).hexdigest()
+        rights = " ".join(map(str, grants))
+        lines.append(f"user {user} on #{digest} resetchannels -@all {CONNECT} {rights}")
+    digest = hashlib.sha256(passwords["admin"].encode()).hexdigest()
+    lines.append(f"user admin on #{digest} ~* &* +@all")
+    return lines
+
+
+def write_acl(folder: Path) -> list[Path]:
+    """Write the broker's file and a password file for each user. Raises AclError.
+
+    Nothing is overwritten: a password that is in use would be lost.
+    """
+    users = [*GRANTS, "admin"]
+    passwords = {user: secrets.token_urlsafe(PASSWORD_BYTES) for user in users}
+    files = {folder / f"{user}.password": f"{password}\n" for user, password in passwords.items()}
+    files[folder / ACL_FILE] = "\n".join(acl_lines(passwords)) + "\n"
+    there = [path for path in files if path.exists()]
+    if there:
+        raise AclError(f"{there[0]} is there already; name a new folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path, content in files.items():
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_text(content)
+        # The broker may run as another user, and hashes of random passwords are no secret.
+        (folder / ACL_FILE).chmod(0o644)
+    except OSError as error:
+        raise AclError(f"{folder}: {error.strerror}") from error
+    return list(files)
