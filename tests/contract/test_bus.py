@@ -29,7 +29,7 @@ from sgaps.bus import (
 )
 from sgaps.errors import BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter, FrameAccepted
-from sgaps.settings import BusSettings
+from sgaps.settings import BusSettings, load_settings
 
 STREAM = FrameAccepted.STREAM
 GROUP = "tested"
@@ -56,15 +56,16 @@ async def flush(bus: Bus, url: str = "") -> None:
 
 
 def bus_settings(url: str = "redis://127.0.0.1:1/0", max_backlog: int = 1000) -> BusSettings:
-    return BusSettings(
-        url=url,
-        block_secs=0.05,
-        socket_timeout_secs=2.0,
-        batch_size=100,
-        min_idle_secs=0.05,
-        max_deliveries=3,
-        max_backlog=max_backlog,
-    )
+    changes: dict[str, object] = {
+        "url": url,
+        "block_secs": 0.05,
+        "socket_timeout_secs": 2.0,
+        "batch_size": 100,
+        "min_idle_secs": 0.05,
+        "max_deliveries": 3,
+        "max_backlog": max_backlog,
+    }
+    return load_settings(environment={}).bus.model_copy(update=changes)
 
 
 def frame(frame_id: int, session_id: str = "s") -> FrameAccepted:

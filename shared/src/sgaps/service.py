@@ -156,17 +156,24 @@ def _end_within(timeout_secs: float) -> None:
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        tasks = [getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(loop)]
+        unfinished = ", ".join(sorted(_where(task.get_coro()) for task in asyncio.all_tasks(loop)))
         log.error(
             "not finished after %g s, ends now; still at: %s",
             timeout_secs,
-            ", ".join(sorted(tasks)) or "a thread",
+            unfinished or "a thread",
         )
         os._exit(1)
 
     timer = threading.Timer(timeout_secs, end)
     timer.daemon = True
     timer.start()
+
+
+def _where(coroutine: object) -> str:
+    """The coroutines that wait for one another, from the outermost."""
+    name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
+    inner = getattr(coroutine, "cr_await", None)
+    return f"{name} > {_where(inner)}" if hasattr(inner, "cr_await") else name
 
 
 async def wait_for_broker(bus: Bus, url: str, stop: asyncio.Event) -> None:

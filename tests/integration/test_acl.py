@@ -1,0 +1,310 @@
+"""A user for each service: together they do all the work, and each does nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from redis import Redis
+from redis import exceptions as redis_errors
+
+from integration.conftest import with_changes
+from integration.processes import SERVICES, ending, start_service, wait_until
+from sgaps.bus import Count, RedisBus
+from sgaps.errors import BusRefused
+from sgaps.settings import Settings
+from sgaps_cli import acl, broker
+from sgaps_client.player import PlayOptions, play
+from sgaps_client.sources import GameFrame
+
+FRAMES = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardedBroker:
+    url: str
+    folder: Path
+
+    def overrides(self, user: str) -> list[str]:
+        return [
+            f"bus.url={self.url}",
+            f"bus.username={user}",
+            f"bus.password_file={self.password_file(user)}",
+        ]
+
+    def password_file(self, user: str) -> Path:
+        return self.folder / f"{user}.password"
+
+    def as_user(self, user: str) -> Redis:
+        password = self.password_file(user).read_text().strip()
+        return Redis.from_url(self.url, username=user, password=password)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
+    folder = tmp_path_factory.mktemp("acl")
+    acl.write_acl(folder)
+    server = broker.start(
+        broker.find_program(),
+        folder / "data",
+        log_file=folder / "log",
+        # Else the broker refuses DEBUG to all, and what this user may do is not asked.
+        further={"aclfile": str(folder / acl.ACL_FILE), "enable-debug-command": "yes"},
+    )
+    yield GuardedBroker(url=server.url, folder=folder)
+    server.stop()
+
+
+class Noise:
+    """A moving picture."""
+
+    name = "test/noise"
+    width, height, state_dim = 64, 48, 2
+
+    def frames(self) -> Iterator[GameFrame]:
+        random = np.random.default_rng(0)
+        while True:
+            yield GameFrame(
+                image=random.integers(0, 255, (self.height, self.width)).astype(np.uint8),
+                state=np.zeros(self.state_dim, np.float32),
+                new_episode=False,
+            )
+
+    def close(self) -> None: ...
+
+
+def test_the_whole_pipeline_works_with_a_user_for_each_service(
+    guarded: GuardedBroker, tmp_path: Path
+) -> None:
+    port = broker.free_port()
+    services = [
+        start_service(name, [*guarded.overrides(name), f"server.port={port}"], tmp_path)
+        for name in SERVICES
+    ]
+    url = f"http://127.0.0.1:{port}"
+    with ending(services):
+        wait_until(lambda: broker.is_listening(port))
+        wait_until(lambda: httpx.get(f"{url}/api/ready").status_code == 200)
+        options = PlayOptions(
+            url=f"ws://127.0.0.1:{port}/ws/stream",
+            checkpoint_key="noise",
+            frames=FRAMES,
+            session_frames=None,
+            auth_token=None,
+        )
+        summary = asyncio.run(play(Noise(), options, stop=asyncio.Event()))
+        ledger = httpx.get(f"{url}/api/status").json()["ledger"]
+        checks = [_is_healthy(guarded, name) for name in SERVICES]
+        assert [service.end() for service in services] == [0] * len(SERVICES)
+    assert (summary.sent, summary.accepted, summary.recorded) == (FRAMES, FRAMES, FRAMES)
+    assert summary.answered > 0
+    assert summary.psnr_db is not None  # pictures came through as well
+    assert ledger["received"] == FRAMES
+    assert ledger["in_flight"] == 0
+    assert checks == [0] * len(SERVICES)
+    with guarded.as_user("admin") as admin:
+        denied = [entry for entry in admin.acl_log() if entry["username"] in SERVICES]
+        assert admin.xlen("sgaps:recordings") == 1  # sealed at the end, and announced
+    assert denied == []
+
+
+def _is_healthy(guarded: GuardedBroker, name: str) -> int:
+    command = [sys.executable, "-m", "sgaps.health", name, "instance=test"]
+    return subprocess.run([*command, *guarded.overrides(name)], check=False).returncode
+
+
+EVERYBODY = (*SERVICES, "monitor")
+NOBODY_MAY = (
+    "FLUSHALL",
+    "FLUSHDB",
+    "CONFIG GET *",
+    "CONFIG SET maxmemory 1",
+    "KEYS *",
+    "DEBUG SLEEP 0",
+    "SCRIPT FLUSH",
+    "FUNCTION LIST",
+    "SHUTDOWN NOSAVE",
+    "MONITOR",
+    "CLIENT LIST",
+    "CLIENT KILL ID 1",
+    "ACL LIST",
+    "ACL SETUSER recorder +@all",
+    "REPLICAOF 127.0.0.1 1",
+    "MODULE LIST",
+    "SAVE",
+    "SUBSCRIBE x",
+    "DEL sgaps:frames",
+    "UNLINK sgaps:recordings",
+    "RENAME sgaps:frames sgaps:dead",
+    "XGROUP DESTROY sgaps:frames recorder",
+    "XGROUP SETID sgaps:frames recorder $",
+    "XDEL sgaps:frames 1-1",
+    "PEXPIRE sgaps:frames 1",
+    "SET sgaps:ledger 1",
+    "HSET sgaps:ledger received 0",
+    "GET something",
+    "SET something 1",
+)
+FORBIDDEN = [
+    *((user, command) for user in EVERYBODY for command in NOBODY_MAY),
+    ("gateway", "XREADGROUP GROUP recorder x STREAMS sgaps:frames >"),
+    ("gateway", "XRANGE sgaps:frames - +"),
+    ("gateway", "XTRIM sgaps:frames MAXLEN 0"),
+    ("gateway", "XACK sgaps:frames recorder 1-1"),
+    ("gateway", "XADD sgaps:checkpoints * m x"),
+    ("gateway", "XADD sgaps:coordinates:main * m x"),
+    ("gateway", "XREAD STREAMS sgaps:recordings 0"),
+    ("gateway", "HSET sgaps:heartbeat:reconstructor:x serving x"),
+    ("reconstructor", "XADD sgaps:frames * m x"),
+    ("reconstructor", "XTRIM sgaps:frames MAXLEN 0"),
+    ("reconstructor", "XADD sgaps:coordinates:main * m x"),
+    ("reconstructor", "XADD sgaps:checkpoints * m x"),
+    ("reconstructor", "XREAD STREAMS sgaps:recordings 0"),
+    ("reconstructor", "LPUSH sgaps:history:x y"),
+    ("reconstructor", "HGETALL sgaps:session:x"),
+    ("sampler", "XADD sgaps:frames * m x"),
+    ("sampler", "XRANGE sgaps:frames - +"),
+    ("sampler", "XREADGROUP GROUP recorder x STREAMS sgaps:frames >"),
+    ("sampler", "XTRIM sgaps:frames MAXLEN 0"),
+    ("sampler", "XREAD STREAMS sgaps:coordinates:main 0"),
+    ("sampler", "HGETALL sgaps:session:x"),
+    ("sampler", "SCAN 0"),
+    ("recorder", "XADD sgaps:frames * m x"),
+    ("recorder", "XADD sgaps:reconstructions * m x"),
+    ("recorder", "XREADGROUP GROUP sampler x STREAMS sgaps:reconstructions >"),
+    ("recorder", "XADD sgaps:checkpoints * m x"),
+    ("recorder", "HGETALL sgaps:session:x"),
+    ("recorder", "LRANGE sgaps:history:x 0 -1"),
+    ("trainer", "XREADGROUP GROUP recorder x STREAMS sgaps:frames >"),
+    ("trainer", "XADD sgaps:recordings * m x"),
+    ("trainer", "XREAD STREAMS sgaps:reconstructions 0"),
+    ("trainer", "XRANGE sgaps:dead - +"),
+    ("monitor", "XADD sgaps:frames * m x"),
+    ("monitor", "XRANGE sgaps:frames - +"),
+    ("monitor", "XINFO STREAM sgaps:frames FULL"),
+    ("monitor", "HGETALL sgaps:session:x"),
+    ("monitor", "HINCRBY sgaps:ledger received 1"),
+    ("monitor", "EVAL return 0"),
+]
+
+
+@pytest.mark.parametrize("user", EVERYBODY)
+def test_nobody_may_do_what_is_not_its_work(user: str, guarded: GuardedBroker) -> None:
+    allowed = []
+    with guarded.as_user(user) as redis:
+        for command in (command for who, command in FORBIDDEN if who == user):
+            if not _is_refused(redis, command.split()):
+                allowed.append(command)
+    assert allowed == []
+
+
+@pytest.mark.parametrize(
+    ("user", "key", "call"),
+    [
+        ("sampler", "sgaps:reconstructions", "'XADD', KEYS[1], '*', 'm', 'x'"),
+        ("sampler", "sgaps:coordinates:main", "'XRANGE', KEYS[1], '-', '+'"),
+        ("sampler", "sgaps:coordinates:main", "'XADD', 'sgaps:frames', '*', 'm', 'x'"),
+        ("reconstructor", "sgaps:frames", "'DEL', KEYS[1]"),
+        ("recorder", "sgaps:frames", "'FLUSHALL'"),
+        ("trainer", "sgaps:dead", "'XRANGE', KEYS[1], '-', '+'"),
+    ],
+)
+def test_a_script_may_do_no_more_than_its_user(
+    user: str, key: str, call: str, guarded: GuardedBroker
+) -> None:
+    with (
+        guarded.as_user(user) as redis,
+        pytest.raises(redis_errors.ResponseError, match=r"(?i)acl failure|permission"),
+    ):
+        redis.eval(f"return redis.call({call})", 1, key)
+
+
+@pytest.mark.parametrize("user", SERVICES)
+def test_a_script_names_no_other_keys(user: str, guarded: GuardedBroker) -> None:
+    with guarded.as_user(user) as redis:
+        assert _is_refused(redis, ["EVAL", "return 0", "1", "sgaps:checkpoints"])
+
+
+def _is_refused(redis: Redis, command: Sequence[str]) -> bool:
+    try:
+        redis.execute_command(*command)  # type: ignore[no-untyped-call]
+    except redis_errors.NoPermissionError:
+        return True
+    except redis_errors.ResponseError as error:
+        pytest.fail(f"{command} is no command: {error}")
+    return False
+
+
+def test_without_a_user_there_is_nothing(guarded: GuardedBroker) -> None:
+    with Redis.from_url(guarded.url) as redis, pytest.raises(redis_errors.AuthenticationError):
+        redis.ping()
+
+
+def bus_of(settings: Settings, guarded: GuardedBroker, user: str, password_of: str) -> RedisBus:
+    changes: dict[str, object] = {
+        "url": guarded.url,
+        "username": user,
+        "password_file": guarded.password_file(password_of),
+    }
+    return RedisBus(with_changes(settings, bus=changes).bus)
+
+
+async def test_a_refusal_is_told_from_a_missing_broker(
+    guarded: GuardedBroker, settings: Settings
+) -> None:
+    stranger = bus_of(settings, guarded, "recorder", "sampler")
+    with pytest.raises(BusRefused, match="invalid username-password"):
+        await stranger.ping()
+    await stranger.close()
+    monitor = bus_of(settings, guarded, "monitor", "monitor")
+    with pytest.raises(BusRefused, match="permission"):
+        await monitor.write(Count("received"))
+    await monitor.close()
+
+
+def test_a_wrong_password_is_one_clear_line(guarded: GuardedBroker, tmp_path: Path) -> None:
+    stolen = [f"bus.password_file={guarded.password_file('sampler')}"]
+    recorder = start_service("recorder", [*guarded.overrides("recorder"), *stolen], tmp_path)
+    with ending([recorder]):
+        wait_until(lambda: "waiting" in recorder.said)
+        assert recorder.end() == 0
+    (line,) = recorder.lines("waiting for the broker")
+    assert "refuses this user" in line
+    assert "bus.password_file" in line
+    assert "Traceback" not in recorder.said
+    assert guarded.password_file("sampler").read_text().strip() not in recorder.said
+
+
+def test_a_missing_password_is_a_wrong_setting(tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    recorder = start_service("recorder", [f"bus.password_file={missing}"], tmp_path)
+    with ending([recorder]):
+        assert recorder.process.wait(30) == 2
+    assert (
+        recorder.said
+        == f"recorder: bus.password_file {missing} cannot be read: No such file or directory\n"
+    )
+
+
+def test_the_files_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> None:
+    files = acl.write_acl(tmp_path / "acl")
+    assert {path.name for path in files} == {
+        acl.ACL_FILE,
+        *(f"{user}.password" for user in (*EVERYBODY, "admin")),
+    }
+    rights = acl.ACL_FILE
+    for path in files:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o644 if path.name == rights else 0o600)
+        if path.name != rights:
+            assert path.read_text().strip() not in (tmp_path / "acl" / rights).read_text()
+    with pytest.raises(acl.AclError, match="is there already"):
+        acl.write_acl(tmp_path / "acl")
