@@ -16,6 +16,7 @@ import pytest
 from redis import Redis
 from redis import exceptions as redis_errors
 
+from integration.brokers import REDIS, VALKEY, program
 from integration.conftest import with_changes
 from integration.processes import SERVICES, ending, start_service, wait_until
 from sgaps.bus import Count, RedisBus
@@ -48,12 +49,14 @@ class GuardedBroker:
         return Redis.from_url(self.url, username=user, password=password)
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
+@pytest.fixture(scope="module", params=[VALKEY, REDIS])
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GuardedBroker]:
     folder = tmp_path_factory.mktemp("acl")
     acl.write_acl(folder)
     server = broker.start(
-        broker.find_program(),
+        program(request.param, folder),
         folder / "data",
         log_file=folder / "log",
         # Else the broker refuses DEBUG to all, and what this user may do is not asked.
@@ -222,7 +225,9 @@ def test_a_script_may_do_no_more_than_its_user(
 ) -> None:
     with (
         guarded.as_user(user) as redis,
-        pytest.raises(redis_errors.ResponseError, match=r"(?i)acl failure|permission"),
+        pytest.raises(
+            redis_errors.ResponseError, match=r"(?i)acl failure|user executing the script can't"
+        ),
     ):
         redis.eval(f"return redis.call({call})", 1, key)
 

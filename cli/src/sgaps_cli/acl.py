@@ -28,7 +28,7 @@ from sgaps.service import HEARTBEAT_PREFIX, heartbeat_key
 
 ACL_FILE = "users.acl"
 PASSWORD_BYTES = 32
-CONNECT = "+ping +select +client|setname +client|setinfo +multi +exec"
+CONNECT = "+ping +select +client|setname +multi +exec"
 """What every connection does, whatever it is for."""
 CONSUME = "xgroup|create xreadgroup xpending xclaim xrange xack"
 

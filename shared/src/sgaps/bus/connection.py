@@ -31,6 +31,7 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
             timeout=socket_timeout_secs,
             protocol=2,  # one shape of replies, whatever the server speaks
             client_name=settings.client_name or None,
+            driver_info=None,  # CLIENT SETINFO is not in Redis 7.0, and no user may be granted it
             socket_timeout=socket_timeout_secs,
             socket_connect_timeout=socket_timeout_secs,
             socket_keepalive=True,
