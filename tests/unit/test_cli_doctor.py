@@ -14,8 +14,9 @@ from threading import Thread
 import msgspec
 import pytest
 
-from sgaps_cli import doctor
+from sgaps_cli import broker, doctor
 from sgaps_cli import main as cli
+from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.broker import free_port
 
 SGAPS = Path(sys.executable).with_name("sgaps")
@@ -94,7 +95,7 @@ def test_a_machine_that_is_well(asked: Asked) -> None:
     ("url", "why"),
     [
         (f"redis://127.0.0.1:{free_port()}/0", "no answer from the broker"),
-        ("nonsense", "scheme"),
+        ("nonsense", "names no broker"),
     ],
 )
 def test_a_broker_that_does_not_answer(
@@ -106,7 +107,7 @@ def test_a_broker_that_does_not_answer(
     (line,) = bad_lines(said)
     assert "broker of REDIS_URL" in line
     assert why in line
-    assert "cure: start it, or unset REDIS_URL" in said
+    assert ("cure: start it, or unset REDIS_URL" in said) is (why != "names no broker")
 
 
 def test_a_broker_that_answers(
@@ -116,6 +117,50 @@ def test_a_broker_that_answers(
     code, said = asked()
     assert code == 0
     assert "broker of REDIS_URL: answers" in said
+    assert "broker version: 9." in said
+    assert "broker append-only file: on" in said
+    assert "broker eviction: noeviction" in said
+
+
+def test_a_broker_that_would_lose_frames(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    careless = {"appendonly": "no", "maxmemory-policy": "allkeys-lru"}
+    server = broker.start(
+        broker.find_program(), tmp_path / "broker", log_file=tmp_path / "log", further=careless
+    )
+    try:
+        monkeypatch.setenv("REDIS_URL", server.url)
+        code, said = asked()
+    finally:
+        server.stop()
+    assert code == 1
+    append_only, eviction = bad_lines(said)
+    assert "append-only file: off" in append_only
+    assert "allkeys-lru" in eviction
+    assert "cure: appendonly yes" in said
+    assert "cure: maxmemory-policy noeviction" in said
+
+
+def test_a_broker_with_users(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_acl(tmp_path / "acl")
+    further = {"aclfile": str(tmp_path / "acl" / ACL_FILE)}
+    server = broker.start(
+        broker.find_program(), tmp_path / "broker", log_file=tmp_path / "log", further=further
+    )
+    codes = {}
+    try:
+        monkeypatch.setenv("REDIS_URL", server.url)
+        for user in ("", "gateway", "monitor"):
+            monkeypatch.setenv("SGAPS__BUS__USERNAME", user)
+            if user:
+                path = tmp_path / "acl" / f"{user}.password"
+                monkeypatch.setenv("SGAPS__BUS__PASSWORD_FILE", str(path))
+            codes[user], said = asked()
+            assert (codes[user] == 0) or "cure: bus.username=monitor" in said
+    finally:
+        server.stop()
+    assert codes == {"": 1, "gateway": 1, "monitor": 0}
 
 
 def test_settings_and_data_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

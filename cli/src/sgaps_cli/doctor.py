@@ -7,17 +7,19 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from redis import exceptions as redis_errors
 from rich.console import Console
 from rich.markup import escape
 
+from sgaps.bus.connection import connect
 from sgaps.bus.redis_bus import RedisBus
-from sgaps.errors import BusError, SettingsError
+from sgaps.errors import BusError, BusRefused, SettingsError
 from sgaps.settings import BusSettings, load_settings
 from sgaps_cli.broker import REDIS_URL_ENV, BrokerError, find_program
 
@@ -29,6 +31,7 @@ PACKAGES = {
     "vizdoom": "pip install sgaps-client[doom]",
     "ale_py": "pip install sgaps-client[atari]",
 }
+MIN_BROKER_VERSION = 7
 TIMEOUT_SECS = 3.0
 DEFAULT_URL = "http://127.0.0.1:8000"
 GATEWAY_CURE = "start the system: sgaps up, or name another with --url http://host:port"
@@ -68,7 +71,7 @@ def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Fi
         yield Finding(what="settings", well=False, detail=str(error), cure="mend that key")
     else:
         yield Finding(what="settings", well=True, detail="read and checked")
-        yield _broker(settings.bus)
+        yield from _broker(settings.bus)
         yield _disk(data_dir, needed_bytes=settings.recorder.min_free_bytes)
     yield from _gateway(url, token)
 
@@ -85,32 +88,69 @@ def _package(name: str) -> Finding:
     return Finding(what=f"package {name}", well=found, detail=detail, cure=PACKAGES[name])
 
 
-def _broker(settings: BusSettings) -> Finding:
+def _broker(settings: BusSettings) -> Iterator[Finding]:
     """The broker of REDIS_URL, which must answer, or else the one that `sgaps up` would start."""
     url = os.environ.get(REDIS_URL_ENV)
+    what = f"broker of {REDIS_URL_ENV}"
     try:
         if not url:
             detail = f"{find_program().name} can be started"
-            return Finding(what="broker", well=True, detail=detail)
-        asyncio.run(_ping(settings.model_copy(update={"url": url})))
+            yield Finding(what="broker", well=True, detail=detail)
+            return
+        told = asyncio.run(_info(settings.model_copy(update={"url": url})))
     except BrokerError as error:
-        return Finding(what="broker", well=False, detail=str(error), cure="make setup")
-    except (BusError, ValueError) as error:
-        return Finding(
-            what=f"broker of {REDIS_URL_ENV}",
-            well=False,
-            detail=str(error),
-            cure=f"start it, or unset {REDIS_URL_ENV}: then sgaps up starts its own",
-        )
-    return Finding(what=f"broker of {REDIS_URL_ENV}", well=True, detail="answers")
+        yield Finding(what="broker", well=False, detail=str(error), cure="make setup")
+    except SettingsError as error:
+        yield Finding(what=what, well=False, detail=str(error), cure="mend that setting")
+    except BusRefused as error:
+        cure = "bus.username=monitor and its bus.password_file (sgaps acl)"
+        yield Finding(what=what, well=False, detail=str(error), cure=cure)
+    except BusError as error:
+        cure = f"start it, or unset {REDIS_URL_ENV}: then sgaps up starts its own"
+        yield Finding(what=what, well=False, detail=str(error), cure=cure)
+    else:
+        yield Finding(what=what, well=True, detail="answers")
+        yield from _durability(told)
 
 
-async def _ping(settings: BusSettings) -> None:
+async def _info(settings: BusSettings) -> dict[str, Any]:
+    """What the broker tells of itself. Raises BusError, SettingsError."""
     bus = RedisBus(settings)
     try:
         await bus.ping()
     finally:
         await bus.close()
+    async with connect(settings, socket_timeout_secs=TIMEOUT_SECS) as redis:
+        try:
+            told: dict[str, Any] = await redis.info()
+        except redis_errors.NoPermissionError as error:
+            raise BusRefused(f"it may not be asked for INFO: {error}") from error
+    return told
+
+
+def _durability(told: Mapping[str, Any]) -> Iterator[Finding]:
+    """What a broker must be like to keep what the gateway accepted."""
+    # A Valkey calls itself Redis 7.2 for those who only know that name.
+    version = told["redis_version"]
+    yield Finding(
+        what="broker version",
+        well=int(version.partition(".")[0]) >= MIN_BROKER_VERSION,
+        detail=told.get("valkey_version", version),
+        cure=f"Redis {MIN_BROKER_VERSION} or later, or Valkey",
+    )
+    yield Finding(
+        what="broker append-only file",
+        well=bool(told["aof_enabled"]),
+        detail="on" if told["aof_enabled"] else "off: a restart loses every frame in it",
+        cure="appendonly yes, appendfsync everysec",
+    )
+    policy = told["maxmemory_policy"]
+    yield Finding(
+        what="broker eviction",
+        well=policy == "noeviction",
+        detail=policy if policy == "noeviction" else f"{policy} throws away whole streams",
+        cure="maxmemory-policy noeviction: a full broker must refuse",
+    )
 
 
 def _disk(data_dir: Path, *, needed_bytes: int) -> Finding:
