@@ -37,11 +37,11 @@ class Supervised:
     process: asyncio.subprocess.Process | None = None
     ends_in_a_row: int = 0
     """How often it ended soon after its start."""
-    _started_at_secs: float = 0.0
+    started_at_secs: float = 0.0
 
     async def spawn(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        self._started_at_secs = time.monotonic()
+        self.started_at_secs = time.monotonic()
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *ends_with_us([sys.executable, "-m", self.module, *self.overrides]),
@@ -55,7 +55,7 @@ class Supervised:
 
     def pause_secs(self) -> float:
         """How long to wait before it is started again: twice as long each time it ends soon."""
-        if time.monotonic() - self._started_at_secs > STEADY_SECS:
+        if time.monotonic() - self.started_at_secs > STEADY_SECS:
             self.ends_in_a_row = 0
         self.ends_in_a_row += 1
         return float(min(FIRST_PAUSE_SECS * 2 ** (self.ends_in_a_row - 1), LONGEST_PAUSE_SECS))

@@ -1,0 +1,85 @@
+"""The supervisor: it pauses longer each time a service ends soon, and ends when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sgaps_cli import supervisor as supervisor_module
+from sgaps_cli.children import ends_with_us
+from sgaps_cli.supervisor import STEADY_SECS, Supervised, Supervisor, local_services
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Supervised:
+    return Supervised(
+        name="failing", module="no_such_module", overrides=(), log_file=tmp_path / "failing.log"
+    )
+
+
+def test_pauses_double_up_to_a_limit(failing: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_secs = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_secs)
+    failing.started_at_secs = now_secs
+    assert [failing.pause_secs() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    failing.started_at_secs = now_secs - STEADY_SECS - 1
+    assert failing.pause_secs() == 1
+
+
+async def test_a_service_that_fails_is_started_again_until_told_to_stop(
+    failing: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECS", 0.01)
+    told: list[str] = []
+    supervisor = Supervisor([failing], report=told.append)
+    await supervisor.start()
+    async with asyncio.timeout(20):
+        while failing.ends_in_a_row < 3:
+            await asyncio.sleep(0.01)
+    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECS", 60.0)
+    started_at_secs = time.monotonic()
+    await supervisor.stop()  # it may pause by now: that is not waited for
+    assert time.monotonic() - started_at_secs < 5
+    assert "failing ended with status 1, starting it again in 0.01 s" in told[0]
+    assert failing.last_words().endswith("No module named no_such_module")
+
+
+def test_a_password_is_on_no_command_line(tmp_path: Path) -> None:
+    services = local_services(
+        port=1, redis_url="redis://:hush@h:1/0", data_dir=tmp_path, reconstructors=1, extra=()
+    )
+    assert len(services) == 5
+    for service in services:
+        assert "hush" not in " ".join(service.overrides)
+        assert service.environment == {"REDIS_URL": "redis://:hush@h:1/0"}
+
+
+PARENT = """
+import subprocess, sys, time
+from sgaps_cli.children import ends_with_us
+print(subprocess.Popen(ends_with_us(["sleep", "60"])).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(ends_with_us([]) == [], reason="needs setpriv (util-linux)")
+def test_a_child_does_not_outlive_a_killed_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc") / parent.stdout.readline().decode().strip()
+        wait_until(lambda: (child / "cmdline").read_text().startswith("sleep"))
+        parent.kill()
+    wait_until(lambda: not (child / "exe").exists())  # a zombie has none either
+
+
+def wait_until(check: Callable[[], bool]) -> None:
+    deadline_secs = time.monotonic() + 5
+    while not check():
+        assert time.monotonic() < deadline_secs
+        time.sleep(0.02)
