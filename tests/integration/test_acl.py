@@ -165,6 +165,7 @@ FORBIDDEN = [
     ("gateway", "XADD sgaps:checkpoints * m x"),
     ("gateway", "XADD sgaps:coordinates:main * m x"),
     ("gateway", "XREAD STREAMS sgaps:recordings 0"),
+    ("gateway", "XREAD STREAMS sgaps:coordinates:main 0"),
     ("gateway", "HSET sgaps:heartbeat:reconstructor:x serving x"),
     ("reconstructor", "XADD sgaps:frames * m x"),
     ("reconstructor", "XTRIM sgaps:frames MAXLEN 0"),

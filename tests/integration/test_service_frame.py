@@ -277,6 +277,7 @@ def _read_until_started(process: subprocess.Popen[str]) -> str:
 
 class Loop:
     last_turn_at_secs = 0.0
+    waiting_for = ""
 
 
 def test_a_loop_is_ready_once_it_turned_and_while_it_turns() -> None:
@@ -288,6 +289,8 @@ def test_a_loop_is_ready_once_it_turned_and_while_it_turns() -> None:
     assert why_not() == ""
     loop.last_turn_at_secs -= TURN_WITHIN_SECS + 5
     assert why_not() == "its loop stands for 15 s"
+    loop.waiting_for = "the broker is out of memory"
+    assert why_not() == "it waits: the broker is out of memory"
 
 
 def test_readiness_is_in_the_heartbeat_and_the_health_check(

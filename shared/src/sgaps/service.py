@@ -37,10 +37,12 @@ Status: TypeAlias = dict[str, object]
 
 
 class Turning(Protocol):
-    """A loop that notes when it turned, on the monotonic clock."""
+    """A loop that notes when it turned, on the monotonic clock, and what it waits for."""
 
     @property
     def last_turn_at_secs(self) -> float: ...
+    @property
+    def waiting_for(self) -> str: ...
 
 
 def turns_lately(loop: Turning) -> Callable[[], str]:
@@ -48,6 +50,8 @@ def turns_lately(loop: Turning) -> Callable[[], str]:
     built_at_secs = loop.last_turn_at_secs
 
     def reason() -> str:
+        if loop.waiting_for:
+            return f"it waits: {loop.waiting_for}"
         if loop.last_turn_at_secs == built_at_secs:
             return "its loop has not turned yet"
         still_secs = time.monotonic() - loop.last_turn_at_secs
