@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -65,7 +66,13 @@ def bus_settings(url: str = "redis://127.0.0.1:1/0", max_backlog: int = 1000) ->
         "max_deliveries": 3,
         "max_backlog": max_backlog,
     }
-    return load_settings(environment={}).bus.model_copy(update=changes)
+    return _default_bus_settings().model_copy(update=changes)
+
+
+@functools.cache
+def _default_bus_settings() -> BusSettings:
+    """Composed once: the state machines ask thousands of times."""
+    return load_settings(environment={}).bus
 
 
 def frame(frame_id: int, session_id: str = "s") -> FrameAccepted:
