@@ -1,4 +1,4 @@
-.PHONY: help setup run check test benchmark-quality benchmark-specialise clean
+.PHONY: help setup run check test audit benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
@@ -44,5 +44,10 @@ benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level'
 	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$secs data.recordings_dir=data/specialise/play data.checkpoints_dir=$$root && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
 
+audit:  ## known vulnerabilities of the pinned versions; asks an advisory service, so no part of test
+	@python3 -m venv .venv-audit && .venv-audit/bin/pip install --disable-pip-version-check -q pip-audit==2.10.1
+	@.venv-audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r constraints.txt \
+	  || { echo "audit: not clean, or not complete where the advisory service does not know a package; the lines above say which" >&2; exit 1; }
+
 clean:  ## remove the environment and all caches, never data/
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
