@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,6 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from sgaps.bus import RedisBus
+from sgaps.service import Heartbeat, live_services
+from sgaps.settings import Settings
 
 SERVICES = ("gateway", "reconstructor", "sampler", "recorder", "trainer")
 START_TIMEOUT_SECS = 60.0
@@ -77,3 +82,14 @@ def wait_until(check: Callable[[], bool], *, timeout_secs: float = START_TIMEOUT
     while not check():
         assert time.monotonic() < deadline_secs, f"still not after {timeout_secs:g} s"
         time.sleep(0.05)
+
+
+def heartbeats(url: str, settings: Settings) -> dict[str, Heartbeat]:
+    async def asked() -> list[Heartbeat]:
+        bus = RedisBus(settings.bus.model_copy(update={"url": url}))
+        try:
+            return await live_services(bus)
+        finally:
+            await bus.close()
+
+    return {heartbeat.service: heartbeat for heartbeat in asyncio.run(asked())}
