@@ -76,7 +76,7 @@ def test_services_start_in_any_order_and_wait_for_the_broker(
         )
         try:
             wait_until(lambda: is_ready(url, settings, *SERVICES))
-            assert httpx.get(f"http://127.0.0.1:{port}/api/ready").status_code == 200
+            wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/api/ready").is_success)
             codes = [service.end() for service in services]
         finally:
             server.stop()

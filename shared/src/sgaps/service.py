@@ -88,6 +88,7 @@ def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int
     2: a setting is wrong; 1: it cannot go on, and said why. A bug ends it with a traceback.
     """
     arguments = _parser(name).parse_args(argv)
+    status = 0
     try:
         settings = load_settings(arguments.overrides)
         logging.basicConfig(
@@ -96,13 +97,20 @@ def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int
         )
         serve_metrics(settings.metrics_host, settings.metrics_port)
         asyncio.run(_run(name, main, settings))
-    except SettingsError as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        return 2
-    except SgapsError as error:
-        log.critical("%s ends: %s", name, error)
-        return 1
-    return 0
+    except* SettingsError as errors:  # in a group, where a task of the service raised it
+        sys.stderr.write(f"{name}: {_first(errors)}\n")
+        status = 2
+    except* SgapsError as errors:
+        log.critical("%s ends: %s", name, _first(errors))
+        status = 1
+    return status
+
+
+def _first(errors: BaseExceptionGroup[SgapsError]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _parser(name: str) -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from sgaps.bus.base import Ack, Bus, Count, id_order, next_id
-from sgaps.errors import BusError, BusFull
+from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.settings import BusSettings
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,16 @@ async def _expire(
 
 async def every_second(action: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
     """Do something again and again until told to stop; a missing broker is waited for."""
+    refused = False
     while not stop.is_set():
         try:
             await action()
-        except BusError as error:
+        except (BusUnavailable, BusFull) as error:
             log.debug("housekeeping waits for the broker: %s", error)  # the consumer warns already
+        except BusError as error:
+            if not refused:
+                log.error("housekeeping cannot be done: %s", error)  # noqa: TRY400 - told once
+            refused = True
         try:
             async with asyncio.timeout(TRIM_EVERY_SECS):
                 await stop.wait()
