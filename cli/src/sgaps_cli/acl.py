@@ -96,6 +96,7 @@ GRANTS: Mapping[str, list[Grant]] = {
         _writes("hset pexpire", SESSION, WATCH),
         _writes("lpush ltrim pexpire", HISTORY),
         _writes("xadd", FRAMES),
+        _reads("xlen", FRAMES),
         _reads("xread xrevrange", VIEWS),
         Grant("xtrim xinfo|groups", (COORDINATES,)),
     ],
