@@ -38,7 +38,8 @@ class Session:
     """Where the client was seen last."""
     started_at_secs: float = field(default_factory=time.time)
     connected: bool = False
-    disconnected_at_secs: float = 0.0
+    disconnected_at_secs: float = field(default_factory=time.time)
+    """A new session counts as just disconnected, or another one's start would forget it."""
     last_frame_id: int = -1
     last_answered_frame_id: int = -1
     frames_received: int = 0
