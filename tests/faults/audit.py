@@ -1,0 +1,129 @@
+"""What must be true after every fault, whatever it was."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from faults.load import Load, Player, values_of
+from faults.rig import Rig
+from sgaps.errors import RecordingError
+from sgaps.recording import SegmentReader, find_segments
+
+FRESH_TIMEOUT_SECS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDisk:
+    """What the sealed segments hold."""
+
+    frames: dict[str, Counter[int]]
+    """session id → how often each frame id is there."""
+    altered: int
+    """Frames that are not what was sent."""
+    unreadable: int
+    """Files that do not open, or that nobody sealed."""
+
+    @property
+    def count(self) -> int:
+        return sum(frames.total() for frames in self.frames.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """All but the counts of accepted and recorded frames must be 0."""
+
+    accepted: int
+    recorded: int
+    lost: int
+    """Accepted and in no segment."""
+    duplicated: int
+    altered: int
+    unreadable: int
+    astray: int
+    """Answers that belong to nobody or go backwards."""
+    stuck: int
+    """Sessions without a fresh answer at the end."""
+    unbalanced: int
+    """In flight by the ledger although nothing is."""
+    miscounted: int
+    """Delivered by the ledger, and not counted so by the players, or the other way round."""
+    unfinished: int
+    """Entries not read or not acknowledged."""
+    dead: int
+    """Entries of sgaps:dead beyond those that were expected."""
+    ledger: dict[str, int]
+
+    @property
+    def problems(self) -> dict[str, int]:
+        told = {"accepted", "recorded", "ledger"}
+        counts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in told}
+        return {name: count for name, count in counts.items() if count}
+
+    def check(self, *, except_for: frozenset[str] = frozenset()) -> None:
+        """Fail on every problem but those that the scenario judges by itself."""
+        problems = {name: n for name, n in self.problems.items() if name not in except_for}
+        assert not problems, f"{problems}\n{self}"
+
+
+async def audited(rig: Rig, load: Load, *, expected_dead: int = 0) -> Audit:
+    """End the load, let everything come to rest, end the services, and look at what there is."""
+    fresh_secs = await load.until_fresh(time.monotonic(), timeout_secs=FRESH_TIMEOUT_SECS)
+    await load.rest()
+    await rig.until_quiet()
+    ledger, pending, dead = await rig.ledger(), await rig.pending(), await rig.dead()
+    await rig.services["recorder"].end()
+    disk = await asyncio.to_thread(on_disk, rig.recordings_dir)
+    return Audit(
+        accepted=load.accepted_count,
+        recorded=disk.count,
+        lost=sum(len(lost_frames(player, disk)) for player in load.players),
+        duplicated=disk.count - sum(map(len, disk.frames.values())),
+        altered=disk.altered,
+        unreadable=disk.unreadable,
+        astray=sum(len(player.astray) for player in load.players),
+        stuck=sum(p.answers[-1:] == [] for p in load.players) + (fresh_secs == math.inf),
+        unbalanced=ledger["in_flight"],
+        miscounted=ledger.get("delivered", 0) - load.answer_count,
+        unfinished=sum(pending.values()),
+        dead=dead - expected_dead,
+        ledger=ledger,
+    )
+
+
+def lost_frames(player: Player, disk: OnDisk) -> set[int]:
+    """Accepted frames of a player that are not on disk; of a window as many as are too few."""
+    there = {f for session in player.session_ids for f in disk.frames.get(session, ())}
+    lost = player.books.certain - there
+    for window in player.books.windows:
+        missing = [frame_id for frame_id in window.frame_ids if frame_id not in there]
+        lost.update(missing[window.refused :])
+    return lost
+
+
+def on_disk(root: Path) -> OnDisk:
+    """Read every frame of every file."""
+    frames: dict[str, Counter[int]] = {}
+    altered = unreadable = 0
+    for path in sorted(root.rglob("*.h5*")):
+        try:
+            with SegmentReader(path) as reader:
+                session = frames.setdefault(path.parent.name, Counter())
+                session.update(int(frame_id) for frame_id in reader.frame_ids)
+                altered += sum(_is_altered(reader, position) for position in range(len(reader)))
+        except RecordingError:
+            unreadable += 1
+    assert len(find_segments(root)) <= len(list(root.rglob("*.h5")))
+    return OnDisk(frames=frames, altered=altered, unreadable=unreadable)
+
+
+def _is_altered(reader: SegmentReader, position: int) -> bool:
+    frame = reader.read(position)
+    values = np.round(frame.samples[:, 2] * 255).astype(np.uint8)
+    return not np.array_equal(values, values_of(frame.frame_id, len(values)))

@@ -1,0 +1,69 @@
+"""`--long`, the table at the end, and rigs that leave nothing behind."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import pytest
+
+from faults.report import FaultTable
+from faults.rig import Plan, Rig, running_rig
+
+TABLE = pytest.StashKey[FaultTable]()
+T = TypeVar("T")
+StartRig: TypeAlias = Callable[..., AbstractAsyncContextManager[Rig]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--long", action="store_true", help="the long form of the fault suite")
+    group.addoption("--fault-table", type=Path, metavar="PATH", help="write the table there")
+
+
+def _option(config: pytest.Config, name: str) -> Any:
+    """pytest knows the options of this folder only where the command line names the folder."""
+    return config.getoption(name, default=None)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The short or the long form of a scenario."""
+
+    is_long: bool
+
+    def __call__(self, short: T, long: T) -> T:
+        return long if self.is_long else short
+
+
+@pytest.fixture
+def form(request: pytest.FixtureRequest) -> Form:
+    return Form(is_long=bool(_option(request.config, "--long")))
+
+
+@pytest.fixture
+def faults(request: pytest.FixtureRequest) -> FaultTable:
+    """The table that all scenarios write to."""
+    return request.config.stash.setdefault(TABLE, FaultTable())
+
+
+@pytest.fixture
+def start_rig(tmp_path: Path) -> StartRig:
+    """`async with start_rig(...) as rig`: see `Plan` for what it may be told."""
+    return lambda **plan: running_rig(tmp_path, Plan(**plan))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    table = config.stash.get(TABLE, None)
+    if table is None or not table.rows:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.write_line(table.as_markdown())
+    path = _option(config, "--fault-table")
+    if path is not None:
+        table.write(path, command=shlex.join(["pytest", *sys.argv[1:]]))

@@ -1,0 +1,178 @@
+"""A whole system that can be hurt: a broker with an AOF and the real services as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+
+from faults.load import Load, Pace, playing
+from faults.processes import CrashingBroker, Guarded
+from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
+from sgaps_cli.broker import free_port
+
+READY_TIMEOUT_SECS = 60.0
+QUIET_TIMEOUT_SECS = 30.0
+SAMPLES = 60
+MIN_IDLE_SECS = 2.0
+SOCKET_TIMEOUT_SECS = 2.0
+BLOCK_SECS = 0.5
+GROUPS = (
+    (FrameAccepted.STREAM, "reconstructor"),
+    (FrameAccepted.STREAM, "recorder"),
+    (FrameReconstructed.STREAM, "sampler"),
+)
+SETTINGS = (
+    f"bus.min_idle_secs={MIN_IDLE_SECS}",
+    f"bus.socket_timeout_secs={SOCKET_TIMEOUT_SECS}",
+    f"bus.block_secs={BLOCK_SECS}",
+    f"sampling.default_sample_count={SAMPLES}",
+    "mask_update.strategy=interval",
+    "mask_update.update_interval=1",
+    "server.max_frame_rate=100000",
+    "server.keyframe_interval=0",
+    "recorder.segment_idle_secs=1",
+    "reconstructor.method=telea",
+)
+"""Small and quick, so that a fault shows within seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which processes a rig has, and how they are set up."""
+
+    overrides: Sequence[str] = ()
+    reconstructors: int = 1
+    model: Sequence[str] = ()
+    """Arguments of `faults.fixed_model`, which then stands in for the reconstructor."""
+    recordings_dir: Path | None = None
+    urls: Mapping[str, str] = field(default_factory=dict)
+    """Broker URLs of the services that shall not go to the broker directly."""
+
+
+class Rig:
+    """The running system."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.recordings_dir = plan.recordings_dir or folder / "recordings"
+        self.checkpoints_dir = folder / "checkpoints"
+        self.port = free_port()
+        self.broker = CrashingBroker(folder=folder / "broker")
+        self.redis = Redis.from_url(self.broker.url, protocol=2)
+        self.services = self._services(folder / "logs", plan)
+        self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+
+    def _services(self, logs: Path, plan: Plan) -> dict[str, Guarded]:
+        replicas = [f"reconstructor-{n}" for n in range(1, plan.reconstructors + 1)]
+        return {
+            name: self._service(name, logs / f"{name}.log", plan)
+            for name in ("gateway", *replicas, "sampler", "recorder")
+        }
+
+    def _service(self, name: str, log_file: Path, plan: Plan) -> Guarded:
+        module = name.split("-")[0]
+        stand_in = plan.model if module == "reconstructor" else ()
+        return Guarded(
+            name=name,
+            module="faults.fixed_model" if stand_in else module,
+            log_file=log_file,
+            overrides=[
+                *stand_in,
+                *SETTINGS,
+                f"bus.url={plan.urls.get(module, self.broker.url)}",
+                f"server.port={self.port}",
+                f"data.recordings_dir={self.recordings_dir}",
+                f"data.checkpoints_dir={self.checkpoints_dir}",
+                f"data.shipped_dir={self.checkpoints_dir / 'none'}",
+                f"instance={name}",
+                *plan.overrides,
+            ],
+        )
+
+    async def start(self) -> None:
+        await self.broker.start()
+        for service in self.services.values():
+            await service.start()
+        async with asyncio.timeout(READY_TIMEOUT_SECS):
+            while not await self._is_ready():
+                await asyncio.sleep(0.1)
+
+    async def _is_ready(self) -> bool:
+        try:
+            return (await self._http.get("/api/ready")).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    async def stop(self) -> None:
+        for service in self.services.values():
+            await service.end()
+        await self.broker.stop()
+        await self.redis.aclose()
+        await self._http.aclose()
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws/stream"
+
+    def playing(self, *, sessions: int, pace: Pace) -> AbstractAsyncContextManager[Load]:
+        """Players until the end of the block."""
+        return playing(self.ws_url, sessions=sessions, pace=pace)
+
+    async def kill(self, name: str) -> None:
+        await self.services[name].kill()
+
+    async def ledger(self) -> dict[str, int]:
+        status = (await self._http.get("/api/status")).json()
+        ledger: dict[str, int] = status["ledger"]
+        return ledger
+
+    async def pending(self) -> dict[str, int]:
+        """Entries of each group that were not read or not acknowledged yet."""
+        return {group: await self._unfinished(stream, group) for stream, group in GROUPS}
+
+    async def _unfinished(self, stream: str, group: str) -> int:
+        rows: list[dict[str, Any]] = await self.redis.xinfo_groups(stream)
+        (row,) = (row for row in rows if row["name"] == group.encode())
+        unread = await self.redis.xrange(stream, b"(" + row["last-delivered-id"], count=1000)
+        return int(row["pending"]) + len(unread)
+
+    async def dead(self) -> int:
+        """Entries of sgaps:dead."""
+        return int(await self.redis.xlen(DeadLetter.STREAM))
+
+    async def until_quiet(self) -> float:
+        """Seconds until nothing is in flight any more; QUIET_TIMEOUT_SECS at most."""
+        started_secs = time.monotonic()
+        while time.monotonic() < started_secs + QUIET_TIMEOUT_SECS:
+            if not any((await self.pending()).values()) and not (await self.ledger())["in_flight"]:
+                break
+            await asyncio.sleep(0.1)
+        return time.monotonic() - started_secs
+
+    def tell_logs(self, lines: int = 25) -> None:
+        """Print how each log ends: pytest shows it where a scenario failed."""
+        for name, service in self.services.items():
+            print(f"--- {name}, {service.deaths} deaths: {service.log_file}", file=sys.stderr)
+            print("\n".join(service.log_lines[-lines:]), file=sys.stderr)
+
+
+@asynccontextmanager
+async def running_rig(folder: Path, plan: Plan) -> AsyncIterator[Rig]:
+    """A rig that is ready, and of which nothing is left afterwards."""
+    rig = Rig(folder, plan)
+    try:
+        await rig.start()
+        yield rig
+    except BaseException:
+        rig.tell_logs()
+        raise
+    finally:
+        await rig.stop()
