@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -53,9 +54,10 @@ def faults(request: pytest.FixtureRequest) -> FaultTable:
 
 
 @pytest.fixture
-def start_rig(tmp_path: Path) -> StartRig:
+def start_rig(tmp_path: Path, form: Form, monkeypatch: pytest.MonkeyPatch) -> StartRig:
     """`async with start_rig(...) as rig`: see `Plan` for what it may be told."""
-    return lambda **plan: running_rig(tmp_path, Plan(**plan))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for `-m faults.fixed_model`
+    return lambda **plan: running_rig(tmp_path, Plan(**plan), limit_secs=form(90, 900))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

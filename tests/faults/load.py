@@ -262,6 +262,13 @@ class Load:
         async with asyncio.timeout(REST_TIMEOUT_SECS):
             await asyncio.gather(*(player.rest() for player in self.players))
 
+    def go_on(self) -> None:
+        for player in self.players:
+            player.go_on()
+
+    def sent_at_secs(self, frame_id: int) -> float:
+        return self.players[frame_id // IDS_PER_PLAYER].sent_at_secs[frame_id]
+
     def percentile_age_secs(self, percent: float, since_secs: float, until_secs: float) -> float:
         ages = [age for p in self.players for age in p.ages_secs(since_secs, until_secs)]
         return float(np.percentile(ages, percent)) if ages else math.inf

@@ -21,8 +21,10 @@ class Guarded(Supervised):
     deaths: int = 0
     _watcher: asyncio.Task[None] | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
+    _may_live: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def start(self) -> None:
+        self._may_live.set()
         await self.spawn()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -33,7 +35,9 @@ class Guarded(Supervised):
                 return
             self.deaths += 1
             await asyncio.sleep(RESTART_SECS)
-            await self.spawn()
+            await self._may_live.wait()
+            if not self._stopping:
+                await self.spawn()
 
     def signal(self, number: signal.Signals) -> None:
         """Of a process that died meanwhile there is nothing to hurt."""
@@ -42,14 +46,27 @@ class Guarded(Supervised):
 
     async def kill(self) -> None:
         """kill -9, and wait until the next process has been started."""
-        deaths, process = self.deaths, self.process
-        self.signal(signal.SIGKILL)
-        while self.deaths == deaths or self.process is process:
+        process = self.process
+        await self.kill_for_good()
+        self._may_live.set()
+        while self.process is process:
             await asyncio.sleep(0.01)
+
+    async def kill_for_good(self) -> None:
+        """kill -9, and no new process before `revive`."""
+        deaths = self.deaths
+        self._may_live.clear()
+        self.signal(signal.SIGKILL)
+        while self.deaths == deaths:
+            await asyncio.sleep(0.01)
+
+    def revive(self) -> None:
+        self._may_live.set()
 
     async def end(self) -> None:
         """SIGTERM and no new start; a frozen process must be able to hear it."""
         self._stopping = True
+        self._may_live.set()
         self.signal(signal.SIGCONT)
         await self.stop()
         if self._watcher is not None:

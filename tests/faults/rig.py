@@ -64,7 +64,7 @@ class Rig:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.recordings_dir = plan.recordings_dir or folder / "recordings"
         self.checkpoints_dir = folder / "checkpoints"
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         self.broker = CrashingBroker(folder=folder / "broker")
         self.redis = Redis.from_url(self.broker.url, protocol=2)
         self.services = self._services(folder / "logs", plan)
@@ -78,7 +78,7 @@ class Rig:
         }
 
     def _service(self, name: str, log_file: Path, plan: Plan) -> Guarded:
-        module = name.split("-")[0]
+        module = name.partition("-")[0]
         stand_in = plan.model if module == "reconstructor" else ()
         return Guarded(
             name=name,
@@ -93,6 +93,7 @@ class Rig:
                 f"data.checkpoints_dir={self.checkpoints_dir}",
                 f"data.shipped_dir={self.checkpoints_dir / 'none'}",
                 f"instance={name}",
+                f"metrics_port={self.metrics_port if module == 'recorder' else 0}",
                 *plan.overrides,
             ],
         )
@@ -134,6 +135,12 @@ class Rig:
         ledger: dict[str, int] = status["ledger"]
         return ledger
 
+    async def recorded(self) -> int:
+        """Frames that this recorder process says are on disk."""
+        text = (await self._http.get(f"http://127.0.0.1:{self.metrics_port}/metrics")).text
+        (line,) = (x for x in text.splitlines() if x.startswith("sgaps_frames_recorded_total "))
+        return int(float(line.split()[1]))
+
     async def pending(self) -> dict[str, int]:
         """Entries of each group that were not read or not acknowledged yet."""
         return {group: await self._unfinished(stream, group) for stream, group in GROUPS}
@@ -157,6 +164,9 @@ class Rig:
             await asyncio.sleep(0.1)
         return time.monotonic() - started_secs
 
+    def log_line_counts(self) -> dict[str, int]:
+        return {name: len(service.log_lines) for name, service in self.services.items()}
+
     def tell_logs(self, lines: int = 25) -> None:
         """Print how each log ends: pytest shows it where a scenario failed."""
         for name, service in self.services.items():
@@ -165,12 +175,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def running_rig(folder: Path, plan: Plan) -> AsyncIterator[Rig]:
-    """A rig that is ready, and of which nothing is left afterwards."""
+async def running_rig(folder: Path, plan: Plan, *, limit_secs: float) -> AsyncIterator[Rig]:
+    """A rig that is ready, is there for so long at most, and leaves no process behind."""
     rig = Rig(folder, plan)
     try:
-        await rig.start()
-        yield rig
+        async with asyncio.timeout(limit_secs):
+            await rig.start()
+            yield rig
     except BaseException:
         rig.tell_logs()
         raise

@@ -30,6 +30,6 @@ async def test_recorder_killed_at_random(
         times=f"{kills} kills, {audit.accepted} frames",
         figure=f"{audit.lost} lost, {audit.duplicated} duplicated, {audit.unreadable} bad files",
         target="0 lost, 0 duplicated, every file opens",
-        met=not audit.problems,
+        met=not audit.problems(),
         why=audit,
     )
