@@ -19,7 +19,7 @@ from sgaps.recording import SegmentReader
 
 FRESH_TIMEOUT_SECS = 10.0
 PROBLEMS = (
-    *("lost", "duplicated", "altered", "unreadable", "astray", "stuck"),
+    *("lost", "falsely_recorded", "duplicated", "altered", "unreadable", "astray", "stuck"),
     *("unbalanced", "miscounted", "unfinished", "dead"),
 )
 
@@ -35,6 +35,10 @@ class OnDisk:
     unreadable: int
     """Files that do not open, or that nobody sealed."""
 
+    def of(self, player: Player) -> set[int]:
+        """Frame ids of a player."""
+        return {f for session in player.session_ids for f in self.frames.get(session, ())}
+
     @property
     def count(self) -> int:
         return sum(frames.total() for frames in self.frames.values())
@@ -48,6 +52,8 @@ class Audit:
     recorded: int
     lost_ids: frozenset[int]
     """Accepted frames in no segment."""
+    falsely_recorded: int
+    """Frames that a client was told were on disk, and are not."""
     duplicated: int
     altered: int
     unreadable: int
@@ -75,18 +81,25 @@ class Audit:
         return {name: count for name, count in counts.items() if count}
 
 
-async def audited(rig: Rig, load: Load, *, expected_dead: int = 0) -> Audit:
-    """End the load, let everything come to rest, end the services, and look at what there is."""
+async def audited(
+    rig: Rig, load: Load, *, earlier: Load | None = None, expected_dead: int = 0
+) -> Audit:
+    """End the load, let everything come to rest, end the recorder, and look at what there is.
+
+    `earlier` is a load of the same rig that ended before.
+    """
     fresh_secs = await load.until_fresh(time.monotonic(), timeout_secs=FRESH_TIMEOUT_SECS)
     await load.rest()
     await rig.until_quiet()
     ledger, pending, dead = await rig.ledger(), await rig.pending(), await rig.dead()
     await rig.services["recorder"].end()
     disk = await asyncio.to_thread(on_disk, rig.recordings_dir)
+    load = Load([*load.players, *(earlier.players if earlier else ())])
     return Audit(
         accepted=load.accepted_count,
         recorded=disk.count,
         lost_ids=frozenset(f for player in load.players for f in lost_frames(player, disk)),
+        falsely_recorded=sum(len(falsely_recorded(player, disk)) for player in load.players),
         duplicated=disk.count - sum(map(len, disk.frames.values())),
         altered=disk.altered,
         unreadable=disk.unreadable,
@@ -102,12 +115,16 @@ async def audited(rig: Rig, load: Load, *, expected_dead: int = 0) -> Audit:
 
 def lost_frames(player: Player, disk: OnDisk) -> set[int]:
     """Accepted frames of a player that are not on disk; of a window as many as are too few."""
-    there = {f for session in player.session_ids for f in disk.frames.get(session, ())}
+    there = disk.of(player)
     lost = player.books.certain - there
     for window in player.books.windows:
         missing = [frame_id for frame_id in window.frame_ids if frame_id not in there]
         lost.update(missing[window.refused :])
     return lost
+
+
+def falsely_recorded(player: Player, disk: OnDisk) -> set[int]:
+    return {frame_id for _, frame_id in player.recorded if frame_id >= 0} - disk.of(player)
 
 
 def on_disk(root: Path) -> OnDisk:

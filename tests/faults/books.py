@@ -29,8 +29,6 @@ class Books:
     """Sent before a connection was lost; nobody said what became of them."""
     windows: list[Window] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
-    newest_recorded_id: int = -1
-    """The highest `last_recorded_frame_id` that was told."""
     _open: deque[tuple[str, int]] = field(default_factory=deque)
     _open_errors: int = 0
 
@@ -53,9 +51,8 @@ class Books:
         self.errors[code] += 1
         self._open_errors += 1
 
-    def took_heartbeat_ack(self, number: int, recorded_id: int) -> None:
+    def took_heartbeat_ack(self, number: int) -> None:
         """Everything before this heartbeat was handled."""
-        self.newest_recorded_id = max(self.newest_recorded_id, recorded_id)
         frame_ids, refused_beats = self._handled_before(number)
         refused = self._open_errors - refused_beats
         self._open_errors = 0

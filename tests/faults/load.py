@@ -8,7 +8,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -69,6 +69,8 @@ class Player:
         """Every other version than the one before, in order."""
         self.astray: list[str] = []
         """What came that cannot be meant for this player, or goes backwards."""
+        self.recorded: list[tuple[float, int]] = []
+        """(when, frame id) of all that the server said was recorded."""
         self._url, self._pace, self._key = url, pace, checkpoint_key
         self._next_frame_id = index * IDS_PER_PLAYER
         self._beats = 0
@@ -205,14 +207,22 @@ class Player:
         recorded_id = ack.last_recorded_frame_id
         if recorded_id >= 0 and recorded_id not in self.sent_at_secs:
             self.astray.append(f"frame {recorded_id} is said to be recorded, it was never sent")
-        self.books.took_heartbeat_ack(int(ack.timestamp), recorded_id)
+        self.recorded.append((time.monotonic(), recorded_id))
+        self.books.took_heartbeat_ack(int(ack.timestamp))
         if self._resting and self._last_state is None and self.books.is_settled:
             self._settled.set()
 
-    def fresh_answer_secs(self, since_secs: float) -> float | None:
+    def answered_after_secs(self, since_secs: float) -> float | None:
         """From then to the first answer to a frame that was sent after it; None: not yet."""
-        start = bisect_left(self.answers, (since_secs, -1))
-        for at_secs, frame_id in self.answers[start:]:
+        return self._first_after_secs(self.answers, since_secs)
+
+    def recorded_after_secs(self, since_secs: float) -> float | None:
+        """From then to the first word that a frame sent after it is recorded; None: not yet."""
+        return self._first_after_secs(self.recorded, since_secs)
+
+    def _first_after_secs(self, told: list[tuple[float, int]], since_secs: float) -> float | None:
+        start = bisect_left(told, (since_secs, -1))
+        for at_secs, frame_id in told[start:]:
             if self.sent_at_secs.get(frame_id, 0.0) >= since_secs:
                 return at_secs - since_secs
         return None
@@ -250,13 +260,25 @@ class Load:
 
     async def until_fresh(self, since_secs: float, *, timeout_secs: float = 20.0) -> float:
         """Seconds until every player had an answer to a frame sent later; inf: some never had."""
-        waiting, slowest_secs = list(self.players), 0.0
-        while waiting and time.monotonic() < since_secs + timeout_secs:
+        return await self._slowest_secs(
+            lambda player: player.answered_after_secs(since_secs), timeout_secs
+        )
+
+    async def until_recorded(self, since_secs: float, *, timeout_secs: float = 20.0) -> float:
+        """Seconds until every player was told that a frame sent later is recorded."""
+        return await self._slowest_secs(
+            lambda player: player.recorded_after_secs(since_secs), timeout_secs
+        )
+
+    async def _slowest_secs(
+        self, secs_of: Callable[[Player], float | None], timeout_secs: float
+    ) -> float:
+        deadline_secs = time.monotonic() + timeout_secs
+        while None in (secs := [secs_of(player) for player in self.players]):
+            if time.monotonic() > deadline_secs:
+                return math.inf
             await asyncio.sleep(0.02)
-            fresh = {player: player.fresh_answer_secs(since_secs) for player in waiting}
-            slowest_secs = max([slowest_secs, *(s for s in fresh.values() if s is not None)])
-            waiting = [player for player, secs in fresh.items() if secs is None]
-        return math.inf if waiting else slowest_secs
+        return max(filter(None, secs))
 
     async def rest(self) -> None:
         async with asyncio.timeout(REST_TIMEOUT_SECS):

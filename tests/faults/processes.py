@@ -82,7 +82,7 @@ class CrashingBroker:
     """A real broker that keeps an AOF (everysec), can be killed, and comes back where it was."""
 
     folder: Path
-    port: int = field(default_factory=broker.free_port)
+    port: int
     _broker: broker.Broker | None = None
 
     @property

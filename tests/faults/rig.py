@@ -56,6 +56,7 @@ class Plan:
     recordings_dir: Path | None = None
     urls: Mapping[str, str] = field(default_factory=dict)
     """Broker URLs of the services that shall not go to the broker directly."""
+    broker_port: int = field(default_factory=free_port)
 
 
 class Rig:
@@ -65,7 +66,7 @@ class Rig:
         self.recordings_dir = plan.recordings_dir or folder / "recordings"
         self.checkpoints_dir = folder / "checkpoints"
         self.port, self.metrics_port = free_port(), free_port()
-        self.broker = CrashingBroker(folder=folder / "broker")
+        self.broker = CrashingBroker(folder=folder / "broker", port=plan.broker_port)
         self.redis = Redis.from_url(self.broker.url, protocol=2)
         self.services = self._services(folder / "logs", plan)
         self._http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
@@ -113,8 +114,7 @@ class Rig:
             return False
 
     async def stop(self) -> None:
-        for service in self.services.values():
-            await service.end()
+        await asyncio.gather(*(service.end() for service in self.services.values()))
         await self.broker.stop()
         await self.redis.aclose()
         await self._http.aclose()
@@ -123,9 +123,11 @@ class Rig:
     def ws_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/ws/stream"
 
-    def playing(self, *, sessions: int, pace: Pace) -> AbstractAsyncContextManager[Load]:
+    def playing(
+        self, *, sessions: int, pace: Pace, first_index: int = 0
+    ) -> AbstractAsyncContextManager[Load]:
         """Players until the end of the block."""
-        return playing(self.ws_url, sessions=sessions, pace=pace)
+        return playing(self.ws_url, sessions=sessions, pace=pace, first_index=first_index)
 
     async def kill(self, name: str) -> None:
         await self.services[name].kill()
@@ -148,7 +150,8 @@ class Rig:
     async def _unfinished(self, stream: str, group: str) -> int:
         rows: list[dict[str, Any]] = await self.redis.xinfo_groups(stream)
         (row,) = (row for row in rows if row["name"] == group.encode())
-        unread = await self.redis.xrange(stream, b"(" + row["last-delivered-id"], count=1000)
+        after_id: bytes = row["last-delivered-id"]
+        unread: list[Any] = await self.redis.xrange(stream, b"(" + after_id, count=1000) or []
         return int(row["pending"]) + len(unread)
 
     async def dead(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from typing import Any
 
 from faults.audit import audited
 from faults.conftest import Form, StartRig
@@ -23,7 +24,7 @@ SLOW_MODEL = ("--secs", "0.05")
 
 async def in_hand(rig: Rig) -> set[bytes]:
     """Entries that the victim was given and has not finished."""
-    rows = await rig.redis.xpending_range(
+    rows: list[dict[str, Any]] = await rig.redis.xpending_range(
         FrameAccepted.STREAM, GROUP, "-", "+", 1000, f"reconstructor-{VICTIM}"
     )
     return {row["message_id"] for row in rows}

@@ -1,0 +1,110 @@
+"""The broker's memory is full; the recorder's disk is full."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.audit import audited
+from faults.conftest import Form, StartRig
+from faults.load import Load, Pace
+from faults.report import FaultTable
+from faults.rig import MIN_IDLE_SECS, Rig
+from sgaps.errors import ErrorCode
+
+DISK_BYTES = 16 << 20
+WATERMARK_BYTES = 512 << 10
+FULL_SECS = 4 * MIN_IDLE_SECS
+"""Long enough for whatever counts failed deliveries."""
+EVERY_FRAME_TOLD = Pace(frames_per_sec=25, frames_per_heartbeat=1)
+
+
+async def fill_broker(rig: Rig, load: Load, secs: float) -> float:
+    """No memory for so long; seconds until every session is answered again afterwards."""
+    limits: dict[str, str] = await rig.redis.config_get("maxmemory")
+    used_bytes = (await rig.redis.info("memory"))["used_memory"]
+    await rig.redis.config_set("maxmemory", used_bytes + 64_000)
+    await asyncio.sleep(secs)
+    await rig.redis.config_set("maxmemory", limits["maxmemory"])
+    return await load.until_fresh(time.monotonic())
+
+
+async def test_broker_at_maxmemory(start_rig: StartRig, faults: FaultTable, form: Form) -> None:
+    times = form(1, 5)
+    resumed_secs = []
+    async with (
+        start_rig() as rig,
+        rig.playing(sessions=4, pace=EVERY_FRAME_TOLD) as load,
+    ):
+        for _ in range(times):
+            resumed_secs.append(await fill_broker(rig, load, FULL_SECS))
+            await asyncio.sleep(1)
+        deaths = sum(service.deaths for service in rig.services.values())
+        audit = await audited(rig, load)
+    told = load.errors[ErrorCode.OVERLOADED]
+    faults.add(
+        "broker at maxmemory",
+        times=f"{times} × {FULL_SECS:g} s",
+        figure=f"{audit.lost} falsely acknowledged; {told} × overloaded; resumed in "
+        f"{max(resumed_secs):.1f} s, {deaths} restarts; {audit.dead} in sgaps:dead",
+        target="0; told; ≤ 5 s without restart; 0",
+        met=not audit.problems() and told > 0 and not deaths and max(resumed_secs) <= 5,
+        why=(load.errors, audit),
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of DISK_BYTES."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path, *, leave_bytes: int) -> Path:
+    """Take all space but this; the file that has it."""
+    filler = disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(disk).free - leave_bytes))
+    return filler
+
+
+@pytest.mark.parametrize("watermark_bytes", [WATERMARK_BYTES, 0])
+async def test_disk_full(
+    start_rig: StartRig, faults: FaultTable, form: Form, small_disk: Path, watermark_bytes: int
+) -> None:
+    times = form(1, 5)
+    resumed_secs = []
+    async with (
+        start_rig(
+            recordings_dir=small_disk / "recordings",
+            overrides=[f"recorder.min_free_bytes={watermark_bytes}"],
+        ) as rig,
+        rig.playing(sessions=4, pace=EVERY_FRAME_TOLD) as load,
+    ):
+        for _ in range(times):
+            await asyncio.sleep(1)
+            filler = fill(small_disk, leave_bytes=watermark_bytes // 2)
+            await asyncio.sleep(FULL_SECS)
+            filler.unlink()
+            resumed_secs.append(await load.until_recorded(time.monotonic()))
+        deaths = sum(service.deaths for service in rig.services.values())
+        audit = await audited(rig, load)
+    faults.add(
+        "disk full" + ("" if watermark_bytes else ", and no watermark"),
+        times=f"{times} × {FULL_SECS:g} s",
+        figure=f"{audit.lost} acknowledged lost, {audit.falsely_recorded} falsely told as "
+        f"recorded; recording again in {max(resumed_secs):.1f} s, {deaths} restarts",
+        target="0 and 0; ≤ 5 s without restart",
+        met=not audit.problems() and not deaths and max(resumed_secs) <= 5,
+        why=audit,
+    )
