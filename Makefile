@@ -1,4 +1,4 @@
-.PHONY: help setup run check test audit benchmark-quality benchmark-specialise clean
+.PHONY: help setup run check test test-faults audit benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
@@ -26,6 +26,9 @@ check: setup  ## lint and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long form, 40 minutes on two cores
+	.venv/bin/pytest tests/faults --long
 
 test: check  ## everything that CI runs
 	.venv/bin/pytest

@@ -137,6 +137,10 @@ class Rig:
         ledger: dict[str, int] = status["ledger"]
         return ledger
 
+    async def is_connected(self, session_id: str) -> bool:
+        session = (await self._http.get(f"/api/sessions/{session_id}")).json()
+        return bool(session["connected"])
+
     async def recorded(self) -> int:
         """Frames that this recorder process says are on disk."""
         text = (await self._http.get(f"http://127.0.0.1:{self.metrics_port}/metrics")).text

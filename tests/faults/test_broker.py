@@ -59,6 +59,7 @@ async def test_flush_while_everyone_is_blocked(
     ):
         lines = rig.log_line_counts()
         for _ in range(flushes):
+            await asyncio.sleep(1)
             await load.rest()
             await rig.until_quiet()
             await rig.redis.flushall()

@@ -67,7 +67,8 @@ async def test_connection_to_the_broker(
     faults.add(
         "connection to the broker cut, slowed, half-open",
         times=f"{len(cases)}, one service at a time",
-        figure=f"resumed in {slowest_secs:.1f} s ({service} {fault}); {audit.astray + audit.altered} swapped replies",
+        figure=f"resumed in {slowest_secs:.1f} s ({service} {fault}); "
+        f"{audit.astray + audit.altered} swapped replies",
         target=f"≤ 2 × timeout ({2 * SOCKET_TIMEOUT_SECS:g} s); 0 swapped",
         met=not audit.problems() and not deaths and slowest_secs <= 2 * SOCKET_TIMEOUT_SECS,
         why=(resumed, audit),

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ EVERY_FRAME_TOLD = Pace(frames_per_sec=25, frames_per_heartbeat=1)
 
 async def fill_broker(rig: Rig, load: Load, secs: float) -> float:
     """No memory for so long; seconds until every session is answered again afterwards."""
-    limits: dict[str, str] = await rig.redis.config_get("maxmemory")
+    limits: dict[Any, Any] = await rig.redis.config_get("maxmemory")
     used_bytes = (await rig.redis.info("memory"))["used_memory"]
     await rig.redis.config_set("maxmemory", used_bytes + 64_000)
     await asyncio.sleep(secs)
