@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,7 +31,7 @@ class DeafPlayer(Player):
         first = await socket.recv()
         assert isinstance(first, bytes)
         self._take_coordinates(binary_codec.decode_server_message(first))
-        socket.transport.pause_reading()  # type: ignore[attr-defined]
+        socket.transport.pause_reading()
         await asyncio.Event().wait()
 
 
@@ -92,6 +93,6 @@ async def test_slow_and_dead_clients(start_rig: StartRig, faults: FaultTable, fo
         figure=f"dropped after {dropped_secs[0]:.0f} s and {dropped_secs[1]:.0f} s; p99 of the "
         f"others {alone_secs * 1000:.0f} → {beside_secs * 1000:.0f} ms ({slower:+.0%})",
         target="dropped alone ≤ 40 s; " + form("the others go on", "≤ +10 %"),
-        met=not problems and max(dropped_secs) <= MAX_DROP_SECS and slower <= form(1.0, 0.1),
+        met=not problems and max(dropped_secs) <= MAX_DROP_SECS and slower <= form(math.inf, 0.1),
         why=(problems, audit),
     )

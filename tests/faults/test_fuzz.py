@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hostile.fuzz import run_fuzz
 
 from faults.conftest import Form
 from faults.report import FaultTable
-from hostile.fuzz import run_fuzz
 
 INPUTS = 1_000_000
 

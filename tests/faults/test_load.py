@@ -26,7 +26,7 @@ async def p99_age_secs(load: Load, secs: float) -> float:
 
 
 async def test_overload_three_times(start_rig: StartRig, faults: FaultTable, form: Form) -> None:
-    secs = form(6, 60)
+    secs = form(4, 60)
     async with start_rig(
         model=("--secs", str(BATCH_SECS)), overrides=[f"reconstructor.max_batch={BATCH}"]
     ) as rig:
@@ -55,7 +55,7 @@ async def test_four_replicas_with_jitter(
     results = form(2_000, 100_000)
     async with (
         start_rig(reconstructors=4, model=("--jitter-secs", "0.1")) as rig,
-        rig.playing(sessions=20, pace=PACE) as load,
+        rig.playing(sessions=form(20, 30), pace=PACE) as load,
     ):
         while load.answer_count < results:
             await asyncio.sleep(0.1)

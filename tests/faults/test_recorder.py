@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 from faults.audit import audited
 from faults.conftest import Form, StartRig
-from faults.load import Pace
+from faults.load import Load, Pace
 from faults.report import FaultTable
+
+
+async def a_while(load: Load, rng: random.Random) -> None:
+    """Until some moment of its start, or of its work."""
+    if rng.random() < 0.5:
+        await asyncio.sleep(rng.uniform(0.2, 2.5))
+    else:
+        await load.until_recorded(time.monotonic())
+        await asyncio.sleep(rng.uniform(0.0, 0.5))
 
 
 async def test_recorder_killed_at_random(
@@ -21,7 +31,7 @@ async def test_recorder_killed_at_random(
         rig.playing(sessions=form(4, 10), pace=Pace(frames_per_sec=50)) as load,
     ):
         for _ in range(kills):
-            await asyncio.sleep(rng.uniform(0.2, 2.5))
+            await a_while(load, rng)
             await rig.kill("recorder")
         await load.until_accepted(frames)
         audit = await audited(rig, load)
