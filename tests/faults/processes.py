@@ -89,10 +89,9 @@ class CrashingBroker:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    async def start(self) -> None:
+    def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._broker = await asyncio.to_thread(
-            broker.start,
+        self._broker = broker.start(
             broker.find_program(),
             self.folder / "data",
             log_file=self.folder / "log",
@@ -106,6 +105,6 @@ class CrashingBroker:
         self._broker.process.kill()
         self._broker.process.wait()
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         if self._broker is not None:
-            await asyncio.to_thread(self._broker.stop)
+            self._broker.stop()

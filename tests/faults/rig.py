@@ -100,7 +100,7 @@ class Rig:
         )
 
     async def start(self) -> None:
-        await self.broker.start()
+        self.broker.start()
         for service in self.services.values():
             await service.start()
         async with asyncio.timeout(READY_TIMEOUT_SECS):
@@ -115,7 +115,7 @@ class Rig:
 
     async def stop(self) -> None:
         await asyncio.gather(*(service.end() for service in self.services.values()))
-        await self.broker.stop()
+        self.broker.stop()
         await self.redis.aclose()
         await self._http.aclose()
 

@@ -27,7 +27,7 @@ async def test_broker_killed_at_random(start_rig: StartRig, faults: FaultTable, 
             await asyncio.sleep(rng.uniform(0.5, 2.0))
             kill_secs.append(time.monotonic())
             rig.broker.kill()
-            await rig.broker.start()
+            rig.broker.start()
             resumed_secs.append(await load.until_fresh(time.monotonic()))
         told = await rig.recorded()
         audit = await audited(rig, load)
