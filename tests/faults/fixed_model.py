@@ -29,7 +29,8 @@ GRID = (6, 8)
 class FixedModel:
     """Says nothing about a frame, after so many seconds for a batch and some more at random."""
 
-    def __init__(self, *, secs: float, jitter_secs: float) -> None:
+    def __init__(self, *, frames_at_once: int, secs: float, jitter_secs: float) -> None:
+        self.frames_at_once = frames_at_once
         self._secs, self._jitter_secs = secs, jitter_secs
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
@@ -61,10 +62,11 @@ def _nothing(frame: FrameInput) -> Reconstruction:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--frames-at-once", type=int, default=16)
     parser.add_argument("--secs", type=float, default=0.0)
     parser.add_argument("--jitter-secs", type=float, default=0.0)
     options, overrides = parser.parse_known_args()
-    model = FixedModel(secs=options.secs, jitter_secs=options.jitter_secs)
+    model = FixedModel(**vars(options))
 
     async def serve(service: Service) -> None:
         service.describe = lambda: {"method": VERSION, "serving": model.serving()}

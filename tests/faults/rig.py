@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from faults.load import Load, Pace, playing
 from faults.processes import CrashingBroker, Guarded
-from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
+from sgaps.messages import CoordinatesChosen, DeadLetter, FrameAccepted, FrameReconstructed
 from sgaps_cli.broker import free_port
 
 READY_TIMEOUT_SECS = 60.0
@@ -29,6 +29,7 @@ GROUPS = (
     (FrameAccepted.STREAM, "reconstructor"),
     (FrameAccepted.STREAM, "recorder"),
     (FrameReconstructed.STREAM, "sampler"),
+    (CoordinatesChosen.stream_of("main"), "gateway"),
 )
 SETTINGS = (
     f"bus.min_idle_secs={MIN_IDLE_SECS}",

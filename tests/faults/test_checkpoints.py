@@ -12,8 +12,9 @@ from faults.conftest import Form, StartRig
 from faults.load import Load, Pace
 from faults.report import FaultTable
 from faults.rig import Rig
+from hostile.checkpoints import TENSORS, WEIGHTS
 from sgaps.bus import RedisBus
-from sgaps.checkpoints import WEIGHTS_NAME, DataCard, Manifest, Metrics, version_number
+from sgaps.checkpoints import DataCard, Manifest, Metrics, version_number
 from sgaps.messages import CheckpointPublished
 from sgaps.model import CheckpointStore, build_model
 from sgaps.settings import Settings, load_settings
@@ -23,6 +24,8 @@ SMALL_MODEL = (
     *("reconstructor.method=spt", "model.embed_dim=12", "model.num_heads=1", "model.ffn_dim=16"),
     *("model.refine_channels=4", "model.history_frames=1", "model.attended_frames=0"),
 )
+TORN = [*TENSORS.values(), *WEIGHTS.values()]
+"""Kinds of damage that leave the place for the next checkpoint as it is."""
 TORN_EVERY = 4
 SEEN_TIMEOUT_SECS = 10.0
 
@@ -39,12 +42,6 @@ def publish(store: CheckpointStore, settings: Settings, number: int) -> Manifest
         data=DataCard(frames=0, train_sessions=(), val_sessions=()),
         training={},
     )
-
-
-def tear(store: CheckpointStore, version: str) -> None:
-    """Leave half of the weights, as a full disk or a broken copy would."""
-    weights = store.key_dir(KEY) / version / WEIGHTS_NAME
-    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
 
 
 async def until_served(load: Load, version: str) -> bool:
@@ -64,7 +61,7 @@ async def swap(rig: Rig, load: Load, bus: RedisBus, settings: Settings, number: 
     manifest = await asyncio.to_thread(publish, store, settings, number)
     version = manifest.model_version
     if is_torn:
-        tear(store, version)
+        TORN[number % len(TORN)](store.key_dir(KEY) / version)
     await bus.publish(
         CheckpointPublished(checkpoint_key=KEY, model_version=version, val_psnr_db=20.0)
     )
@@ -93,7 +90,7 @@ async def test_checkpoint_swaps_under_load(
     forward = all(numbers == sorted(set(numbers)) for numbers in seen)
     failed = sum(n for name, n in audit.ledger.items() if name.startswith(("dead", "lost")))
     faults.add(
-        "checkpoints swapped under load, every 4th torn",
+        "checkpoints swapped under load, every 4th torn or worse",
         times=f"{swaps} swaps, {audit.accepted} frames",
         figure=f"{failed} failed frames; {as_they_should.count(False)} swaps not as they should; "
         f"versions {'only forward' if forward else 'went back'}",

@@ -27,9 +27,8 @@ async def p99_age_secs(load: Load, secs: float) -> float:
 
 async def test_overload_three_times(start_rig: StartRig, faults: FaultTable, form: Form) -> None:
     secs = form(4, 60)
-    async with start_rig(
-        model=("--secs", str(BATCH_SECS)), overrides=[f"reconstructor.max_batch={BATCH}"]
-    ) as rig:
+    model = ("--secs", str(BATCH_SECS), "--frames-at-once", str(BATCH))
+    async with start_rig(model=model) as rig:
         async with rig.playing(sessions=1, pace=PACE) as alone:
             unloaded_secs = await p99_age_secs(alone, secs)
             await alone.rest()
