@@ -14,7 +14,7 @@ BATCH, BATCH_SECS = 4, 0.04
 CAPACITY_FPS = BATCH / BATCH_SECS
 PACE = Pace(frames_per_sec=25)
 OVERLOAD_SESSIONS = int(3 * CAPACITY_FPS / PACE.frames_per_sec)
-SETTLE_SECS = 2.0
+SETTLE_SECS = 1.0
 
 
 async def p99_age_secs(load: Load, secs: float) -> float:
