@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from faults.load import Load, Pace
 from faults.report import FaultTable
 from faults.rig import MIN_IDLE_SECS, Rig
 from sgaps.errors import ErrorCode
+from small_disk import fill, small_disk
 
 DISK_BYTES = 16 << 20
 WATERMARK_BYTES = 512 << 10
@@ -62,40 +61,27 @@ async def test_broker_at_maxmemory(start_rig: StartRig, faults: FaultTable, form
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, of DISK_BYTES."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(disk: Path, *, leave_bytes: int) -> Path:
-    """Take all space but this; the file that has it."""
-    filler = disk / "filler"
-    filler.write_bytes(bytes(shutil.disk_usage(disk).free - leave_bytes))
-    return filler
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", size_bytes=DISK_BYTES) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("watermark_bytes", [WATERMARK_BYTES, 0])
 async def test_disk_full(
-    start_rig: StartRig, faults: FaultTable, form: Form, small_disk: Path, watermark_bytes: int
+    start_rig: StartRig, faults: FaultTable, form: Form, disk: Path, watermark_bytes: int
 ) -> None:
     times = form(1, 5)
     resumed_secs = []
     async with (
         start_rig(
-            recordings_dir=small_disk / "recordings",
+            recordings_dir=disk / "recordings",
             overrides=[f"recorder.min_free_bytes={watermark_bytes}"],
         ) as rig,
         rig.playing(sessions=4, pace=EVERY_FRAME_TOLD) as load,
     ):
         for _ in range(times):
             await asyncio.sleep(1)
-            filler = fill(small_disk, leave_bytes=watermark_bytes // 2)
+            filler = fill(disk, leave_bytes=watermark_bytes // 2)
             await asyncio.sleep(DISK_FULL_SECS)
             filler.unlink()
             resumed_secs.append(await load.until_recorded(time.monotonic()))
