@@ -17,7 +17,7 @@ async def a_while(load: Load, rng: random.Random) -> None:
     if rng.random() < 0.5:
         await asyncio.sleep(rng.uniform(0.2, 2.5))
     else:
-        await load.until_recorded(time.monotonic(), timeout_secs=3)
+        await load.until_recorded(time.monotonic(), timeout_secs=2)
         await asyncio.sleep(rng.uniform(0.0, 0.5))
 
 
