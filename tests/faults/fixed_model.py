@@ -19,7 +19,7 @@ import numpy as np
 
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.worker import Worker
-from sgaps.service import Service, run_service
+from sgaps.service import Service, run_service, turns_lately
 
 POISON = 666.0
 VERSION = "fixed"
@@ -70,7 +70,9 @@ def main() -> int:
 
     async def serve(service: Service) -> None:
         service.describe = lambda: {"method": VERSION, "serving": model.serving()}
-        await Worker(service, model).consumer.run(service.stop)
+        consumer = Worker(service, model).consumer
+        service.readiness = turns_lately(consumer)
+        await consumer.run(service.stop)
 
     return run_service("reconstructor", serve, overrides)
 
