@@ -96,7 +96,8 @@ def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int
             format=f"%(asctime)s %(levelname)-7s {name} %(name)s: %(message)s",
         )
         serve_metrics(settings.metrics_host, settings.metrics_port)
-        asyncio.run(_run(name, main, settings))
+        with contextlib.ExitStack() as ended:
+            asyncio.run(_run(name, main, settings, ended))
     except* SettingsError as errors:  # in a group, where a task of the service raised it
         sys.stderr.write(f"{name}: {_first(errors)}\n")
         status = 2
@@ -125,9 +126,9 @@ def _parser(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(name: str, main: Main, settings: Settings) -> None:
+async def _run(name: str, main: Main, settings: Settings, ended: contextlib.ExitStack) -> None:
     stop = asyncio.Event()
-    _listen_to_signals(stop)
+    _listen_to_signals(stop, ended)
     bus_settings = settings.bus.model_copy(update={"client_name": f"{name}-{settings.instance}"})
     service = Service(name=name, settings=settings, bus=RedisBus(bus_settings), stop=stop)
     await wait_for_broker(service.bus, shown(settings.bus.url), stop)
@@ -137,7 +138,7 @@ async def _run(name: str, main: Main, settings: Settings) -> None:
             log.info("%s starts", service.consumer_name)
             await main(service)
     finally:
-        _end_within(DRAIN_SECS)  # threads may be left; it is too late already if told to stop
+        _end_within(DRAIN_SECS, ended)  # of which a part is over already if it was told to stop
         heart.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await heart
@@ -145,7 +146,7 @@ async def _run(name: str, main: Main, settings: Settings) -> None:
         log.info("%s stopped", service.consumer_name)
 
 
-def _listen_to_signals(stop: asyncio.Event) -> None:
+def _listen_to_signals(stop: asyncio.Event, ended: contextlib.ExitStack) -> None:
     """The first signal asks the service to finish, in bounded time; a second one ends it."""
     loop = asyncio.get_running_loop()
 
@@ -154,16 +155,16 @@ def _listen_to_signals(stop: asyncio.Event) -> None:
             log.warning("told twice to stop: ends at once")
             os._exit(128 + number)
         stop.set()
-        _end_within(DRAIN_SECS)
+        _end_within(DRAIN_SECS, ended)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop_or_end, number)
 
 
-def _end_within(timeout_secs: float) -> None:
+def _end_within(timeout_secs: float, ended: contextlib.ExitStack) -> None:
     """End this process when the time is over, whatever hangs; what is unfinished stays pending.
 
-    A thread does it, because it may be the event loop that hangs.
+    A thread does it, because it may be the event loop that hangs. Closing `ended` calls it off.
     """
     loop = asyncio.get_running_loop()
 
@@ -179,6 +180,7 @@ def _end_within(timeout_secs: float) -> None:
     timer = threading.Timer(timeout_secs, end)
     timer.daemon = True
     timer.start()
+    ended.callback(timer.cancel)
 
 
 def _where(coroutine: object) -> str:
