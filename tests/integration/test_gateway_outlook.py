@@ -24,13 +24,20 @@ BACKLOG = 2
 
 async def beat(gateway: RunningGateway, service: str, **status: object) -> None:
     """One heartbeat that lasts for this test."""
-    fields = {"at_secs": b"1", "started_at_secs": b"1", "status": json.dumps(status).encode()}
+    times = {"at_secs": b"1", "started_at_secs": b"1"}
+    fields = {**times, "status": json.dumps(status).encode(), "ready": b"1", "reason": b""}
     await gateway.bus.write(Put(heartbeat_key(service, "x"), fields, 60))
 
 
-def living(service: str, **fields: Any) -> Heartbeat:
+def living(service: str, *, ready: bool = True, reason: str = "") -> Heartbeat:
     return Heartbeat(
-        service=service, instance="x", at_secs=1, started_at_secs=1, status={}, **fields
+        service=service,
+        instance="x",
+        at_secs=1,
+        started_at_secs=1,
+        status={},
+        ready=ready,
+        reason=reason,
     )
 
 
