@@ -1,4 +1,4 @@
-.PHONY: help setup run check test test-faults audit benchmark-quality benchmark-specialise clean
+.PHONY: help setup run secrets check test test-compose test-faults audit benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
@@ -22,6 +22,9 @@ setup: .venv/.stamp  ## a virtual environment in .venv with everything, from pin
 run: setup  ## the whole system and a game: make run GAME=atari/pong
 	.venv/bin/sgaps up --play $(GAME)
 
+secrets:  ## passwords and a token in secrets/, before the first docker compose up
+	docker compose run --rm --build --user "$$(id -u):$$(id -g)" secrets
+
 check: setup  ## lint and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -32,6 +35,9 @@ test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long
 
 test: check  ## everything that CI runs
 	.venv/bin/pytest
+
+test-compose: setup  ## the deployment on a Docker engine, which root gets installed and started
+	CI=1 .venv/bin/pytest tests/compose
 
 benchmark-quality: setup  ## the shipped checkpoint on held-out play: PSNR and SSIM beside every baseline
 	@for game in $(QUALITY_GAMES); do key=$${game%%/*}-$${game#*/}; \

@@ -32,5 +32,6 @@ def write_secrets(folder: Path) -> list[Path]:
         path.write_text(f"{content}\n")
         written.append(path)
     for path in written:
-        path.chmod(READABLE)
+        if path.name != "admin.password":  # nobody's in the deployment
+            path.chmod(READABLE)
     return written

@@ -1,0 +1,68 @@
+"""A Docker engine: the one that answers, or Debian's, started for these tests and ended with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("docker.io", "debootstrap", "ca-certificates")
+START_TIMEOUT_SECS = 60
+STOP_TIMEOUT_SECS = 60
+
+
+@contextmanager
+def running_engine(logs: Path) -> Iterator[None]:
+    """With an engine that answers `docker`. Skips where none can be had, and fails in CI."""
+    if answers():
+        yield
+        return
+    _require(os.geteuid() == 0, "no Docker engine answers, and only root can start one")
+    if not shutil.which("dockerd"):
+        _require(os.environ.get("CI"), "no Docker engine answers; with CI=1 one is installed")
+        _install()
+    with (logs / "dockerd.log").open("wb") as log:
+        engine = subprocess.Popen(["dockerd"], stdout=log, stderr=log)
+    try:
+        _wait_for(engine)
+        yield
+    finally:
+        engine.terminate()
+        engine.wait(STOP_TIMEOUT_SECS)
+
+
+def answers() -> bool:
+    if not shutil.which("docker"):
+        return False
+    asked = subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False)
+    return asked.returncode == 0
+
+
+def _require(condition: object, what: str) -> None:
+    if not condition and os.environ.get("CI"):
+        pytest.fail(what)
+    if not condition:
+        pytest.skip(what)
+
+
+def _install() -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "update", "-q"],
+        ["apt-get", "install", "-y", "-q", "--no-install-recommends", *PACKAGES],
+    ):
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+
+
+def _wait_for(engine: subprocess.Popen[bytes]) -> None:
+    deadline_secs = time.monotonic() + START_TIMEOUT_SECS
+    while not answers():
+        assert engine.poll() is None, "dockerd ended; see dockerd.log"
+        assert time.monotonic() < deadline_secs, "dockerd does not answer; see dockerd.log"
+        time.sleep(0.5)

@@ -1,0 +1,152 @@
+"""The life of a deployment, in order: play, scale, crash, restart, train, down and up again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compose.deployment import Deployment, command, summary_of, wait_until
+from sgaps.recording import SegmentReader, find_segments
+
+pytestmark = pytest.mark.compose
+
+KEY = "doom-my_way_home"
+FRAMES = 200
+
+
+def copied_recordings(deployment: Deployment, folder: Path) -> dict[str, list[int]]:
+    """Session → the frame ids in its sealed segments, out of the volume."""
+    deployment.compose("cp", "recorder:/app/data/recordings", str(folder))
+    frame_ids: dict[str, list[int]] = {}
+    for segment in find_segments(folder):
+        with SegmentReader(segment.path) as reader:
+            frame_ids.setdefault(segment.session_id, []).extend(map(int, reader.frame_ids))
+    return frame_ids
+
+
+@pytest.fixture(scope="module")
+def played(deployment: Deployment) -> dict[str, int]:
+    """Frames accepted in each session of 200 frames of Doom."""
+    summary = deployment.play("--frames", str(FRAMES), "--session-frames", str(FRAMES // 2))
+    assert (summary["sent"], summary["accepted"], summary["lost"]) == (FRAMES, FRAMES, 0)
+    # On a busy machine frames are superseded; none may be lost.
+    assert summary["answered"] >= FRAMES // 2
+    assert summary["psnr_db"] > 20
+    return dict.fromkeys(summary["sessions"], FRAMES // 2)
+
+
+def test_what_was_played_is_in_the_volume(
+    deployment: Deployment, played: dict[str, int], tmp_path: Path
+) -> None:
+    # A silent session is sealed after recorder.segment_idle_secs.
+    attempts = iter(range(100))
+    wait_until(
+        lambda: set(played) <= set(copied_recordings(deployment, tmp_path / str(next(attempts)))),
+        "both sessions sealed",
+        timeout_secs=30,
+    )
+    recorded = copied_recordings(deployment, tmp_path / "last")
+    assert {session: len(set(ids)) for session, ids in recorded.items()} == played
+
+
+def test_containers_may_do_no_more_than_they_must(deployment: Deployment) -> None:
+    names = deployment.compose("ps", "--quiet").split()
+    assert len(names) == 5
+    for told in json.loads(command("docker", "inspect", *names)):
+        host = told["HostConfig"]
+        assert told["Config"]["User"] in ("10001:10001", "999:999")
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["Init"]
+        assert min(host["Memory"], host["NanoCpus"], host["PidsLimit"]) > 0
+        published = [binding for bound in host["PortBindings"].values() for binding in bound]
+        assert all(binding["HostIp"] == "127.0.0.1" for binding in published)
+
+
+def test_the_port_is_closed_without_the_token(deployment: Deployment) -> None:
+    import httpx
+
+    url = f"http://127.0.0.1:{deployment.port}/api/status"
+    assert httpx.get(url).status_code == httpx.codes.UNAUTHORIZED
+
+
+def test_scaled_under_load_no_session_is_interrupted(deployment: Deployment) -> None:
+    players = [deployment.start_play("--frames", "300", "--seed", str(n)) for n in range(3)]
+    deployment.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "reconstructor=3")
+    replicas = [container.name for container in deployment.containers("reconstructor")]
+    assert len(replicas) == 3
+    wait_until(
+        lambda: all(deployment.rebuilt_frames(name) > 0 for name in replicas),
+        "every replica has rebuilt frames",
+    )
+    # The process below docker-init: a crash, after which the engine starts the container again.
+    command("docker", "exec", replicas[1], "sh", "-c", "kill -9 $(cat /proc/1/task/1/children)")
+    wait_until(
+        lambda: [c.health for c in deployment.containers("reconstructor")] == ["healthy"] * 3,
+        "the killed replica is back",
+    )
+    deployment.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "reconstructor=1")
+    assert all(player.poll() is None for player in players), "the load ended before the scaling"
+    for summary in map(summary_of, players):
+        assert len(summary["sessions"]) == 1
+        assert (summary["reconnections"], summary["lost"]) == (0, 0)
+        assert summary["sent"] == summary["accepted"] == 300
+        assert summary["answered"] > 30
+
+
+def test_a_restarted_broker_has_everything(deployment: Deployment) -> None:
+    before = deployment.get("/api/status")["ledger"]["received"]
+    player = deployment.start_play("--frames", "150")
+    wait_until(lambda: deployment.get("/api/status")["ledger"]["received"] > before + 10, "play")
+    deployment.compose("restart", "redis")
+    summary = summary_of(player)
+    assert len(summary["sessions"]) == 1
+    assert summary["answered"] > 30
+    wait_until(lambda: deployment.get("/api/status")["ledger"]["in_flight"] == 0, "all accounted")
+    assert deployment.get("/api/status")["ledger"]["received"] >= before + summary["accepted"]
+
+
+def serving_version(deployment: Deployment) -> str:
+    found = [c for c in deployment.get("/api/checkpoints") if c["checkpoint_key"] == KEY]
+    return next((c["model_version"] for c in found if c["serving"]), "")
+
+
+def test_a_checkpoint_trained_on_the_recordings_serves(deployment: Deployment) -> None:
+    deployment.compose("up", "--detach", "--wait", "trainer")
+    wait_until(lambda: serving_version(deployment), "a checkpoint serves", timeout_secs=120)
+    deployment.compose("stop", "trainer")
+
+
+def test_down_and_up_loses_nothing(
+    deployment: Deployment, played: dict[str, int], tmp_path: Path
+) -> None:
+    version = serving_version(deployment)
+    received = deployment.get("/api/status")["ledger"]["received"]
+    deployment.compose("down")
+    deployment.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+    assert played.keys() <= copied_recordings(deployment, tmp_path / "recordings").keys()
+    assert deployment.get("/api/status")["ledger"]["received"] == received
+    wait_until(lambda: serving_version(deployment) == version, "the same checkpoint serves")
+    assert deployment.play("--frames", "20")["model_version"] == version
+
+
+def test_the_demo_plays(deployment: Deployment) -> None:
+    answered = deployment.get("/api/status")["frames_processed"]
+    deployment.compose("up", "--detach", "--wait", "client")
+    wait_until(
+        lambda: deployment.get("/api/status")["frames_processed"] > answered + 10, "the demo plays"
+    )
+    deployment.compose("stop", "client")
+
+
+@pytest.mark.parametrize("name", ["gateway", "sampler", "recorder"])
+def test_small_images_hold_no_torch(deployment: Deployment, name: str) -> None:
+    image = f"{deployment.environment['SGAPS_IMAGES']}-{name}"
+    code = f"import importlib.util as i; import {name}; print(i.find_spec('torch'))"
+    told = command(
+        *("docker", "run", "--rm", "--network", "none", "--entrypoint", "python"), image, "-c", code
+    )
+    assert told.strip() == "None"
