@@ -22,7 +22,9 @@ COMMAND_TIMEOUT_SECS = 300
 PROJECT = "sgaps-test"
 FILES = (ROOT / "compose.yaml", ROOT / "tests" / "compose" / "compose.test.yaml")
 # Where the published metrics would be asked by Prometheus.
-METRICS = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9100/metrics').read().decode())"
+METRICS = (
+    "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9100/metrics').read().decode())"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

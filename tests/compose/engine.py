@@ -1,4 +1,4 @@
-"""A Docker engine: the one that answers, or Debian's, started for these tests and ended with them."""
+"""A Docker engine: the one that answers, or Debian's, started here and ended with the tests."""
 
 from __future__ import annotations
 

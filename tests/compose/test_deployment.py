@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from compose.deployment import Deployment, command, summary_of, wait_until
@@ -67,14 +69,12 @@ def test_containers_may_do_no_more_than_they_must(deployment: Deployment) -> Non
 
 
 def test_the_port_is_closed_without_the_token(deployment: Deployment) -> None:
-    import httpx
-
     url = f"http://127.0.0.1:{deployment.port}/api/status"
     assert httpx.get(url).status_code == httpx.codes.UNAUTHORIZED
 
 
 def test_scaled_under_load_no_session_is_interrupted(deployment: Deployment) -> None:
-    players = [deployment.start_play("--frames", "300", "--seed", str(n)) for n in range(3)]
+    players = [deployment.start_play("--seed", str(seed)) for seed in range(2)]
     deployment.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "reconstructor=3")
     replicas = [container.name for container in deployment.containers("reconstructor")]
     assert len(replicas) == 3
@@ -89,12 +89,13 @@ def test_scaled_under_load_no_session_is_interrupted(deployment: Deployment) -> 
         "the killed replica is back",
     )
     deployment.compose("up", "--detach", "--wait", "--no-recreate", "--scale", "reconstructor=1")
-    assert all(player.poll() is None for player in players), "the load ended before the scaling"
-    for summary in map(summary_of, players):
+    for player in players:
+        player.send_signal(signal.SIGINT)
+        summary = summary_of(player)
         assert len(summary["sessions"]) == 1
         assert (summary["reconnections"], summary["lost"]) == (0, 0)
-        assert summary["sent"] == summary["accepted"] == 300
-        assert summary["answered"] > 30
+        assert summary["sent"] == summary["accepted"]
+        assert summary["answered"] > summary["sent"] / 3
 
 
 def test_a_restarted_broker_has_everything(deployment: Deployment) -> None:

@@ -15,6 +15,7 @@ from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.bench import command as bench
 from sgaps_cli.capture import capture_source, import_file
 from sgaps_cli.dead import list_dead
+from sgaps_cli.deployment import write_secrets
 from sgaps_cli.doctor import diagnose
 from sgaps_cli.play import play_source
 from sgaps_cli.up import UpOptions, run_system
@@ -145,6 +146,15 @@ def acl(
         typer.echo(path)
     typer.echo(f"start the broker with --aclfile {out / ACL_FILE}; a service with")
     typer.echo(f"bus.username=recorder bus.password_file={out / 'recorder.password'}")
+
+
+@app.command("secrets", epilog="Example: `sgaps secrets --out secrets`, then `docker compose up`")
+def secrets_(
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("secrets"),
+) -> None:
+    """Write the files that compose.yaml mounts: users and passwords of the broker, the token."""
+    for path in write_secrets(out):
+        typer.echo(path)
 
 
 @app.command(epilog="Example: `sgaps doctor --url http://127.0.0.1:8000`")
