@@ -376,6 +376,8 @@ class ReconstructorSettings(Section):
 
     method: ReconstructorName
     device: DeviceName
+    gpu_leases_dir: Path | None
+    """A folder that the replicas of a machine share, to have a GPU each; none: the first GPU."""
     max_batch: Positive
     """Frames of one turn at most, each of another session; on a CPU four are enough."""
     cpu_threads: Positive

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from reconstructor.frame import FrameInput, Reconstruction
+from reconstructor.gpus import device_of
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
 from sgaps.errors import CheckpointError, CheckpointRejected
 from sgaps.model import (
@@ -17,7 +18,6 @@ from sgaps.model import (
     SparsePixelTransformer,
     build_model,
     collate,
-    pick_device,
     prepare_cpu,
 )
 from sgaps.settings import Settings
@@ -48,7 +48,7 @@ class NeuralReconstructor:
         """Stores that come first go before later ones."""
         self._stores = stores
         self._settings = settings
-        self._device = pick_device(settings.reconstructor.device)
+        self._device = device_of(settings.reconstructor)
         self.frames_at_once = settings.reconstructor.max_batch
         if self._device.type == "cpu":
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
