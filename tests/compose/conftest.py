@@ -80,7 +80,7 @@ def docker_setup() -> list[str]:
 @pytest.fixture(scope="session")
 def docker_cleanup(logs: Path) -> list[str]:
     return [
-        f"logs --no-color --timestamps > '{logs / 'services.log'}' 2>&1",
+        " ".join([*PROFILES, f"logs --no-color --timestamps > '{logs / 'services.log'}' 2>&1"]),
         " ".join([*PROFILES, "down --volumes --timeout 20"]),
     ]
 
