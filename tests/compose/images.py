@@ -23,7 +23,7 @@ UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"
 CACHES = ("var/cache/apt", "var/lib/apt/lists")
 LEGACY_BUILDER = {"DOCKER_BUILDKIT": "0", "COMPOSE_PARALLEL_LIMIT": "1"}
 """Debian has no other; one build after the other, so that each finds the layers of the last."""
-REQUIREMENTS = (
+REQUIREMENTS: tuple[str, ...] = (
     "./shared[model,recording]",
     *(f"./services/{name}" for name in ("gateway", "reconstructor", "sampler", "recorder")),
     "./services/trainer",
@@ -81,10 +81,8 @@ def _offline_image(folder: Path) -> str:
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in declarations)).hexdigest()
     image = f"sgaps-test/build:{digest[:12]}"
     if not _exists(image):
-        _run(
-            *(sys.executable, "-m", "pip", "wheel", "-q", "-c", "constraints.txt"),
-            *("-w", folder, *REQUIREMENTS),
-        )
+        pip_wheel = (sys.executable, "-m", "pip", "wheel", "-q", "-c", "constraints.txt")
+        _run(*pip_wheel, "-w", folder, *REQUIREMENTS)
         for ours in folder.glob("sgaps*.whl"):
             ours.unlink()
         _build(ROOT / "deploy" / "offline.Dockerfile", folder, image)

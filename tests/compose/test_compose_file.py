@@ -1,0 +1,62 @@
+"""compose.yaml and compose.gpu.yaml as Compose reads them; needs no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from compose.deployment import COMPOSE, command
+from compose.images import ROOT
+
+pytestmark = pytest.mark.skipif(not COMPOSE.exists(), reason="Compose is packaged for Linux only")
+
+
+def configuration(*files: str, **variables: str) -> dict[str, Any]:
+    named = [part for name in files for part in ("-f", str(ROOT / name))]
+    told = command(
+        *(str(COMPOSE), *named, "--profile", "*", "config", "--format", "json"),
+        environment={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **variables},
+    )
+    services: dict[str, Any] = json.loads(told)["services"]
+    return services
+
+
+def test_every_container_is_bounded_and_can_be_scaled() -> None:
+    services = configuration("compose.yaml")
+    for name, service in services.items():
+        assert "container_name" not in service, name
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["init"], name
+        for port in service.get("ports", []):
+            assert port["host_ip"] == "127.0.0.1", name
+        if name != "secrets":
+            limits = service["deploy"]["resources"]["limits"]
+            assert limits.keys() == {"cpus", "memory", "pids"}, name
+    workers = ("gateway", "reconstructor", "sampler", "recorder", "trainer")
+    for name in workers:
+        assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
+        assert services[name]["stop_grace_period"] == "15s"
+        assert services[name]["develop"]["watch"]
+
+
+def test_only_the_edge_has_a_way_out() -> None:
+    services = configuration("compose.yaml")
+    outside = {name for name, service in services.items() if "edge" in service.get("networks", {})}
+    assert outside == {"gateway", "client", "prometheus", "grafana"}
+
+
+def test_replicas_are_a_variable() -> None:
+    services = configuration("compose.yaml", RECONSTRUCTOR_REPLICAS="4")
+    assert services["reconstructor"]["deploy"]["replicas"] == 4
+
+
+def test_each_gpu_replica_sees_all_and_leases_one() -> None:
+    reconstructor = configuration("compose.yaml", "compose.gpu.yaml")["reconstructor"]
+    (device,) = reconstructor["deploy"]["resources"]["reservations"]["devices"]
+    assert device["count"] == -1
+    leases = reconstructor["environment"]["SGAPS__RECONSTRUCTOR__GPU_LEASES_DIR"]
+    assert leases in [volume["target"] for volume in reconstructor["volumes"]]
