@@ -60,8 +60,10 @@ def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def test_a_service_that_never_comes_up_is_named_with_its_reason(tmp_path: Path) -> None:
     command = [str(SGAPS), "up", "--no-browser", "--port", str(free_port())]
+    no_folder = tmp_path / "recordings"
+    no_folder.write_text("a file")
     done = subprocess.run(
-        [*command, "--data-dir", str(tmp_path), "--set", "server.prt=1"],
+        [*command, "--data-dir", str(tmp_path), "--set", f"data.recordings_dir={no_folder}"],
         env={name: value for name, value in os.environ.items() if name != "REDIS_URL"},
         capture_output=True,
         text=True,
@@ -71,6 +73,6 @@ def test_a_service_that_never_comes_up_is_named_with_its_reason(tmp_path: Path) 
     assert done.returncode == 1
     last_line = done.stderr.splitlines()[-1]
     assert "does not come up" in last_line
-    assert "server.prt" in last_line
+    assert f"cannot use the recordings folder {no_folder}" in last_line
     assert "Traceback" not in done.stderr
     assert running(tmp_path) == []
