@@ -21,11 +21,7 @@ STUCK = [sys.executable, str(HERE / "stuck_service.py")]
 @pytest.mark.parametrize(
     ("behaviour", "code", "said"),
     [
-        (
-            "hangs",
-            1,
-            "1 s, ends now; still at: _beat > sleep, _run > main > Event.wait",
-        ),
+        ("hangs", 1, "_run > main > Event.wait"),
         ("thread_hangs", 1, "not finished after 1 s"),
         ("fails", 1, "CRITICAL stuck sgaps.service: stuck ends: the disk is gone"),
         ("crashes", 1, "ZeroDivisionError"),
