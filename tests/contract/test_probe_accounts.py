@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -133,7 +134,7 @@ class FullBus(MemoryBus):
 async def test_a_probes_answer_that_a_full_broker_refused_is_not_counted() -> None:
     bus = FullBus()
 
-    async def answer(batch: list[Delivery[FrameAccepted]]) -> Outcome:
+    async def answer(batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         return Outcome(answers={d.entry_id: [Publish(reconstructed(d.message))] for d in batch})
 
     await bus.ensure_group(STREAM, GROUP)
