@@ -179,7 +179,7 @@ async def test_a_claim_of_a_trimmed_entry_finds_nothing(bus: Bus) -> None:
     (entry_id,) = await read(bus)
     await bus.trim(STREAM, next_id(entry_id))
     assert await bus.claim(STREAM, GROUP, "heir", entry_id, min_idle_secs=0.0) is None
-    assert not await bus.exists(STREAM, entry_id)
+    assert await bus.entry(STREAM, entry_id) is None
 
 
 async def test_the_floor_is_the_oldest_entry_still_needed(bus: Bus) -> None:

@@ -90,8 +90,8 @@ async def audited(
     """
     fresh_secs = await load.until_fresh(time.monotonic(), timeout_secs=FRESH_TIMEOUT_SECS)
     await load.rest()
-    await rig.until_quiet()
-    ledger, pending, dead = await rig.ledger(), await rig.pending(), await rig.dead()
+    ledger, pending = await rig.at_rest()
+    dead = await rig.dead()
     await rig.services["recorder"].end()
     disk = await asyncio.to_thread(on_disk, rig.recordings_dir)
     load = Load([*load.players, *(earlier.players if earlier else ())])

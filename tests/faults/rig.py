@@ -40,6 +40,7 @@ SETTINGS = (
     "mask_update.update_interval=1",
     "server.max_frame_rate=100000",
     "server.keyframe_interval=0",
+    "server.probe_interval_secs=1",
     "recorder.segment_idle_secs=1",
     "reconstructor.method=telea",
 )
@@ -166,11 +167,21 @@ class Rig:
     async def until_quiet(self) -> float:
         """Seconds until nothing is in flight any more; QUIET_TIMEOUT_SECS at most."""
         started_secs = time.monotonic()
-        while time.monotonic() < started_secs + QUIET_TIMEOUT_SECS:
-            if not any((await self.pending()).values()) and not (await self.ledger())["in_flight"]:
-                break
-            await asyncio.sleep(0.1)
+        await self.at_rest()
         return time.monotonic() - started_secs
+
+    async def at_rest(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Ledger and unfinished entries of a moment when nothing is in flight, or of the last one.
+
+        Of one moment: the gateway's own frames never cease.
+        """
+        ends_at_secs = time.monotonic() + QUIET_TIMEOUT_SECS
+        while True:
+            pending, ledger = await self.pending(), await self.ledger()
+            is_quiet = not any(pending.values()) and not ledger["in_flight"]
+            if is_quiet or time.monotonic() > ends_at_secs:
+                return ledger, pending
+            await asyncio.sleep(0.1)
 
     def log_line_counts(self) -> dict[str, int]:
         return {name: len(service.log_lines) for name, service in self.services.items()}

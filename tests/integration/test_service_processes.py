@@ -158,7 +158,12 @@ async def test_the_gateway_ends_while_busy_and_has_stored_what_it_accepted(
     clean_broker: str, settings: Settings, tmp_path: Path
 ) -> None:
     port = broker.free_port()
-    overrides = [f"bus.url={clean_broker}", f"server.port={port}", "server.max_frame_rate=10000"]
+    overrides = [
+        f"bus.url={clean_broker}",
+        f"server.port={port}",
+        "server.max_frame_rate=10000",
+        "server.probe_interval_secs=0",
+    ]
     gateway = start_service("gateway", overrides, tmp_path)
     sent = 0
     with ending([gateway]):

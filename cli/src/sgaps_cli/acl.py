@@ -116,8 +116,12 @@ GRANTS: Mapping[str, list[Grant]] = {
     ],
     "recorder": [
         *_consumer("recorder", FRAMES, SESSION),
-        Grant("xtrim xinfo|groups xlen", (FRAMES,)),
-        _reads("hgetall", LEDGER_KEY),
+        Grant("xtrim xinfo|groups xlen xread", (FRAMES,)),
+        # What it tells Prometheus of the broker. Ids come with their entries, whoever asks.
+        Grant("scan time"),
+        _reads("hgetall", HEARTBEATS, LEDGER_KEY),
+        _reads("xinfo|groups xlen xread", RECONSTRUCTIONS, COORDINATES, RECORDINGS),
+        _reads("xlen", DEAD),
         _writes("hset pexpire", SESSION),
         _writes("xadd", RECORDINGS),
     ],

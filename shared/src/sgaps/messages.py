@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
+from sgaps.probe import is_probe
 from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 Float32 = NDArray[np.float32]
@@ -82,6 +83,11 @@ class Message(Packed, frozen=True, kw_only=True):
     def stream(self) -> str:
         """The stream this message is published on."""
         return self.STREAM
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is about a gateway's own frame, which no ledger counts."""
+        return is_probe(getattr(self, "session_id", ""))
 
 
 class FrameAccepted(Message, frozen=True, kw_only=True):

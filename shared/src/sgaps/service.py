@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from sgaps import metrics
 from sgaps.bus import Bus, Put, RedisBus
 from sgaps.bus.connection import shown
 from sgaps.errors import BusError, SettingsError, SgapsError
-from sgaps.metrics import serve_metrics
 from sgaps.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,10 @@ class Service:
         """Stable over a restart, so that a process finds what it left unfinished."""
         return f"{self.name}-{self.settings.instance}"
 
+    def why_not_ready(self) -> str:
+        """What both its heartbeat and its metrics say; empty where it is ready."""
+        return "it stops" if self.stop.is_set() else self.readiness()
+
 
 Main: TypeAlias = Callable[[Service], Awaitable[None]]
 
@@ -95,7 +99,7 @@ def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int
             level=settings.log_level,
             format=f"%(asctime)s %(levelname)-7s {name} %(name)s: %(message)s",
         )
-        serve_metrics(settings.metrics_host, settings.metrics_port)
+        metrics.serve_metrics(settings.metrics_host, settings.metrics_port)
         with contextlib.ExitStack() as ended:
             asyncio.run(_run(name, main, settings, ended))
     except* SettingsError as errors:  # in a group, where a task of the service raised it
@@ -131,6 +135,8 @@ async def _run(name: str, main: Main, settings: Settings, ended: contextlib.Exit
     _listen_to_signals(stop, ended)
     bus_settings = settings.bus.model_copy(update={"client_name": f"{name}-{settings.instance}"})
     service = Service(name=name, settings=settings, bus=RedisBus(bus_settings), stop=stop)
+    # Asked when Prometheus asks: a loop that hangs would go on saying what it said last.
+    metrics.READY.set_function(lambda: not service.why_not_ready())
     await wait_for_broker(service.bus, shown(settings.bus.url), stop)
     heart = asyncio.create_task(_beat(service))
     try:
@@ -213,7 +219,7 @@ async def _beat(service: Service) -> None:
     key = heartbeat_key(service.name, service.settings.instance)
     started_at_secs = time.time()
     while True:
-        reason = "it stops" if service.stop.is_set() else service.readiness()
+        reason = service.why_not_ready()
         fields = {
             "at_secs": repr(time.time()).encode(),
             "started_at_secs": repr(started_at_secs).encode(),

@@ -94,6 +94,8 @@ class ServerSettings(Section):
     """Past sample sets kept per session beside the stream."""
     watch_secs: Secs
     """How long one look at a session keeps its pictures coming."""
+    probe_interval_secs: Annotated[float, Field(ge=0)]
+    """How often the gateway sends a frame of its own through all stages; 0 = never."""
 
     @model_validator(mode="after")
     def _certificate_has_its_key(self) -> ServerSettings:

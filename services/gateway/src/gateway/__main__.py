@@ -29,7 +29,10 @@ async def main(service: Service) -> None:
     app = create_app(service.settings, service.bus)
     gateway: Gateway = app.state.gateway
     deliverer = gateway.deliverer
-    service.describe = lambda: {"sessions": gateway.sessions.connected_count}
+    service.describe = lambda: {
+        "sessions": gateway.sessions.connected_count,
+        "gateway_id": service.settings.server.gateway_id,
+    }
     service.readiness = turns_lately(deliverer.consumer)
     server = _Server(_configuration(app, service.settings.server))
     # A task that fails ends them all, and the process: whoever started it starts it again.
@@ -37,6 +40,7 @@ async def main(service: Service) -> None:
         tasks.create_task(deliverer.consumer.run(service.stop))
         tasks.create_task(trim_behind(service.bus, deliverer.stream, GROUP, service.stop))
         tasks.create_task(gateway.outlook.run(service.stop))
+        tasks.create_task(gateway.probe.run(service.stop))
         tasks.create_task(_stop_with(service.stop, server, gateway.sessions))
         await server.serve()
         service.stop.set()

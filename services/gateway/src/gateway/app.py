@@ -12,6 +12,7 @@ from gateway import api
 from gateway.access import LOCALHOST
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
+from gateway.probe import Probe
 from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
 from gateway.stream import Connection
@@ -21,12 +22,13 @@ from sgaps.settings import Settings
 
 
 def create_app(settings: Settings, bus: Bus) -> FastAPI:
-    """Build the gateway's application; the caller runs it, its deliverer and its outlook.
+    """Build the gateway's application; the caller runs it, its deliverer, outlook and probe.
 
     Raises SettingsError where the token is missing.
     """
     server = settings.server
     sessions = SessionManager(server)
+    probe = Probe(bus, gateway_id=server.gateway_id, interval_secs=server.probe_interval_secs)
     app = FastAPI(title="SGAPS-MAE gateway", version="0.1.0")
     app.state.gateway = Gateway(
         settings=settings,
@@ -35,7 +37,10 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
         sessions=sessions,
         waiting=WaitingRoom(server),
         outlook=Outlook(bus, max_backlog=settings.bus.max_backlog),
-        deliverer=Deliverer(bus, sessions, gateway_id=server.gateway_id, settings=settings.bus),
+        deliverer=Deliverer(
+            bus, sessions, probe, gateway_id=server.gateway_id, settings=settings.bus
+        ),
+        probe=probe,
         started_at_secs=time.time(),
     )
     app.add_middleware(

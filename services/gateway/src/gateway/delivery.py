@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Sequence
 
+from gateway.probe import Probe
 from gateway.session import Session, SessionManager
-from sgaps import metrics
-from sgaps.bus import Bus, Consumer, Count, Delivery, Outcome
+from sgaps.bus import Bus, Consumer, Count, Delivery, Effect, Outcome
 from sgaps.errors import MessageError
 from sgaps.messages import CoordinatesChosen
+from sgaps.metrics import gateway as metrics
+from sgaps.metrics import stage
 from sgaps.protocol.content import CoordinateSet, Importance
 from sgaps.settings import BusSettings
 
@@ -23,9 +25,16 @@ class Deliverer:
     """Reads the stream of one gateway, in order, and never lets a session go backwards."""
 
     def __init__(
-        self, bus: Bus, sessions: SessionManager, *, gateway_id: str, settings: BusSettings
+        self,
+        bus: Bus,
+        sessions: SessionManager,
+        probe: Probe,
+        *,
+        gateway_id: str,
+        settings: BusSettings,
     ) -> None:
         self._sessions = sessions
+        self._probe = probe
         self.stream = CoordinatesChosen.stream_of(gateway_id)
         self.consumer = Consumer(
             bus,
@@ -35,11 +44,20 @@ class Deliverer:
             settings=settings,
             handle=self.handle,
             stream=self.stream,
+            stage="deliver",
         )
 
     async def handle(self, batch: Sequence[Delivery[CoordinatesChosen]]) -> Outcome:
         """Hand answers to their sessions; each is booked under what became of it."""
-        return Outcome(answers={d.entry_id: [Count(self._deliver(d.message))] for d in batch})
+        with stage("deliver", len(batch)):
+            return Outcome(answers={d.entry_id: self._end_of(d.message) for d in batch})
+
+    def _end_of(self, chosen: CoordinatesChosen) -> list[Effect]:
+        """What is booked of an answer: nothing of a probe's."""
+        if chosen.is_probe:
+            self._probe.take_answer(chosen.frame_id)
+            return []
+        return [Count(self._deliver(chosen))]
 
     def _deliver(self, chosen: CoordinatesChosen) -> str:
         """The column of the ledger that this answer belongs to."""
@@ -66,6 +84,8 @@ def _hand_over(session: Session, chosen: CoordinatesChosen, answer: CoordinateSe
     session.frames_answered += 1
     metrics.END_TO_END_SECS.observe(latency_secs)
     metrics.FRAMES_DELIVERED.inc()
+    if chosen.predicted_psnr_db is not None:
+        metrics.PREDICTED_PSNR_DB.observe(chosen.predicted_psnr_db)
     return "delivered"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
+from gateway.probe import Probe
 from gateway.session import SessionManager, WaitingRoom
 from sgaps.bus import Bus
 from sgaps.settings import Settings
@@ -23,4 +24,5 @@ class Gateway:
     waiting: WaitingRoom
     outlook: Outlook
     deliverer: Deliverer
+    probe: Probe
     started_at_secs: float

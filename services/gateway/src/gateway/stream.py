@@ -16,9 +16,10 @@ from gateway.limits import ClientLimits
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
 from gateway.transport import admit
-from sgaps import metrics
 from sgaps.errors import BusError, ErrorCode, ProtocolError
 from sgaps.keys import session_key
+from sgaps.metrics import gateway as metrics
+from sgaps.metrics import stage
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import (
@@ -77,12 +78,15 @@ class Connection:
         finally:
             if self._session is not None:
                 self._gateway.sessions.disconnect(self._session, self._offer)
-            metrics.SESSIONS.set(self._gateway.sessions.connected_count)
 
     async def _serve(self) -> None:
         """Read and write; what ends either ends both. Raises what ended them."""
-        with self._gateway.waiting.place(self._address):
+        with self._gateway.waiting.place(self._address), metrics.WAITING.track_inprogress():
             await self._open()
+        with metrics.PLAYING.track_inprogress():
+            await self._play()
+
+    async def _play(self) -> None:
         tasks = {asyncio.create_task(self._read()), asyncio.create_task(self._write_outbox())}
         try:
             await asyncio.wait({*tasks, self._ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -128,7 +132,6 @@ class Connection:
             raise self._gateway.outlook.overloaded(error) from error
         self._session = session
         self._gateway.sessions.connect(session, self._offer, self._end)
-        metrics.SESSIONS.set(self._gateway.sessions.connected_count)
         admit(self._socket.scope)
         resumed = start.resume_session_id is not None
         ack = opening.acknowledgement(session, self._gateway, resumed=resumed)
@@ -148,7 +151,7 @@ class Connection:
                 await self._handle(self._decoded(raw), session)
             except ProtocolError as error:
                 session.messages_refused += 1
-                metrics.FRAMES_REFUSED.labels(error.code.value).inc()
+                metrics.MESSAGES_REFUSED.labels(error.code.value).inc()
                 self._limits.take_refusal(error)
                 await self._outbox.put(_told(error, fatal=False))
 
@@ -157,8 +160,9 @@ class Connection:
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code", 1000))
         text: str | None = event.get("text")
-        data: bytes = event.get("bytes") or b""
-        return data if text is None else text
+        raw = (event.get("bytes") or b"") if text is None else text
+        metrics.BYTES_UP.inc(len(raw))
+        return raw
 
     def _decoded(self, raw: str | bytes) -> ClientMessage | binary_codec.FromClient:
         if isinstance(raw, str):
@@ -189,6 +193,10 @@ class Connection:
 
     async def _frame(self, sampled: SampledFrame, session: Session) -> None:
         self._limits.take_frame()
+        with stage("accept"):
+            await self._accept(sampled, session)
+
+    async def _accept(self, sampled: SampledFrame, session: Session) -> None:
         frame = intake.accept_frame(
             sampled, session, gateway_id=self._server.gateway_id, limits=self._limits
         )
@@ -249,7 +257,7 @@ class Connection:
 
     async def _farewell(self, error: ProtocolError) -> None:
         """Say why, and close."""
-        metrics.FRAMES_REFUSED.labels(error.code.value).inc()
+        metrics.MESSAGES_REFUSED.labels(error.code.value).inc()
         try:
             await self._send(_told(error, fatal=True))
             code = CLOSE_CODES.get(error.code, CLOSE_POLICY_VIOLATION)
@@ -274,6 +282,7 @@ class Connection:
             await self._socket.send_bytes(raw)
         else:
             await self._socket.send_text(raw)
+        metrics.BYTES_DOWN.inc(len(raw))
         if self._session is not None:
             self._session.bytes_down += len(raw)
 

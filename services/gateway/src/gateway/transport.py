@@ -18,8 +18,8 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 
 from gateway.limits import FIRST_MESSAGE_BYTES, Bucket
-from sgaps import metrics
 from sgaps.errors import ErrorCode
+from sgaps.metrics import gateway as metrics
 from sgaps.protocol.json_codec import encode
 from sgaps.protocol.messages import Error
 
@@ -202,5 +202,5 @@ def _told(code: int, reason: str, max_message_bytes: int | None) -> bytes:
         message=f"at most {max_message_bytes} bytes: {reason}" if too_large else reason,
         fatal=True,
     )
-    metrics.FRAMES_REFUSED.labels(error.code).inc()
+    metrics.MESSAGES_REFUSED.labels(error.code).inc()
     return Frame(Opcode.TEXT, encode(error).encode()).serialize(mask=False)

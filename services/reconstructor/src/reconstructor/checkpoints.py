@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from reconstructor.frame import Reconstructor
-from sgaps import metrics
 from sgaps.errors import BusError
 from sgaps.messages import CheckpointPublished
+from sgaps.metrics import reconstructor as metrics
 from sgaps.service import Service
 
 RETRY_SECS = 0.5
@@ -17,6 +17,7 @@ LOOK_AGAIN_SECS = 10.0
 
 async def follow_checkpoints(service: Service, reconstructor: Reconstructor) -> None:
     """Refresh on every announcement, and now and then without one, until told to stop."""
+    metrics.serve_models(reconstructor.serving())
     bus, after_id = service.bus, service.bus.START
     looked_at_secs = 0.0
     clock = asyncio.get_running_loop().time
@@ -36,4 +37,5 @@ async def follow_checkpoints(service: Service, reconstructor: Reconstructor) -> 
         if entries or clock() - looked_at_secs > LOOK_AGAIN_SECS:
             looked_at_secs = clock()
             swapped = await asyncio.to_thread(reconstructor.refresh)
-            metrics.MODEL_RELOADS.inc(swapped)
+            metrics.SWAPPED.inc(swapped)
+            metrics.serve_models(reconstructor.serving())

@@ -13,6 +13,7 @@ from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.gpus import device_of
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
 from sgaps.errors import CheckpointError, CheckpointRejected
+from sgaps.metrics.reconstructor import REFUSED
 from sgaps.model import (
     CheckpointStore,
     SparsePixelTransformer,
@@ -137,6 +138,7 @@ class NeuralReconstructor:
         except CheckpointError as error:
             if (key, version or "") not in self._refused:
                 log.error("keeping the old model of %s: %s", key, error)  # noqa: TRY400 - one line
+                REFUSED.inc()
             self._refused.add((key, version or ""))
             return None
         log.info("%s now serves %s", version, key)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
 from reconstructor.view import encode_view
-from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
 from sgaps.keys import PastSamples, history_key, watch_key
 from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats, unpack_floats
+from sgaps.metrics import stage
+from sgaps.metrics.reconstructor import VIEWS_ENCODED
 from sgaps.service import Service
 from sgaps.settings import Settings
 
@@ -35,6 +36,7 @@ class Worker:
             settings=service.settings.bus,
             handle=self.handle,
             policy=KeepNewest(reconstructor.frames_at_once),
+            stage="reconstruct",
         )
 
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
@@ -45,7 +47,7 @@ class Worker:
         watched = await self._bus.hashes([watch_key(f.session_id) for f in frames])
         inputs = [frame_input(f, past) for f, past in zip(frames, pasts, strict=True)]
         started_at_secs = time.time()
-        with metrics.stage("reconstruct", len(frames)):
+        with stage("reconstruct", len(frames)):
             results = await asyncio.to_thread(self._reconstructor.reconstruct, inputs)
         inference_secs = time.time() - started_at_secs
         answers: dict[str, list[Effect]] = {}
@@ -54,6 +56,7 @@ class Worker:
             answers[delivery.entry_id] = [Publish(told)]
             if watching:
                 view = await asyncio.to_thread(encode_view, delivery.message, result)
+                VIEWS_ENCODED.inc()
                 answers[delivery.entry_id].append(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
         return Outcome(answers=answers)
 

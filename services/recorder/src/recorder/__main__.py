@@ -6,19 +6,25 @@ import asyncio
 import resource
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from recorder.archive import Archive
 from recorder.retention import Retention
+from recorder.watch import watch
 from recorder.worker import GROUP, Worker
 from sgaps.bus import LedgerGuard, every_second, trim_recorded
 from sgaps.messages import FrameAccepted
+from sgaps.metrics import recorder as metrics
+from sgaps.recording.disk import free_space_bytes
 from sgaps.service import Service, run_service, turns_lately
 
 
 async def main(service: Service) -> None:
     settings = service.settings
     _open_as_many_files_as_allowed()
-    worker = Worker(service, Archive(settings), Retention(settings))
+    archive = Archive(settings)
+    worker = Worker(service, archive, Retention(settings))
+    _expose(worker, archive, settings.data.recordings_dir)
     service.describe = worker.describe
     service.readiness = turns_lately(worker.consumer)
     async with asyncio.TaskGroup() as together:
@@ -26,6 +32,7 @@ async def main(service: Service) -> None:
         together.create_task(worker.seal_loop())
         together.create_task(worker.retain_loop())
         together.create_task(every_second(housekeeping(service), service.stop))
+        together.create_task(every_second(watch(service.bus), service.stop))
         await worker.run()
     await worker.finish()
 
@@ -45,6 +52,13 @@ def housekeeping(service: Service) -> Callable[[], Awaitable[None]]:
         )
 
     return turn
+
+
+def _expose(worker: Worker, archive: Archive, recordings_dir: Path) -> None:
+    """What is asked for when Prometheus asks, not told when it changes."""
+    metrics.WAITING.set_function(lambda: bool(worker.waiting_for))
+    metrics.SEGMENTS_OPEN.set_function(lambda: archive.open_segments)
+    metrics.FREE_BYTES.set_function(lambda: free_space_bytes(recordings_dir))
 
 
 def _open_as_many_files_as_allowed() -> None:

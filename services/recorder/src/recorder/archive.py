@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from recorder.session import SessionRecording
-from sgaps import metrics
 from sgaps.errors import DiskFull, MessageError, RecordingError
 from sgaps.messages import FrameAccepted, SegmentSealed
+from sgaps.metrics import recorder as metrics
 from sgaps.recording.disk import ensure_free_space, lock_recordings
 from sgaps.recording.frames import RecordedFrame, check_state_fits
 from sgaps.recording.layout import all_part_paths, part_paths, session_folder
@@ -178,6 +178,7 @@ class Archive:
         unseen = session.unseen(frames)
         session.write(unseen)
         self.synced_at_secs = time.time()
+        metrics.FSYNC_AT_SECS.set(self.synced_at_secs)
         metrics.FRAMES_RECORDED.inc(len(unseen))
         metrics.RECORDED_BYTES.inc(sum(map(_frame_bytes, unseen)))
         tally.recorded += len(unseen)
@@ -248,6 +249,7 @@ class Archive:
 
     def _announce(self) -> list[SegmentSealed]:
         sealed = [_announcement(info, self._root) for info in self._unannounced]
+        metrics.SEGMENTS_SEALED.inc(len(sealed))
         self._unannounced.clear()
         return sealed
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from sgaps import metrics
 from sgaps.errors import RecordingError
 from sgaps.keys import SESSION_TTL_SECS
+from sgaps.metrics import recorder as metrics
 from sgaps.protocol.ids import is_valid_id
 from sgaps.recording.disk import fsync_folder, try_lock, write_error
 from sgaps.recording.layout import SEALED_SUFFIX, segment_number

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from recorder.archive import Archive, BatchReport
 from recorder.retention import Retention
-from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
 from sgaps.errors import BusError, DiskFull, RecordingError
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted, SegmentSealed
+from sgaps.metrics import stage
 from sgaps.service import Service, Status
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,18 @@ class Worker:
             name=service.consumer_name,
             settings=service.settings.bus,
             handle=self.handle,
+            stage="record",
         )
+
+    @property
+    def waiting_for(self) -> str:
+        """What keeps frames from being recorded; empty where nothing does."""
+        return self._waiting or self.consumer.waiting_for
 
     def describe(self) -> Status:
         """What the heartbeat tells; `waiting` is empty while frames are being recorded."""
         return {
-            "waiting": self._waiting or self.consumer.waiting_for,
+            "waiting": self.waiting_for,
             "open_segments": self._archive.open_segments,
             "synced_at_secs": self._archive.synced_at_secs,
         }
@@ -74,11 +80,17 @@ class Worker:
             await self.consumer.run(self._stop)
 
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
-        """Write and fsync the batch; frames that could not be written are not acknowledged."""
-        frames = [delivery.message for delivery in batch]
-        with metrics.stage("record", len(batch)):
+        """Write and fsync the batch; frames that could not be written are not acknowledged.
+
+        Probes are not written: they wait for the frames beside them, and for space.
+        """
+        messages = [delivery.message for delivery in batch]
+        frames = [message for message in messages if not message.is_probe]
+        with stage("record", len(batch)):
             report = await self._when_there_is_space(lambda: self._archive.record(frames))
-        return Outcome(operations=_marks(report), failed=_failed(batch, report))
+        probes = {m.session_id: m.frame_id for m in messages if m.is_probe}
+        marks = _marks({**report.newest_frame_ids, **probes})
+        return Outcome(operations=marks, failed=_failed(batch, report))
 
     async def _when_there_is_space(self, work: Callable[[], T]) -> T:
         """Do it, on a full disk as soon as it is not. Raises _Stopped if told to stop before."""
@@ -161,10 +173,11 @@ class Worker:
             log.debug("announcements wait for the broker: %s", error)
 
 
-def _marks(report: BatchReport) -> list[Operation]:
+def _marks(newest_frame_ids: Mapping[str, int]) -> list[Operation]:
+    """What clients are told when they ask how far their session is on disk."""
     return [
         Put(session_key(session), {"last_recorded_frame_id": b"%d" % newest}, SESSION_TTL_SECS)
-        for session, newest in report.newest_frame_ids.items()
+        for session, newest in newest_frame_ids.items()
     ]
 
 

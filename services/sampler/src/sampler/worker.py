@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sampler.choose import StoredCoordinates, choose
-from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
 from sgaps.keys import SESSION_TTL_SECS, sampler_key
 from sgaps.messages import FrameReconstructed
+from sgaps.metrics import stage
 from sgaps.service import Service
 
 GROUP = "sampler"
@@ -30,6 +30,7 @@ class Worker:
             settings=service.settings.bus,
             handle=self.handle,
             policy=KeepNewest(service.settings.bus.batch_size),
+            stage="sample",
         )
 
     async def handle(self, batch: Sequence[Delivery[FrameReconstructed]]) -> Outcome:
@@ -37,7 +38,7 @@ class Worker:
         keys = [sampler_key(delivery.message.session_id) for delivery in batch]
         stored = await self._bus.hashes(keys)
         answers: dict[str, list[Effect]] = {}
-        with metrics.stage("sample", len(batch)):
+        with stage("sample", len(batch)):
             for delivery, key, fields in zip(batch, keys, stored, strict=True):
                 state = StoredCoordinates.from_fields(fields)
                 chosen, state = choose(delivery.message, state, self._settings)

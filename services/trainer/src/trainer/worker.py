@@ -7,10 +7,10 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish
 from sgaps.errors import BusError, SgapsError
 from sgaps.messages import CheckpointPublished, SegmentSealed
+from sgaps.metrics import trainer as metrics
 from sgaps.recording import SegmentInfo, find_segments, trained_segments, untrained
 from sgaps.service import Service, Status
 from trainer.fit import Progress
@@ -76,7 +76,7 @@ class Worker:
         try:
             report = await self._train(key, segments)
         except SgapsError as error:
-            metrics.TRAINING_RUNS.labels("failed").inc()
+            metrics.FAILED.inc()
             log.error("training of %s failed: %s", key, error)  # noqa: TRY400 - typed and told
             return
         await self._announce(key, report)
@@ -98,23 +98,30 @@ class Worker:
         self._training_key = key
         log.info("training %s on %d segments", key, len(segments))
         try:
-            return await asyncio.to_thread(
-                train_key, key, segments, self._settings, stop=halt, report=self._note
-            )
+            with metrics.TRAINING_RUNNING.track_inprogress():
+                return await asyncio.to_thread(
+                    train_key, key, segments, self._settings, stop=halt, report=self._note
+                )
         finally:
             self._training_key, self._progress = "", None
             halting.cancel()
 
     def _note(self, progress: Progress) -> None:
+        """Called by the thread that trains, after each step."""
         self._progress = progress
+        metrics.TRAINING_STEPS.inc()
+        metrics.TRAINING_LOSS.set(progress.loss)
 
     async def _announce(self, key: str, report: RunReport) -> None:
+        metrics.VAL_PSNR_DB.labels("champion").set(report.champion_psnr_db)
+        metrics.VAL_PSNR_DB.labels("challenger").set(report.challenger_psnr_db)
         gain = f"{report.challenger_psnr_db:.2f} dB against {report.champion_psnr_db:.2f} dB"
         if report.published is None:
-            metrics.TRAINING_RUNS.labels("kept_champion").inc()
+            metrics.KEPT_CHAMPION.inc()
             log.info("%s keeps %s: %s", key, report.champion_version, gain)
             return
-        metrics.TRAINING_RUNS.labels("published").inc()
+        metrics.PUBLISHED.inc()
+        metrics.PUBLISHED_AT_SECS.set_to_current_time()
         version = report.published.model_version
         log.info("published %s of %s: %s, %d steps", version, key, gain, report.fit.steps)
         message = CheckpointPublished(

@@ -6,6 +6,7 @@ from sgaps.bus.base import (
     Count,
     Effect,
     Entry,
+    Group,
     Operation,
     PendingEntry,
     Publish,
@@ -13,6 +14,7 @@ from sgaps.bus.base import (
     Put,
     id_order,
     next_id,
+    published_at_secs,
 )
 from sgaps.bus.consumer import Consumer, Outcome
 from sgaps.bus.ledger import LedgerGuard, in_flight
@@ -29,6 +31,7 @@ __all__ = [
     "Delivery",
     "Effect",
     "Entry",
+    "Group",
     "KeepNewest",
     "LedgerGuard",
     "MemoryBus",
@@ -44,6 +47,7 @@ __all__ = [
     "in_flight",
     "keep_every",
     "next_id",
+    "published_at_secs",
     "trim_behind",
     "trim_recorded",
 ]

@@ -36,6 +36,16 @@ class PendingEntry:
     deliveries: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """How far a consumer group is."""
+
+    delivered_id: str
+    """Id of the newest entry that one of its members was given; START without any."""
+    pending: int
+    """Entries that were given and not acknowledged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Publish:
     """Append a message to its stream, which keeps its `max_entries` newest and may expire."""
@@ -141,12 +151,12 @@ class Bus(ABC):
         """Take over one pending entry, counting a delivery; None if gone or not idle enough."""
 
     @abstractmethod
-    async def exists(self, stream: str, entry_id: str) -> bool:
-        """Whether the entry is still in the stream."""
+    async def entry(self, stream: str, entry_id: str) -> Entry | None:
+        """One entry, if it is still in the stream."""
 
     @abstractmethod
-    async def delivered(self, stream: str, group: str) -> str:
-        """Id of the newest entry that a member of the group was given; START without any."""
+    async def groups(self, stream: str) -> dict[str, Group]:
+        """The groups of a stream, by name; {} for an absent stream."""
 
     @abstractmethod
     async def floor(self, stream: str, group: str) -> str:
@@ -173,6 +183,10 @@ class Bus(ABC):
         """Keys that begin so. For small families only: heartbeats, sessions."""
 
     @abstractmethod
+    async def now_secs(self) -> float:
+        """The clock that entry ids come from, in seconds since the epoch."""
+
+    @abstractmethod
     async def ping(self) -> None:
         """Return if the broker answers."""
 
@@ -184,6 +198,11 @@ class Bus(ABC):
         """Append one message to its stream."""
         await self.write(Publish(message))
 
+    async def delivered(self, stream: str, group: str) -> str:
+        """Id of the newest entry that a member of the group was given; START without any."""
+        found = (await self.groups(stream)).get(group)
+        return found.delivered_id if found else self.START
+
     async def ledger(self) -> dict[str, int]:
         """Every column of the frame ledger."""
         (fields,) = await self.hashes([LEDGER_KEY])
@@ -194,6 +213,11 @@ def next_id(entry_id: str) -> str:
     """The smallest id after this one."""
     millis, sequence = entry_id.split("-")
     return f"{millis}-{int(sequence) + 1}"
+
+
+def published_at_secs(entry_id: str) -> float:
+    """When an entry was published, by the broker's clock."""
+    return id_order(entry_id)[0] / 1000
 
 
 def id_order(entry_id: str) -> tuple[int, int]:

@@ -14,14 +14,27 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from sgaps.bus.base import Ack, Bus, Count, Effect, Entry, Operation, PendingEntry, Publish
+from sgaps.bus.base import (
+    Ack,
+    Bus,
+    Count,
+    Effect,
+    Entry,
+    Operation,
+    PendingEntry,
+    Publish,
+    published_at_secs,
+)
+from sgaps.bus.ledger import owed, unless_probe
 from sgaps.bus.policy import Delivery, M, Policy, keep_every
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable, MessageError
 from sgaps.messages import DeadLetter
+from sgaps.metrics import ConsumerMeter
+from sgaps.probe import is_probe_entry
 from sgaps.settings import BusSettings
 
 log = logging.getLogger(__name__)
@@ -30,8 +43,6 @@ MAX_DEAD_LETTERS = 10_000
 BUS_RETRY_SECS = 0.5
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
-BROKER_FULL = "broker_full"
-"""Ledger column of frames whose answer a full broker did not take."""
 
 T = TypeVar("T")
 _PASSING = (BusUnavailable, BusFull, BusRefused)
@@ -66,8 +77,12 @@ class Consumer(Generic[M]):
         handle: Handler[M],
         policy: Policy[M] = keep_every,
         stream: str | None = None,
+        stage: str | None = None,
     ) -> None:
-        """`stream` is for messages that have one for each of their readers."""
+        """`stream` is for messages that have one for each of their readers.
+
+        `stage` is what the metrics call this work; without it nobody asks how long entries waited.
+        """
         self._bus = bus
         self._type = message_type
         self._stream = stream or message_type.STREAM
@@ -76,6 +91,7 @@ class Consumer(Generic[M]):
         self._settings = settings
         self._handle = handle
         self._policy = policy
+        self._meter = ConsumerMeter(group, stage)
         self._stop = asyncio.Event()
         self._next_claim_at_secs = 0.0
         self._owed: Counter[str] = Counter()
@@ -113,8 +129,9 @@ class Consumer(Generic[M]):
         self._turned()
         deliveries = [d for entry in entries if (d := await self._decode(entry))]
         kept, superseded = self._policy(deliveries)
-        await self._finish({d.entry_id: [Count("superseded")] for d in superseded})
+        await self._finish({d.entry_id: unless_probe(d.message, "superseded") for d in superseded})
         if kept:
+            self._meter.begin(published_at_secs(d.entry_id) for d in kept)
             await self._attempt(kept)
 
     def _turned(self) -> None:
@@ -126,6 +143,7 @@ class Consumer(Generic[M]):
     async def _wait_out(self, error: BusError) -> None:
         if not self.waiting_for:
             log.warning("%s: waiting for the broker: %s", self._group, error)
+            self._meter.broker_waits.inc()
         self.waiting_for = str(error)
         await asyncio.sleep(BUS_RETRY_SECS)
 
@@ -166,7 +184,7 @@ class Consumer(Generic[M]):
         unfinished = 0
         for row in pending:
             # A claim would take an entry that was trimmed off the list, and nobody would count it.
-            if not await self._bus.exists(self._stream, row.entry_id):
+            if await self._bus.entry(self._stream, row.entry_id) is None:
                 log.error("%s: %s was trimmed while pending", self._group, row.entry_id)
                 await self._finish({row.entry_id: [Count(f"lost_{self._group}")]})
                 continue
@@ -176,9 +194,11 @@ class Consumer(Generic[M]):
             self._turned()
             if entry is None:
                 continue  # somebody else has it
+            self._meter.claims.inc()
             if row.deliveries >= self._settings.max_deliveries:
                 await self._bury(entry, row.deliveries, "its consumers failed or died")
             elif delivery := await self._decode(entry):
+                self._meter.begin([published_at_secs(entry.entry_id)])
                 unfinished += not await self._try([delivery])
         return unfinished
 
@@ -206,7 +226,9 @@ class Consumer(Generic[M]):
             raise
         except Exception:
             log.exception("%s: failed on %s", self._group, [d.entry_id for d in deliveries][:8])
+            self._meter.failures.inc(len(deliveries))
             return False
+        self._meter.failures.inc(len(outcome.failed))
         return not outcome.failed
 
     async def _finish(
@@ -226,7 +248,7 @@ class Consumer(Generic[M]):
                 raise
             # An acknowledgement alone needs no memory, and frees some: now the stream is trimmed.
             await self._bus.write(self._ack(list(effects)))
-            self._owed += _owed(effects.values())
+            self._owed += owed(effects.values())
         else:
             if effects:
                 self._owed.clear()
@@ -236,11 +258,11 @@ class Consumer(Generic[M]):
         together: dict[tuple[Effect, ...], list[str]] = {}
         acks = []
         # What is owed hangs on an acknowledgement as well: it must not be booked twice.
-        owed = [Count(name, amount) for name, amount in self._owed.items()]
+        debt = [Count(name, amount) for name, amount in self._owed.items()]
         for entry_id, then in effects.items():
-            if owed or any(isinstance(effect, Publish) for effect in then):
-                acks.append(self._ack([entry_id], [*then, *owed]))
-                owed = []
+            if debt or any(isinstance(effect, Publish) for effect in then):
+                acks.append(self._ack([entry_id], [*then, *debt]))
+                debt = []
             else:
                 together.setdefault(tuple(then), []).append(entry_id)
         return acks + [self._ack(ids, then) for then, ids in together.items()]
@@ -258,19 +280,12 @@ class Consumer(Generic[M]):
             reason=reason,
             data=entry.data,
         )
-        last_rites: list[Effect] = [Publish(letter, MAX_DEAD_LETTERS), Count(f"dead_{self._group}")]
+        last_rites: list[Effect] = [Publish(letter, MAX_DEAD_LETTERS)]
+        if not is_probe_entry(entry.data):
+            last_rites.append(Count(f"dead_{self._group}"))
         try:
             await self._bus.write(self._ack([entry.entry_id], last_rites))
         except BusFull as error:
             log.warning("%s: %s is buried later: %s", self._group, entry.entry_id, error)
-
-
-def _owed(effects: Iterable[Sequence[Effect]]) -> Counter[str]:
-    """What is left to book of effects that were not written."""
-    owed: Counter[str] = Counter()
-    for then in effects:
-        owed[BROKER_FULL] += any(isinstance(effect, Publish) for effect in then)
-        for effect in then:
-            if isinstance(effect, Count):
-                owed[effect.name] += effect.amount
-    return +owed
+        else:
+            self._meter.buried.inc()

@@ -2,21 +2,24 @@
 
 Every count is written in the transaction that it counts. The recorder's process watches over it,
 for there is one of them: a broker that lost its memory (FLUSHALL, a disk that was lost) takes the
-ledger along.
+ledger along. Probes (`sgaps.probe`) are in none of its columns: they are nobody's frames.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
-from sgaps.bus.base import Bus, Count
-from sgaps.bus.consumer import BROKER_FULL
+from sgaps.bus.base import Bus, Count, Effect, Publish
+from sgaps.messages import Message
 
 log = logging.getLogger(__name__)
 
 RECEIVED = "received"
 LOST_FLUSH = "lost_flush"
+BROKER_FULL = "broker_full"
+"""Frames whose answer a full broker did not take."""
 # Where a frame's way to its coordinates can end. (What the recorder counts is another account.)
 ENDS = frozenset(
     {
@@ -37,12 +40,30 @@ ENDS = frozenset(
         LOST_FLUSH,
     }
 )
+COLUMNS = (RECEIVED, *sorted(ENDS), "dead_recorder", "lost_recorder")
 
 
 def in_flight(counts: Mapping[str, int]) -> int:
     """Frames that were received and have not come to an end."""
     ended = sum(amount for name, amount in counts.items() if name in ENDS)
     return counts.get(RECEIVED, 0) - ended
+
+
+def unless_probe(message: Message, column: str) -> list[Effect]:
+    """What to book for a frame; nothing for a probe."""
+    return [] if message.is_probe else [Count(column)]
+
+
+def owed(effects: Iterable[Sequence[Effect]]) -> Counter[str]:
+    """What is left to book of effects that were not written, entry by entry."""
+    left: Counter[str] = Counter()
+    for then in effects:
+        answers = [effect for effect in then if isinstance(effect, Publish)]
+        left[BROKER_FULL] += any(not answer.message.is_probe for answer in answers)
+        for effect in then:
+            if isinstance(effect, Count):
+                left[effect.name] += effect.amount
+    return +left
 
 
 class LedgerGuard:

@@ -18,6 +18,7 @@ from sgaps.bus.base import (
     Bus,
     Count,
     Entry,
+    Group,
     Operation,
     PendingEntry,
     Publish,
@@ -190,11 +191,14 @@ class MemoryBus(Bus):
     def _find(self, stream: str, entry_id: str) -> Entry | None:
         return next((e for e in self._streams[stream].entries if e.entry_id == entry_id), None)
 
-    async def exists(self, stream: str, entry_id: str) -> bool:
-        return self._find(stream, entry_id) is not None
+    async def entry(self, stream: str, entry_id: str) -> Entry | None:
+        return self._find(stream, entry_id)
 
-    async def delivered(self, stream: str, group: str) -> str:
-        return self._streams[stream].groups.get(group, _Group()).last_delivered
+    async def groups(self, stream: str) -> dict[str, Group]:
+        return {
+            name: Group(delivered_id=group.last_delivered, pending=len(group.pending))
+            for name, group in self._streams[stream].groups.items()
+        }
 
     async def floor(self, stream: str, group: str) -> str:
         state = self._streams[stream].groups.get(group)
@@ -228,6 +232,9 @@ class MemoryBus(Bus):
             self._expire_now(key)
         names = [*self._hashes, *self._lists, *self._streams]
         return sorted(name for name in names if name.startswith(prefix))
+
+    async def now_secs(self) -> float:
+        return time.time()
 
     async def ping(self) -> None:
         return

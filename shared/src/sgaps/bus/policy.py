@@ -37,7 +37,7 @@ class KeepNewest:
 
     Who waited longest goes first. The others' frames are superseded too: their next ones are on
     their way, and a turn that did everybody would have only old frames to do, the older the more
-    sessions there are.
+    sessions there are. A probe takes nobody's place: it comes on top.
     """
 
     def __init__(self, max_sessions: int) -> None:
@@ -51,7 +51,8 @@ class KeepNewest:
             best = newest.get(_session(delivery))
             if best is None or _frame(delivery) >= _frame(best):
                 newest[_session(delivery)] = delivery
-        kept = [newest[session] for session in self._first(newest)]
+        probes = [newest.pop(_session(d)) for d in list(newest.values()) if d.message.is_probe]
+        kept = [*(newest[session] for session in self._first(newest)), *probes]
         kept_ids = {delivery.entry_id for delivery in kept}
         return kept, [d for d in deliveries if d.entry_id not in kept_ids]
 

@@ -11,7 +11,7 @@ from typing import Any
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
-from sgaps.bus.base import Bus, Entry, Operation, PendingEntry, next_id
+from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
 from sgaps.bus.redis_commands import FIELD, Command, commands_of, millis
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
@@ -149,16 +149,16 @@ class RedisBus(Bus):
             )
         return _entry(claimed[0]) if claimed else None
 
-    async def exists(self, stream: str, entry_id: str) -> bool:
+    async def entry(self, stream: str, entry_id: str) -> Entry | None:
         with _as_bus_errors():
-            return bool(await self._commands.xrange(stream, entry_id, entry_id, count=1))
+            found: Any = await self._commands.xrange(stream, entry_id, entry_id, count=1)
+        return _entry(found[0]) if found else None
 
-    async def delivered(self, stream: str, group: str) -> str:
+    async def groups(self, stream: str) -> dict[str, Group]:
         with _as_bus_errors(), _unless_group_lost():
-            groups = await self._commands.xinfo_groups(stream)
-            found = [_text(g["last-delivered-id"]) for g in groups if _text(g["name"]) == group]
-            return found[0] if found else self.START
-        return self.START
+            rows: Any = await self._commands.xinfo_groups(stream)
+            return {_text(row["name"]): _group(row) for row in rows}
+        return {}
 
     async def floor(self, stream: str, group: str) -> str:
         # In this order: what is delivered meanwhile is pending by then, so the floor is no higher.
@@ -197,6 +197,11 @@ class RedisBus(Bus):
         with _as_bus_errors():
             scan = self._commands.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)
             return sorted([_text(key) async for key in scan])
+
+    async def now_secs(self) -> float:
+        with _as_bus_errors():
+            secs, micros = await self._commands.time()
+        return float(secs) + float(micros) / 1e6
 
     async def ping(self) -> None:
         with _as_bus_errors():
@@ -271,6 +276,10 @@ def _first_error(replies: Iterable[Any]) -> Exception | None:
 
 def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _group(row: Any) -> Group:  # noqa: ANN401 - redis-py does not type replies
+    return Group(delivered_id=_text(row["last-delivered-id"]), pending=int(row["pending"]))
 
 
 def _pending_entry(row: Any) -> PendingEntry:  # noqa: ANN401 - redis-py does not type replies

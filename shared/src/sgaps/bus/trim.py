@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from sgaps.bus.base import Ack, Bus, Count, id_order, next_id
 from sgaps.errors import BusError, BusFull, BusUnavailable
+from sgaps.probe import is_probe_entry
 from sgaps.settings import BusSettings
 
 log = logging.getLogger(__name__)
@@ -54,17 +55,22 @@ async def _expire(
         stream, group, count=EXPIRE_AT_ONCE, min_idle_secs=settings.min_idle_secs
     )
     ids = [row.entry_id for row in rows if id_order(row.entry_id) < id_order(before_id)]
+    found = [entry for i in ids if (entry := await bus.entry(stream, i)) is not None]
     if id_order(next_id(await bus.delivered(stream, group))) < id_order(before_id):
         unread = await bus.read(stream, group, EXPIRED, count=EXPIRE_AT_ONCE, block_secs=0)
         ids += [entry.entry_id for entry in unread]
+        found += unread
     if not ids:
         return 0
+    probes = {entry.entry_id for entry in found if is_probe_entry(entry.data)}
+    frames = [entry_id for entry_id in ids if entry_id not in probes]
+    counted = [Ack(stream, group, frames, [Count(EXPIRED)])] if frames else []
     try:
-        await bus.write(Ack(stream, group, ids, [Count(EXPIRED)]))
+        await bus.write(*counted, *([Ack(stream, group, list(probes))] if probes else []))
     except BusFull:
         await bus.write(Ack(stream, group, ids))
         await bus.trim(stream, min(before_id, await bus.floor(stream, group), key=id_order))
-        await bus.write(Count(EXPIRED, len(ids)))
+        await bus.write(Count(EXPIRED, len(frames)))
     return len(ids)
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+from math import nan
 from pathlib import Path
 
 from sgaps.errors import DiskFull, RecordingError
@@ -26,6 +27,14 @@ def ensure_free_space(path: Path, min_free_bytes: int) -> None:
         raise RecordingError(f"cannot look at the disk of {path}: {error}") from error
     if free_bytes < min_free_bytes:
         raise DiskFull(f"{free_bytes} bytes free at {path}, {min_free_bytes} are needed")
+
+
+def free_space_bytes(path: Path) -> float:
+    """What is free on the file system of `path`; NaN where nobody can say."""
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return nan
 
 
 def system_errno(error: BaseException) -> int | None:

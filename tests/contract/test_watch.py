@@ -1,0 +1,147 @@
+"""What the recorder tells Prometheus of the broker, over both buses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from contract.test_bus import GROUP, STREAM, bus, bus_settings, flush, publish, read
+from recorder import watch
+from sgaps.bus import Ack, Bus, Count, Group, MemoryBus, Publish, Put, RedisBus
+from sgaps.errors import BusUnavailable
+from sgaps.messages import CoordinatesChosen, DeadLetter, FrameReconstructed, SegmentSealed
+from sgaps.metrics.broker import GroupState
+from sgaps.service import heartbeat_key
+
+__all__ = ["bus"]
+COORDINATES = CoordinatesChosen.stream_of("east")
+
+
+async def beat(bus: Bus, service: str, instance: str, *, ready: bool, **status: object) -> None:
+    times = {"at_secs": b"1", "started_at_secs": b"1"}
+    told = {"status": json.dumps(status).encode(), "ready": b"%d" % ready, "reason": b""}
+    await bus.write(Put(heartbeat_key(service, instance), {**times, **told}, 60))
+
+
+async def test_groups_tell_how_far_they_are(bus: Bus) -> None:
+    assert await bus.groups(STREAM) == {}
+    await publish(bus, 1, 2, 3)
+    first, second = await read(bus, count=2)
+    await bus.write(Ack(STREAM, GROUP, [first]))
+    await bus.ensure_group(STREAM, "other")
+    assert await bus.groups(STREAM) == {
+        GROUP: Group(delivered_id=second, pending=1),
+        "other": Group(delivered_id=bus.START, pending=0),
+    }
+
+
+async def test_the_clock_is_that_of_the_ids(bus: Bus) -> None:
+    before_secs = await bus.now_secs()
+    await publish(bus, 1)
+    after_secs = await bus.now_secs()
+    millis, _ = (await bus.last_id(STREAM)).split("-")
+    assert int(before_secs * 1000) <= int(millis) <= after_secs * 1000
+    assert before_secs == pytest.approx(time.time(), abs=5)
+
+
+async def test_an_empty_broker_has_every_series_at_0(bus: Bus) -> None:
+    state = await watch.look(bus)
+    assert set(state.groups) == {
+        ("sgaps:frames", "reconstructor"),
+        ("sgaps:frames", "recorder"),
+        ("sgaps:reconstructions", "sampler"),
+        ("sgaps:recordings", "trainer"),
+    }
+    assert set(state.groups.values()) == {GroupState(pending=0, oldest_undelivered_secs=0)}
+    assert set(state.lengths.values()) == set(state.ledger.values()) == {0}
+    assert {"received", "delivered", "lost_flush", "dead_recorder"} <= set(state.ledger)
+    assert (state.in_flight, state.dead_letters) == (0, 0)
+    assert state.services == {
+        (service, is_ready): 0 for service in watch.SERVICES for is_ready in ("ready", "not_ready")
+    }
+
+
+async def test_what_waits_has_an_age_and_what_is_in_hand_is_pending(bus: Bus) -> None:
+    await publish(bus, 1)
+    await asyncio.sleep(0.3)
+    await publish(bus, 2)
+    await bus.ensure_group(STREAM, "reconstructor")
+    waiting = await watch.group_state(bus, STREAM, "reconstructor")
+    assert waiting.pending == 0
+    assert 0.3 <= waiting.oldest_undelivered_secs < 2
+    await bus.read(STREAM, "reconstructor", "one", count=1, block_secs=0)
+    half = await watch.group_state(bus, STREAM, "reconstructor")
+    assert half.pending == 1
+    assert half.oldest_undelivered_secs < waiting.oldest_undelivered_secs
+    await bus.read(STREAM, "reconstructor", "one", count=1, block_secs=0)
+    assert await watch.group_state(bus, STREAM, "reconstructor") == GroupState(
+        pending=2, oldest_undelivered_secs=0
+    )
+
+
+async def test_what_nobody_ever_came_for_grows_old(bus: Bus) -> None:
+    """Without a reconstructor there is no group: that is when more of them are needed most."""
+    await publish(bus, 1)
+    await asyncio.sleep(0.2)
+    state = await watch.group_state(bus, STREAM, "reconstructor")
+    assert state.oldest_undelivered_secs >= 0.2
+
+
+async def test_trimming_does_not_change_an_age(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    ids = await read(bus, count=1)
+    await bus.write(Ack(STREAM, GROUP, ids))
+    await bus.trim(STREAM, await bus.floor(STREAM, GROUP))
+    await asyncio.sleep(0.2)
+    state = await watch.group_state(bus, STREAM, GROUP)
+    assert 0.2 <= state.oldest_undelivered_secs < 2
+
+
+async def test_everything_is_found(bus: Bus) -> None:
+    await beat(bus, "gateway", "a", ready=True, gateway_id="east")
+    await beat(bus, "reconstructor", "a", ready=True)
+    await beat(bus, "reconstructor", "b", ready=True)
+    await beat(bus, "reconstructor", "c", ready=False)
+    letter = DeadLetter(
+        source_stream=STREAM, group=GROUP, entry_id="1-1", deliveries=3, reason="", data=b""
+    )
+    segment = SegmentSealed(
+        checkpoint_key="k", session_id="s", path="p", frame_count=1, size_bytes=1
+    )
+    await publish(bus, 1, 2)
+    await bus.write(Publish(letter), Publish(segment), Count("received", 7), Count("superseded", 4))
+    await bus.ensure_group(COORDINATES, "gateway")
+    state = await watch.look(bus)
+    assert state.lengths == {
+        STREAM: 2,
+        FrameReconstructed.STREAM: 0,
+        SegmentSealed.STREAM: 1,
+        COORDINATES: 0,
+    }
+    assert (COORDINATES, "gateway") in state.groups
+    assert (state.ledger["received"], state.in_flight, state.dead_letters) == (7, 3, 1)
+    assert state.services["gateway", "ready"] == 1
+    assert state.services["reconstructor", "ready"] == 2
+    assert state.services["reconstructor", "not_ready"] == 1
+    assert state.services["trainer", "ready"] == state.services["trainer", "not_ready"] == 0
+
+
+async def test_a_flush_leaves_zeros_and_no_error(bus: Bus, request: pytest.FixtureRequest) -> None:
+    await publish(bus, 1)
+    await read(bus)
+    await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
+    assert set((await watch.look(bus)).lengths.values()) == {0}
+
+
+async def test_without_a_broker_nothing_is_told() -> None:
+    bus = RedisBus(bus_settings("redis://127.0.0.1:1/0"))
+    registry = CollectorRegistry()
+    turn = watch.watch(bus, registry)
+    with pytest.raises(BusUnavailable):
+        await turn()
+    await bus.close()
+    assert list(registry.collect()) == []

@@ -1,0 +1,224 @@
+"""The gateway's own frame: through all stages, and what it tells where one of them is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import REGISTRY
+
+from gateway.probe import Probe, probe_frame
+from integration.conftest import with_changes
+from integration.processes import ServiceProcess, ending, start_service, wait_until
+from integration.scrape import scrape
+from recorder.archive import Archive
+from recorder.retention import Retention
+from recorder.worker import Worker
+from sgaps.bus import Delivery, MemoryBus, Operation, Put
+from sgaps.errors import BusFull
+from sgaps.messages import FrameAccepted
+from sgaps.recording import find_segments
+from sgaps.service import Service
+from sgaps.settings import Settings
+from sgaps_cli import broker
+
+INTERVAL_SECS = 1.0
+SLOW_SECS = 120
+
+
+@dataclass
+class Pipeline:
+    """The four services of a frame's way, which can be killed and started again."""
+
+    url: str
+    folder: Path
+    port: int = field(default_factory=broker.free_port)
+    metrics_port: int = field(default_factory=broker.free_port)
+    services: dict[str, ServiceProcess] = field(default_factory=dict)
+
+    def start(self, name: str) -> None:
+        self.services[name] = start_service(
+            name,
+            [
+                f"bus.url={self.url}",
+                f"server.port={self.port}",
+                f"server.probe_interval_secs={INTERVAL_SECS}",
+                f"metrics_port={self.metrics_port if name == 'gateway' else 0}",
+            ],
+            self.folder,
+        )
+
+    def kill(self, name: str) -> None:
+        self.services[name].end(signal.SIGKILL)
+
+    def get(self, path: str) -> Any:
+        answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=10)
+        return answer.raise_for_status().json()
+
+    def probes(self, outcome: str) -> float:
+        return scrape(self.metrics_port).of("sgaps_probes_total", outcome=outcome)
+
+    def seen_at_secs(self, what: str) -> float:
+        return scrape(self.metrics_port).of(f"sgaps_probe_{what}_timestamp_seconds")
+
+    def wait_for(self, outcome: str, *, more: int) -> None:
+        """Until so many more probes have ended so."""
+        wanted = self.probes(outcome) + more
+        wait_until(lambda: self.probes(outcome) >= wanted, timeout_secs=SLOW_SECS)
+
+
+@pytest.fixture
+def pipeline(clean_broker: str, tmp_path: Path) -> Iterator[Pipeline]:
+    pipeline = Pipeline(clean_broker, tmp_path)
+    for name in ("gateway", "reconstructor", "sampler", "recorder"):
+        pipeline.start(name)
+    with ending(list(pipeline.services.values())):
+        wait_until(lambda: broker.is_listening(pipeline.metrics_port), timeout_secs=SLOW_SECS)
+        pipeline.wait_for("answered", more=2)
+        yield pipeline
+        for name in ("reconstructor", "recorder"):  # those that were started again
+            pipeline.kill(name)
+
+
+def test_a_probe_goes_through_all_stages_and_leaves_no_trace(pipeline: Pipeline) -> None:
+    wait_until(lambda: pipeline.seen_at_secs("recorded") > 0, timeout_secs=SLOW_SECS)
+    found = scrape(pipeline.metrics_port)
+    status = pipeline.get("/api/status")
+    answered = found.of("sgaps_probes_total", outcome="answered")
+    assert answered == found.of("sgaps_probe_seconds_count")
+    assert 0 < found.of("sgaps_probe_seconds_sum") < answered * INTERVAL_SECS
+    assert time.time() - found.of("sgaps_probe_answered_timestamp_seconds") < 60
+    assert found.of("sgaps_frames_received_total") == 0
+    assert found.of("sgaps_end_to_end_seconds_count") == 0
+    assert status["ledger"] == {"in_flight": 0}
+    assert (status["frames_processed"], status["active_sessions"]) == (0, 0)
+    assert pipeline.get("/api/sessions") == []
+    assert pipeline.services["recorder"].end() == 0  # which seals everything
+    assert find_segments(pipeline.folder / "recordings") == []
+    assert [p.name for p in (pipeline.folder / "recordings").iterdir()] == [".recorder.lock"]
+
+
+def test_without_a_recorder_answers_go_on_and_recording_stands_still(pipeline: Pipeline) -> None:
+    wait_until(lambda: pipeline.seen_at_secs("recorded") > 0, timeout_secs=SLOW_SECS)
+    pipeline.kill("recorder")
+    pipeline.wait_for("answered", more=2)  # what was recorded before is seen by now
+    stood_at_secs = pipeline.seen_at_secs("recorded")
+    pipeline.wait_for("answered", more=3)
+    assert pipeline.seen_at_secs("recorded") == stood_at_secs
+    assert pipeline.seen_at_secs("answered") > stood_at_secs
+    pipeline.start("recorder")
+    wait_until(lambda: pipeline.seen_at_secs("recorded") > stood_at_secs, timeout_secs=SLOW_SECS)
+
+
+def test_without_a_reconstructor_probes_are_lost_and_told_once(pipeline: Pipeline) -> None:
+    pipeline.kill("reconstructor")
+    pipeline.wait_for("lost", more=2)
+    answered_at_secs = pipeline.seen_at_secs("answered")
+    pipeline.wait_for("lost", more=2)
+    assert pipeline.seen_at_secs("answered") == answered_at_secs
+    pipeline.start("reconstructor")
+    pipeline.wait_for("answered", more=2)
+    assert pipeline.get("/api/status")["ledger"] == {"in_flight": 0}
+    gateway = pipeline.services["gateway"]
+    told = gateway.lines("a probe is lost: not answered within 1 s")
+    assert len(told) == len(gateway.lines("probes are answered again")) > 0
+    assert len(told) < pipeline.probes("lost")
+
+
+def lost() -> float:
+    return REGISTRY.get_sample_value("sgaps_probes_total", {"outcome": "lost"}) or 0
+
+
+class FullBus(MemoryBus):
+    """Takes nothing."""
+
+    async def write(self, *operations: Operation) -> None:
+        raise BusFull("the broker is out of memory")
+
+
+async def test_a_probe_that_cannot_be_sent_is_lost_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = lost()
+    probe = Probe(FullBus(), gateway_id="g", interval_secs=1)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            await probe.turn()
+    assert lost() - before == 3
+    assert caplog.messages == ["a probe is lost: the broker is out of memory"]
+
+
+async def test_a_late_answer_is_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    before, bus = lost(), MemoryBus()
+    probe = Probe(bus, gateway_id="g", interval_secs=0.01)
+    await probe.turn()
+    await asyncio.sleep(0.01)
+    await probe.turn()
+    first, second = [
+        FrameAccepted.decode(entry.data)
+        for entry in await bus.tail(FrameAccepted.STREAM, bus.START, count=9, block_secs=0)
+    ]
+    assert first.frame_id < second.frame_id
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        probe.take_answer(first.frame_id)
+        assert caplog.messages == []
+        probe.take_answer(second.frame_id)
+        probe.take_answer(second.frame_id)
+    assert caplog.messages == ["probes are answered again"]
+    await probe.turn()
+    assert lost() - before == 1
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_the_recorder_marks_a_probe_only_where_it_could_record(
+    settings: Settings, is_full: bool
+) -> None:
+    settings = with_changes(settings, recorder={"min_free_bytes": 2**60 if is_full else 0})
+    service = Service(name="recorder", settings=settings, bus=MemoryBus(), stop=asyncio.Event())
+    archive = Archive(settings)
+    worker = Worker(service, archive, Retention(settings))
+    batch = [
+        Delivery(entry_id="1-1", message=probe_frame("east", 7)),
+        Delivery(entry_id="1-2", message=probe_frame("east", 8)),
+    ]
+    handling = asyncio.create_task(worker.handle(batch))
+    done, _ = await asyncio.wait({handling}, timeout=1)
+    handling.cancel()
+    archive.close()
+    if is_full:
+        assert not done
+        assert "disk full" in worker.waiting_for
+    else:
+        (mark,) = handling.result().operations
+        assert isinstance(mark, Put)
+        assert (mark.key, mark.fields) == (
+            "sgaps:session:probe:east",
+            {"last_recorded_frame_id": b"8"},
+        )
+
+
+async def test_an_interval_of_0_is_never() -> None:
+    bus = MemoryBus()
+    await Probe(bus, gateway_id="g", interval_secs=0).run(asyncio.Event())
+    assert await bus.length(FrameAccepted.STREAM) == 0
+
+
+async def test_a_gateways_probes_are_its_own() -> None:
+    bus = MemoryBus()
+    for gateway_id in ("east", "west"):
+        await Probe(bus, gateway_id=gateway_id, interval_secs=1).turn()
+    entries = await bus.tail(FrameAccepted.STREAM, bus.START, count=9, block_secs=0)
+    frames = [FrameAccepted.decode(entry.data) for entry in entries]
+    assert [(f.session_id, f.gateway_id) for f in frames] == [
+        ("probe:east", "east"),
+        ("probe:west", "west"),
+    ]
