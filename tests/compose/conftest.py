@@ -77,7 +77,7 @@ def docker_compose_project_name(deployment_environment: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def docker_setup() -> list[str]:
     """What is left of a run that was killed; the deployment then starts as a person starts it."""
-    return ["down --volumes --timeout 5"]
+    return [" ".join([*PROFILES, "down --volumes --timeout 5"])]
 
 
 @pytest.fixture(scope="session")
