@@ -18,7 +18,9 @@ from compose.images import LEGACY_BUILDER, ROOT, base_images
 from sgaps_cli.broker import free_port
 
 LOGS = ROOT / "data" / "compose-tests"
-PROFILES = ("--profile", "train", "--profile", "demo", "--profile", "setup")
+PROFILES = tuple(
+    part for name in ("train", "demo", "setup", "monitoring") for part in ("--profile", name)
+)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +48,7 @@ def deployment_environment(
         **LEGACY_BUILDER,
         "SGAPS_IMAGES": PROJECT,
         "SGAPS_PORT": str(free_port()),
+        "PROMETHEUS_PORT": str(free_port()),
         "SGAPS_SECRETS_DIR": str(scratch / "secrets"),
     }
     # pytest-docker's commands take theirs from this process.
@@ -74,7 +77,7 @@ def docker_compose_project_name(deployment_environment: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def docker_setup() -> list[str]:
     """What is left of a run that was killed; the deployment then starts as a person starts it."""
-    return ["down --volumes --timeout 5"]
+    return [" ".join([*PROFILES, "down --volumes --timeout 5"])]
 
 
 @pytest.fixture(scope="session")

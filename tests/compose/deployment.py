@@ -64,10 +64,10 @@ class Deployment:
             key=lambda container: container.name,
         )
 
-    def start_play(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_play(self, *arguments: str, game: str = "doom/my_way_home") -> subprocess.Popen[str]:
         return subprocess.Popen(
             [
-                *(str(SGAPS), "play", "doom/my_way_home", "--json"),
+                *(str(SGAPS), "play", game, "--json"),
                 *("--url", f"ws://127.0.0.1:{self.port}/ws/stream"),
                 *arguments,
             ],

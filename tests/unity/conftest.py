@@ -5,8 +5,6 @@ A tool that is missing skips the test at home and fails it in CI.
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,27 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tools import require_tool
+
 PACKAGE = Path(__file__).parents[2] / "unity-client"
 HERE = Path(__file__).parent
 NUNIT = Path("/usr/lib/cli/nunit.framework-2.6.3/nunit.framework.dll")
 LANGUAGE = "7"
 """What Mono's compiler knows; Unity 2021.3 knows more."""
-
-
-def require(found: object, what: str) -> None:
-    """Skip, or fail in CI, where something to test with is missing."""
-    if not found and os.environ.get("CI"):
-        pytest.fail(f"{what} is missing")
-    if not found:
-        pytest.skip(f"{what} is missing")
-
-
-def require_tool(name: str, debian_package: str) -> str:
-    """The path of a program."""
-    path = shutil.which(name)
-    require(path, f"{name} (Debian: {debian_package})")
-    assert path is not None
-    return path
 
 
 def run(*command: str | Path, given: str = "") -> str:

@@ -21,7 +21,8 @@ from sgaps.protocol.messages import FrameData, Keyframe
 from sgaps.sampling.footprints import FOOTPRINTS_PX, sample_image
 from sgaps_client.client import WORTH_RETRYING
 from sgaps_client.state import FRAME_REFUSALS
-from unity.conftest import NUNIT, PACKAGE, Compiler, Harness, require, require_tool, run
+from tools import require, require_tool
+from unity.conftest import NUNIT, PACKAGE, Compiler, Harness, run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MESSAGES: list[dict[str, Any]] = json.loads((GOLDEN / "messages.json").read_text())

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from unity.conftest import HERE, NUNIT, PACKAGE, Compiler, require, require_tool, run
+from tools import require, require_tool
+from unity.conftest import HERE, NUNIT, PACKAGE, Compiler, run
 
 
 @pytest.fixture(scope="module")

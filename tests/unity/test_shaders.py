@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sgaps.protocol import binary_codec
 from sgaps.protocol.content import CoordinateSet
 from sgaps.sampling.footprints import FOOTPRINTS_PX, sample_image
-from unity.conftest import HERE, PACKAGE, Harness, require, require_tool, run
+from tools import require, require_tool
+from unity.conftest import HERE, PACKAGE, Harness, run
 
 SHADERS = PACKAGE / "Runtime" / "Resources" / "Sgaps"
 WIDTH, HEIGHT = 160, 120

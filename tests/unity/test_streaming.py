@@ -18,7 +18,8 @@ import pytest
 from e2e.conftest import System, start_system
 from e2e.test_play import wait_until_recorded
 from sgaps_cli.broker import free_port
-from unity.conftest import HERE, PACKAGE, Harness, require, require_tool, run
+from tools import require, require_tool
+from unity.conftest import HERE, PACKAGE, Harness, run
 
 pytestmark = pytest.mark.e2e
 

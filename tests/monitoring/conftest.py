@@ -1,0 +1,70 @@
+"""A real Prometheus with the configuration of monitoring/, and a real exporter before a broker."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from monitoring.expressions import PROMETHEUS
+from sgaps_cli.broker import free_port
+from tools import require_tool
+
+START_TIMEOUT_SECS = 30
+
+
+@pytest.fixture(scope="session")
+def prometheus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its targets are names that only the deployment knows: it has itself alone to look at."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        require_tool("prometheus", "prometheus"),
+        f"--config.file={PROMETHEUS / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={address}",
+    ]
+    with _served(command, f"http://{address}/-/ready", folder / "log"):
+        yield f"http://{address}"
+
+
+@pytest.fixture(scope="session")
+def exporter_url(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        require_tool("prometheus-redis-exporter", "prometheus-redis-exporter"),
+        f"-redis.addr={broker_url}",
+        "-config-command=-",
+        f"-web.listen-address={address}",
+    ]
+    log = tmp_path_factory.mktemp("exporter") / "log"
+    with _served(command, f"http://{address}/health", log):
+        yield f"http://{address}"
+
+
+@contextmanager
+def _served(command: list[str], answers: str, log: Path) -> Iterator[None]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        deadline_secs = time.monotonic() + START_TIMEOUT_SECS
+        while not _is_ok(answers):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline_secs, log.read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(START_TIMEOUT_SECS)
+
+
+def _is_ok(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.TransportError:
+        return False
