@@ -14,11 +14,14 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from sgaps import logs
 from sgaps.bus import Bus, Put, RedisBus
 from sgaps.bus.connection import shown
 from sgaps.errors import BusError, SettingsError, SgapsError
+from sgaps.health import state_file, write_state
 from sgaps.metrics import serve_metrics
 from sgaps.settings import Settings, load_settings
 
@@ -30,6 +33,8 @@ HEARTBEAT_TTL_SECS = 6.0
 BROKER_RETRY_SECS = 0.5
 TURN_WITHIN_SECS = 10.0
 """A loop that turned no later than this ago is well; above the slowest usual batch."""
+ALIVE_WITHIN_SECS = 60.0
+"""A loop that stands longer than this, and waits for nothing, will not turn again by itself."""
 DRAIN_SECS = 8.0
 """To finish what is in hand; below the 10 s after which Docker kills."""
 
@@ -54,10 +59,19 @@ def turns_lately(loop: Turning) -> Callable[[], str]:
             return f"it waits: {loop.waiting_for}"
         if loop.last_turn_at_secs == built_at_secs:
             return "its loop has not turned yet"
-        still_secs = time.monotonic() - loop.last_turn_at_secs
-        return "" if still_secs < TURN_WITHIN_SECS else f"its loop stands for {still_secs:.0f} s"
+        return _stands(loop, TURN_WITHIN_SECS)
 
     return reason
+
+
+def turns_or_waits(loop: Turning) -> Callable[[], str]:
+    """Liveness of a loop: who waits for a broker or for space is not helped by a new start."""
+    return lambda: "" if loop.waiting_for else _stands(loop, ALIVE_WITHIN_SECS)
+
+
+def _stands(loop: Turning, within_secs: float) -> str:
+    still_secs = time.monotonic() - loop.last_turn_at_secs
+    return "" if still_secs < within_secs else f"its loop stands for {still_secs:.0f} s"
 
 
 @dataclass
@@ -72,6 +86,12 @@ class Service:
     """What the heartbeat tells about this process; a service sets its own."""
     readiness: Callable[[], str] = field(default=lambda: "it starts")
     """Why it cannot do its work now, or nothing; a service sets its own."""
+    liveness: Callable[[], str] = field(default=lambda: "")
+    """Why only a new start can help it, or nothing."""
+
+    def watch(self, loop: Turning) -> None:
+        """Be ready and alive as this loop turns."""
+        self.readiness, self.liveness = turns_lately(loop), turns_or_waits(loop)
 
     @property
     def consumer_name(self) -> str:
@@ -80,21 +100,26 @@ class Service:
 
 
 Main: TypeAlias = Callable[[Service], Awaitable[None]]
+Check: TypeAlias = Callable[[Settings], object]
+"""Raises SettingsError."""
 
 
-def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int:
+def run_service(
+    name: str, main: Main, argv: Sequence[str] | None = None, *, check: Check = lambda _: None
+) -> int:
     """Run a service until SIGINT or SIGTERM; the exit status of the process.
 
-    2: a setting is wrong; 1: it cannot go on, and said why. A bug ends it with a traceback.
+    `check` looks at the settings before anything is waited for. 2: a setting is wrong; 1: it
+    cannot go on, and said why. A bug ends it with a traceback.
     """
     arguments = _parser(name).parse_args(argv)
     status = 0
     try:
         settings = load_settings(arguments.overrides)
-        logging.basicConfig(
-            level=settings.log_level,
-            format=f"%(asctime)s %(levelname)-7s {name} %(name)s: %(message)s",
+        logs.configure(
+            settings.logging.form, settings.log_level, service=name, instance=settings.instance
         )
+        check(settings)
         serve_metrics(settings.metrics_host, settings.metrics_port)
         with contextlib.ExitStack() as ended:
             asyncio.run(_run(name, main, settings, ended))
@@ -131,17 +156,19 @@ async def _run(name: str, main: Main, settings: Settings, ended: contextlib.Exit
     _listen_to_signals(stop, ended)
     bus_settings = settings.bus.model_copy(update={"client_name": f"{name}-{settings.instance}"})
     service = Service(name=name, settings=settings, bus=RedisBus(bus_settings), stop=stop)
-    await wait_for_broker(service.bus, shown(settings.bus.url), stop)
-    heart = asyncio.create_task(_beat(service))
+    hearts = [asyncio.create_task(beat(service)) for beat in (_beat, _note_state)]
     try:
+        service.readiness = lambda: "it waits for the broker"
+        await wait_for_broker(service.bus, shown(settings.bus.url), stop)
+        service.readiness = lambda: "it starts"
         if not stop.is_set():
             log.info("%s starts", service.consumer_name)
             await main(service)
     finally:
         _end_within(DRAIN_SECS, ended)  # of which a part is over already if it was told to stop
-        heart.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await heart
+        for heart in hearts:
+            heart.cancel()
+        await asyncio.gather(*hearts, return_exceptions=True)
         await service.bus.close()
         log.info("%s stopped", service.consumer_name)
 
@@ -209,11 +236,31 @@ def heartbeat_key(service_name: str, instance: str) -> str:
     return f"{HEARTBEAT_PREFIX}{service_name}:{instance}"
 
 
+def _why_not_ready(service: Service) -> str:
+    return "it stops" if service.stop.is_set() else service.readiness()
+
+
+async def _note_state(service: Service) -> None:
+    """What `python -m sgaps.health` reads: it needs no broker to know how this process is."""
+    path, told = state_file(service.name, service.settings.instance), False
+    try:
+        while True:
+            try:
+                write_state(path, not_ready=_why_not_ready(service), not_alive=service.liveness())
+            except OSError as error:
+                if not told:
+                    log.warning("health checks will fail: %s", error)
+                told = True
+            await asyncio.sleep(HEARTBEAT_SECS)
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
 async def _beat(service: Service) -> None:
     key = heartbeat_key(service.name, service.settings.instance)
     started_at_secs = time.time()
     while True:
-        reason = "it stops" if service.stop.is_set() else service.readiness()
+        reason = _why_not_ready(service)
         fields = {
             "at_secs": repr(time.time()).encode(),
             "started_at_secs": repr(started_at_secs).encode(),
@@ -238,13 +285,6 @@ class Heartbeat:
     ready: bool
     reason: str
     """Why it is not ready; empty where it is."""
-
-
-async def find_heartbeat(bus: Bus, service_name: str, instance: str) -> Heartbeat | None:
-    """The heartbeat of one process, if it is fresh. Raises BusError."""
-    key = heartbeat_key(service_name, instance)
-    (fields,) = await bus.hashes([key])
-    return _heartbeat(key, fields) if fields else None
 
 
 async def live_services(bus: Bus) -> list[Heartbeat]:

@@ -347,8 +347,10 @@ class DataSettings(Section):
 
 
 class LoggingSettings(Section):
-    """How a training run by hand is logged, beside the files that it always writes."""
+    """The lines of every service; and how a training run by hand is logged, beside its files."""
 
+    form: Literal["text", "json"]
+    """Lines for people, or an object a line for machines."""
     look_every_secs: Secs
     """How often held-out frames are rebuilt and drawn."""
     wandb: Literal["offline", "online", "disabled"]

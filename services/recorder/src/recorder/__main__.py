@@ -12,7 +12,7 @@ from recorder.retention import Retention
 from recorder.worker import GROUP, Worker
 from sgaps.bus import LedgerGuard, every_second, trim_recorded
 from sgaps.messages import FrameAccepted
-from sgaps.service import Service, run_service, turns_lately
+from sgaps.service import Service, run_service
 
 
 async def main(service: Service) -> None:
@@ -20,7 +20,7 @@ async def main(service: Service) -> None:
     _open_as_many_files_as_allowed()
     worker = Worker(service, Archive(settings), Retention(settings))
     service.describe = worker.describe
-    service.readiness = turns_lately(worker.consumer)
+    service.watch(worker)
     async with asyncio.TaskGroup() as together:
         together.create_task(worker.recover_loop())
         together.create_task(worker.seal_loop())

@@ -58,10 +58,19 @@ class Worker:
             handle=self.handle,
         )
 
+    @property
+    def last_turn_at_secs(self) -> float:
+        return self.consumer.last_turn_at_secs
+
+    @property
+    def waiting_for(self) -> str:
+        """Space, or the broker; empty while frames are being recorded."""
+        return self._waiting or self.consumer.waiting_for
+
     def describe(self) -> Status:
-        """What the heartbeat tells; `waiting` is empty while frames are being recorded."""
+        """What the heartbeat tells."""
         return {
-            "waiting": self._waiting or self.consumer.waiting_for,
+            "waiting": self.waiting_for,
             "open_segments": self._archive.open_segments,
             "synced_at_secs": self._archive.synced_at_secs,
         }
