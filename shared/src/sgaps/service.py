@@ -7,19 +7,17 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from sgaps import logs
+from sgaps import logs, tracing
 from sgaps.bus import Bus, Put, RedisBus
 from sgaps.bus.connection import shown
+from sgaps.ending import end_within, listen_to_signals
 from sgaps.errors import BusError, SettingsError, SgapsError
 from sgaps.health import state_file, write_state
 from sgaps.metrics import serve_metrics
@@ -153,7 +151,8 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 async def _run(name: str, main: Main, settings: Settings, ended: contextlib.ExitStack) -> None:
     stop = asyncio.Event()
-    _listen_to_signals(stop, ended)
+    listen_to_signals(stop, ended, DRAIN_SECS)
+    end_traces = tracing.start(settings.tracing, service=name, instance=settings.instance)
     bus_settings = settings.bus.model_copy(update={"client_name": f"{name}-{settings.instance}"})
     service = Service(name=name, settings=settings, bus=RedisBus(bus_settings), stop=stop)
     hearts = [asyncio.create_task(beat(service)) for beat in (_beat, _note_state)]
@@ -165,56 +164,13 @@ async def _run(name: str, main: Main, settings: Settings, ended: contextlib.Exit
             log.info("%s starts", service.consumer_name)
             await main(service)
     finally:
-        _end_within(DRAIN_SECS, ended)  # of which a part is over already if it was told to stop
+        end_within(DRAIN_SECS, ended)  # of which a part is over already if it was told to stop
         for heart in hearts:
             heart.cancel()
         await asyncio.gather(*hearts, return_exceptions=True)
         await service.bus.close()
+        await asyncio.to_thread(end_traces)
         log.info("%s stopped", service.consumer_name)
-
-
-def _listen_to_signals(stop: asyncio.Event, ended: contextlib.ExitStack) -> None:
-    """The first signal asks the service to finish, in bounded time; a second one ends it."""
-    loop = asyncio.get_running_loop()
-
-    def stop_or_end(number: signal.Signals) -> None:
-        if stop.is_set():
-            log.warning("told twice to stop: ends at once")
-            os._exit(128 + number)
-        stop.set()
-        _end_within(DRAIN_SECS, ended)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop_or_end, number)
-
-
-def _end_within(timeout_secs: float, ended: contextlib.ExitStack) -> None:
-    """End this process when the time is over, whatever hangs; what is unfinished stays pending.
-
-    A thread does it, because it may be the event loop that hangs. Closing `ended` calls it off.
-    """
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        unfinished = ", ".join(sorted(_where(task.get_coro()) for task in asyncio.all_tasks(loop)))
-        log.error(
-            "not finished after %g s, ends now; still at: %s",
-            timeout_secs,
-            unfinished or "a thread",
-        )
-        os._exit(1)
-
-    timer = threading.Timer(timeout_secs, end)
-    timer.daemon = True
-    timer.start()
-    ended.callback(timer.cancel)
-
-
-def _where(coroutine: object) -> str:
-    """The coroutines that wait for one another, from the outermost."""
-    name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
-    inner = getattr(coroutine, "cr_await", None)
-    return f"{name} > {_where(inner)}" if hasattr(inner, "cr_await") else name
 
 
 async def wait_for_broker(bus: Bus, url: str, stop: asyncio.Event) -> None:

@@ -27,7 +27,7 @@ from sgaps.errors import SettingsError
 
 ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
-SECRETS = frozenset({"auth_token", "url"})
+SECRETS = frozenset({"auth_token", "url", "endpoint"})
 """Keys whose values no message shows; a URL may hold a password."""
 
 PRINTABLE_ASCII = r"^[!-~]{0,1024}$"
@@ -358,6 +358,15 @@ class LoggingSettings(Section):
     wandb_project: str
 
 
+class TracingSettings(Section):
+    """Spans of frames, for a collector of OpenTelemetry."""
+
+    endpoint: Annotated[str, Field(pattern=r"\A(https?://[!-~]+)?\z")]
+    """Where OTLP/HTTP is taken: http://host:4318/v1/traces; empty: nothing is traced."""
+    sample_ratio: Share
+    """Of the frames, drawn by the gateway."""
+
+
 class RecorderSettings(Section):
     """Segments on disk."""
 
@@ -409,6 +418,7 @@ class Settings(Section):
     loss: LossSettings
     data: DataSettings
     logging: LoggingSettings
+    tracing: TracingSettings
     recorder: RecorderSettings
     reconstructor: ReconstructorSettings
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 
 from gateway.session import Session, SessionManager
-from sgaps import metrics
+from sgaps import metrics, tracing
 from sgaps.bus import Bus, Consumer, Count, Delivery, Outcome
 from sgaps.errors import MessageError
+from sgaps.logs import frame_ids
 from sgaps.messages import CoordinatesChosen
 from sgaps.protocol.content import CoordinateSet, Importance
 from sgaps.settings import BusSettings
@@ -39,7 +40,21 @@ class Deliverer:
 
     async def handle(self, batch: Sequence[Delivery[CoordinatesChosen]]) -> Outcome:
         """Hand answers to their sessions; each is booked under what became of it."""
-        return Outcome(answers={d.entry_id: [Count(self._deliver(d.message))] for d in batch})
+        return Outcome(answers={d.entry_id: [Count(self._book(d, len(batch)))] for d in batch})
+
+    def _book(self, delivery: Delivery[CoordinatesChosen], batch_size: int) -> str:
+        started_at_secs, chosen = time.time(), delivery.message
+        column = self._deliver(chosen)
+        tracing.passed(
+            "deliver",
+            chosen,
+            started_at_secs=started_at_secs,
+            entry_id=delivery.entry_id,
+            batch_size=batch_size,
+            model_version=chosen.model_version,
+            outcome=column,
+        )
+        return column
 
     def _deliver(self, chosen: CoordinatesChosen) -> str:
         """The column of the ledger that this answer belongs to."""
@@ -49,7 +64,8 @@ class Deliverer:
         try:
             answer = coordinate_set(chosen, session)
         except MessageError as error:
-            log.error("coordinates cannot be read: %s", error)  # noqa: TRY400 - one line
+            ids = frame_ids(chosen)
+            log.error("coordinates cannot be read: %s", error, extra=ids)  # noqa: TRY400 - one line
             return "undecodable"
         if chosen.frame_id <= session.last_answered_frame_id:
             return "out_of_order"

@@ -16,7 +16,7 @@ from gateway.limits import ClientLimits
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
 from gateway.transport import admit
-from sgaps import metrics
+from sgaps import metrics, tracing
 from sgaps.errors import BusError, ErrorCode, ProtocolError
 from sgaps.keys import session_key
 from sgaps.protocol import binary_codec, json_codec
@@ -72,7 +72,8 @@ class Connection:
         except ProtocolError as error:
             await self._farewell(error)
         except Exception:  # whatever is wrong with one connection must cost no other
-            log.exception("a connection from %s failed", self._address)
+            whose = {"session_id": self._session.session_id} if self._session else {}
+            log.exception("a connection from %s failed", self._address, extra=whose)
             await self._farewell(ProtocolError(ErrorCode.INTERNAL, "the gateway made a mistake"))
         finally:
             if self._session is not None:
@@ -188,9 +189,14 @@ class Connection:
                 raise ProtocolError(ErrorCode.SESSION_EXISTS, "this connection has a session")
 
     async def _frame(self, sampled: SampledFrame, session: Session) -> None:
+        started_at_secs = time.time()
         self._limits.take_frame()
         frame = intake.accept_frame(
-            sampled, session, gateway_id=self._server.gateway_id, limits=self._limits
+            sampled,
+            session,
+            gateway_id=self._server.gateway_id,
+            limits=self._limits,
+            traceparent=tracing.new_traceparent(),
         )
         self._gateway.outlook.check_room()
         try:
@@ -202,6 +208,7 @@ class Connection:
         session.last_frame_id = frame.frame_id
         session.frames_received += 1
         metrics.FRAMES_RECEIVED.inc()
+        tracing.passed("accept", frame, started_at_secs=started_at_secs)
 
     async def _keyframe(self, keyframe: WholeFrame, session: Session) -> None:
         self._limits.take_keyframe()

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from recorder.archive import Archive, BatchReport
 from recorder.retention import Retention
-from sgaps import metrics
+from sgaps import metrics, tracing
 from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
 from sgaps.errors import BusError, DiskFull, RecordingError
 from sgaps.keys import SESSION_TTL_SECS, session_key
@@ -85,9 +85,20 @@ class Worker:
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         """Write and fsync the batch; frames that could not be written are not acknowledged."""
         frames = [delivery.message for delivery in batch]
+        started_at_secs = time.time()
         with metrics.stage("record", len(batch)):
             report = await self._when_there_is_space(lambda: self._archive.record(frames))
-        return Outcome(operations=_marks(report), failed=_failed(batch, report))
+        failed = _failed(batch, report)
+        for delivery in batch:
+            if delivery.entry_id not in failed:
+                tracing.passed(
+                    "record",
+                    delivery.message,
+                    started_at_secs=started_at_secs,
+                    entry_id=delivery.entry_id,
+                    batch_size=len(batch),
+                )
+        return Outcome(operations=_marks(report), failed=failed)
 
     async def _when_there_is_space(self, work: Callable[[], T]) -> T:
         """Do it, on a full disk as soon as it is not. Raises _Stopped if told to stop before."""
