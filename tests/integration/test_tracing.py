@@ -48,7 +48,8 @@ def pipeline(
     services = [start_service(name, common, folder) for name in PIPELINE]
     with ending(services):
         wait_until(
-            lambda: {n for n, h in heartbeats(url, settings).items() if h.ready} >= {*PIPELINE}
+            lambda: {n for n, h in heartbeats(url, settings).items() if h.ready} >= {*PIPELINE},
+            timeout_secs=240,
         )
         yield f"ws://127.0.0.1:{port}/ws/stream", services
         started_at_secs = time.monotonic()

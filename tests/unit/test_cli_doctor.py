@@ -14,10 +14,11 @@ from threading import Thread
 import msgspec
 import pytest
 
-from sgaps_cli import broker, doctor
+from sgaps_cli import broker
 from sgaps_cli import main as cli
 from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.broker import free_port
+from sgaps_cli.doctor import gateway, machine
 
 SGAPS = Path(sys.executable).with_name("sgaps")
 LOOKED_AT = ("Python", "package torch", "package vizdoom", "settings", "broker", "data folder")
@@ -27,7 +28,7 @@ LOOKED_AT = ("Python", "package torch", "package vizdoom", "settings", "broker",
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No broker of this test run, and no system that happens to run on this machine."""
     monkeypatch.delenv("REDIS_URL", raising=False)
-    monkeypatch.setattr(doctor, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(gateway, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
 
 
 class Asked:
@@ -186,7 +187,7 @@ def test_a_missing_conf_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_missing_package(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(doctor.PACKAGES, "no_such_package", "pip install it[all]")
+    monkeypatch.setitem(machine.PACKAGES, "no_such_package", "pip install it[all]")
     code, said = asked()
     assert code == 1
     assert bad_lines(said) == ["bad  package no_such_package: missing"]
