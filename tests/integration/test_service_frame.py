@@ -14,6 +14,7 @@ from integration.processes import heartbeats, wait_until
 from sgaps.health import why_not
 from sgaps.service import HEARTBEAT_SECS, TURN_WITHIN_SECS, turns_lately
 from sgaps.settings import Settings
+from sgaps_cli import broker
 
 HERE = Path(__file__).parent
 STUCK = [sys.executable, str(HERE / "stuck_service.py")]
@@ -97,3 +98,27 @@ def test_readiness_is_in_the_heartbeat_and_the_health_check(
         process.communicate()
     assert (heartbeat.ready, heartbeat.reason) == (False, "it starts")
     assert told == ("it starts", "")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("server.host=0.0.0.0", "server.auth_token_file"),
+        ("server.auth_token_file=/nowhere", "/nowhere cannot be read"),
+        ("tracing.sample_ratio=2", "tracing.sample_ratio"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_the_broker_is_waited_for(
+    override: str, said: str
+) -> None:
+    nobody = f"bus.url=redis://127.0.0.1:{broker.free_port()}/0"
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", nobody, override],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "waiting" not in done.stderr

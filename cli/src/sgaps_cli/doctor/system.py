@@ -142,8 +142,6 @@ def work_found(before: Status, now: Status, sessions: Sequence[Session]) -> Iter
 
 def _ledger(counts: Mapping[str, int]) -> Iterator[Finding]:
     received = counts.get("received", 0)
-    if not received:
-        return
     flying = in_flight(counts)
     yield Finding(
         what="ledger",
@@ -158,10 +156,10 @@ def _ledger(counts: Mapping[str, int]) -> Iterator[Finding]:
         yield Finding(
             what=f"drops: {name}",
             well=False,
-            detail=f"{drops[name]} frames, {drops[name] / received:.1%}",
+            detail=f"{drops[name]} of {received} frames",
             cure=CAUSES.get(name, LOSS_CAUSE),
         )
-    few = [f"{n} {c / received:.1%}" for n, c in drops.items() if n not in wrong]
+    few = [f"{n} {c / max(1, received):.1%}" for n, c in drops.items() if n not in wrong]
     yield Finding(what="drops", well=True, detail=", ".join(few) or "no others")
 
 
