@@ -23,7 +23,7 @@ CLOCK_OFF_SECS = 3.0
 """The gateway tells whole seconds."""
 CERTIFICATE_DAYS = 14
 BETWEEN_LOOKS_SECS = 1.0
-LOOPBACK = ("127.", "localhost", "[::1]")
+LOOPBACK = ("127.", "localhost", "::1")
 
 T = TypeVar("T")
 
