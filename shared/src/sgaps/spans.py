@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from sgaps.bus.connection import shown
 from sgaps.settings import TracingSettings
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Spans:
             }
         )
         inner = OTLPSpanExporter(endpoint=settings.endpoint, timeout=EXPORT_TIMEOUT_SECS)
-        self._exporter = _TellsOnce(inner, settings.endpoint)
+        self._exporter = _TellsOnce(inner, shown(settings.endpoint))
         self._processor = BatchSpanProcessor(
             self._exporter, max_queue_size=QUEUE_SPANS, schedule_delay_millis=EVERY_MILLIS
         )
