@@ -19,7 +19,7 @@ import numpy as np
 
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.worker import Worker
-from sgaps.service import Service, run_service, turns_lately
+from sgaps.service import Service, run_service
 
 POISON = 666.0
 VERSION = "fixed"
@@ -71,7 +71,7 @@ def main() -> int:
     async def serve(service: Service) -> None:
         service.describe = lambda: {"method": VERSION, "serving": model.serving()}
         consumer = Worker(service, model).consumer
-        service.readiness = turns_lately(consumer)
+        service.watch(consumer)
         await consumer.run(service.stop)
 
     return run_service("reconstructor", serve, overrides)

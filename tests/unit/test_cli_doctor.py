@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import msgspec
 import pytest
+import trustme
 
-from sgaps_cli import broker, doctor
+from sgaps_cli import broker
 from sgaps_cli import main as cli
 from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.broker import free_port
+from sgaps_cli.deployment import write_secrets
+from sgaps_cli.doctor import gateway, machine, system
+from sgaps_cli.doctor.finding import Finding
 
 SGAPS = Path(sys.executable).with_name("sgaps")
 LOOKED_AT = ("Python", "package torch", "package vizdoom", "settings", "broker", "data folder")
@@ -27,7 +34,7 @@ LOOKED_AT = ("Python", "package torch", "package vizdoom", "settings", "broker",
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No broker of this test run, and no system that happens to run on this machine."""
     monkeypatch.delenv("REDIS_URL", raising=False)
-    monkeypatch.setattr(doctor, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(gateway, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
 
 
 class Asked:
@@ -59,7 +66,11 @@ def bad_lines(said: str) -> list[str]:
 
 @contextmanager
 def http_server(
-    answers: dict[str, object], *, status: int = 200, token: str | None = None
+    answers: dict[str, object],
+    *,
+    status: int = 200,
+    token: str | None = None,
+    certificate: trustme.LeafCert | None = None,
 ) -> Iterator[str]:
     """Something that answers at some addresses; its own address."""
 
@@ -74,9 +85,13 @@ def http_server(
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -186,7 +201,7 @@ def test_a_missing_conf_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_missing_package(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(doctor.PACKAGES, "no_such_package", "pip install it[all]")
+    monkeypatch.setitem(machine.PACKAGES, "no_such_package", "pip install it[all]")
     code, said = asked()
     assert code == 1
     assert bad_lines(said) == ["bad  package no_such_package: missing"]
@@ -217,27 +232,144 @@ def test_a_gateway_without_its_broker(asked: Asked) -> None:
     assert "the broker does not answer" in said
 
 
-@pytest.mark.parametrize("missing", [[], ["sampler", "recorder"]])
-def test_a_running_system(asked: Asked, missing: list[str]) -> None:
-    services = [{"service": "gateway", "instance": "local-1"}]
-    answers: dict[str, object] = {
-        "/api/status": {"uptime_secs": 12.3, "services": services},
+NEEDED = ("gateway", "reconstructor", "sampler", "recorder")
+
+
+def answers_of(status: dict[str, object], missing: Sequence[str] = ()) -> dict[str, object]:
+    """Of a system in which all that is needed lives but what is missing."""
+    services = [{"service": n, "instance": f"{n}-1"} for n in NEEDED if n not in missing]
+    return {
+        "/api/status": {"uptime_secs": 12.3, "services": services, **status},
         "/api/ready": {"ready": not missing, "why": dict.fromkeys(missing, "no heartbeat")},
     }
-    with http_server(answers) as url:
+
+
+@pytest.mark.parametrize("missing", [[], ["sampler", "recorder"]])
+def test_a_running_system(asked: Asked, missing: list[str]) -> None:
+    with http_server(answers_of({}, missing)) as url:
         code, said = asked("--url", url)
     assert code == (1 if missing else 0)
     assert "up 12 s" in said
-    assert "services: gateway local-1" in said
-    assert ("sampler (no heartbeat), recorder (no heartbeat)" in said) is bool(missing)
+    assert "gateway: 1 live, 1 ready; gateway-1 up 0 s" in said
+    assert "trainer: none lives" in said
+    assert bad_lines(said) == [f"bad  {name}: none lives; no heartbeat" for name in missing]
+
+
+@pytest.mark.parametrize(
+    ("status", "bad", "cure"),
+    [
+        ({"ledger": {"received": 9, "delivered": 10}}, "ledger", "more ends than frames"),
+        ({"ledger": {"received": 100, "superseded": 6}}, "drops: superseded", "start more"),
+        ({"ledger": {"received": 9, "dead_recorder": 1}}, "drops: dead_recorder", "sgaps dead"),
+    ],
+)
+def test_a_ledger_tells_what_goes_wrong(
+    status: dict[str, object], bad: str, cure: str, asked: Asked
+) -> None:
+    with http_server(answers_of(status)) as url:
+        code, said = asked("--url", url)
+    assert code == 1
+    assert f"bad  {bad}: " in said
+    assert cure in said
+
+
+def test_replicas_that_differ_or_are_not_ready() -> None:
+    def replica(instance: str, version: str, reason: str = "") -> system.ServiceSaid:
+        return system.ServiceSaid(
+            service="reconstructor",
+            instance=instance,
+            uptime_secs=100.0,
+            ready=not reason,
+            reason=reason,
+            status={"serving": {"default": version}},
+        )
+
+    services = [replica("a", "v1"), replica("b", "v2", "its loop stands for 20 s")]
+    status = system.Status(uptime_secs=1.0, services=services)
+    found = {f.what: f for f in system.services_found(status, system.Ready(why={}))}
+    assert not found["reconstructor"].well
+    assert "2 live, 1 ready; a up 100 s; b: its loop stands" in found["reconstructor"].detail
+    assert (found["model versions"].well, found["model versions"].detail) == (
+        False,
+        "default: v1, v2",
+    )
+
+
+def test_a_recorder_that_waits_or_does_not_write() -> None:
+    def found(status: dict[str, object], received: int) -> Finding:
+        recorder = system.ServiceSaid(service="recorder", instance="a", status=status)
+        before = system.Status(uptime_secs=1.0, services=[], ledger={"received": 5})
+        now = system.Status(uptime_secs=1.0, services=[recorder], ledger={"received": received})
+        sessions = [system.Session(checkpoint_key="doom", connected=True)]
+        told = {f.what: f for f in system.work_found(before, now, sessions)}
+        assert not told["checkpoint of doom"].well
+        return told["recording by a"]
+
+    late = {"synced_at_secs": time.time() - 60}
+    assert found(late, received=5).well  # nobody sends anything
+    assert not found(late, received=6).well
+    full = found({"waiting": "disk full: /data"}, received=5)
+    assert (full.well, "free space" in full.cure) == (False, True)
+
+
+def test_what_metrics_tell() -> None:
+    text = (
+        "# TYPE sgaps_frames_received counter\nsgaps_frames_received_total 90\n"
+        "# TYPE sgaps_messages_refused counter\n"
+        'sgaps_messages_refused_total{code="rate_limited"} 10\n'
+        "# TYPE sgaps_end_to_end_seconds histogram\n"
+        'sgaps_end_to_end_seconds_bucket{le="0.5"} 90\n'
+        'sgaps_end_to_end_seconds_bucket{le="2.5"} 96\n'
+        'sgaps_end_to_end_seconds_bucket{le="+Inf"} 100\n'
+    )
+    refused, answers = system.metrics_found(text)
+    assert (refused.well, refused.detail) == (False, "rate_limited 10")
+    assert (answers.well, answers.detail.split(" since")[0]) == (False, "95 % within 2.5 s")
+
+
+def test_json_for_machines(asked: Asked) -> None:
+    with http_server(answers_of({}, ["sampler"])) as url:
+        code, said = asked("--url", url, "--json")
+    told = msgspec.json.decode(said)
+    assert (code, told["well"]) == (1, False)
+    (bad,) = [finding for finding in told["findings"] if not finding["well"]]
+    assert bad["what"] == "sampler"
+    assert "docker compose up -d sampler" in bad["cure"]
+
+
+def test_secrets_that_others_can_read(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = asked.data_dir.parent / "secrets"
+    write_secrets(folder)
+    monkeypatch.setenv("SGAPS_SECRETS_DIR", str(folder))
+    code, _ = asked()
+    assert code == 0
+    folder.chmod(0o755)
+    (folder / "admin.password").chmod(0o644)
+    code, said = asked()
+    assert code == 1
+    assert f"{folder} has mode 755" in said
+    assert f"chmod go= {folder / 'admin.password'}" in said
+
+
+def test_a_certificate_that_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    ca_file = asked.data_dir.parent / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    ends = datetime.now(UTC) + timedelta(days=5, hours=1)
+    certificate = authority.issue_cert("127.0.0.1", not_after=ends)
+    with http_server(answers_of({}), certificate=certificate) as url:
+        code, said = asked("--url", url)
+        monkeypatch.delenv("SSL_CERT_FILE")
+        unknown, why = asked("--url", url)
+    assert code == 1
+    assert bad_lines(said) == ["bad  certificate: ends in 5 days"]
+    assert unknown == 1
+    assert "name its authority's in SSL_CERT_FILE" in why
 
 
 def test_a_gateway_with_a_token(asked: Asked) -> None:
-    answers: dict[str, object] = {
-        "/api/status": {"uptime_secs": 12.3, "services": []},
-        "/api/ready": {"ready": True, "why": {}},
-    }
-    with http_server(answers, token="secret") as url:  # noqa: S106
+    with http_server(answers_of({}), token="secret") as url:  # noqa: S106
         without, with_it = asked("--url", url), asked("--url", url, "--token", "secret")
     assert (without[0], with_it[0]) == (1, 0)
     assert "cure: give its token with --token or in SGAPS_TOKEN" in without[1]

@@ -157,16 +157,26 @@ def secrets_(
         typer.echo(path)
 
 
-@app.command(epilog="Example: `sgaps doctor --url http://127.0.0.1:8000`")
+@app.command(
+    epilog="Examples: `sgaps doctor` · `sgaps doctor --url https://game.example --token …` · "
+    "`REDIS_URL=redis://broker:6379/0 SGAPS__BUS__USERNAME=monitor "
+    "SGAPS__BUS__PASSWORD_FILE=secrets/monitor.password sgaps doctor --json`"
+)
 def doctor(
     url: Annotated[
-        str | None, typer.Option(help="The gateway; default: the one on port 8000, if any.")
+        str | None,
+        typer.Option(help="Look at this gateway's system alone; default: at this machine too."),
     ] = None,
     data_dir: DataDir = Path("data"),
     token: Token = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check this machine and a running system, and name the cure for what is wrong."""
-    raise typer.Exit(diagnose(url, data_dir, token=token))
+    """Check this machine and a running system, and name the cure for what is wrong.
+
+    It needs the gateway's address and token; with REDIS_URL it looks into the broker as well. The
+    exit status is 1 where something is not well.
+    """
+    raise typer.Exit(diagnose(url, data_dir, token=token, as_json=as_json))
 
 
 @app.command(epilog="Example: `sgaps dead --redis redis://127.0.0.1:6379/0 --json`")

@@ -116,6 +116,8 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     keyframe_encoding: str = ""
     keyframe: bytes = b""
     """The whole true frame as PNG or JPEG, for training and evaluation; usually absent."""
+    traceparent: str = ""
+    """W3C trace context; empty where the frame is not traced."""
 
     @property
     def samples(self) -> Float32:
@@ -152,6 +154,8 @@ class FrameReconstructed(Message, frozen=True, kw_only=True):
     inference_secs: float
     footprints: bool = False
     """Whether the client can sample squares."""
+    traceparent: str = ""
+    """W3C trace context; empty where the frame is not traced."""
 
     @property
     def entropy(self) -> Float32 | None:
@@ -186,6 +190,8 @@ class CoordinatesChosen(Message, frozen=True, kw_only=True):
     received_at_secs: float
     footprint_bytes: bytes = b""
     """uint8 (N,): side in pixels of each square; empty = all are points."""
+    traceparent: str = ""
+    """W3C trace context; empty where the frame is not traced."""
 
     @property
     def stream(self) -> str:

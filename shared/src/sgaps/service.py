@@ -7,19 +7,19 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from sgaps import metrics
+from sgaps import logs, metrics, tracing
 from sgaps.bus import Bus, Put, RedisBus
 from sgaps.bus.connection import shown
+from sgaps.ending import end_within, listen_to_signals
 from sgaps.errors import BusError, SettingsError, SgapsError
+from sgaps.health import state_file, write_state
 from sgaps.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ HEARTBEAT_TTL_SECS = 6.0
 BROKER_RETRY_SECS = 0.5
 TURN_WITHIN_SECS = 10.0
 """A loop that turned no later than this ago is well; above the slowest usual batch."""
+ALIVE_WITHIN_SECS = 60.0
+"""A loop that stands longer than this, and waits for nothing, will not turn again by itself."""
 DRAIN_SECS = 8.0
 """To finish what is in hand; below the 10 s after which Docker kills."""
 
@@ -54,10 +56,19 @@ def turns_lately(loop: Turning) -> Callable[[], str]:
             return f"it waits: {loop.waiting_for}"
         if loop.last_turn_at_secs == built_at_secs:
             return "its loop has not turned yet"
-        still_secs = time.monotonic() - loop.last_turn_at_secs
-        return "" if still_secs < TURN_WITHIN_SECS else f"its loop stands for {still_secs:.0f} s"
+        return _stands(loop, TURN_WITHIN_SECS)
 
     return reason
+
+
+def turns_or_waits(loop: Turning) -> Callable[[], str]:
+    """Liveness of a loop: who waits for a broker or for space is not helped by a new start."""
+    return lambda: "" if loop.waiting_for else _stands(loop, ALIVE_WITHIN_SECS)
+
+
+def _stands(loop: Turning, within_secs: float) -> str:
+    still_secs = time.monotonic() - loop.last_turn_at_secs
+    return "" if still_secs < within_secs else f"its loop stands for {still_secs:.0f} s"
 
 
 @dataclass
@@ -72,6 +83,12 @@ class Service:
     """What the heartbeat tells about this process; a service sets its own."""
     readiness: Callable[[], str] = field(default=lambda: "it starts")
     """Why it cannot do its work now, or nothing; a service sets its own."""
+    liveness: Callable[[], str] = field(default=lambda: "")
+    """Why only a new start can help it, or nothing."""
+
+    def watch(self, loop: Turning) -> None:
+        """Be ready and alive as this loop turns."""
+        self.readiness, self.liveness = turns_lately(loop), turns_or_waits(loop)
 
     @property
     def consumer_name(self) -> str:
@@ -84,21 +101,26 @@ class Service:
 
 
 Main: TypeAlias = Callable[[Service], Awaitable[None]]
+Check: TypeAlias = Callable[[Settings], object]
+"""Raises SettingsError."""
 
 
-def run_service(name: str, main: Main, argv: Sequence[str] | None = None) -> int:
+def run_service(
+    name: str, main: Main, argv: Sequence[str] | None = None, *, check: Check = lambda _: None
+) -> int:
     """Run a service until SIGINT or SIGTERM; the exit status of the process.
 
-    2: a setting is wrong; 1: it cannot go on, and said why. A bug ends it with a traceback.
+    `check` looks at the settings before anything is waited for. 2: a setting is wrong; 1: it
+    cannot go on, and said why. A bug ends it with a traceback.
     """
     arguments = _parser(name).parse_args(argv)
     status = 0
     try:
         settings = load_settings(arguments.overrides)
-        logging.basicConfig(
-            level=settings.log_level,
-            format=f"%(asctime)s %(levelname)-7s {name} %(name)s: %(message)s",
+        logs.configure(
+            settings.logging.form, settings.log_level, service=name, instance=settings.instance
         )
+        check(settings)
         metrics.serve_metrics(settings.metrics_host, settings.metrics_port)
         with contextlib.ExitStack() as ended:
             asyncio.run(_run(name, main, settings, ended))
@@ -132,68 +154,28 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
 async def _run(name: str, main: Main, settings: Settings, ended: contextlib.ExitStack) -> None:
     stop = asyncio.Event()
-    _listen_to_signals(stop, ended)
+    listen_to_signals(stop, ended, DRAIN_SECS)
+    end_traces = tracing.start(settings.tracing, service=name, instance=settings.instance)
     bus_settings = settings.bus.model_copy(update={"client_name": f"{name}-{settings.instance}"})
     service = Service(name=name, settings=settings, bus=RedisBus(bus_settings), stop=stop)
     # Asked when Prometheus asks: a loop that hangs would go on saying what it said last.
     metrics.READY.set_function(lambda: not service.why_not_ready())
-    await wait_for_broker(service.bus, shown(settings.bus.url), stop)
-    heart = asyncio.create_task(_beat(service))
+    hearts = [asyncio.create_task(beat(service)) for beat in (_beat, _note_state)]
     try:
+        service.readiness = lambda: "it waits for the broker"
+        await wait_for_broker(service.bus, shown(settings.bus.url), stop)
+        service.readiness = lambda: "it starts"
         if not stop.is_set():
             log.info("%s starts", service.consumer_name)
             await main(service)
     finally:
-        _end_within(DRAIN_SECS, ended)  # of which a part is over already if it was told to stop
-        heart.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await heart
+        end_within(DRAIN_SECS, ended)  # of which a part is over already if it was told to stop
+        for heart in hearts:
+            heart.cancel()
+        await asyncio.gather(*hearts, return_exceptions=True)
         await service.bus.close()
+        await asyncio.to_thread(end_traces)
         log.info("%s stopped", service.consumer_name)
-
-
-def _listen_to_signals(stop: asyncio.Event, ended: contextlib.ExitStack) -> None:
-    """The first signal asks the service to finish, in bounded time; a second one ends it."""
-    loop = asyncio.get_running_loop()
-
-    def stop_or_end(number: signal.Signals) -> None:
-        if stop.is_set():
-            log.warning("told twice to stop: ends at once")
-            os._exit(128 + number)
-        stop.set()
-        _end_within(DRAIN_SECS, ended)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop_or_end, number)
-
-
-def _end_within(timeout_secs: float, ended: contextlib.ExitStack) -> None:
-    """End this process when the time is over, whatever hangs; what is unfinished stays pending.
-
-    A thread does it, because it may be the event loop that hangs. Closing `ended` calls it off.
-    """
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        unfinished = ", ".join(sorted(_where(task.get_coro()) for task in asyncio.all_tasks(loop)))
-        log.error(
-            "not finished after %g s, ends now; still at: %s",
-            timeout_secs,
-            unfinished or "a thread",
-        )
-        os._exit(1)
-
-    timer = threading.Timer(timeout_secs, end)
-    timer.daemon = True
-    timer.start()
-    ended.callback(timer.cancel)
-
-
-def _where(coroutine: object) -> str:
-    """The coroutines that wait for one another, from the outermost."""
-    name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
-    inner = getattr(coroutine, "cr_await", None)
-    return f"{name} > {_where(inner)}" if hasattr(inner, "cr_await") else name
 
 
 async def wait_for_broker(bus: Bus, url: str, stop: asyncio.Event) -> None:
@@ -213,6 +195,22 @@ async def wait_for_broker(bus: Bus, url: str, stop: asyncio.Event) -> None:
 
 def heartbeat_key(service_name: str, instance: str) -> str:
     return f"{HEARTBEAT_PREFIX}{service_name}:{instance}"
+
+
+async def _note_state(service: Service) -> None:
+    """What `python -m sgaps.health` reads: it needs no broker to know how this process is."""
+    path, told = state_file(service.name, service.settings.instance), False
+    try:
+        while True:
+            try:
+                write_state(path, not_ready=service.why_not_ready(), not_alive=service.liveness())
+            except OSError as error:
+                if not told:
+                    log.warning("health checks will fail: %s", error)
+                told = True
+            await asyncio.sleep(HEARTBEAT_SECS)
+    finally:
+        Path(path).unlink(missing_ok=True)
 
 
 async def _beat(service: Service) -> None:
@@ -244,13 +242,6 @@ class Heartbeat:
     ready: bool
     reason: str
     """Why it is not ready; empty where it is."""
-
-
-async def find_heartbeat(bus: Bus, service_name: str, instance: str) -> Heartbeat | None:
-    """The heartbeat of one process, if it is fresh. Raises BusError."""
-    key = heartbeat_key(service_name, instance)
-    (fields,) = await bus.hashes([key])
-    return _heartbeat(key, fields) if fields else None
 
 
 async def live_services(bus: Bus) -> list[Heartbeat]:

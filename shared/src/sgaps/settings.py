@@ -27,7 +27,7 @@ from sgaps.errors import SettingsError
 
 ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
-SECRETS = frozenset({"auth_token", "url"})
+SECRETS = frozenset({"auth_token", "url", "endpoint"})
 """Keys whose values no message shows; a URL may hold a password."""
 
 PRINTABLE_ASCII = r"^[!-~]{0,1024}$"
@@ -349,13 +349,24 @@ class DataSettings(Section):
 
 
 class LoggingSettings(Section):
-    """How a training run by hand is logged, beside the files that it always writes."""
+    """The lines of every service; and how a training run by hand is logged, beside its files."""
 
+    form: Literal["text", "json"]
+    """Lines for people, or an object a line for machines."""
     look_every_secs: Secs
     """How often held-out frames are rebuilt and drawn."""
     wandb: Literal["offline", "online", "disabled"]
     """Weights & Biases; offline runs stay on this machine until `wandb sync`."""
     wandb_project: str
+
+
+class TracingSettings(Section):
+    """Spans of frames, for a collector of OpenTelemetry."""
+
+    endpoint: Annotated[str, Field(pattern=r"\A(https?://[!-~]+)?\z")]
+    """Where OTLP/HTTP is taken: http://host:4318/v1/traces; empty: nothing is traced."""
+    sample_ratio: Share
+    """Of the frames, drawn by the gateway."""
 
 
 class RecorderSettings(Section):
@@ -409,6 +420,7 @@ class Settings(Section):
     loss: LossSettings
     data: DataSettings
     logging: LoggingSettings
+    tracing: TracingSettings
     recorder: RecorderSettings
     reconstructor: ReconstructorSettings
 

@@ -17,8 +17,8 @@ from gateway.shared import Gateway
 from gateway.transport import http_protocol, socket_protocol
 from sgaps.bus import trim_behind
 from sgaps.errors import SettingsError
-from sgaps.service import Service, run_service, turns_lately
-from sgaps.settings import ServerSettings
+from sgaps.service import Service, run_service
+from sgaps.settings import ServerSettings, Settings
 
 GOODBYE_SECS = 0.2
 """For the sockets to write that the gateway is going."""
@@ -33,7 +33,7 @@ async def main(service: Service) -> None:
         "sessions": gateway.sessions.connected_count,
         "gateway_id": service.settings.server.gateway_id,
     }
-    service.readiness = turns_lately(deliverer.consumer)
+    service.watch(deliverer.consumer)
     server = _Server(_configuration(app, service.settings.server))
     # A task that fails ends them all, and the process: whoever started it starts it again.
     async with asyncio.TaskGroup() as tasks:
@@ -46,12 +46,19 @@ async def main(service: Service) -> None:
         service.stop.set()
 
 
+def check(settings: Settings) -> None:
+    """Refuse what could not be served, before anything is waited for. Raises SettingsError."""
+    settings.server.token()
+    _configuration(FastAPI(), settings.server)
+
+
 def _configuration(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
     """Raises SettingsError where the certificate cannot be used."""
     configuration = uvicorn.Config(
         app,
         host=server.host,
         port=server.port,
+        log_config=None,  # its lines take our form
         log_level="error",  # what clients do wrong is counted, not told line by line
         http=http_protocol(server.client_timeout_secs),
         ws=socket_protocol(server.client_timeout_secs, max_message_bytes=server.max_message_bytes),
@@ -90,4 +97,4 @@ async def _stop_with(stop: asyncio.Event, server: uvicorn.Server, sessions: Sess
 
 
 if __name__ == "__main__":
-    sys.exit(run_service("gateway", main))
+    sys.exit(run_service("gateway", main, check=check))

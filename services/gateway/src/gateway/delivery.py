@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from gateway.probe import Probe
 from gateway.session import Session, SessionManager
+from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Count, Delivery, Effect, Outcome
 from sgaps.errors import MessageError
+from sgaps.logs import frame_ids
 from sgaps.messages import CoordinatesChosen
 from sgaps.metrics import gateway as metrics
 from sgaps.metrics import stage
@@ -50,14 +52,25 @@ class Deliverer:
     async def handle(self, batch: Sequence[Delivery[CoordinatesChosen]]) -> Outcome:
         """Hand answers to their sessions; each is booked under what became of it."""
         with stage("deliver", len(batch)):
-            return Outcome(answers={d.entry_id: self._end_of(d.message) for d in batch})
+            return Outcome(answers={d.entry_id: self._end_of(d, len(batch)) for d in batch})
 
-    def _end_of(self, chosen: CoordinatesChosen) -> list[Effect]:
+    def _end_of(self, delivery: Delivery[CoordinatesChosen], batch_size: int) -> list[Effect]:
         """What is booked of an answer: nothing of a probe's."""
+        started_at_secs, chosen = time.time(), delivery.message
         if chosen.is_probe:
             self._probe.take_answer(chosen.frame_id)
             return []
-        return [Count(self._deliver(chosen))]
+        column = self._deliver(chosen)
+        tracing.passed(
+            "deliver",
+            chosen,
+            started_at_secs=started_at_secs,
+            entry_id=delivery.entry_id,
+            batch_size=batch_size,
+            model_version=chosen.model_version,
+            outcome=column,
+        )
+        return [Count(column)]
 
     def _deliver(self, chosen: CoordinatesChosen) -> str:
         """The column of the ledger that this answer belongs to."""
@@ -67,7 +80,8 @@ class Deliverer:
         try:
             answer = coordinate_set(chosen, session)
         except MessageError as error:
-            log.error("coordinates cannot be read: %s", error)  # noqa: TRY400 - one line
+            ids = frame_ids(chosen)
+            log.error("coordinates cannot be read: %s", error, extra=ids)  # noqa: TRY400 - one line
             return "undecodable"
         if chosen.frame_id <= session.last_answered_frame_id:
             return "out_of_order"

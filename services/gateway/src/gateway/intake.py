@@ -38,7 +38,12 @@ _BROKEN_PICTURE = (
 
 
 def accept_frame(
-    frame: SampledFrame, session: Session, *, gateway_id: str, limits: ClientLimits
+    frame: SampledFrame,
+    session: Session,
+    *,
+    gateway_id: str,
+    limits: ClientLimits,
+    traceparent: str = "",
 ) -> FrameAccepted:
     """Check a frame against its session and pack it for the stream. Raises ProtocolError."""
     _check_order(frame.frame_id, session)
@@ -76,6 +81,7 @@ def accept_frame(
         received_at_secs=time.time(),
         keyframe_encoding=keyframe.encoding if keyframe else "",
         keyframe=keyframe.data if keyframe else b"",
+        traceparent=traceparent,
     )
 
 

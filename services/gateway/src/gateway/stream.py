@@ -16,6 +16,7 @@ from gateway.limits import ClientLimits
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
 from gateway.transport import admit
+from sgaps import tracing
 from sgaps.errors import BusError, ErrorCode, ProtocolError
 from sgaps.keys import session_key
 from sgaps.metrics import gateway as metrics
@@ -73,7 +74,8 @@ class Connection:
         except ProtocolError as error:
             await self._farewell(error)
         except Exception:  # whatever is wrong with one connection must cost no other
-            log.exception("a connection from %s failed", self._address)
+            whose = {"session_id": self._session.session_id} if self._session else {}
+            log.exception("a connection from %s failed", self._address, extra=whose)
             await self._farewell(ProtocolError(ErrorCode.INTERNAL, "the gateway made a mistake"))
         finally:
             if self._session is not None:
@@ -197,8 +199,13 @@ class Connection:
             await self._accept(sampled, session)
 
     async def _accept(self, sampled: SampledFrame, session: Session) -> None:
+        started_at_secs = time.time()
         frame = intake.accept_frame(
-            sampled, session, gateway_id=self._server.gateway_id, limits=self._limits
+            sampled,
+            session,
+            gateway_id=self._server.gateway_id,
+            limits=self._limits,
+            traceparent=tracing.new_traceparent(),
         )
         self._gateway.outlook.check_room()
         try:
@@ -210,6 +217,7 @@ class Connection:
         session.last_frame_id = frame.frame_id
         session.frames_received += 1
         metrics.FRAMES_RECEIVED.inc()
+        tracing.passed("accept", frame, started_at_secs=started_at_secs)
 
     async def _keyframe(self, keyframe: WholeFrame, session: Session) -> None:
         self._limits.take_keyframe()

@@ -8,7 +8,7 @@ import sys
 from reconstructor.build import build_reconstructor
 from reconstructor.checkpoints import follow_checkpoints
 from reconstructor.worker import Worker
-from sgaps.service import Service, run_service, turns_lately
+from sgaps.service import Service, run_service
 
 
 async def main(service: Service) -> None:
@@ -21,7 +21,7 @@ async def main(service: Service) -> None:
     }
     following = asyncio.create_task(follow_checkpoints(service, reconstructor))
     consumer = Worker(service, reconstructor).consumer
-    service.readiness = turns_lately(consumer)
+    service.watch(consumer)
     await consumer.run(service.stop)
     await following
 

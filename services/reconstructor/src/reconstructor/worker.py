@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
 from reconstructor.view import encode_view
+from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
 from sgaps.keys import PastSamples, history_key, watch_key
 from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats, unpack_floats
@@ -52,7 +53,15 @@ class Worker:
         inference_secs = time.time() - started_at_secs
         answers: dict[str, list[Effect]] = {}
         for delivery, result, watching in zip(batch, results, watched, strict=True):
-            told = summary(delivery.message, result, started_at_secs, inference_secs)
+            traceparent = tracing.passed(
+                "reconstruct",
+                delivery.message,
+                started_at_secs=started_at_secs,
+                entry_id=delivery.entry_id,
+                batch_size=len(batch),
+                model_version=result.model_version,
+            )
+            told = summary(delivery.message, result, started_at_secs, inference_secs, traceparent)
             answers[delivery.entry_id] = [Publish(told)]
             if watching:
                 view = await asyncio.to_thread(encode_view, delivery.message, result)
@@ -77,7 +86,11 @@ def frame_input(frame: FrameAccepted, past: Sequence[bytes]) -> FrameInput:
 
 
 def summary(
-    frame: FrameAccepted, result: Reconstruction, started_at_secs: float, inference_secs: float
+    frame: FrameAccepted,
+    result: Reconstruction,
+    started_at_secs: float,
+    inference_secs: float,
+    traceparent: str,
 ) -> FrameReconstructed:
     """What the sampler needs of a reconstruction."""
     grid_height, grid_width = result.grid
@@ -98,6 +111,7 @@ def summary(
         queue_secs=max(0.0, started_at_secs - frame.received_at_secs),
         inference_secs=inference_secs,
         footprints=frame.footprints,
+        traceparent=traceparent,
     )
 
 

@@ -16,7 +16,7 @@ from sgaps.bus import LedgerGuard, every_second, trim_recorded
 from sgaps.messages import FrameAccepted
 from sgaps.metrics import recorder as metrics
 from sgaps.recording.disk import free_space_bytes
-from sgaps.service import Service, run_service, turns_lately
+from sgaps.service import Service, run_service
 
 
 async def main(service: Service) -> None:
@@ -26,7 +26,7 @@ async def main(service: Service) -> None:
     worker = Worker(service, archive, Retention(settings))
     _expose(worker, archive, settings.data.recordings_dir)
     service.describe = worker.describe
-    service.readiness = turns_lately(worker.consumer)
+    service.watch(worker)
     async with asyncio.TaskGroup() as together:
         together.create_task(worker.recover_loop())
         together.create_task(worker.seal_loop())

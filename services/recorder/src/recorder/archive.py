@@ -227,7 +227,8 @@ class Archive:
 
     def _set_aside(self, owner: Owner, error: RecordingError) -> None:
         """Give up a segment that failed; the session's next frame begins another."""
-        log.error("recording of %s is set aside: %s", owner, error)
+        ids = {"session_id": owner[1]}
+        log.error("recording of %s is set aside: %s", owner, error, extra=ids)
         session = self._sessions.pop(owner, None)
         if session is None:
             return

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from recorder.archive import Archive, BatchReport
 from recorder.retention import Retention
+from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
 from sgaps.errors import BusError, DiskFull, RecordingError
 from sgaps.keys import SESSION_TTL_SECS, session_key
@@ -60,12 +61,16 @@ class Worker:
         )
 
     @property
+    def last_turn_at_secs(self) -> float:
+        return self.consumer.last_turn_at_secs
+
+    @property
     def waiting_for(self) -> str:
-        """What keeps frames from being recorded; empty where nothing does."""
+        """Space, or the broker; empty while frames are being recorded."""
         return self._waiting or self.consumer.waiting_for
 
     def describe(self) -> Status:
-        """What the heartbeat tells; `waiting` is empty while frames are being recorded."""
+        """What the heartbeat tells."""
         return {
             "waiting": self.waiting_for,
             "open_segments": self._archive.open_segments,
@@ -84,13 +89,24 @@ class Worker:
 
         Probes are not written: they wait for the frames beside them, and for space.
         """
+        started_at_secs = time.time()
         messages = [delivery.message for delivery in batch]
         frames = [message for message in messages if not message.is_probe]
         with stage("record", len(batch)):
             report = await self._when_there_is_space(lambda: self._archive.record(frames))
         probes = {m.session_id: m.frame_id for m in messages if m.is_probe}
         marks = _marks({**report.newest_frame_ids, **probes})
-        return Outcome(operations=marks, failed=_failed(batch, report))
+        failed = _failed(batch, report)
+        for delivery in batch:
+            if delivery.entry_id not in failed:
+                tracing.passed(
+                    "record",
+                    delivery.message,
+                    started_at_secs=started_at_secs,
+                    entry_id=delivery.entry_id,
+                    batch_size=len(batch),
+                )
+        return Outcome(operations=marks, failed=failed)
 
     async def _when_there_is_space(self, work: Callable[[], T]) -> T:
         """Do it, on a full disk as soon as it is not. Raises _Stopped if told to stop before."""

@@ -8,12 +8,12 @@ import sys
 from sampler.worker import GROUP, Worker
 from sgaps.bus import trim_behind
 from sgaps.messages import FrameReconstructed
-from sgaps.service import Service, run_service, turns_lately
+from sgaps.service import Service, run_service
 
 
 async def main(service: Service) -> None:
     worker = Worker(service)
-    service.readiness = turns_lately(worker.consumer)
+    service.watch(worker.consumer)
     trimming = asyncio.create_task(
         trim_behind(service.bus, FrameReconstructed.STREAM, GROUP, service.stop)
     )

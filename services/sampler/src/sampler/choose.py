@@ -101,6 +101,7 @@ def choose(
         model_version=frame.model_version,
         predicted_psnr_db=frame.predicted_psnr_db,
         received_at_secs=frame.received_at_secs,
+        traceparent=frame.traceparent,
     )
     return answer, stored
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
+import msgspec
+
 from sampler.choose import StoredCoordinates, choose
+from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
 from sgaps.keys import SESSION_TTL_SECS, sampler_key
 from sgaps.messages import FrameReconstructed
@@ -40,8 +44,18 @@ class Worker:
         answers: dict[str, list[Effect]] = {}
         with stage("sample", len(batch)):
             for delivery, key, fields in zip(batch, keys, stored, strict=True):
+                started_at_secs = time.time()
                 state = StoredCoordinates.from_fields(fields)
                 chosen, state = choose(delivery.message, state, self._settings)
+                traceparent = tracing.passed(
+                    "sample",
+                    chosen,
+                    started_at_secs=started_at_secs,
+                    entry_id=delivery.entry_id,
+                    batch_size=len(batch),
+                    model_version=chosen.model_version,
+                )
+                chosen = msgspec.structs.replace(chosen, traceparent=traceparent)
                 answers[delivery.entry_id] = [
                     Publish(chosen, MAX_UNREAD_COORDINATES),
                     Put(key, state.to_fields(), SESSION_TTL_SECS),

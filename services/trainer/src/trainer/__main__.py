@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from sgaps.service import Service, run_service, turns_lately
+from sgaps.service import Service, run_service
 from trainer.worker import Worker
 
 NICENESS = 19
@@ -15,7 +15,7 @@ NICENESS = 19
 async def main(service: Service) -> None:
     _give_way()
     worker = Worker(service)
-    service.readiness = turns_lately(worker.consumer)
+    service.watch(worker.consumer)
     service.describe = worker.describe
     training = asyncio.create_task(worker.train_loop())
     await worker.consumer.run(service.stop)

@@ -32,6 +32,7 @@ from sgaps.bus.base import (
 from sgaps.bus.ledger import owed, unless_probe
 from sgaps.bus.policy import Delivery, M, Policy, keep_every
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable, MessageError
+from sgaps.logs import ids_if_any
 from sgaps.messages import DeadLetter
 from sgaps.metrics import ConsumerMeter
 from sgaps.probe import is_probe_entry
@@ -225,7 +226,9 @@ class Consumer(Generic[M]):
         except _PASSING:
             raise
         except Exception:
-            log.exception("%s: failed on %s", self._group, [d.entry_id for d in deliveries][:8])
+            whose = ids_if_any(deliveries[0].message) if len(deliveries) == 1 else {}
+            entries = [d.entry_id for d in deliveries][:8]
+            log.exception("%s: failed on %s", self._group, entries, extra=whose)
             self._meter.failures.inc(len(deliveries))
             return False
         self._meter.failures.inc(len(outcome.failed))
@@ -270,8 +273,22 @@ class Consumer(Generic[M]):
     def _ack(self, entry_ids: list[str], then: Sequence[Effect] = ()) -> Ack:
         return Ack(self._stream, self._group, entry_ids, then)
 
+    def _whose(self, entry: Entry) -> dict[str, object]:
+        """The ids of the frame that an entry is about, if it says so."""
+        try:
+            return ids_if_any(self._type.decode(entry.data))
+        except MessageError:
+            return {}
+
     async def _bury(self, entry: Entry, deliveries: int, reason: str) -> None:
-        log.error("%s: %s goes to %s: %s", self._group, entry.entry_id, DeadLetter.STREAM, reason)
+        log.error(
+            "%s: %s goes to %s: %s",
+            self._group,
+            entry.entry_id,
+            DeadLetter.STREAM,
+            reason,
+            extra=self._whose(entry),
+        )
         letter = DeadLetter(
             source_stream=self._stream,
             group=self._group,

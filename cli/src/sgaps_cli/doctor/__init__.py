@@ -1,0 +1,62 @@
+"""`sgaps doctor`: what is wrong here, and how it is cured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sgaps.errors import SettingsError
+from sgaps.settings import load_settings
+from sgaps_cli.doctor import machine
+from sgaps_cli.doctor.broker import look_at_broker
+from sgaps_cli.doctor.containers import look_at_containers
+from sgaps_cli.doctor.finding import Finding
+from sgaps_cli.doctor.gateway import look_at_gateway
+
+
+def diagnose(url: str | None, data_dir: Path, *, token: str | None, as_json: bool) -> int:
+    """Print every finding; the exit status is 1 if something is not well.
+
+    Without a `url` this machine is looked at too, and that no system runs is well.
+    """
+    findings = list(_findings(url, data_dir, token))
+    is_well = all(finding.well for finding in findings)
+    if as_json:
+        told = {"well": is_well, "findings": [asdict(finding) for finding in findings]}
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        _print(findings)
+    return 0 if is_well else 1
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    console = Console()
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.well else "[red]bad[/] "
+        cure = "" if finding.well else f"\n      cure: {finding.cure}"
+        said = escape(f"{finding.what}: {finding.detail}{cure}")
+        console.print(f"{mark} {said}", highlight=False, soft_wrap=True)
+
+
+def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Finding]:
+    if url is None:
+        yield from machine.look_at_python()
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        yield Finding(what="settings", well=False, detail=str(error), cure="mend that key")
+    else:
+        yield Finding(what="settings", well=True, detail="read and checked")
+        yield from look_at_broker(settings.bus, needed=url is None)
+        if url is None:
+            yield machine.disk(data_dir, needed_bytes=settings.recorder.min_free_bytes)
+    if url is None:
+        yield from machine.look_at_secrets()
+        yield from look_at_containers()
+    yield from look_at_gateway(url, token)

@@ -1,0 +1,77 @@
+"""This machine: Python and packages, the data folder, the folder of secrets."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sgaps_cli.acl import ACL_FILE
+from sgaps_cli.doctor.finding import Finding
+
+MIN_PYTHON = (3, 11)
+PACKAGES = {
+    "torch": "make setup",
+    "cv2": "make setup",
+    "h5py": "make setup",
+    "vizdoom": "pip install sgaps-client[doom]",
+    "ale_py": "pip install sgaps-client[atari]",
+}
+OTHERS = 0o077
+"""Bits of a mode that let others in."""
+
+
+def look_at_python() -> Iterator[Finding]:
+    """The interpreter and what it has."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    well = sys.version_info >= MIN_PYTHON
+    yield Finding(what="Python", well=well, detail=version, cure="install Python 3.11 or later")
+    yield from map(_package, PACKAGES)
+
+
+def _package(name: str) -> Finding:
+    found = importlib.util.find_spec(name) is not None
+    detail = "installed" if found else "missing"
+    return Finding(what=f"package {name}", well=found, detail=detail, cure=PACKAGES[name])
+
+
+def disk(data_dir: Path, *, needed_bytes: int) -> Finding:
+    """Whether the folder can be written, and has room."""
+    existing = next(p for p in (data_dir.resolve(), *data_dir.resolve().parents) if p.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    writable = existing.is_dir() and os.access(existing, os.W_OK)
+    return Finding(
+        what=f"data folder {data_dir}",
+        well=writable and free_bytes > needed_bytes,
+        detail=f"{'writable' if writable else 'not writable'}, {free_bytes / 1e9:.1f} GB free",
+        cure=f"free space there ({needed_bytes / 1e9:.1f} GB), or choose another with --data-dir",
+    )
+
+
+def look_at_secrets() -> Iterator[Finding]:
+    """Whether others may read the passwords of a deployment, where there are any."""
+    folder = Path(os.environ.get("SGAPS_SECRETS_DIR", "secrets"))
+    try:
+        if not (folder / ACL_FILE).exists():
+            return
+        private = [folder, folder / "admin.password"]
+        modes = {path: path.stat().st_mode & 0o777 for path in private if path.exists()}
+    except OSError as error:
+        yield Finding(
+            what=f"secrets {folder}",
+            well=False,
+            detail=f"cannot be looked at: {error.strerror}",
+            cure="run this as the folder's owner, or name another in SGAPS_SECRETS_DIR",
+        )
+        return
+    open_to_others = [path for path, mode in modes.items() if mode & OTHERS]
+    yield Finding(
+        what=f"secrets {folder}",
+        well=not open_to_others,
+        detail=", ".join(f"{path} has mode {modes[path]:o}" for path in open_to_others)
+        or "for their owner alone",
+        cure="; ".join(f"chmod go= {path}" for path in open_to_others),
+    )
