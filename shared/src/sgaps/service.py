@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from sgaps.bus import Bus, Put, RedisBus
@@ -129,6 +130,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
 async def _run(name: str, main: Main, settings: Settings, ended: contextlib.ExitStack) -> None:
     stop = asyncio.Event()
     _listen_to_signals(stop, ended)
+    alive = asyncio.create_task(_show_life(settings.alive_file))
     bus_settings = settings.bus.model_copy(update={"client_name": f"{name}-{settings.instance}"})
     service = Service(name=name, settings=settings, bus=RedisBus(bus_settings), stop=stop)
     await wait_for_broker(service.bus, shown(settings.bus.url), stop)
@@ -139,9 +141,10 @@ async def _run(name: str, main: Main, settings: Settings, ended: contextlib.Exit
             await main(service)
     finally:
         _end_within(DRAIN_SECS, ended)  # of which a part is over already if it was told to stop
-        heart.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await heart
+        for beating in (heart, alive):
+            beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
         await service.bus.close()
         log.info("%s stopped", service.consumer_name)
 
@@ -223,6 +226,16 @@ async def _beat(service: Service) -> None:
         }
         with contextlib.suppress(BusError):
             await service.bus.write(Put(key, fields, HEARTBEAT_TTL_SECS))
+        await asyncio.sleep(HEARTBEAT_SECS)
+
+
+async def _show_life(file: Path | None) -> None:
+    """Touch a file while the event loop turns, whatever the broker does."""
+    while file is not None:
+        try:
+            file.touch()
+        except OSError as error:
+            log.error("alive_file %s cannot be touched: %s", file, error)  # noqa: TRY400 - it says all
         await asyncio.sleep(HEARTBEAT_SECS)
 
 

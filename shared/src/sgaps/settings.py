@@ -396,6 +396,9 @@ class Settings(Section):
     metrics_host: str
     metrics_port: Annotated[int, Field(ge=0, le=65535)]
     """Prometheus endpoint of a worker; 0 = none."""
+    alive_file: Path | None
+    """Touched every second while the event loop turns: what a liveness probe looks at, for it must
+    not ask the broker; null: none."""
     server: ServerSettings
     bus: BusSettings
     sampling: SamplingSettings
