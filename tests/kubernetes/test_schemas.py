@@ -13,7 +13,7 @@ import pytest
 from kubernetes.manifests import Manifest, Manifests
 
 OLDEST, NEWEST = "1.30.0", "1.37.0"
-"""The releases that docs/deployment.md names."""
+"""The releases that docs/kubernetes.md names."""
 SCALED_OBJECT = json.loads((Path(__file__).parent / "scaledobject.schema.json").read_text())
 
 

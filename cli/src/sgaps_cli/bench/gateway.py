@@ -21,7 +21,7 @@ from sgaps_cli.bench import load
 from sgaps_cli.bench.report import Figure, Spread
 
 UNLIMITED = 1e9
-START_TIMEOUT_SECS = 30.0
+START_TIMEOUT_SECS = 120.0
 TARGET_RATIO = 0.6
 FORMS = {"binary": binary_codec.SUBPROTOCOL, "JSON": json_codec.SUBPROTOCOL}
 

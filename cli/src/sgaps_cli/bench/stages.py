@@ -19,15 +19,16 @@ from typing import Any
 
 from redis import Redis
 
+from sgaps.bus.base import LEDGER_KEY
 from sgaps.bus.redis_commands import FIELD
-from sgaps.messages import CoordinatesChosen, FrameAccepted, FrameReconstructed, Message
+from sgaps.messages import FrameAccepted, FrameReconstructed, Message
 from sgaps_cli import broker
 from sgaps_cli.bench import frames as made
 from sgaps_cli.bench.gateway import FORMS, cpu_secs, gateway_command, play, running
 
 TIMEOUT_SECS = 900.0
-SETTINGS = ("importance=learned", f"bus.batch_size={made.SESSIONS}")
-"""As the deployment has them, but for a batch in which no frame supersedes another."""
+BATCHES = {"recorder": 256, "reconstructor": 4, "sampler": made.SESSIONS}
+"""The largest in which no frame supersedes another: on a CPU a reconstructor does four in a turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ class _Bench:
             with self._counted(name, process.pid) as costs:
                 process.send_signal(signal.SIGCONT)
                 self._wait_for(lambda: done() >= len(waiting), f"{name} has done all")
+        if self.redis.hexists(LEDGER_KEY, "superseded"):
+            raise broker.BrokerError(f"{name} was not given the time to do all: frames superseded")
         return costs[0]
 
     def _is_up(self, name: str) -> bool:
@@ -110,7 +113,8 @@ class _Bench:
             f"data.recordings_dir={self.folder / 'recordings'}",
             f"data.checkpoints_dir={self.folder / 'checkpoints'}",
         ]
-        command = [sys.executable, "-m", name, *SETTINGS, *settings]
+        settings += ["importance=learned", f"bus.batch_size={BATCHES[name]}"]
+        command = [sys.executable, "-m", name, *settings]
         quiet = subprocess.DEVNULL
         with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
             try:
