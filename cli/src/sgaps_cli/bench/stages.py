@@ -28,7 +28,7 @@ from sgaps_cli.bench.gateway import FORMS, cpu_secs, gateway_command, play, runn
 
 TIMEOUT_SECS = 900.0
 BATCHES = {"recorder": 256, "reconstructor": 4, "sampler": made.SESSIONS}
-"""The largest in which no frame supersedes another: on a CPU a reconstructor does four in a turn."""
+"""The largest in which no frame supersedes another: on a CPU a reconstructor does four at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
