@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sgaps_cli.bench.stages import bench_stages, told
 
 
-@pytest.mark.e2e
 def test_every_service_does_the_frames_and_is_counted() -> None:
     costs = {cost.stage: cost for cost in bench_stages(frames=32)}
     assert list(costs) == ["gateway", "recorder", "reconstructor", "sampler"]

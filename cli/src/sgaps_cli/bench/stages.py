@@ -30,6 +30,9 @@ TIMEOUT_SECS = 900.0
 BATCHES = {"recorder": 256, "reconstructor": 4, "sampler": made.SESSIONS}
 """The largest in which no frame supersedes another: on a CPU a reconstructor does four at once."""
 
+FRAMES_OF_A_GATEWAY = 8
+"""For each frame of the others: it is quick, and its eight sessions have to begin."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
@@ -65,8 +68,12 @@ class _Bench:
     def gateway(self) -> StageCost:
         port = broker.free_port()
         command = [sys.executable, *gateway_command(self.url), f"server.port={port}"]
-        with running(command, port) as process, self._counted("gateway", process.pid) as costs:
-            play(port, FORMS["binary"], self.frames)
+        frames = self.frames * FRAMES_OF_A_GATEWAY
+        with (
+            running(command, port) as process,
+            self._counted("gateway", process.pid, frames) as costs,
+        ):
+            play(port, FORMS["binary"], frames)
         return costs[0]
 
     def workers(self) -> Iterator[StageCost]:
@@ -95,7 +102,7 @@ class _Bench:
             self._wait_for(lambda: self._is_up(name), f"{name} is up")
             process.send_signal(signal.SIGSTOP)
             made.fill(self.redis, waiting)
-            with self._counted(name, process.pid) as costs:
+            with self._counted(name, process.pid, len(waiting)) as costs:
                 process.send_signal(signal.SIGCONT)
                 self._wait_for(lambda: done() >= len(waiting), f"{name} has done all")
         if self.redis.hexists(LEDGER_KEY, "superseded"):
@@ -124,17 +131,17 @@ class _Bench:
                 process.terminate()
 
     @contextmanager
-    def _counted(self, stage: str, pid: int) -> Iterator[list[StageCost]]:
+    def _counted(self, stage: str, pid: int, frames: int) -> Iterator[list[StageCost]]:
         """What is used inside the block stands in the list behind it."""
         costs: list[StageCost] = []
         before, before_secs = self._info(), cpu_secs(pid)
         yield costs
         after, after_secs = self._info(), cpu_secs(pid)
-        used = {name: (after[name] - before[name]) / self.frames for name in before}
+        used = {name: (after[name] - before[name]) / frames for name in before}
         costs.append(
             StageCost(
                 stage=stage,
-                cpu_secs_per_1000=(after_secs - before_secs) / self.frames * 1000,
+                cpu_secs_per_1000=(after_secs - before_secs) / frames * 1000,
                 broker_cpu_secs_per_1000=(used["used_cpu_user"] + used["used_cpu_sys"]) * 1000,
                 broker_commands=used["total_commands_processed"],
                 broker_bytes_in=used["total_net_input_bytes"],
