@@ -234,7 +234,8 @@ def test_a_service_without_a_broker_lives_and_a_frozen_one_does_not(
             wait_until(lambda: _passes(container["startupProbe"], file))
             assert _passes(container["livenessProbe"], file)
             service.send_signal(signal.SIGSTOP)
-            os.utime(file, (0, 0))
+            os.utime(file, (0, 0))  # as a container that died in this pod leaves it
+            assert not _passes(container["startupProbe"], file)
             assert not _passes(container["livenessProbe"], file)
             service.send_signal(signal.SIGCONT)
             wait_until(lambda: _passes(container["livenessProbe"], file))
