@@ -234,6 +234,7 @@ def test_a_service_without_a_broker_lives_and_a_frozen_one_does_not(
             wait_until(lambda: _passes(container["startupProbe"], file))
             assert _passes(container["livenessProbe"], file)
             service.send_signal(signal.SIGSTOP)
+            os.waitpid(service.pid, os.WUNTRACED)
             os.utime(file, (0, 0))  # as a container that died in this pod leaves it
             assert not _passes(container["startupProbe"], file)
             assert not _passes(container["livenessProbe"], file)
