@@ -21,7 +21,7 @@ from sgaps_cli.bench import load
 from sgaps_cli.bench.report import Figure, Spread
 
 UNLIMITED = 1e9
-START_TIMEOUT_SECS = 30.0
+START_TIMEOUT_SECS = 120.0
 TARGET_RATIO = 0.6
 FORMS = {"binary": binary_codec.SUBPROTOCOL, "JSON": json_codec.SUBPROTOCOL}
 
@@ -48,7 +48,7 @@ def bench_gateway(*, frames: int, repeats: int) -> list[Figure]:
 def _figure(form: str, redis_url: str, frames: int, repeats: int) -> Figure:
     ours, floor = [], []
     for _ in range(repeats):
-        ours.append(_run(_gateway_command(redis_url), form, redis_url, frames))
+        ours.append(_run(gateway_command(redis_url), form, redis_url, frames))
         floor.append(_run(_floor_command(redis_url), form, redis_url, frames))
     return Figure(
         name=f"gateway, {form} form",
@@ -62,7 +62,7 @@ def _figure(form: str, redis_url: str, frames: int, repeats: int) -> Figure:
     )
 
 
-def _gateway_command(redis_url: str) -> list[str]:
+def gateway_command(redis_url: str) -> list[str]:
     return ["-m", "gateway", f"bus.url={redis_url}", f"server.max_frame_rate={UNLIMITED:g}"]
 
 
@@ -76,26 +76,31 @@ def _run(command: Sequence[str], form: str, redis_url: str, frames: int) -> Run:
     port = broker.free_port()
     where = f"server.port={port}" if "gateway" in command else str(port)
     placed = [*command[:2], where, *command[2:]]
-    with _process([sys.executable, *placed], port) as process:
-        before_secs = _cpu_secs(process.pid)
-        url = f"ws://127.0.0.1:{port}/ws/stream"
-        told = subprocess.run(
-            [sys.executable, "-m", load.__name__, url, FORMS[form], str(frames)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        secs = float(told.stdout)
+    with running([sys.executable, *placed], port) as process:
+        before_secs = cpu_secs(process.pid)
+        secs = play(port, FORMS[form], frames)
         sent = frames // load.CONNECTIONS * load.CONNECTIONS
         return Run(
             frames_per_sec=sent / secs,
-            cpu_secs_per_1000_frames=(_cpu_secs(process.pid) - before_secs) / sent * 1000,
+            cpu_secs_per_1000_frames=(cpu_secs(process.pid) - before_secs) / sent * 1000,
             peak_memory_mib=_peak_memory_mib(process.pid),
         )
 
 
+def play(port: int, subprotocol: str, frames: int) -> float:
+    """Send frames to a gateway as fast as it takes them; the seconds it took."""
+    url = f"ws://127.0.0.1:{port}/ws/stream"
+    told = subprocess.run(
+        [sys.executable, "-m", load.__name__, url, subprotocol, str(frames)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(told.stdout)
+
+
 @contextmanager
-def _process(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline_secs = time.monotonic() + START_TIMEOUT_SECS
@@ -109,7 +114,7 @@ def _process(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[byt
         process.wait()
 
 
-def _cpu_secs(pid: int) -> float:
+def cpu_secs(pid: int) -> float:
     """User and system time of a process so far (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,73 @@
+"""Frames as they wait on the streams, for services to be measured on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from redis import Redis
+
+from sgaps.bus.redis_commands import FIELD
+from sgaps.keys import PastSamples, history_key
+from sgaps.messages import FrameAccepted, Message, pack_floats, pack_footprints
+from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.importance import NOTHING_KNOWN
+from sgaps.settings import load_settings
+
+SESSIONS = 16
+"""One turn of a reconstructor: neighbours on the stream are of different sessions."""
+WIDTH, HEIGHT = 160, 120
+STATE_VALUES = 16
+
+
+def accepted_frames(count: int) -> list[FrameAccepted]:
+    """Of 16 sessions in turn, 500 squares each; what was sampled is noise."""
+    settings, rng = load_settings(environment={}), np.random.default_rng(0)
+    coords = AdaptiveUVSampler(settings.sampling, footprints=True).sample(
+        NOTHING_KNOWN,
+        count=settings.sampling.default_sample_count,
+        width=WIDTH,
+        height=HEIGHT,
+        rng=rng,
+    )
+    return [
+        FrameAccepted(
+            session_id=f"bench-{number % SESSIONS}",
+            checkpoint_key="bench",
+            gateway_id="bench",
+            frame_id=settings.server.history_frames + number // SESSIONS,
+            coordinate_set_id=1,
+            width=WIDTH,
+            height=HEIGHT,
+            samples_bytes=pack_floats(np.insert(coords[:, :2], 2, rng.random(len(coords)), axis=1)),
+            footprint_bytes=pack_footprints(coords[:, 2]),
+            footprints=True,
+            state_bytes=pack_floats(rng.random(STATE_VALUES)),
+            client_time_secs=0.0,
+            received_at_secs=time.time(),
+        )
+        for number in range(count)
+    ]
+
+
+def fill(redis: Redis, messages: Sequence[Message]) -> None:
+    """Put them on their streams; beside frames, the memory that a reconstructor reads."""
+    with redis.pipeline(transaction=False) as pipe:
+        for message in messages[:SESSIONS]:
+            if isinstance(message, FrameAccepted):
+                for frame_id in range(message.frame_id):
+                    pipe.lpush(history_key(message.session_id), _past(message, frame_id))
+        for message in messages:
+            pipe.xadd(message.stream, {FIELD: message.encode()})
+        pipe.execute()
+
+
+def _past(frame: FrameAccepted, frame_id: int) -> bytes:
+    return PastSamples(
+        frame_id=frame_id,
+        width=frame.width,
+        height=frame.height,
+        samples_bytes=frame.samples_bytes,
+        footprint_bytes=frame.footprint_bytes,
+    ).encode()
