@@ -63,7 +63,7 @@ def test_a_wrong_question_is_no_answer(arguments: list[str]) -> None:
 def test_an_old_state_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     note()
     later_secs = time.monotonic() + health.STALE_SECS + 3
-    monkeypatch.setattr(health.time, "monotonic", lambda: later_secs)
+    monkeypatch.setattr(time, "monotonic", lambda: later_secs)
     assert health.why_not("sampler", "test", alive=True) == "it said nothing for 9 s"
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
@@ -118,7 +119,7 @@ def _check_trace(by_stage: dict[str, Seen], session_id: str) -> None:
     assert len(set(pids.values())) == len(PIPELINE)
 
 
-def _json_lines(service: ServiceProcess) -> list[dict[str, str]]:
+def _json_lines(service: ServiceProcess) -> list[dict[str, Any]]:
     """Every line is one object, and none holds the token."""
     assert TOKEN not in service.said
     lines = [json.loads(line) for line in service.said.splitlines()]

@@ -305,7 +305,7 @@ def test_a_recorder_that_waits_or_does_not_write() -> None:
         assert not told["checkpoint of doom"].well
         return told["recording by a"]
 
-    late = {"synced_at_secs": time.time() - 60}
+    late: dict[str, object] = {"synced_at_secs": time.time() - 60}
     assert found(late, received=5).well  # nobody sends anything
     assert not found(late, received=6).well
     full = found({"waiting": "disk full: /data"}, received=5)
