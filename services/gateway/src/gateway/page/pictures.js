@@ -86,7 +86,9 @@ function paint(canvas, { width, height }, pictures) {
   if (canvas.height !== height * scale) canvas.height = height * scale;
   canvas.style.aspectRatio = `${width} / ${height}`;
   const drawing = context(canvas);
+  drawing.globalAlpha = 1;
   drawing.clearRect(0, 0, canvas.width, canvas.height);
+  if (pictures.some(([picture]) => picture)) drawing.fillRect(0, 0, canvas.width, canvas.height);
   for (const [picture, opacity] of pictures) {
     if (!picture) continue;
     drawing.globalAlpha = opacity;
