@@ -4,7 +4,10 @@ const TIMEOUT_MS = 4000;
 
 export class Unauthorized extends Error {}
 
-/** A socket's close without a reason that the server told. */
+/** The gateway is there and says why it shows nothing. */
+export class Refused extends Error {}
+
+/** A socket that ended without a reason. */
 export class Gone extends Error {}
 
 export const token = {
@@ -36,8 +39,12 @@ export class Look {
       if (message.type === "view_status") on.status(message);
       if (message.type === "error") this.why = message;
     };
-    this.socket.onclose = () => on.end(
-      this.why?.code === "unauthorized" ? new Unauthorized() : this.why ? new Error(this.why.message) : new Gone());
+    this.socket.onclose = () => on.end(this._reason());
+  }
+
+  _reason() {
+    if (!this.why) return new Gone();
+    return this.why.code === "unauthorized" ? new Unauthorized() : new Refused(this.why.message);
   }
 
   close() {

@@ -1,7 +1,7 @@
 // The live page: which session, what is known of it, and how old that is.
 
 import { Charts } from "./session-charts.js";
-import { getJson, Gone, Look, token, Unauthorized } from "./gateway.js";
+import { getJson, Gone, Look, Refused, token, Unauthorized } from "./gateway.js";
 import { comparisonOf, draw, layersOf } from "./pictures.js";
 import { readView } from "./wire.js";
 
@@ -23,6 +23,7 @@ const page = {
   isDrawing: false,
   isPaused: false,
   isLost: false,
+  refusal: "",           // why the gateway shows nothing
   wantsToken: false,
 };
 
@@ -34,6 +35,13 @@ function onView(buffer) {
   page.waiting = view;
   if (view.header.true_frame) page.comparing = view;
   if (!page.isDrawing) drawWaiting();
+}
+
+function onStatus(status) {
+  page.status = status;
+  page.refusal = "";
+  charts.count(status.counters, page.look.sessionId);
+  say();
 }
 
 async function drawWaiting() {
@@ -93,7 +101,7 @@ function lookAt(session) {
   if (!session) return;
   page.look = new Look(session.session_id, {
     view: onView,
-    status: message => { page.status = message; charts.count(message.counters, session.session_id); say(); },
+    status: onStatus,
     end: error => { page.look = page.status = null; if (!(error instanceof Gone)) fail(error); say(); },
   });
 }
@@ -116,6 +124,8 @@ function fail(error) {
   if (error instanceof Unauthorized) {
     if (!page.wantsToken) askForToken();
     page.wantsToken = true;
+  } else if (error instanceof Refused) {
+    page.refusal = error.message;
   } else {
     page.isLost = true;
   }
@@ -127,6 +137,7 @@ function state() {
   const ageMs = page.shownAtMs === null ? Infinity : performance.now() - page.shownAtMs;
   if (page.wantsToken) return ["lost", "This gateway wants a token"];
   if (page.isLost) return ["lost", "The gateway does not answer; trying again"];
+  if (page.refusal) return ["lost", `The gateway shows nothing: ${page.refusal}`];
   if (page.isPaused) return ["paused", "Paused"];
   if (page.sessions === null) return ["waiting", "Connecting…"];
   if (!page.sessions.some(session => session.connected)) return ["stale", "Nobody plays. Try: sgaps play doom/my_way_home"];
