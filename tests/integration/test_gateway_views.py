@@ -278,6 +278,20 @@ async def test_a_session_that_is_gone_says_so(gateway_settings: Settings) -> Non
         assert message["code"] == "session_not_found"
 
 
+async def test_a_session_never_goes_backwards(gateway: RunningGateway) -> None:
+    async with gateway.connect() as game:
+        session_id = (await start(game))["session_id"]
+        async with look(gateway, session_id) as viewer:
+            await begin(gateway, viewer, session_id)
+            await gateway.bus.publish(encoded(session_id, 4))
+            seen = [(await next_view(viewer)).header.frame_id]
+            await gateway.bus.publish(encoded(session_id, 3))
+            await asyncio.sleep(1)  # in which it would have been shown
+            await gateway.bus.publish(encoded(session_id, 5))
+            seen.append((await next_view(viewer)).header.frame_id)
+    assert seen == [4, 5]
+
+
 async def test_what_cannot_be_read_is_passed_over(gateway: RunningGateway) -> None:
     async with gateway.connect() as game:
         session_id = (await start(game))["session_id"]

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -67,12 +67,14 @@ class Newest:
         return self._view
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class _Watched:
     """One session that somebody looks at."""
 
-    reader: asyncio.Task[None]
-    viewers: set[Newest]
+    viewers: set[Newest] = field(default_factory=set)
+    frame_id: int = -1
+    """The newest that was shown: two reconstructors may finish in another order."""
+    reader: asyncio.Task[None] | None = None
 
 
 class Views:
@@ -95,31 +97,31 @@ class Views:
                 f"this gateway serves {self._max_viewers} viewers",
                 retry_after_secs=COME_BACK_SECS,
             )
-        viewers, newest = self._viewers(session_id), Newest()
-        viewers.add(newest)
+        watched, newest = self._watch(session_id), Newest()
+        watched.viewers.add(newest)
         try:
             yield newest
         finally:
-            viewers.discard(newest)
+            watched.viewers.discard(newest)
 
-    def _viewers(self, session_id: str) -> set[Newest]:
-        """Those of a session, which has a reader from now on."""
-        if session_id not in self._watched:
-            viewers: set[Newest] = set()
-            reader = asyncio.create_task(self._read(session_id, viewers))
-            self._watched[session_id] = _Watched(reader=reader, viewers=viewers)
-        return self._watched[session_id].viewers
+    def _watch(self, session_id: str) -> _Watched:
+        """The session, which has a reader from now on."""
+        watched = self._watched.get(session_id)
+        if watched is None:
+            watched = self._watched[session_id] = _Watched()
+            watched.reader = asyncio.create_task(self._read(session_id, watched))
+        return watched
 
-    async def _read(self, session_id: str, viewers: set[Newest]) -> None:
+    async def _read(self, session_id: str, watched: _Watched) -> None:
         """Ask for views and hand them on while somebody looks; a missing broker is waited for.
 
         It ends by itself: a blocking read that is cancelled costs its connection.
         """
         last_id = None
         try:
-            while viewers:
+            while watched.viewers:
                 try:
-                    last_id = await self._turn(session_id, viewers, last_id)
+                    last_id = await self._turn(session_id, watched, last_id)
                 except (BusError, MessageError, ValidationError) as error:
                     log.warning("no views of a session: %s", error)
                     last_id = None  # a broker that came back may have lost the stream
@@ -127,21 +129,26 @@ class Views:
         finally:
             del self._watched[session_id]
 
-    async def _turn(self, session_id: str, viewers: set[Newest], last_id: str | None) -> str:
+    async def _turn(self, session_id: str, watched: _Watched, last_id: str | None) -> str:
         """Hand on the newest view that comes; up to where the stream was read."""
         stream = ViewEncoded.stream_of(session_id)
         last_id = last_id or await self._bus.last_id(stream)
         await self._bus.write(Put(watch_key(session_id), {"watched": b"1"}, self._watch_secs))
         entries = await self._bus.tail(stream, last_id, count=VIEWS_AT_ONCE, block_secs=TURN_SECS)
-        session = self._sessions.get(session_id)
-        if not entries or session is None:
-            return last_id
-        encoded = ViewEncoded.decode(entries[-1].data)
+        if entries:
+            await self._show(ViewEncoded.decode(entries[-1].data), watched)
+        return entries[-1].entry_id if entries else last_id
+
+    async def _show(self, encoded: ViewEncoded, watched: _Watched) -> None:
+        """To everybody who looks, unless something newer was shown."""
+        session = self._sessions.get(encoded.session_id)
+        if session is None or encoded.frame_id <= watched.frame_id:
+            return
         answer = await _answer_of(session, encoded.frame_id)
         shown = encode_view(view_of(encoded, session, answer, missing_value=self._missing_value))
-        for viewer in viewers:
+        watched.frame_id = encoded.frame_id
+        for viewer in watched.viewers:
             viewer.offer(shown)
-        return entries[-1].entry_id
 
 
 async def _answer_of(session: Session, frame_id: int) -> CoordinatesChosen | None:

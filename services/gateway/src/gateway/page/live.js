@@ -227,6 +227,7 @@ byId("ask").addEventListener("submit", event => {
 byId("pause").addEventListener("click", () => {
   page.isPaused = !page.isPaused;
   byId("pause").setAttribute("aria-pressed", page.isPaused);
+  if (page.isPaused) lookAt(null);
   poll();
 });
 byId("sessions").addEventListener("change", poll);
