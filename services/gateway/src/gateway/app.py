@@ -15,7 +15,10 @@ from gateway.outlook import Outlook
 from gateway.probe import Probe
 from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
+from gateway.site import Site
 from gateway.stream import Connection
+from gateway.viewer import Viewer
+from gateway.views import Views
 from sgaps.bus import Bus
 from sgaps.errors import BusError
 from sgaps.settings import Settings
@@ -41,6 +44,7 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
             bus, sessions, probe, gateway_id=server.gateway_id, settings=settings.bus
         ),
         probe=probe,
+        views=Views(bus, sessions, settings),
         started_at_secs=time.time(),
     )
     app.add_middleware(
@@ -55,6 +59,8 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
     app.include_router(api.guarded_router)
     app.add_exception_handler(BusError, _broker_missing)
     app.add_api_websocket_route("/ws/stream", _stream)
+    app.add_api_websocket_route("/ws/view/{session_id}", _view)
+    app.mount("/", Site())  # the last: it takes every address
     return app
 
 
@@ -64,3 +70,7 @@ async def _broker_missing(_: Request, error: Exception) -> JSONResponse:
 
 async def _stream(websocket: WebSocket) -> None:
     await Connection(websocket, websocket.app.state.gateway).run()
+
+
+async def _view(websocket: WebSocket, session_id: str) -> None:
+    await Viewer(websocket, websocket.app.state.gateway, session_id).run()

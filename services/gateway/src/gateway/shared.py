@@ -8,6 +8,7 @@ from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.probe import Probe
 from gateway.session import SessionManager, WaitingRoom
+from gateway.views import Views
 from sgaps.bus import Bus
 from sgaps.settings import Settings
 
@@ -25,4 +26,5 @@ class Gateway:
     outlook: Outlook
     deliverer: Deliverer
     probe: Probe
+    views: Views
     started_at_secs: float

@@ -1,4 +1,4 @@
-"""The reconstructor's loop: the newest frame of each session in, entropy and pictures out."""
+"""The reconstructor's loop: the newest frame of each session in, entropy out."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import time
 from collections.abc import Sequence
 
 from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
-from reconstructor.view import encode_view
+from reconstructor.view import ViewPublisher
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
 from sgaps.keys import PastSamples, history_key, watch_key
 from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats, unpack_floats
 from sgaps.metrics import stage
-from sgaps.metrics.reconstructor import VIEWS_ENCODED
 from sgaps.service import Service
 from sgaps.settings import Settings
 
 GROUP = "reconstructor"
-VIEWS_KEPT = 2
-VIEW_TTL_SECS = 600.0
 
 
 class Worker:
@@ -29,6 +26,7 @@ class Worker:
         self._bus: Bus = service.bus
         self._settings: Settings = service.settings
         self._reconstructor = reconstructor
+        self._views = ViewPublisher(service.bus)
         self.consumer = Consumer(
             service.bus,
             FrameAccepted,
@@ -64,9 +62,7 @@ class Worker:
             told = summary(delivery.message, result, started_at_secs, inference_secs, traceparent)
             answers[delivery.entry_id] = [Publish(told)]
             if watching:
-                view = await asyncio.to_thread(encode_view, delivery.message, result)
-                VIEWS_ENCODED.inc()
-                answers[delivery.entry_id].append(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
+                self._views.offer(delivery.message, result, told)
         return Outcome(answers=answers)
 
 
