@@ -95,6 +95,8 @@ def summary(
         queue_secs=max(0.0, started_at_secs - frame.received_at_secs),
         inference_secs=inference_secs,
         footprints=frame.footprints,
+        wanted_samples=frame.wanted_samples,
+        is_placed_evenly=frame.is_placed_evenly,
     )
 
 
