@@ -1,0 +1,109 @@
+"""Pages in a real Chromium, the one of Debian; nothing is downloaded.
+
+Tests of this folder are not async: playwright's loop would run inside theirs. A tool that is
+missing skips the tests at home and fails them in CI.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from e2e.conftest import System, start_system
+
+DESKTOP, PHONE = (1280, 800), (390, 844)
+ARGUMENTS = ("--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking")
+"""CI is root, which Chromium's sandbox does not take, and has no GPU for WebGL."""
+TIMEOUT_MS = 20_000
+
+
+@dataclass
+class Tab:
+    """A page and what went wrong on it. Not frozen: playwright keeps its handlers here."""
+
+    page: Page
+    troubles: list[str] = field(default_factory=list)
+    """Errors on the console, exceptions, requests to somewhere else; a test that causes some
+    itself clears them."""
+
+    def watch(self) -> None:
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("request", self._request)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.troubles.append(message.text)
+
+    def _request(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in {"blob", "data"} and parts.hostname != "127.0.0.1":
+            self.troubles.append(f"a request to {request.url}")
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("chromium (Debian) is missing")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def open_tab(chromium: Browser, size: tuple[int, int] = DESKTOP) -> Iterator[Tab]:
+    """A tab with storage of its own. At its end nothing may have gone wrong on it."""
+    context = chromium.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark",
+        has_touch=size == PHONE,
+    )
+    context.set_default_timeout(TIMEOUT_MS)
+    tab = Tab(context.new_page())
+    tab.watch()
+    try:
+        yield tab
+        assert tab.troubles == []
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def tab(chromium: Browser) -> Iterator[Tab]:
+    with open_tab(chromium) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """`sgaps up` for all tests of this folder, with nobody playing."""
+    data_dir = tmp_path_factory.mktemp("data")
+    running, process = start_system(data_dir, "--set", "training.min_new_frames=100000")
+    try:
+        yield running
+    finally:
+        process.send_signal(signal.SIGINT)
+        ended = process.wait(60)
+    assert ended == 0
+
+
+@contextmanager
+def playing(system: System, source: str = "doom/my_way_home") -> Iterator[subprocess.Popen[str]]:
+    """A game that plays meanwhile."""
+    game = system.start_play(source)
+    try:
+        yield game
+    finally:
+        game.send_signal(signal.SIGINT)
+        game.communicate(timeout=30)
