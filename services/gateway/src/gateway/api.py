@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import time
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
-from fastapi.responses import FileResponse
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -32,7 +30,6 @@ from sgaps.errors import CheckpointError
 from sgaps.keys import watch_key
 from sgaps.messages import ViewEncoded
 
-PAGE = Path(__file__).parent / "page" / "index.html"
 VIEW_WAIT_SECS = 2.0
 IMPORTANCE_SCALE = 8
 DELIVERY_STALE_SECS = 10.0
@@ -52,11 +49,6 @@ def the_gateway(request: Request) -> Gateway:
 
 
 TheGateway = Annotated[Gateway, Depends(the_gateway)]
-
-
-@open_router.get("/", include_in_schema=False)
-async def page() -> FileResponse:
-    return FileResponse(PAGE)
 
 
 @open_router.get("/api/health")

@@ -14,6 +14,7 @@ from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
+from gateway.site import Site
 from gateway.stream import Connection
 from sgaps.bus import Bus
 from sgaps.errors import BusError
@@ -50,6 +51,7 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
     app.include_router(api.guarded_router)
     app.add_exception_handler(BusError, _broker_missing)
     app.add_api_websocket_route("/ws/stream", _stream)
+    app.mount("/", Site())  # the last: it takes every address
     return app
 
 
