@@ -1,0 +1,89 @@
+// What is drawn over and beside the pictures.
+
+import { imageOf } from "./pictures.js";
+
+const FAINT = "#ffb454";
+const ERROR_GAIN = 4;
+const CHART_SECS = 30;
+
+/** The outline of each sample's square; where they are many, small ones are dots. */
+export function drawPlaces(canvas, rectangles, width) {
+  const context = canvas.getContext("2d");
+  const scale = canvas.width / width;
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = context.strokeStyle = FAINT;
+  context.lineWidth = 1;
+  for (let n = 0; n < rectangles.length; n += 4) {
+    const [x, y, columns, rows] = rectangles.subarray(n, n + 4);
+    context.globalAlpha = 0.28;
+    context.strokeRect(x * scale + 0.5, y * scale + 0.5, columns * scale - 1, rows * scale - 1);
+    context.globalAlpha = 0.9;
+    context.fillRect((x + columns / 2) * scale - 1.5, (y + rows / 2) * scale - 1.5, 3, 3);
+  }
+}
+
+/** Each square in the value that is sent for it; large ones first. */
+export function drawPainted(canvas, rectangles, values) {
+  const context = canvas.getContext("2d");
+  const order = Array.from(values.keys()).sort((a, b) => rectangles[4 * b + 2] - rectangles[4 * a + 2]);
+  context.fillStyle = "#14181f";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  for (const n of order) {
+    context.fillStyle = `rgb(${values[n]} ${values[n]} ${values[n]})`;
+    context.fillRect(...rectangles.subarray(4 * n, 4 * n + 4));
+  }
+}
+
+/** A gray picture. */
+export function drawGray(canvas, luma) {
+  canvas.getContext("2d").putImageData(imageOf(luma, canvas.width, canvas.height), 0, 0);
+}
+
+/** How far a picture is from the truth. */
+export function drawError(canvas, picture, truth) {
+  drawGray(canvas, picture.map((value, n) => Math.min(255, ERROR_GAIN * Math.abs(value - truth[n]))));
+}
+
+/** An importance map, from black over violet and orange to white. */
+export function drawHeat(canvas, { width, height, data }) {
+  [canvas.width, canvas.height] = [width, height];
+  const image = new ImageData(width, height);
+  data.forEach((value, n) => image.data.set([2 * value, 2 * value - 160, value < 128 ? value : 3 * value - 510, 255], 4 * n));
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** Lines of series {color, points: [[timeMs, value], …]} over the last seconds. */
+export function drawChart(canvas, series, nowMs) {
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map(length => Math.round(length * devicePixelRatio));
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  const values = series.flatMap(({ points }) => points.map(([, value]) => value));
+  if (!values.length) return;
+  const [low, high] = [Math.floor(Math.min(...values)) - 1, Math.ceil(Math.max(...values)) + 1];
+  const at = ([timeMs, value]) => [width * (1 - (nowMs - timeMs) / 1000 / CHART_SECS), height * (1 - (value - low) / (high - low))];
+  drawScale(context, low, high, value => at([nowMs, value])[1], getComputedStyle(canvas));
+  context.lineWidth = 1.75 * devicePixelRatio;
+  for (const { color, points } of series) {
+    context.strokeStyle = color;
+    context.beginPath();
+    for (const point of points) context.lineTo(...at(point));
+    context.stroke();
+  }
+}
+
+function drawScale(context, low, high, yOf, style) {
+  context.fillStyle = style.getPropertyValue("--ink-soft");
+  context.strokeStyle = style.getPropertyValue("--line");
+  context.font = `${11 * devicePixelRatio}px ${style.fontFamily}`;
+  context.lineWidth = 1;
+  const step = high - low > 12 ? 5 : 2;
+  for (let value = Math.ceil(low / step) * step; value < high; value += step) {
+    const y = Math.round(yOf(value)) + 0.5;
+    context.beginPath();
+    context.moveTo(0, y);
+    context.lineTo(context.canvas.width, y);
+    context.stroke();
+    context.fillText(value, 2, y - 3);
+  }
+}

@@ -1,0 +1,97 @@
+// The words and figures of the page.
+
+import { drawChart } from "./draw.js";
+import { Rate, Recent } from "./recent.js";
+
+const MEAN_SECS = 5, CHART_SECS = 30;
+const UNANSWERED_SECS = 3;
+
+export const byId = id => document.getElementById(id);
+const shown = (value, digits = 1, unit = "") => (value === null ? "–" : `${value.toFixed(digits)}${unit}`);
+const amount = bytes => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
+
+export class Panel {
+  #psnrs = { ours: new Recent(CHART_SECS), prior: new Recent(CHART_SECS), flat: new Recent(CHART_SECS) };
+  #latencies = new Recent(MEAN_SECS);
+  #frames = new Rate();
+  #rates = { samples: new Rate(), keyframes: new Rate(), down: new Rate() };
+  #answeredAtMs = performance.now();
+
+  takeAnswer(latencyMs) {
+    this.#answeredAtMs = performance.now();
+    if (latencyMs !== null) this.#latencies.add(latencyMs);
+  }
+
+  /** {ours, prior, flat} in dB, of one frame. */
+  takeQuality(psnrs) {
+    for (const [name, value] of Object.entries(psnrs)) this.#psnrs[name].add(value);
+    byId("reconstruction-psnr").textContent = shown(psnrs.ours, 1, " dB");
+    byId("prior-psnr").textContent = shown(psnrs.prior, 1, " dB");
+  }
+
+  /** Once a second or so. */
+  show(client, sender, { width, height }) {
+    this.#showState(client);
+    this.#showMeans();
+    this.#showFacts(client, sender, width * height);
+    byId("fps-value").textContent = `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`;
+    byId("samples-value").textContent = client.ack?.sample_count ?? byId("samples").value;
+    if (!client.ack) return;
+    byId("lead-samples").textContent = client.ack.sample_count;
+    byId("lead-share").textContent = Math.round((width * height) / client.ack.sample_count);
+  }
+
+  #showState(client) {
+    const [state, text] = this.#truth(client);
+    byId("state").dataset.state = state;
+    byId("state").textContent = text;
+    document.body.classList.toggle("is-away", state === "lost");
+  }
+
+  /** How things are, and in words. */
+  #truth(client) {
+    const silentSecs = (performance.now() - this.#answeredAtMs) / 1000;
+    const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
+    if (client.state === "waiting") return ["lost", `No connection: ${client.reason}. Next try in ${waitSecs} s`];
+    if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
+    if (client.state !== "streaming") return ["stale", "Connecting…"];
+    if (client.pauseMs) return ["paused", `The server wants a pause of ${Math.ceil(client.pauseMs / 1000)} s`];
+    if (silentSecs > UNANSWERED_SECS) return ["stale", `No answer for ${Math.round(silentSecs)} s: does a reconstructor run?`];
+    return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
+  }
+
+  #showMeans() {
+    for (const [name, recent] of Object.entries(this.#psnrs)) byId(`mean-${name}`).textContent = shown(recent.mean(MEAN_SECS), 2);
+    const style = getComputedStyle(byId("chart"));
+    const color = { ours: "--accent", prior: "--sample", flat: "--ink-soft" };
+    const series = Object.entries(this.#psnrs).map(([name, { points }]) => ({ color: style.getPropertyValue(color[name]), points }));
+    drawChart(byId("chart"), series, performance.now());
+  }
+
+  #showFacts(client, sender, pixels) {
+    const fps = this.#frames.at(sender.framesSent);
+    const samples = this.#rates.samples.at(client.bytes.samples);
+    const keyframes = this.#rates.keyframes.at(client.bytes.keyframes);
+    const down = this.#rates.down.at(client.bytes.down);
+    const raw = fps * pixels;
+    const isLearned = client.ack?.checkpoint_loaded;
+    const facts = {
+      "Samples, a second": [amount(samples), raw && samples ? `1/${Math.round(raw / samples)} of raw gray video, ${amount(raw)}` : "raw gray video –"],
+      "Whole frames, a second": [amount(keyframes), client.ack?.keyframe_interval ? `every ${client.ack.keyframe_interval}th, to learn from` : "none are asked for"],
+      "Places and maps, a second": [amount(down), "from the server"],
+      "Frames": [`${shown(fps)} a second`, `${client.newestSet?.u.length ?? "–"} samples each`],
+      "Latency": [shown(this.#latencies.median(), 0, " ms"), "frame sent until its answer came"],
+      "Model": [client.newestSet?.modelVersion ?? client.ack?.model_version ?? "–", isLearned === false ? "no checkpoint: interpolation alone" : "it expects " + shown(client.newestSet?.predictedPsnrDb ?? null, 1, " dB")],
+      "Session": [client.sessionId?.slice(0, 8) ?? "–", `recorded up to frame ${client.lastRecordedFrameId < 0 ? "–" : client.lastRecordedFrameId}`],
+    };
+    byId("facts").replaceChildren(...Object.entries(facts).map(factOf));
+  }
+}
+
+function factOf([name, [value, detail]]) {
+  const [box, term, fact, small] = ["div", "dt", "dd", "small"].map(tag => document.createElement(tag));
+  [term.textContent, fact.textContent, small.textContent] = [name, value, detail];
+  fact.append(small);
+  box.append(term, fact);
+  return box;
+}
