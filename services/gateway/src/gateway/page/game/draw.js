@@ -15,10 +15,10 @@ export function drawPlaces(canvas, rectangles, width) {
   context.lineWidth = 1;
   for (let n = 0; n < rectangles.length; n += 4) {
     const [x, y, columns, rows] = rectangles.subarray(n, n + 4);
-    context.globalAlpha = 0.28;
+    context.globalAlpha = 0.16;
     context.strokeRect(x * scale + 0.5, y * scale + 0.5, columns * scale - 1, rows * scale - 1);
-    context.globalAlpha = 0.9;
-    context.fillRect((x + columns / 2) * scale - 1.5, (y + rows / 2) * scale - 1.5, 3, 3);
+    context.globalAlpha = 0.85;
+    context.fillRect((x + columns / 2) * scale - 1, (y + rows / 2) * scale - 1, 2, 2);
   }
 }
 
@@ -72,18 +72,16 @@ export function drawChart(canvas, series, nowMs) {
   }
 }
 
-function drawScale(context, low, high, yOf, style) {
-  context.fillStyle = style.getPropertyValue("--ink-soft");
-  context.strokeStyle = style.getPropertyValue("--line");
-  context.font = `${11 * devicePixelRatio}px ${style.fontFamily}`;
+function drawScale(context, low, high, yOf, { color, fontFamily }) {
+  context.fillStyle = context.strokeStyle = color;
+  context.font = `${11 * devicePixelRatio}px ${fontFamily}`;
   context.lineWidth = 1;
   const step = high - low > 12 ? 5 : 2;
   for (let value = Math.ceil(low / step) * step; value < high; value += step) {
     const y = Math.round(yOf(value)) + 0.5;
-    context.beginPath();
-    context.moveTo(0, y);
-    context.lineTo(context.canvas.width, y);
-    context.stroke();
+    context.globalAlpha = 0.25;
+    context.fillRect(0, y, context.canvas.width, 1);
+    context.globalAlpha = 1;
     context.fillText(value, 2, y - 3);
   }
 }

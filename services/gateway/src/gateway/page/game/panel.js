@@ -62,9 +62,7 @@ export class Panel {
 
   #showMeans() {
     for (const [name, recent] of Object.entries(this.#psnrs)) byId(`mean-${name}`).textContent = shown(recent.mean(MEAN_SECS), 2);
-    const style = getComputedStyle(byId("chart"));
-    const color = { ours: "--accent", prior: "--sample", flat: "--ink-soft" };
-    const series = Object.entries(this.#psnrs).map(([name, { points }]) => ({ color: style.getPropertyValue(color[name]), points }));
+    const series = Object.entries(this.#psnrs).map(([name, { points }]) => ({ color: getComputedStyle(byId(`line-${name}`)).color, points }));
     drawChart(byId("chart"), series, performance.now());
   }
 

@@ -110,27 +110,34 @@ function repeated({ width, height, data }, newWidth, newHeight) {
 }
 
 /** Bilinear, pixel centres in the middle of their cells. */
-function enlarged({ width, height, data }, newWidth, newHeight) {
-  const [across, down] = [steps(width, newWidth), steps(height, newHeight)];
+function enlarged(picture, newWidth, newHeight) {
+  const { width, height } = picture;
+  const across = enlargedAlong(picture.data, steps(width, newWidth), 1, newWidth, height, width);
+  const data = enlargedAlong(across, steps(height, newHeight), newWidth, newHeight, newWidth, 1);
+  // The second turn wrote columns as rows.
   const large = grid(newWidth, newHeight);
-  let n = 0;
-  for (const [top, bottom, low] of down) {
-    for (const [left, right, near] of across) {
-      const upper = data[top * width + left] * (1 - near) + data[top * width + right] * near;
-      const lower = data[bottom * width + left] * (1 - near) + data[bottom * width + right] * near;
-      large.data[n++] = upper * (1 - low) + lower * low;
+  for (let y = 0, n = 0; y < newHeight; y++) for (let x = 0; x < newWidth; x++) large.data[n++] = data[x * newHeight + y];
+  return large;
+}
+
+/** Each line, `lineStep` from the last one and its values `step` apart, with a new length: one after the other. */
+function enlargedAlong(data, { first, second, share }, step, newLength, lines, lineStep) {
+  const out = new Float32Array(lines * newLength);
+  for (let line = 0, n = 0; line < lines; line++) {
+    const start = line * lineStep;
+    for (let at = 0; at < newLength; at++) {
+      const from = data[start + first[at] * step];
+      out[n++] = from + share[at] * (data[start + second[at] * step] - from);
     }
   }
-  return large;
+  return out;
 }
 
 /** For each new cell the two old ones beside it, and the share of the second. */
 function steps(length, newLength) {
-  return Array.from({ length: newLength }, (_, n) => {
-    const at = Math.max(0, ((n + 0.5) * length) / newLength - 0.5);
-    const first = Math.floor(at);
-    return [first, Math.min(first + 1, length - 1), at - first];
-  });
+  const at = Float32Array.from({ length: newLength }, (_, n) => Math.max(0, ((n + 0.5) * length) / newLength - 0.5));
+  const first = Uint16Array.from(at, Math.floor);
+  return { first, second: first.map(n => Math.min(n + 1, length - 1)), share: at.map((place, n) => place - first[n]) };
 }
 
 /** The mean of each cell and its neighbours, along both directions. */

@@ -7,11 +7,13 @@ export const WALL_HEIGHT = 1.25;
 
 /** Of each zone, the tint of its stone and the color of its light. */
 export const PALETTE = [
-  { wall: "brick", tint: [1.05, 0.86, 0.74], light: [1.0, 0.62, 0.3] },
-  { wall: "panel", tint: [0.72, 0.9, 1.0], light: [0.25, 0.78, 1.0] },
-  { wall: "panel", tint: [1.0, 0.8, 0.95], light: [1.0, 0.3, 0.62] },
-  { wall: "brick", tint: [0.82, 1.0, 0.84], light: [0.5, 1.0, 0.5] },
+  { wall: "brick", tint: [0.8, 0.5, 0.36], light: [1.0, 0.66, 0.36] },
+  { wall: "panel", tint: [0.46, 0.62, 0.72], light: [0.42, 0.82, 1.0] },
+  { wall: "panel", tint: [0.66, 0.46, 0.62], light: [1.0, 0.5, 0.72] },
+  { wall: "brick", tint: [0.5, 0.6, 0.42], light: [0.72, 1.0, 0.6] },
 ];
+
+const STONE = [0.72, 0.7, 0.68];
 
 /** What does not move: Float32Array of vertices. */
 export function mazeMesh(maze, lamps) {
@@ -19,10 +21,10 @@ export function mazeMesh(maze, lamps) {
   const isLamp = new Set(lamps.map(({ cell }) => String(cell)));
   for (const [x, z] of maze.cells) {
     const { wall, tint, light } = PALETTE[maze.zoneOf(x, z)];
-    const roof = isLamp.has(`${x},${z}`) ? [SURFACES.lamp, light] : [SURFACES.ceiling, [1, 1, 1]];
-    quad(vertices, [x, 0, z], [1, 0, 0], [0, 0, 1], [0, 1, 0], SURFACES.slab, [1, 1, 1]);
+    const roof = isLamp.has(`${x},${z}`) ? [SURFACES.lamp, light] : [SURFACES.ceiling, STONE];
+    quad(vertices, [x, 0, z], [1, 0, 0], [0, 0, 1], [0, 1, 0], SURFACES.slab, STONE);
     quad(vertices, [x, WALL_HEIGHT, z], [1, 0, 0], [0, 0, 1], [0, -1, 0], ...roof);
-    for (const side of sidesOf(maze, x, z)) quad(vertices, ...side, SURFACES[wall], wall === "panel" ? light : tint);
+    for (const side of sidesOf(maze, x, z)) quad(vertices, ...side, SURFACES[wall], tint);
   }
   return new Float32Array(vertices);
 }

@@ -2,7 +2,7 @@
 
 import { blit, contextOf, layersOf, meshOf, programOf, smoothTargetOf, targetOf } from "./gpu.js";
 import { WALL_HEIGHT, ballMesh, crystalMesh, mazeMesh } from "./meshes.js";
-import { LUMA_FRAGMENT, MAX_LIGHTS, WHOLE_VERTEX, WORLD_FRAGMENT, WORLD_VERTEX } from "./shaders.js";
+import { DEPTH_FRAGMENT, LUMA_FRAGMENT, WHOLE_VERTEX, WORLD_FRAGMENT, WORLD_VERTEX } from "./shaders.js";
 import { SURFACES, TEXTURE_SIZE, paintedSurfaces } from "./textures.js";
 
 const VERTEX_PARTS = [3, 3, 3, 3];
@@ -22,6 +22,7 @@ export class Renderer {
     [canvas.width, canvas.height, this.#width, this.#height] = [width, height, width, height];
     const gl = (this.#gl = contextOf(canvas));
     this.world = programOf(gl, WORLD_VERTEX, WORLD_FRAGMENT);
+    this.depth = programOf(gl, WORLD_VERTEX, DEPTH_FRAGMENT);
     this.luma = programOf(gl, WHOLE_VERTEX, LUMA_FRAGMENT);
     this.meshes = {
       maze: meshOf(gl, mazeMesh(maze, lamps), VERTEX_PARTS),
@@ -33,9 +34,6 @@ export class Renderer {
     this.frame = targetOf(gl, width, height);
     this.packed = targetOf(gl, width / 4, height);
     this.pixels = gl.createBuffer();
-    gl.bindBuffer(gl.PIXEL_PACK_BUFFER, this.pixels);
-    gl.bufferData(gl.PIXEL_PACK_BUFFER, width * height, gl.STREAM_READ);
-    gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null);
   }
 
   /** Whether the graphics device went away: a sleeping laptop, a driver that was restarted. */
@@ -51,36 +49,34 @@ export class Renderer {
     gl.enable(gl.DEPTH_TEST);
     gl.clearColor(0, 0, 0, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    gl.useProgram(this.world.program);
     gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.surfaces);
-    this.#setView(scene);
-    this.#drawMesh(this.meshes.maze, IDENTITY, [1, 1, 1], 0);
-    for (const { mesh, worldFromModel, color, glow } of scene.objects) {
-      this.#drawMesh(this.meshes[mesh], worldFromModel, color, glow);
-    }
+    gl.depthFunc(gl.LEQUAL);
+    gl.colorMask(false, false, false, false);
+    this.#drawAll(this.depth, scene);
+    gl.colorMask(true, true, true, true);
+    this.#drawAll(this.world, scene);
     blit(gl, this.smooth.framebuffer, this.frame.framebuffer, this.#width, this.#height);
     blit(gl, this.frame.framebuffer, null, this.#width, this.#height);
   }
 
-  #setView({ eye, yaw, pitch, lights }) {
+  #drawAll({ program, uniforms }, { eye, yaw, pitch, lights, objects }) {
     const gl = this.#gl;
-    const { uniforms } = this.world;
-    const shown = lights.slice(0, MAX_LIGHTS);
-    const dark = { place: [0, -9, 0], reach: 1, color: [0, 0, 0] };
-    while (shown.length < MAX_LIGHTS) shown.push(dark);
+    gl.useProgram(program);
     gl.uniformMatrix4fv(uniforms.u_clip_from_world, false, clipFromWorld(eye, yaw, pitch, this.#width / this.#height));
     gl.uniform3fv(uniforms.u_eye, eye);
     gl.uniform3fv(uniforms.u_fog, FOG);
     gl.uniform1f(uniforms.u_room, WALL_HEIGHT);
-    gl.uniform4fv(uniforms.u_light_places, shown.flatMap(({ place, reach }) => [...place, reach]));
-    gl.uniform3fv(uniforms.u_light_colors, shown.flatMap(({ color }) => color));
+    gl.uniform4fv(uniforms.u_light_places, lights.flatMap(({ place, reach }) => [...place, reach]));
+    gl.uniform3fv(uniforms.u_light_colors, lights.flatMap(({ color }) => color));
+    this.#drawMesh(uniforms, this.meshes.maze, { worldFromModel: IDENTITY, color: [1, 1, 1], glow: 0 });
+    for (const object of objects) this.#drawMesh(uniforms, this.meshes[object.mesh], object);
   }
 
-  #drawMesh({ array, count }, worldFromModel, color, glow) {
+  #drawMesh(uniforms, { array, count }, { worldFromModel, color, glow }) {
     const gl = this.#gl;
-    gl.uniformMatrix4fv(this.world.uniforms.u_world_from_model, false, worldFromModel);
-    gl.uniform3fv(this.world.uniforms.u_paint, color);
-    gl.uniform1f(this.world.uniforms.u_glow, glow);
+    gl.uniformMatrix4fv(uniforms.u_world_from_model, false, worldFromModel);
+    gl.uniform3fv(uniforms.u_paint, color);
+    gl.uniform1f(uniforms.u_glow, glow);
     gl.bindVertexArray(array);
     gl.drawArrays(gl.TRIANGLES, 0, count);
   }
@@ -98,6 +94,8 @@ export class Renderer {
     gl.bindTexture(gl.TEXTURE_2D, this.frame.texture);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
     gl.bindBuffer(gl.PIXEL_PACK_BUFFER, this.pixels);
+    // New storage each time: Chromium complains of a buffer that is written twice.
+    gl.bufferData(gl.PIXEL_PACK_BUFFER, this.#width * this.#height, gl.STREAM_READ);
     gl.readPixels(0, 0, this.packed.width, this.packed.height, gl.RGBA, gl.UNSIGNED_BYTE, 0);
     gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null);
     await this.#done();

@@ -2,12 +2,12 @@
 
 import { PALETTE, WALL_HEIGHT } from "./meshes.js";
 import { randomOf } from "./maze.js";
+import { MAX_LIGHTS } from "./shaders.js";
 
-const LAMP_SPACING = 3, LAMP_REACH = 3.4, LAMP_POWER = 0.62;
+const LAMP_SPACING = 3, LAMP_REACH = 4.2, LAMP_POWER = 1.5;
 const BALLS = 10, BALL_RADIUS = 0.17, BALL_SPEED = 0.7, BALL_WAY_CELLS = 7;
 const SIGHT = 11;
-const MAX_SHOWN_LIGHTS = 8;
-const HEAD_LAMP = { reach: 5, color: [0.2, 0.19, 0.17] };
+const HEAD_LAMP = { reach: 5, color: [0.45, 0.42, 0.38] };
 
 /** The cells whose ceiling holds a lamp, each with its light. */
 export function lampsOf(maze) {
@@ -48,7 +48,7 @@ export class Scene {
     const near = [...this.#lamps, ...glowing]
       .map(light => ({ ...light, away: distance(light.place, eye) }))
       .sort((a, b) => a.away - b.away)
-      .slice(0, MAX_SHOWN_LIGHTS - 1);
+      .slice(0, MAX_LIGHTS - 1);
     const lights = near.map(light => ({ ...light, color: faded(light, near.at(-1).away) }));
     const objects = [...crystals, ...balls].filter(({ place }) => distance(place, eye) < SIGHT);
     return { eye, yaw, pitch, objects, lights: [{ place: eye, ...HEAD_LAMP }, ...lights] };
@@ -64,7 +64,7 @@ function crystalAt({ place: [x, z], color, phase }, timeSecs) {
   const y = 0.55 + 0.07 * Math.sin(1.7 * timeSecs + phase);
   const place = [x, y, z];
   const worldFromModel = turned(place, 0.9 * timeSecs + phase, 0.24, 0.34);
-  return { mesh: "crystal", place, worldFromModel, color, glow: 0.55, light: color.map(value => 0.55 * value) };
+  return { mesh: "crystal", place, worldFromModel, color, glow: 0.55, light: color.map(value => 0.9 * value) };
 }
 
 /** Rolling to the end of its way and back. */

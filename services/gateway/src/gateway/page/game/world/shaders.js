@@ -1,6 +1,6 @@
 // GLSL: the world, and the luma of a finished frame.
 
-export const MAX_LIGHTS = 8;
+export const MAX_LIGHTS = 7;
 
 export const WORLD_VERTEX = `#version 300 es
 uniform mat4 u_clip_from_world, u_world_from_model;
@@ -8,6 +8,7 @@ layout(location = 0) in vec3 a_position;
 layout(location = 1) in vec3 a_normal;
 layout(location = 2) in vec3 a_texture;  // u, v, surface
 layout(location = 3) in vec3 a_tint;
+invariant gl_Position;
 out vec3 v_position, v_normal, v_texture, v_tint;
 void main() {
   vec4 world = u_world_from_model * vec4(a_position, 1.0);
@@ -17,6 +18,12 @@ void main() {
   v_tint = a_tint;
   gl_Position = u_clip_from_world * world;
 }`;
+
+/** Of what is drawn first for its depth alone, so that no pixel is lit that another one hides. */
+export const DEPTH_FRAGMENT = `#version 300 es
+precision lowp float;
+out vec4 unseen;
+void main() { unseen = vec4(0); }`;
 
 export const WORLD_FRAGMENT = `#version 300 es
 precision highp float;
@@ -29,27 +36,22 @@ uniform vec3 u_light_colors[${MAX_LIGHTS}];
 in vec3 v_position, v_normal, v_texture, v_tint;
 out vec4 color;
 
-vec3 bumped(vec3 normal, float height) {
-  vec2 slope = vec2(textureOffset(u_surfaces, v_texture, ivec2(1, 0)).a,
-                    textureOffset(u_surfaces, v_texture, ivec2(0, 1)).a) - height;
+vec3 bumped(vec3 normal, vec2 slope) {
   vec3 across = abs(normal.x) > 0.5 ? vec3(0, 0, 1) : vec3(1, 0, 0);
   vec3 along = abs(normal.y) > 0.5 ? vec3(0, 0, 1) : vec3(0, 1, 0);
-  return normalize(normal - 1.6 * (slope.x * across + slope.y * along));
+  return normalize(normal - 3.0 * (slope.x * across + slope.y * along));
 }
 
 void main() {
   vec4 surface = texture(u_surfaces, v_texture);
-  vec3 normal = bumped(normalize(v_normal), surface.a);
-  float shine = smoothstep(0.93, 1.0, min(surface.r, min(surface.g, surface.b)));
-  // Panels are tinted by their light where they glow, and only a little elsewhere.
-  vec3 paint = surface.rgb * u_paint * mix(mix(vec3(1), v_tint, 0.35), v_tint, shine);
+  vec3 normal = bumped(normalize(v_normal), (surface.gb - 0.5) * 2.0);
   vec3 to_eye = u_eye - v_position;
   float distance_to_eye = length(to_eye);
   to_eye /= distance_to_eye;
-  // Corners are darker where walls meet floor and ceiling.
+  // Walls are darker where they meet floor and ceiling.
   float corner = min(v_position.y, u_room - v_position.y);
-  float openness = abs(v_normal.y) > 0.5 ? 1.0 : mix(0.45, 1.0, smoothstep(0.0, 0.3, corner));
-  vec3 light = vec3(0.045, 0.05, 0.065) * (1.0 + 0.5 * normal.y);
+  float openness = abs(v_normal.y) > 0.5 ? 1.0 : mix(0.4, 1.0, smoothstep(0.0, 0.3, corner));
+  vec3 light = vec3(0.06, 0.066, 0.085) * (1.0 + 0.4 * normal.y);
   vec3 gloss = vec3(0);
   for (int n = 0; n < ${MAX_LIGHTS}; n++) {
     vec3 to_light = u_light_places[n].xyz - v_position;
@@ -58,10 +60,12 @@ void main() {
     float reach = max(0.0, 1.0 - away / u_light_places[n].w);
     float strength = reach * reach / (0.25 + away * away);
     light += u_light_colors[n] * strength * max(0.0, dot(normal, to_light));
-    float glint = pow(max(0.0, dot(normal, normalize(to_light + to_eye))), 32.0);
-    gloss += u_light_colors[n] * strength * glint * surface.a;
+    float glint = max(0.0, dot(normal, normalize(to_light + to_eye)));
+    glint *= glint; glint *= glint; glint *= glint; glint *= glint; glint *= glint;
+    gloss += u_light_colors[n] * strength * glint;
   }
-  vec3 lit = paint * (light * openness + 1.4 * shine + u_glow) + 0.35 * gloss;
+  vec3 paint = surface.r * u_paint * v_tint;
+  vec3 lit = paint * (light * openness + u_glow) + 0.3 * surface.r * gloss + 1.5 * surface.a * u_paint * v_tint;
   lit = mix(u_fog, lit, exp(-0.012 * distance_to_eye * distance_to_eye));
   vec3 film = lit * (2.51 * lit + 0.03) / (lit * (2.43 * lit + 0.59) + 0.14);  // ACES, fitted by Narkowicz
   color = vec4(pow(clamp(film, 0.0, 1.0), vec3(1.0 / 2.2)), 1);

@@ -1,5 +1,5 @@
-// Surfaces computed at the start, so that no picture has to be loaded: RGBA, the color and in alpha the height
-// that the light sees. What is painted white glows.
+// Surfaces computed at the start, so that no picture has to be loaded. A texel is the shade, how steeply the
+// surface rises along u and v, and how much it glows; the color is the vertex's.
 
 import { randomOf } from "./maze.js";
 
@@ -44,26 +44,24 @@ function tiles(u, v, columns, rows, shift) {
   return { edge, id: hash(column, row), column, row };
 }
 
-// Each: (u, v) → [red, green, blue, height], all in 0..1.
+// Each: (u, v) in 0..1 → [shade, height, glow], all in 0..1.
 const PAINTERS = {
   brick(u, v) {
     const { edge, id } = tiles(u, v, 4, 8, 0.5);
     const grain = rough(u, v);
     const isBrick = smoothstep(0.003, 0.014, edge + 0.006 * (grain - 0.5));
-    const shade = mix(0.42, 0.85, id) * mix(0.75, 1.1, grain);
-    const mortar = 0.3 + 0.2 * grain;
-    return [mix(mortar, shade, isBrick), mix(mortar, shade * 0.82, isBrick), mix(mortar, shade * 0.74, isBrick),
-      isBrick * mix(0.55, 0.9, id) + 0.1 * grain];
+    const shade = mix(0.5, 1, id) * mix(0.72, 1.1, grain);
+    return [mix(0.3 + 0.2 * grain, shade, isBrick), isBrick * mix(0.55, 0.9, id) + 0.1 * grain, 0];
   },
   panel(u, v) {
     const { edge, id } = tiles(u, v, 2, 2, 0);
-    const grain = rough(u * 1, (v * 4) % 1);
+    const grain = rough(u, (4 * v) % 1);
     const plate = smoothstep(0.004, 0.018, edge);
     const rivet = rivets(u, v);
-    const strip = Math.abs(v - 0.5) < 0.022 ? 1 : 0;
     const stain = smoothstep(0.5, 0.75, rough(v, u));
-    const shade = mix(0.2, mix(0.42, 0.6, id) * mix(0.8, 1.1, grain), plate) * mix(1, 0.6, stain) + 0.2 * rivet;
-    return [strip || shade * 0.95, strip || shade, strip || shade * 1.05, 0.25 + 0.5 * plate + 0.25 * rivet];
+    const shade = mix(0.2, mix(0.55, 0.78, id) * mix(0.8, 1.1, grain), plate) * mix(1, 0.6, stain) + 0.2 * rivet;
+    const strip = smoothstep(0.016, 0.01, Math.abs(v - 0.86));
+    return [shade, 0.25 + 0.5 * plate + 0.25 * rivet, strip];
   },
   slab(u, v) {
     const { edge, id, column, row } = tiles(u, v, 4, 4, 0);
@@ -71,26 +69,25 @@ const PAINTERS = {
     const slab = smoothstep(0.002, 0.012, edge);
     const isDark = (column + row) % 2;
     const vein = smoothstep(0.03, 0, Math.abs(grain - 0.5)) * 0.25;
-    const shade = mix(0.12, mix(isDark ? 0.26 : 0.66, isDark ? 0.36 : 0.8, id) * mix(0.8, 1.15, grain) + vein, slab);
-    return [shade, shade * 0.97, shade * 0.93, 0.3 + 0.5 * slab + 0.1 * grain];
+    const shade = mix(0.12, mix(isDark ? 0.26 : 0.7, isDark ? 0.38 : 0.88, id) * mix(0.8, 1.15, grain) + vein, slab);
+    return [shade, 0.3 + 0.5 * slab + 0.1 * grain, 0];
   },
   ceiling(u, v) {
-    const { edge } = tiles(u, v, 2, 2, 0);
     const grain = rough(v, u);
-    const beam = smoothstep(0.03, 0.05, edge);
-    const shade = mix(0.5, 0.34, beam) * mix(0.75, 1.1, grain);
-    return [shade, shade, shade * 1.04, mix(0.9, 0.3, beam) + 0.1 * grain];
+    const beam = smoothstep(0.03, 0.05, tiles(u, v, 2, 2, 0).edge);
+    return [mix(0.6, 0.42, beam) * mix(0.75, 1.1, grain), mix(0.9, 0.3, beam) + 0.1 * grain, 0];
   },
   lamp(u, v) {
     const [x, y] = [Math.abs(u - 0.5), Math.abs(v - 0.5)];
-    const isGlass = Math.max(x, y) < 0.3 && Math.abs(x - 0.1) > 0.012 && Math.abs(y - 0.1) > 0.012;
-    return isGlass ? [1, 1, 1, 0.5] : PAINTERS.ceiling(u, v);
+    const bars = smoothstep(0.006, 0.016, Math.min(Math.abs(x - 0.1), Math.abs(y - 0.1)));
+    const glass = smoothstep(0.3, 0.285, Math.max(x, y)) * bars;
+    const [shade, height] = PAINTERS.ceiling(u, v);
+    return [shade, height, glass];
   },
   mosaic(u, v) {
     const { edge, id } = tiles(u, v, 8, 8, 0);
     const joint = smoothstep(0.002, 0.008, edge);
-    const shade = mix(0.25, id > 0.5 ? 0.9 : 0.35, joint);
-    return [shade, shade, shade, 0.4 + 0.5 * joint];
+    return [mix(0.25, id > 0.5 ? 1 : 0.35, joint), 0.4 + 0.5 * joint, 0];
   },
 };
 
@@ -100,16 +97,26 @@ function rivets(u, v) {
   return smoothstep(0.014, 0.007, distance);
 }
 
-/** All surfaces, one after the other, as SURFACES counts them: Uint8Array. */
+/** All surfaces, one after the other, as SURFACES counts them: Uint8Array of RGBA. */
 export function paintedSurfaces() {
-  const layerBytes = 4 * TEXTURE_SIZE ** 2;
-  const bytes = new Uint8ClampedArray(layerBytes * Object.keys(SURFACES).length);
-  for (const [name, layer] of Object.entries(SURFACES)) {
-    for (let n = 0; n < TEXTURE_SIZE ** 2; n++) {
-      const [x, y] = [n % TEXTURE_SIZE, Math.floor(n / TEXTURE_SIZE)];
-      const texel = PAINTERS[name]((x + 0.5) / TEXTURE_SIZE, (y + 0.5) / TEXTURE_SIZE);
-      bytes.set(texel.map(value => 255 * value), layer * layerBytes + 4 * n);
-    }
-  }
+  const layers = Object.keys(SURFACES).map(name => carved(painted(PAINTERS[name])));
+  const bytes = new Uint8ClampedArray(layers.length * layers[0].length);
+  layers.forEach((layer, n) => bytes.set(layer, n * layer.length));
   return new Uint8Array(bytes.buffer);
+}
+
+/** The texels of a surface, row by row. */
+function painted(painter) {
+  const at = n => (n + 0.5) / TEXTURE_SIZE;
+  return Array.from({ length: TEXTURE_SIZE ** 2 }, (_, n) => painter(at(n % TEXTURE_SIZE), at(Math.floor(n / TEXTURE_SIZE))));
+}
+
+/** Numbers in 0..255: shade, the slopes of the height, glow. */
+function carved(texels) {
+  const height = (x, y) => texels[(y % TEXTURE_SIZE) * TEXTURE_SIZE + (x % TEXTURE_SIZE)][1];
+  return texels.flatMap(([shade, here, glow], n) => {
+    const [x, y] = [n % TEXTURE_SIZE, Math.floor(n / TEXTURE_SIZE)];
+    const slopes = [height(x + 1, y) - here, height(x, y + 1) - here].map(slope => 127.5 + 127.5 * slope);
+    return [255 * shade, ...slopes, 255 * glow];
+  });
 }
