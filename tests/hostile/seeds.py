@@ -117,7 +117,17 @@ def stream_entries() -> list[Packed]:
             importance=b"\7",
             footprint_bytes=b"\1\2",
         ),
-        ViewEncoded(session_id="s", frame_id=1, model_version="v", reconstruction_png=b"png"),
+        ViewEncoded(
+            session_id="s",
+            frame_id=1,
+            model_version="v",
+            reconstruction_png=b"png",
+            samples_bytes=points,
+            footprint_bytes=b"\1\2",
+            state_bytes=points[:8],
+            keyframe_encoding="png",
+            keyframe=b"png",
+        ),
         SegmentSealed(checkpoint_key="k", session_id="s", path="p", frame_count=1, size_bytes=2),
         CheckpointPublished(checkpoint_key="k", model_version="v", val_psnr_db=20.0),
         DeadLetter(

@@ -203,7 +203,8 @@ class CoordinatesChosen(Message, frozen=True, kw_only=True):
 
 
 class ViewEncoded(Message, frozen=True, kw_only=True):
-    """A reconstruction for people to look at; published only while somebody watches."""
+    """A frame for people to look at, with all that is known of it where it is rebuilt;
+    published only while somebody watches."""
 
     STREAM: ClassVar[str] = "sgaps:views"
 
@@ -211,6 +212,27 @@ class ViewEncoded(Message, frozen=True, kw_only=True):
     frame_id: int
     model_version: str
     reconstruction_png: bytes
+    samples_bytes: bytes = b""
+    """As in FrameAccepted, like all that is named as there."""
+    footprint_bytes: bytes = b""
+    state_bytes: bytes = b""
+    keyframe_encoding: str = ""
+    keyframe: bytes = b""
+    predicted_psnr_db: float | None = None
+    measured_psnr_db: float | None = None
+    """Against the keyframe, at most 100; None without one."""
+    received_at_secs: float = 0.0
+    queue_secs: float = 0.0
+    inference_secs: float = 0.0
+
+    @property
+    def samples(self) -> Float32:
+        """(N, 4): u, v, value, footprint. Raises MessageError."""
+        return with_footprints(unpack_floats(self.samples_bytes, -1, 3), self.footprint_bytes)
+
+    @property
+    def state(self) -> Float32:
+        return unpack_floats(self.state_bytes, -1)
 
     @property
     def stream(self) -> str:

@@ -82,6 +82,8 @@ class ServerSettings(Section):
     max_waiting: Positive
     """Connections without a session."""
     max_waiting_per_address: Positive
+    max_viewers: Positive
+    """People who look at sessions."""
     max_message_bytes: Positive
     max_samples: Positive
     max_frame_rate: Annotated[float, Field(gt=0)]

@@ -16,6 +16,8 @@ from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
 from gateway.site import Site
 from gateway.stream import Connection
+from gateway.viewer import Viewer
+from gateway.views import Views
 from sgaps.bus import Bus
 from sgaps.errors import BusError
 from sgaps.settings import Settings
@@ -37,6 +39,7 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
         waiting=WaitingRoom(server),
         outlook=Outlook(bus, max_backlog=settings.bus.max_backlog),
         deliverer=Deliverer(bus, sessions, gateway_id=server.gateway_id, settings=settings.bus),
+        views=Views(bus, sessions, settings),
         started_at_secs=time.time(),
     )
     app.add_middleware(
@@ -51,6 +54,7 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
     app.include_router(api.guarded_router)
     app.add_exception_handler(BusError, _broker_missing)
     app.add_api_websocket_route("/ws/stream", _stream)
+    app.add_api_websocket_route("/ws/view/{session_id}", _view)
     app.mount("/", Site())  # the last: it takes every address
     return app
 
@@ -61,3 +65,7 @@ async def _broker_missing(_: Request, error: Exception) -> JSONResponse:
 
 async def _stream(websocket: WebSocket) -> None:
     await Connection(websocket, websocket.app.state.gateway).run()
+
+
+async def _view(websocket: WebSocket, session_id: str) -> None:
+    await Viewer(websocket, websocket.app.state.gateway, session_id).run()

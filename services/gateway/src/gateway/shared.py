@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.session import SessionManager, WaitingRoom
+from gateway.views import Views
 from sgaps.bus import Bus
 from sgaps.settings import Settings
 
@@ -23,4 +24,5 @@ class Gateway:
     waiting: WaitingRoom
     outlook: Outlook
     deliverer: Deliverer
+    views: Views
     started_at_secs: float

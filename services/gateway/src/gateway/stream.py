@@ -150,7 +150,7 @@ class Connection:
                 session.messages_refused += 1
                 metrics.FRAMES_REFUSED.labels(error.code.value).inc()
                 self._limits.take_refusal(error)
-                await self._outbox.put(_told(error, fatal=False))
+                await self._outbox.put(told(error, fatal=False))
 
     async def _receive(self) -> str | bytes:
         event = await self._socket.receive()
@@ -251,7 +251,7 @@ class Connection:
         """Say why, and close."""
         metrics.FRAMES_REFUSED.labels(error.code.value).inc()
         try:
-            await self._send(_told(error, fatal=True))
+            await self._send(told(error, fatal=True))
             code = CLOSE_CODES.get(error.code, CLOSE_POLICY_VIOLATION)
             await self._socket.close(code, error.code.value)
         except WebSocketDisconnect:
@@ -278,7 +278,8 @@ class Connection:
             self._session.bytes_down += len(raw)
 
 
-def _told(error: ProtocolError, *, fatal: bool) -> Error:
+def told(error: ProtocolError, *, fatal: bool) -> Error:
+    """What a client is sent of an error."""
     return Error(
         code=error.code.value,
         message=error.message,

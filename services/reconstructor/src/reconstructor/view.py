@@ -1,23 +1,86 @@
-"""A reconstruction as pictures for people."""
+"""A reconstruction as pictures for people, made beside the loop: no answer waits for one."""
 
 from __future__ import annotations
+
+import asyncio
+import logging
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from reconstructor.frame import Reconstruction
-from sgaps.messages import FrameAccepted, ViewEncoded
+from sgaps.bus import Bus, Publish
+from sgaps.errors import BusError
+from sgaps.messages import FrameAccepted, FrameReconstructed, ViewEncoded
+
+log = logging.getLogger(__name__)
+
+VIEWS_KEPT = 2
+VIEW_TTL_SECS = 600.0
+MAX_PSNR_DB = 100.0
+"""Of equal pictures: infinity is no number in JSON."""
+
+Rebuilt = tuple[FrameAccepted, Reconstruction, FrameReconstructed]
 
 
-def encode_view(frame: FrameAccepted, result: Reconstruction) -> ViewEncoded:
+class ViewPublisher:
+    """Encodes and publishes one view after the other; of each session only the newest waits."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._waiting: dict[str, Rebuilt] = {}
+        self._publishing: asyncio.Task[None] | None = None
+
+    def offer(self, frame: FrameAccepted, result: Reconstruction, told: FrameReconstructed) -> None:
+        """Show this frame, unless a newer one of its session comes first."""
+        self._waiting[frame.session_id] = (frame, result, told)
+        if self._publishing is None:
+            self._publishing = asyncio.create_task(self._publish())
+
+    async def _publish(self) -> None:
+        try:
+            while self._waiting:
+                rebuilt = self._waiting.pop(next(iter(self._waiting)))
+                view = await asyncio.to_thread(encode_view, *rebuilt)
+                await self._bus.write(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
+        except (BusError, cv2.error) as error:
+            self._waiting.clear()
+            log.warning("views were lost: %s", error)
+        finally:
+            self._publishing = None
+
+
+def encode_view(
+    frame: FrameAccepted, result: Reconstruction, told: FrameReconstructed
+) -> ViewEncoded:
     """PNG, because people measure PSNR on it."""
     return ViewEncoded(
         session_id=frame.session_id,
         frame_id=frame.frame_id,
         model_version=result.model_version,
         reconstruction_png=_png(result.image),
+        samples_bytes=frame.samples_bytes,
+        footprint_bytes=frame.footprint_bytes,
+        state_bytes=frame.state_bytes,
+        keyframe_encoding=frame.keyframe_encoding,
+        keyframe=frame.keyframe,
+        predicted_psnr_db=result.predicted_psnr_db,
+        measured_psnr_db=measured_psnr_db(result.image, frame.keyframe),
+        received_at_secs=frame.received_at_secs,
+        queue_secs=told.queue_secs,
+        inference_secs=told.inference_secs,
     )
+
+
+def measured_psnr_db(image: NDArray[np.uint8], keyframe: bytes) -> float | None:
+    """Of luma; None without a keyframe of the same size."""
+    if not keyframe:
+        return None
+    truth = cv2.imdecode(np.frombuffer(keyframe, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if truth is None or truth.shape != image.shape:
+        return None
+    return min(MAX_PSNR_DB, float(cv2.PSNR(image, truth)))
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

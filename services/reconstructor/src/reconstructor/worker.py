@@ -1,4 +1,4 @@
-"""The reconstructor's loop: the newest frame of each session in, entropy and pictures out."""
+"""The reconstructor's loop: the newest frame of each session in, entropy out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
-from reconstructor.view import encode_view
+from reconstructor.view import ViewPublisher
 from sgaps import metrics
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
 from sgaps.keys import PastSamples, history_key, watch_key
@@ -16,8 +16,6 @@ from sgaps.service import Service
 from sgaps.settings import Settings
 
 GROUP = "reconstructor"
-VIEWS_KEPT = 2
-VIEW_TTL_SECS = 600.0
 
 
 class Worker:
@@ -27,6 +25,7 @@ class Worker:
         self._bus: Bus = service.bus
         self._settings: Settings = service.settings
         self._reconstructor = reconstructor
+        self._views = ViewPublisher(service.bus)
         self.consumer = Consumer(
             service.bus,
             FrameAccepted,
@@ -53,8 +52,7 @@ class Worker:
             told = summary(delivery.message, result, started_at_secs, inference_secs)
             answers[delivery.entry_id] = [Publish(told)]
             if watching:
-                view = await asyncio.to_thread(encode_view, delivery.message, result)
-                answers[delivery.entry_id].append(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
+                self._views.offer(delivery.message, result, told)
         return Outcome(answers=answers)
 
 

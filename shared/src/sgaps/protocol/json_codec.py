@@ -20,6 +20,7 @@ from sgaps.protocol.messages import (
     ServerMessage,
     UvCoordinates,
 )
+from sgaps.protocol.views import ViewStart
 
 SUBPROTOCOL = "sgaps.v1.json"
 DECIMALS = 6
@@ -30,6 +31,7 @@ MAX_REASON_CHARS = 300
 
 _client_messages: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 _server_messages: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)
+_viewer_messages: TypeAdapter[ViewStart] = TypeAdapter(ViewStart)
 
 M = TypeVar("M")
 
@@ -54,6 +56,11 @@ def decode_client_message(raw: str | bytes) -> ClientMessage:
 def decode_server_message(raw: str | bytes) -> ServerMessage:
     """Read what the server sent. Raises ProtocolError."""
     return _decode(_server_messages, raw)
+
+
+def decode_viewer_message(raw: str | bytes) -> ViewStart:
+    """Read what a viewer sent. Raises ProtocolError."""
+    return _decode(_viewer_messages, raw)
 
 
 def _decode(adapter: TypeAdapter[M], raw: str | bytes) -> M:

@@ -1,0 +1,234 @@
+"""What people look at: one reader for each watched session, shared by all who look at it.
+
+Nobody is waited for: a viewer that is slow misses frames, and a session that nobody looks at has
+no reader, so its reconstructor encodes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from pydantic import ValidationError
+
+from gateway.session import COME_BACK_SECS, Session, SessionManager
+from sgaps.bus import Bus, Put
+from sgaps.errors import BusError, ErrorCode, MessageError, ProtocolError
+from sgaps.keys import watch_key
+from sgaps.messages import CoordinatesChosen, ViewEncoded
+from sgaps.protocol.content import PictureEncoding
+from sgaps.protocol.views import (
+    Counters,
+    ImportanceShown,
+    Parts,
+    StagesMs,
+    View,
+    ViewHeader,
+    encode_view,
+    pack_samples,
+)
+from sgaps.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TURN_SECS = 1.0
+"""The longest wait for a view; the watch is renewed between two turns."""
+ANSWER_WAIT_SECS = 0.3
+"""How long a picture waits for the coordinates that its frame is answered with."""
+ANSWER_LOOK_SECS = 0.01
+VIEWS_AT_ONCE = 8
+
+
+class Newest:
+    """One place for what one viewer sees next: what is not taken in time is replaced."""
+
+    def __init__(self) -> None:
+        self._view = b""
+        self._there = asyncio.Event()
+
+    def offer(self, view: bytes) -> None:
+        self._view = view
+        self._there.set()
+
+    async def take(self, timeout_secs: float) -> bytes | None:
+        """The newest view that was not taken yet; None where none comes in time."""
+        try:
+            async with asyncio.timeout(timeout_secs):
+                await self._there.wait()
+        except TimeoutError:
+            return None
+        self._there.clear()
+        return self._view
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Watched:
+    """One session that somebody looks at."""
+
+    reader: asyncio.Task[None]
+    viewers: set[Newest]
+
+
+class Views:
+    """Who looks at which session of this gateway."""
+
+    def __init__(self, bus: Bus, sessions: SessionManager, settings: Settings) -> None:
+        self._bus = bus
+        self._sessions = sessions
+        self._max_viewers = settings.server.max_viewers
+        self._watch_secs = settings.server.watch_secs
+        self._missing_value = settings.sentinel_value
+        self._watched: dict[str, _Watched] = {}
+
+    @contextmanager
+    def of(self, session_id: str) -> Iterator[Newest]:
+        """Look at a session. Raises ProtocolError where too many people look already."""
+        if sum(len(watched.viewers) for watched in self._watched.values()) >= self._max_viewers:
+            raise ProtocolError(
+                ErrorCode.TOO_MANY_SESSIONS,
+                f"this gateway serves {self._max_viewers} viewers",
+                retry_after_secs=COME_BACK_SECS,
+            )
+        viewers, newest = self._viewers(session_id), Newest()
+        viewers.add(newest)
+        try:
+            yield newest
+        finally:
+            viewers.discard(newest)
+
+    def _viewers(self, session_id: str) -> set[Newest]:
+        """Those of a session, which has a reader from now on."""
+        if session_id not in self._watched:
+            viewers: set[Newest] = set()
+            reader = asyncio.create_task(self._read(session_id, viewers))
+            self._watched[session_id] = _Watched(reader=reader, viewers=viewers)
+        return self._watched[session_id].viewers
+
+    async def _read(self, session_id: str, viewers: set[Newest]) -> None:
+        """Ask for views and hand them on while somebody looks; a missing broker is waited for.
+
+        It ends by itself: a blocking read that is cancelled costs its connection.
+        """
+        last_id = None
+        try:
+            while viewers:
+                try:
+                    last_id = await self._turn(session_id, viewers, last_id)
+                except (BusError, MessageError, ValidationError) as error:
+                    log.warning("no views of a session: %s", error)
+                    last_id = None  # a broker that came back may have lost the stream
+                    await asyncio.sleep(TURN_SECS)
+        finally:
+            del self._watched[session_id]
+
+    async def _turn(self, session_id: str, viewers: set[Newest], last_id: str | None) -> str:
+        """Hand on the newest view that comes; up to where the stream was read."""
+        stream = ViewEncoded.stream_of(session_id)
+        last_id = last_id or await self._bus.last_id(stream)
+        await self._bus.write(Put(watch_key(session_id), {"watched": b"1"}, self._watch_secs))
+        entries = await self._bus.tail(stream, last_id, count=VIEWS_AT_ONCE, block_secs=TURN_SECS)
+        session = self._sessions.get(session_id)
+        if not entries or session is None:
+            return last_id
+        encoded = ViewEncoded.decode(entries[-1].data)
+        answer = await _answer_of(session, encoded.frame_id)
+        shown = encode_view(view_of(encoded, session, answer, missing_value=self._missing_value))
+        for viewer in viewers:
+            viewer.offer(shown)
+        return entries[-1].entry_id
+
+
+async def _answer_of(session: Session, frame_id: int) -> CoordinatesChosen | None:
+    """What the frame was answered with, or what is newest when it has been waited for."""
+    deadline_secs = time.monotonic() + ANSWER_WAIT_SECS
+    while session.last_answered_frame_id < frame_id and time.monotonic() < deadline_secs:
+        await asyncio.sleep(ANSWER_LOOK_SECS)
+    return session.coordinates
+
+
+def view_of(
+    encoded: ViewEncoded,
+    session: Session,
+    answer: CoordinatesChosen | None,
+    *,
+    missing_value: float,
+) -> View:
+    """All that is known of a frame. Raises MessageError, ValidationError."""
+    samples = pack_samples(encoded.samples)
+    importance = answer.importance if answer else b""
+    return View(
+        header=ViewHeader(
+            session_id=session.session_id,
+            frame_id=encoded.frame_id,
+            model_version=encoded.model_version,
+            width=session.resolution.width,
+            height=session.resolution.height,
+            predicted_psnr=encoded.predicted_psnr_db,
+            measured_psnr=encoded.measured_psnr_db,
+            received_at=encoded.received_at_secs,
+            stages_ms=_stages_ms(encoded, session, answer),
+            counters=counters(session),
+            state=_shown_state(encoded, missing_value),
+            importance=_importance_shown(answer),
+            true_frame=cast(PictureEncoding, encoded.keyframe_encoding)
+            if encoded.keyframe
+            else None,
+            parts=Parts(
+                reconstruction=len(encoded.reconstruction_png),
+                samples=len(samples),
+                importance=len(importance),
+                true_frame=len(encoded.keyframe),
+            ),
+        ),
+        reconstruction=encoded.reconstruction_png,
+        samples=samples,
+        importance=importance,
+        true_frame=encoded.keyframe,
+    )
+
+
+def counters(session: Session) -> Counters:
+    """What a session has been through."""
+    waiting = max(0, session.last_frame_id - session.last_answered_frame_id)
+    return Counters(
+        frames_received=session.frames_received,
+        frames_answered=session.frames_answered,
+        frames_dropped=max(0, session.frames_received - session.frames_answered - waiting),
+        messages_refused=session.messages_refused,
+        bytes_up=session.bytes_up,
+        bytes_down=session.bytes_down,
+    )
+
+
+def _stages_ms(
+    encoded: ViewEncoded, session: Session, answer: CoordinatesChosen | None
+) -> StagesMs:
+    is_answered = answer is not None and answer.frame_id == encoded.frame_id
+    before_secs = encoded.queue_secs + encoded.inference_secs
+    answer_secs = session.latencies_secs[-1] - before_secs if session.latencies_secs else 0.0
+    return StagesMs(
+        queue=encoded.queue_secs * 1000,
+        inference=encoded.inference_secs * 1000,
+        answer=max(0.0, answer_secs) * 1000 if is_answered else None,
+    )
+
+
+def _shown_state(encoded: ViewEncoded, missing_value: float) -> list[float | None]:
+    values = np.round(encoded.state.astype(np.float64), 6).tolist()
+    return [None if value == missing_value else value for value in values]
+
+
+def _importance_shown(answer: CoordinatesChosen | None) -> ImportanceShown | None:
+    if answer is None or not answer.importance:
+        return None
+    return ImportanceShown(
+        frame_id=answer.frame_id,
+        width=answer.importance_width,
+        height=answer.importance_height,
+    )

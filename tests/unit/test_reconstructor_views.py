@@ -1,0 +1,104 @@
+"""Pictures for people, made beside the reconstructor's loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from reconstructor.frame import Reconstruction
+from reconstructor.view import ViewPublisher, encode_view
+from reconstructor.worker import summary
+from sgaps.bus import Bus, MemoryBus
+from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats
+
+IMAGE = np.full((6, 8), 100, np.uint8)
+
+
+def encoded(image: NDArray[np.uint8]) -> bytes:
+    return bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def accepted(session_id: str, frame_id: int, keyframe: bytes = b"") -> FrameAccepted:
+    return FrameAccepted(
+        session_id=session_id,
+        checkpoint_key="k",
+        gateway_id="main",
+        frame_id=frame_id,
+        coordinate_set_id=2,
+        width=8,
+        height=6,
+        samples_bytes=pack_floats(np.array([[0.5, 0.5, 1.0]])),
+        state_bytes=pack_floats(np.array([1.0])),
+        client_time_secs=1.0,
+        received_at_secs=2.0,
+        footprint_bytes=b"\2",
+        keyframe_encoding="png" if keyframe else "",
+        keyframe=keyframe,
+    )
+
+
+def rebuilt(image: NDArray[np.uint8] = IMAGE) -> Reconstruction:
+    return Reconstruction(
+        image=image,
+        grid=(1, 1),
+        entropy=None,
+        log_error=None,
+        predicted_psnr_db=20.0,
+        model_version="v1",
+    )
+
+
+def offer(views: ViewPublisher, frame: FrameAccepted) -> None:
+    views.offer(frame, rebuilt(), summary(frame, rebuilt(), 2.5, 0.25))
+
+
+async def published(bus: Bus, session_id: str) -> list[ViewEncoded]:
+    stream = ViewEncoded.stream_of(session_id)
+    entries = await bus.tail(stream, bus.START, count=10, block_secs=0)
+    return [ViewEncoded.decode(entry.data) for entry in entries]
+
+
+async def test_of_each_session_the_newest_is_shown() -> None:
+    bus = MemoryBus()
+    views = ViewPublisher(bus)
+    for frame_id in range(3):
+        offer(views, accepted("a", frame_id))
+    offer(views, accepted("b", 7))
+    async with asyncio.timeout(10):
+        while not (of_b := await published(bus, "b")):
+            await asyncio.sleep(0.01)
+    of_a = await published(bus, "a")
+    assert [view.frame_id for view in of_a] == [2]
+    assert [view.frame_id for view in of_b] == [7]
+    assert (of_a[0].queue_secs, of_a[0].inference_secs) == (0.5, 0.25)
+    assert of_a[0].samples.tolist() == [[0.5, 0.5, 1, 2]]
+    offer(views, accepted("a", 3))
+    async with asyncio.timeout(10):
+        while len(of_a := await published(bus, "a")) < 2:
+            await asyncio.sleep(0.01)
+    assert of_a[-1].frame_id == 3
+
+
+@pytest.mark.parametrize(
+    ("keyframe", "psnr_db"),
+    [
+        (encoded(IMAGE + np.uint8(16)), 24.05),
+        (encoded(IMAGE), 100),
+        (encoded(IMAGE[:4]), None),
+        (b"no picture", None),
+        (b"", None),
+    ],
+)
+def test_a_picture_is_measured_against_the_true_frame(
+    keyframe: bytes, psnr_db: float | None
+) -> None:
+    frame = accepted("a", 1, keyframe)
+    view = encode_view(frame, rebuilt(), summary(frame, rebuilt(), 2.5, 0.25))
+    assert view.measured_psnr_db == (psnr_db and pytest.approx(psnr_db, abs=0.01))
+    assert (view.keyframe, view.predicted_psnr_db) == (keyframe, 20)
+    shown = cv2.imdecode(np.frombuffer(view.reconstruction_png, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(np.asarray(shown), IMAGE)
