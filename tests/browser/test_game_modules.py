@@ -31,12 +31,23 @@ FORMS: dict[str, Any] = {
 }
 
 
-def node(*arguments: str | Path, given: str = "") -> str:
+def require(found: object, what: str) -> None:
+    """Skip, or fail in CI, where something to test with is missing."""
+    if not found:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is missing")
+
+
+def node_program() -> str:
     program = shutil.which("node")
-    if program is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("node (Debian: nodejs) is missing")
+    require(program, "node (Debian: nodejs)")
+    assert program is not None
+    return program
+
+
+def node(*arguments: str | Path, given: str = "") -> str:
+    """What a script prints that must succeed."""
     done = subprocess.run(
-        [program, *map(str, arguments)],
+        [node_program(), *map(str, arguments)],
         input=given,
         capture_output=True,
         text=True,

@@ -1,5 +1,6 @@
 // The page: a game, its client, and what comes back, side by side.
 
+import { token } from "../gateway.js";
 import { Client } from "./client.js";
 import { Controls } from "./controls.js";
 import { drawError, drawGray, drawHeat, drawPainted, drawPlaces } from "./draw.js";
@@ -26,7 +27,7 @@ const client = new Client(
       ...SIZE,
       maxStateDim: STATE_VALUES,
       client: { name: "browser-game", version: "0.1.0", features: ["footprint", "importance_map"] },
-      token: sessionStorage.getItem("token"), // it lives as long as this tab
+      token: token.get(),
     },
   },
   { onState, onCoordinates, onRefusal: error => console.info(`refused: ${error.code}: ${error.message}`) },
@@ -50,7 +51,7 @@ function watchSession(sessionId) {
   endWatching();
   sender.forget();
   watched = sessionId;
-  endWatching = watch(sessionId, sessionStorage.getItem("token"), onPicture);
+  endWatching = watch(sessionId, onPicture);
 }
 
 function onCoordinates(set) {
@@ -83,10 +84,9 @@ function wireControls() {
   byId("again").querySelector("button").addEventListener("click", () => client.restart({}));
   byId("ask").addEventListener("submit", event => {
     event.preventDefault();
-    const token = byId("token").value.trim();
-    sessionStorage.setItem("token", token);
+    token.set(byId("token").value.trim());
     byId("token").value = "";
-    client.restart({ start: { token } });
+    client.restart({ start: { token: token.get() } });
   });
 }
 

@@ -4,7 +4,6 @@ import { imageOf } from "./pictures.js";
 
 const FAINT = "#ffb454";
 const ERROR_GAIN = 4;
-const CHART_SECS = 30;
 
 /** The outline of each sample's square; where they are many, small ones are dots. */
 export function drawPlaces(canvas, rectangles, width) {
@@ -50,38 +49,4 @@ export function drawHeat(canvas, { width, height, data }) {
   const image = new ImageData(width, height);
   data.forEach((value, n) => image.data.set([2 * value, 2 * value - 160, value < 128 ? value : 3 * value - 510, 255], 4 * n));
   canvas.getContext("2d").putImageData(image, 0, 0);
-}
-
-/** Lines of series {color, points: [[timeMs, value], …]} over the last seconds. */
-export function drawChart(canvas, series, nowMs) {
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map(length => Math.round(length * devicePixelRatio));
-  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-  const context = canvas.getContext("2d");
-  context.clearRect(0, 0, width, height);
-  const values = series.flatMap(({ points }) => points.map(([, value]) => value));
-  if (!values.length) return;
-  const [low, high] = [Math.floor(Math.min(...values)) - 1, Math.ceil(Math.max(...values)) + 1];
-  const at = ([timeMs, value]) => [width * (1 - (nowMs - timeMs) / 1000 / CHART_SECS), height * (1 - (value - low) / (high - low))];
-  drawScale(context, low, high, value => at([nowMs, value])[1], getComputedStyle(canvas));
-  context.lineWidth = 1.75 * devicePixelRatio;
-  for (const { color, points } of series) {
-    context.strokeStyle = color;
-    context.beginPath();
-    for (const point of points) context.lineTo(...at(point));
-    context.stroke();
-  }
-}
-
-function drawScale(context, low, high, yOf, { color, fontFamily }) {
-  context.fillStyle = context.strokeStyle = color;
-  context.font = `${11 * devicePixelRatio}px ${fontFamily}`;
-  context.lineWidth = 1;
-  const step = high - low > 12 ? 5 : 2;
-  for (let value = Math.ceil(low / step) * step; value < high; value += step) {
-    const y = Math.round(yOf(value)) + 0.5;
-    context.globalAlpha = 0.25;
-    context.fillRect(0, y, context.canvas.width, 1);
-    context.globalAlpha = 1;
-    context.fillText(value, 2, y - 3);
-  }
 }

@@ -1,9 +1,9 @@
 // The words and figures of the page.
 
-import { drawChart } from "./draw.js";
+import { Chart } from "../charts.js";
 import { Rate, Recent } from "./recent.js";
 
-const MEAN_SECS = 5, CHART_SECS = 30;
+const MEAN_SECS = 5;
 const UNANSWERED_SECS = 3;
 
 export const byId = id => document.getElementById(id);
@@ -11,7 +11,17 @@ const shown = (value, digits = 1, unit = "") => (value === null ? "–" : `${val
 const amount = bytes => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
 
 export class Panel {
-  #psnrs = { ours: new Recent(CHART_SECS), prior: new Recent(CHART_SECS), flat: new Recent(CHART_SECS) };
+  #psnrs = { ours: new Recent(MEAN_SECS), prior: new Recent(MEAN_SECS), flat: new Recent(MEAN_SECS) };
+  #chart = new Chart(byId("chart"), {
+    title: "PSNR, dB",
+    series: [
+      { name: "rebuilt", colour: "accent" },
+      { name: "interpolated", colour: "sample" },
+      { name: "flat gray", colour: "ink-soft" },
+    ],
+    digits: 1,
+    fromZero: false,
+  });
   #latencies = new Recent(MEAN_SECS);
   #frames = new Rate();
   #rates = { samples: new Rate(), keyframes: new Rate(), down: new Rate() };
@@ -25,6 +35,7 @@ export class Panel {
   /** {ours, prior, flat} in dB, of one frame. */
   takeQuality(psnrs) {
     for (const [name, value] of Object.entries(psnrs)) this.#psnrs[name].add(value);
+    this.#chart.add(performance.now(), [psnrs.ours, psnrs.prior, psnrs.flat]);
     byId("reconstruction-psnr").textContent = shown(psnrs.ours, 1, " dB");
     byId("prior-psnr").textContent = shown(psnrs.prior, 1, " dB");
   }
@@ -32,7 +43,7 @@ export class Panel {
   /** Once a second or so. */
   show(client, sender, { width, height }) {
     this.#showState(client);
-    this.#showMeans();
+    this.#chart.draw(performance.now(), []);
     this.#showFacts(client, sender, width * height);
     byId("fps-value").textContent = `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`;
     byId("samples-value").textContent = client.ack?.sample_count ?? byId("samples").value;
@@ -60,12 +71,6 @@ export class Panel {
     return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
   }
 
-  #showMeans() {
-    for (const [name, recent] of Object.entries(this.#psnrs)) byId(`mean-${name}`).textContent = shown(recent.mean(MEAN_SECS), 2);
-    const series = Object.entries(this.#psnrs).map(([name, { points }]) => ({ color: getComputedStyle(byId(`line-${name}`)).color, points }));
-    drawChart(byId("chart"), series, performance.now());
-  }
-
   #showFacts(client, sender, pixels) {
     const fps = this.#frames.at(sender.framesSent);
     const samples = this.#rates.samples.at(client.bytes.samples);
@@ -73,7 +78,9 @@ export class Panel {
     const down = this.#rates.down.at(client.bytes.down);
     const raw = fps * pixels;
     const isLearned = client.ack?.checkpoint_loaded;
+    const [ours, prior, flat] = ["ours", "prior", "flat"].map(name => this.#psnrs[name].mean());
     const facts = {
+      "Rebuilt, mean of 5 s": [shown(ours, 2, " dB"), `interpolated ${shown(prior, 2)}, flat gray ${shown(flat, 2)}`],
       "Samples, a second": [amount(samples), raw && samples ? `1/${Math.round(raw / samples)} of raw gray video, ${amount(raw)}` : "raw gray video –"],
       "Whole frames, a second": [amount(keyframes), client.ack?.keyframe_interval ? `every ${client.ack.keyframe_interval}th, to learn from` : "none are asked for"],
       "Places and maps, a second": [amount(down), "from the server"],

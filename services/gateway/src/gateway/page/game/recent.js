@@ -9,30 +9,29 @@ export class Recent {
     this.#secs = secs;
   }
 
-  add(value, nowMs = performance.now()) {
-    this.points.push([nowMs, value]);
-    this.#forget(nowMs);
+  add(value) {
+    this.points.push([performance.now(), value]);
+    this.#forget();
   }
 
-  /** Of the last `secs`, or null where there is nothing. */
-  mean(secs = this.#secs) {
-    const values = this.#since(secs);
+  /** Null where there is nothing. */
+  mean() {
+    const values = this.#values();
     return values.length ? values.reduce((sum, value) => sum + value) / values.length : null;
   }
 
-  median(secs = this.#secs) {
-    const values = this.#since(secs).sort((a, b) => a - b);
+  median() {
+    const values = this.#values().sort((a, b) => a - b);
     return values.length ? values[Math.floor(values.length / 2)] : null;
   }
 
-  #since(secs) {
-    const nowMs = performance.now();
-    this.#forget(nowMs);
-    return this.points.filter(([timeMs]) => nowMs - timeMs <= 1000 * secs).map(([, value]) => value);
+  #values() {
+    this.#forget();
+    return this.points.map(([, value]) => value);
   }
 
-  #forget(nowMs) {
-    while (this.points.length && nowMs - this.points[0][0] > 1000 * this.#secs) this.points.shift();
+  #forget() {
+    while (this.points.length && performance.now() - this.points[0][0] > 1000 * this.#secs) this.points.shift();
   }
 }
 

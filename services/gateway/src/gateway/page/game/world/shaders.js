@@ -1,6 +1,6 @@
 // GLSL: the world, and the luma of a finished frame.
 
-export const MAX_LIGHTS = 7;
+export const MAX_LIGHTS = 6;
 
 export const WORLD_VERTEX = `#version 300 es
 uniform mat4 u_clip_from_world, u_world_from_model;

@@ -3,7 +3,7 @@
 
 import { randomOf } from "./maze.js";
 
-export const TEXTURE_SIZE = 256;
+export const TEXTURE_SIZE = 128;
 export const SURFACES = { brick: 0, panel: 1, slab: 2, ceiling: 3, lamp: 4, mosaic: 5 };
 
 const mix = (a, b, t) => a + (b - a) * t;
@@ -99,24 +99,23 @@ function rivets(u, v) {
 
 /** All surfaces, one after the other, as SURFACES counts them: Uint8Array of RGBA. */
 export function paintedSurfaces() {
-  const layers = Object.keys(SURFACES).map(name => carved(painted(PAINTERS[name])));
-  const bytes = new Uint8ClampedArray(layers.length * layers[0].length);
-  layers.forEach((layer, n) => bytes.set(layer, n * layer.length));
+  const layerBytes = 4 * TEXTURE_SIZE ** 2;
+  const bytes = new Uint8ClampedArray(layerBytes * Object.keys(SURFACES).length);
+  for (const [name, layer] of Object.entries(SURFACES)) carve(PAINTERS[name], bytes.subarray(layer * layerBytes, (layer + 1) * layerBytes));
   return new Uint8Array(bytes.buffer);
 }
 
-/** The texels of a surface, row by row. */
-function painted(painter) {
-  const at = n => (n + 0.5) / TEXTURE_SIZE;
-  return Array.from({ length: TEXTURE_SIZE ** 2 }, (_, n) => painter(at(n % TEXTURE_SIZE), at(Math.floor(n / TEXTURE_SIZE))));
-}
-
-/** Numbers in 0..255: shade, the slopes of the height, glow. */
-function carved(texels) {
-  const height = (x, y) => texels[(y % TEXTURE_SIZE) * TEXTURE_SIZE + (x % TEXTURE_SIZE)][1];
-  return texels.flatMap(([shade, here, glow], n) => {
-    const [x, y] = [n % TEXTURE_SIZE, Math.floor(n / TEXTURE_SIZE)];
-    const slopes = [height(x + 1, y) - here, height(x, y + 1) - here].map(slope => 127.5 + 127.5 * slope);
-    return [255 * shade, ...slopes, 255 * glow];
-  });
+/** Paint a surface, and turn its heights into slopes. */
+function carve(painter, bytes) {
+  const side = TEXTURE_SIZE;
+  const heights = new Float32Array(side * side);
+  for (let n = 0; n < side * side; n++) {
+    const [shade, height, glow] = painter(((n % side) + 0.5) / side, (Math.floor(n / side) + 0.5) / side);
+    [bytes[4 * n], bytes[4 * n + 3], heights[n]] = [255 * shade, 255 * glow, height];
+  }
+  for (let n = 0; n < side * side; n++) {
+    const row = n - (n % side);
+    bytes[4 * n + 1] = 127.5 + 127.5 * (heights[row + ((n + 1) % side)] - heights[n]);
+    bytes[4 * n + 2] = 127.5 + 127.5 * (heights[(n + side) % (side * side)] - heights[n]);
+  }
 }
