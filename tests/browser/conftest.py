@@ -89,12 +89,14 @@ def tab(chromium: Browser) -> Iterator[Tab]:
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """`sgaps up` for all tests of this folder, with nobody playing."""
     data_dir = tmp_path_factory.mktemp("data")
-    running, process = start_system(data_dir, "--set", "training.min_new_frames=100000")
+    # No training beside the tests, and true frames often enough for a slow machine.
+    quick = ("training.min_new_frames=100000", "server.keyframe_interval=2")
+    running, process = start_system(data_dir, *(part for one in quick for part in ("--set", one)))
     try:
         yield running
     finally:
         process.send_signal(signal.SIGINT)
-        ended = process.wait(60)
+        ended = process.wait(120)
     assert ended == 0
 
 

@@ -51,9 +51,9 @@ class System:
 
     def kill(self, service: str) -> None:
         """SIGKILL the process of a service; the supervisor starts it again."""
-        os.kill(self._process_of(service), signal.SIGKILL)
+        os.kill(self.process_of(service), signal.SIGKILL)
 
-    def _process_of(self, service: str) -> int:
+    def process_of(self, service: str) -> int:
         """Found as a person would: by its command line."""
         for folder in Path("/proc").glob("[0-9]*"):
             try:

@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from integration.conftest import (
     RunningGateway,
@@ -349,6 +350,37 @@ async def test_the_http_side_tells_how_things_are(gateway: RunningGateway) -> No
         assert "SGAPS-MAE" in (await http.get("/")).text
         paths = (await http.get("/openapi.json")).json()["paths"]
     assert "/api/sessions/{session_id}/reconstruction.png" in paths
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/", "text/html"),
+        ("/live.js", "text/javascript"),
+        ("/style.css", "text/css"),
+        ("/mark.svg", "image/svg+xml"),
+    ],
+)
+async def test_pages_come_under_a_strict_policy(
+    gateway: RunningGateway, path: str, media_type: str
+) -> None:
+    reply = await get(gateway, path)
+    assert reply.status_code == 200
+    assert reply.headers["Content-Type"].split(";")[0] == media_type
+    policy = reply.headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"} <= set(policy)
+    assert "unsafe" not in " ".join(policy)
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert "http" not in reply.text.replace("http://www.w3.org/2000/svg", "").replace(
+        '.replace("http", "ws")', ""
+    )
+
+
+async def test_beside_the_pages_nothing_is_served(gateway: RunningGateway) -> None:
+    for path in ("/../api.py", "/%2e%2e/api.py", "/..%2fapi.py", "/api/nothing", "/nothing.js"):
+        assert (await get(gateway, path)).status_code == 404
+    with pytest.raises(InvalidStatus):
+        await connect(f"ws://127.0.0.1:{gateway.port}/nothing")
 
 
 async def test_without_a_broker_a_frame_is_refused_not_lost_silently(

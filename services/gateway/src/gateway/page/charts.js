@@ -1,0 +1,143 @@
+// Small live charts of the last minute, drawn on canvas.
+
+export const WINDOW_MS = 60_000;
+const GAP_MS = 3000;
+const PADDING = { left: 34, top: 6, bottom: 4 };
+
+const element = (name, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+};
+const shortNumber = value => value >= 1e6 ? `${(value / 1e6).toFixed(1)}M` : value >= 1e4 ? `${Math.round(value / 1e3)}k`
+  : value >= 1e3 ? `${(value / 1e3).toFixed(1)}k` : value >= 10 || value === 0 ? value.toFixed(0) : value.toFixed(1);
+
+/** One chart: {title, unit, series: [{name, colour}], stacked, fromZero, headline(newest) → text}. */
+export class Chart {
+  constructor(parent, { title, series, stacked = false, fromZero = true, headline, digits = 0, unit = "" }) {
+    Object.assign(this, { title, stacked, fromZero, headline, unit, marks: [] });
+    this.format = value => value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}${unit && ` ${unit}`}`;
+    this.series = series.map(({ name, colour }) => ({ name, points: [], swatch: element("i"), value: element("b", { textContent: "–" }), colour }));
+    this.big = element("b");
+    this.canvas = element("canvas", { role: "img" });
+    this.canvas.setAttribute("role", "img");
+    const legend = element("ul", { className: "legend" }, ...this.series.map(({ name, swatch, value, colour }) => {
+      swatch.style.color = `var(--${colour})`;
+      return element("li", {}, swatch, `${name} `, value);
+    }));
+    parent.append(element("div", { className: "chart card" }, element("h3", {}, title, this.big), this.canvas, legend));
+  }
+
+  /** values: one for each series; null where there is none. */
+  add(atMs, values) {
+    values.forEach((value, index) => {
+      if (value !== null && value !== undefined) this.series[index].points.push([atMs, value]);
+    });
+    for (const one of this.series) while (one.points.length && one.points[0][0] < atMs - WINDOW_MS - GAP_MS) one.points.shift();
+  }
+
+  draw(nowMs, marks) {
+    const ratio = devicePixelRatio || 1, width = this.canvas.clientWidth, height = this.canvas.clientHeight;
+    if (!width) return;
+    this.canvas.width = width * ratio;
+    this.canvas.height = height * ratio;
+    const drawing = this.canvas.getContext("2d");
+    drawing.scale(ratio, ratio);
+    this._say();
+    const style = getComputedStyle(this.canvas);
+    const { low, high } = this._range(nowMs);
+    const plot = {
+      drawing, width, height,
+      x: ms => PADDING.left + (1 - (nowMs - ms) / WINDOW_MS) * (width - PADDING.left - 2),
+      y: value => PADDING.top + (1 - (value - low) / (high - low)) * (height - PADDING.top - PADDING.bottom),
+    };
+    this._grid(plot, [low, (low + high) / 2, high], style);
+    drawing.save();
+    drawing.beginPath();
+    drawing.rect(PADDING.left, 0, width, height);
+    drawing.clip();
+    for (const { atMs } of marks) this._mark(plot, plot.x(atMs));
+    const bases = new Map();
+    for (const one of this.series) this._line(plot, one, bases);
+    drawing.restore();
+  }
+
+  _say() {
+    for (const { points, value } of this.series) value.textContent = this.format(points.at(-1)?.[1]);
+    this.big.textContent = this.headline ? this.headline(this.series.map(({ points }) => points.at(-1)?.[1])) : "";
+    this.canvas.setAttribute("aria-label", `${this.title}: ${this.series.map(one => `${one.name} ${one.value.textContent}`).join(", ")}`);
+  }
+
+  _range(nowMs) {
+    const totals = new Map(), values = [];
+    for (const { points } of this.series) {
+      for (const [atMs, value] of points) {
+        if (atMs < nowMs - WINDOW_MS) continue;
+        totals.set(atMs, (totals.get(atMs) ?? 0) + value);
+        values.push(this.stacked ? totals.get(atMs) : value);
+      }
+    }
+    if (!values.length) return { low: 0, high: 1 };
+    const most = Math.max(...values), least = Math.min(...values);
+    const low = this.fromZero ? 0 : Math.floor(least - .5), high = this.fromZero ? most * 1.12 : Math.ceil(most + .5);
+    return { low, high: high > low ? high : low + 1 };
+  }
+
+  _grid({ drawing, width, y }, values, style) {
+    drawing.font = `10px ${style.fontFamily}`;
+    drawing.textAlign = "right";
+    drawing.textBaseline = "middle";
+    for (const value of values) {
+      drawing.globalAlpha = .16;
+      drawing.fillStyle = style.color;
+      drawing.fillRect(PADDING.left, Math.round(y(value)), width, 1);
+      drawing.globalAlpha = .6;
+      if (value !== values[1]) drawing.fillText(shortNumber(value), PADDING.left - 6, y(value) + (value === values[0] ? -3 : 3));
+    }
+    drawing.globalAlpha = 1;
+  }
+
+  _mark({ drawing, height }, x) {
+    drawing.save();
+    drawing.strokeStyle = "#b07cff";
+    drawing.setLineDash([3, 3]);
+    drawing.beginPath();
+    drawing.moveTo(x, 0);
+    drawing.lineTo(x, height);
+    drawing.stroke();
+    drawing.restore();
+  }
+
+  _line({ drawing, x, y }, { points, swatch }, bases) {
+    const colour = getComputedStyle(swatch).color;
+    drawing.strokeStyle = drawing.fillStyle = colour;
+    drawing.lineWidth = 1.6;
+    drawing.lineJoin = "round";
+    for (const run of runs(points)) {
+      const tops = run.map(([atMs, value]) => [x(atMs), y((this.stacked ? bases.get(atMs) ?? 0 : 0) + value)]);
+      drawing.beginPath();
+      tops.forEach(([left, top]) => drawing.lineTo(left, top));
+      drawing.stroke();
+      if (this.stacked) {
+        run.toReversed().forEach(([atMs]) => drawing.lineTo(x(atMs), y(bases.get(atMs) ?? 0)));
+        drawing.globalAlpha = .28;
+        drawing.fill();
+        drawing.globalAlpha = 1;
+        run.forEach(([atMs, value]) => bases.set(atMs, (bases.get(atMs) ?? 0) + value));
+      }
+      const [left, top] = tops.at(-1);
+      drawing.fillRect(left - 1.5, top - 1.5, 3, 3);
+    }
+  }
+}
+
+/** Points that belong together: a line over a time when nothing came would be made up. */
+function runs(points) {
+  const found = [];
+  for (const point of points) {
+    const run = found.at(-1);
+    if (run && point[0] - run.at(-1)[0] < GAP_MS) run.push(point);
+    else found.push([point]);
+  }
+  return found;
+}

@@ -1,0 +1,228 @@
+// The live page: which session, what is known of it, and how old that is.
+
+import { Charts } from "./session-charts.js";
+import { getJson, Gone, Look, token, Unauthorized } from "./gateway.js";
+import { comparisonOf, draw, layersOf } from "./pictures.js";
+import { readView } from "./wire.js";
+
+const byId = id => document.getElementById(id);
+const POLL_MS = 1000, STALE_MS = 1500, TICK_MS = 250;
+const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
+const canvases = Object.fromEntries(["sent", "rebuilt", "next", "truth", "error"].map(id => [id, byId(id)]));
+const whole = new Intl.NumberFormat("en");
+const charts = new Charts(byId("charts"));
+
+const page = {
+  sessions: null,        // as the gateway lists them; null before the first answer
+  look: null,            // the socket that is open
+  status: null,          // the newest view_status
+  layers: null,          // what is drawn
+  shownAtMs: null,       // when it was drawn
+  waiting: null,         // the newest view that is not drawn yet
+  comparing: null,       // the newest one that came with its true frame: it may be an older one
+  isDrawing: false,
+  isPaused: false,
+  isLost: false,
+  wantsToken: false,
+};
+
+/* What comes in. */
+
+function onView(buffer) {
+  const view = readView(buffer);
+  charts.add(view.header);
+  page.waiting = view;
+  if (view.header.true_frame) page.comparing = view;
+  if (!page.isDrawing) drawWaiting();
+}
+
+async function drawWaiting() {
+  page.isDrawing = true;
+  try {
+    while (page.waiting) {
+      const { waiting, comparing } = page;
+      page.waiting = page.comparing = null;
+      page.layers = await layersOf(waiting, await comparison(waiting, comparing));
+      page.shownAtMs = performance.now();
+      redraw();
+      say();
+      await new Promise(requestAnimationFrame);
+    }
+  } finally {
+    page.isDrawing = false;
+  }
+}
+
+/** The newest of this session: true frames come now and then. */
+async function comparison(view, comparing) {
+  const newest = comparing && await comparisonOf(comparing);
+  return [newest, page.layers?.held].find(held => held?.sessionId === view.header.session_id);
+}
+
+function redraw() {
+  if (!page.layers) return;
+  const shown = new Set([...document.querySelectorAll(".overlays :checked")].map(box => box.name));
+  draw(canvases, page.layers, shown, byId("opacity").value / 100);
+  showCaptions(page.layers);
+}
+
+/* Which session. */
+
+function wanted() {
+  const connected = page.sessions.filter(session => session.connected).sort((a, b) => b.started_at_secs - a.started_at_secs);
+  const pinned = page.sessions.find(session => session.session_id === byId("sessions").value);
+  return pinned ?? connected.find(session => session.session_id === page.look?.sessionId) ?? connected[0];
+}
+
+function offerSessions() {
+  const select = byId("sessions"), options = page.sessions.map(session => {
+    const name = `${session.checkpoint_key} · ${session.session_id.slice(0, 6)}${session.connected ? "" : " (left)"}`;
+    return [name, session.session_id];
+  });
+  options.unshift(["The newest one", ""]);
+  const isSame = options.length === select.length && options.every(([name, id], index) => select[index].value === id && select[index].text === name);
+  if (isSame) return; // an open list must not change under the reader's hand without need
+  const chosen = select.value;
+  select.replaceChildren(...options.map(([name, id]) => new Option(name, id, false, id === chosen)));
+}
+
+function lookAt(session) {
+  if (page.look?.sessionId === session?.session_id) return;
+  page.look?.close();
+  page.look = page.status = page.waiting = page.comparing = null;
+  if (!session) return;
+  page.look = new Look(session.session_id, {
+    view: onView,
+    status: message => { page.status = message; charts.count(message.counters, session.session_id); say(); },
+    end: error => { page.look = page.status = null; if (!(error instanceof Gone)) fail(error); say(); },
+  });
+}
+
+async function poll() {
+  try {
+    page.sessions = await getJson("/api/sessions");
+    page.isLost = page.wantsToken = false;
+    offerSessions();
+    const session = wanted();
+    lookAt(document.hidden || page.isPaused ? null : session);
+    showFacts(session);
+  } catch (error) {
+    fail(error);
+  }
+  say();
+}
+
+function fail(error) {
+  if (error instanceof Unauthorized) {
+    if (!page.wantsToken) askForToken();
+    page.wantsToken = true;
+  } else {
+    page.isLost = true;
+  }
+}
+
+/* How things are. */
+
+function state() {
+  const ageMs = page.shownAtMs === null ? Infinity : performance.now() - page.shownAtMs;
+  if (page.wantsToken) return ["lost", "This gateway wants a token"];
+  if (page.isLost) return ["lost", "The gateway does not answer; trying again"];
+  if (page.isPaused) return ["paused", "Paused"];
+  if (page.sessions === null) return ["waiting", "Connecting…"];
+  if (!page.sessions.some(session => session.connected)) return ["stale", "Nobody plays. Try: sgaps play doom/my_way_home"];
+  if (ageMs < STALE_MS) return ["live", "Live"];
+  const missing = Object.entries(page.status?.missing ?? {});
+  if (missing.length) return ["stale", `No new picture: ${missing.map(([name, why]) => `${name}: ${why}`).join("; ")}`];
+  if (page.status && !page.status.connected) return ["stale", "The game has left"];
+  return page.layers ? ["stale", "No new picture"] : ["waiting", "Waiting for the first picture"];
+}
+
+function say() {
+  const [name, text] = state();
+  const ageSecs = page.shownAtMs === null ? null : (performance.now() - page.shownAtMs) / 1000;
+  const isOld = ageSecs !== null && name !== "live";
+  const age = isOld ? `${ageSecs < 60 ? ageSecs.toFixed(1) : Math.round(ageSecs)} s old` : "";
+  byId("state").dataset.state = name;
+  if (byId("state-text").textContent !== text) byId("state-text").textContent = text;
+  byId("age").textContent = age;
+  byId("rebuilt-age").hidden = !isOld;
+  byId("rebuilt-age").textContent = age;
+  byId("pictures").classList.toggle("is-stale", isOld && name !== "paused");
+  document.title = name === "live" ? "SGAPS-MAE · live" : "SGAPS-MAE · not live";
+}
+
+function showCaptions({ header, held }) {
+  const samples = header.parts.samples / 6, pixels = header.width * header.height;
+  byId("lead-samples").textContent = whole.format(samples);
+  byId("lead-text").textContent = `A game sends ${whole.format(samples)} values of each frame of ${whole.format(pixels)} pixels; the server rebuilds `
+    + "the whole picture, finds where it is unsure, and asks for the next ones there.";
+  byId("sent-text").textContent = `${whole.format(samples)} samples, ${(samples / pixels * 100).toFixed(1)} % as many as pixels`;
+  const psnr = header.measured_psnr ?? header.predicted_psnr;
+  byId("rebuilt-text").textContent = `frame ${header.frame_id}`
+    + (psnr === null ? "" : ` · ${psnr.toFixed(1)} dB ${header.measured_psnr === null ? "expected" : "measured"}`);
+  for (const id of ["truth-age", "error-age"]) {
+    byId(id).hidden = !held || held.frameId === header.frame_id;
+    byId(id).textContent = `of frame ${held?.frameId}`;
+  }
+  byId("truth-text").textContent = held ? "sent now and then, to train and compare" : "none came yet";
+}
+
+function showFacts(session) {
+  const facts = session ? {
+    Key: session.checkpoint_key, Client: session.client || "–", Picture: `${session.width} × ${session.height}`,
+    "Playing for": `${Math.round(session.duration_secs)} s`, Frames: whole.format(session.frames_received),
+    Answered: whole.format(session.frames_answered), Refused: whole.format(session.messages_refused),
+    "Latency, p50 / p99": session.latency_p50_ms === null ? "–" : `${session.latency_p50_ms.toFixed(0)} / ${session.latency_p99_ms.toFixed(0)} ms`,
+    Model: session.model_version ?? "–",
+  } : {};
+  byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [
+    Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
+}
+
+let largest = [];
+function showVector() {
+  const values = page.layers?.header.state ?? [], list = byId("vector");
+  largest = values.map((value, index) => Math.max(largest[index] ?? 1e-6, Math.abs(value ?? 0)));
+  while (list.children.length > values.length) list.lastChild.remove();
+  while (list.children.length < values.length) {
+    const row = document.createElement("li");
+    row.append(String(list.children.length), document.createElement("i"), document.createElement("b"));
+    list.append(row);
+  }
+  values.forEach((value, index) => {
+    const row = list.children[index];
+    row.dataset.sign = value < 0 ? "-" : "+";
+    row.style.setProperty("--size", Math.abs(value ?? 0) / largest[index]);
+    row.lastChild.textContent = value === null ? "missing" : value.toFixed(3);
+  });
+}
+
+function askForToken() {
+  byId("ask").hidden = false;
+  byId("ask-why").textContent = token.get() ? "That token is wrong." : "";
+  byId("token").focus();
+}
+
+/* What people do. */
+
+byId("ask").addEventListener("submit", event => {
+  event.preventDefault();
+  token.set(byId("token").value.trim());
+  byId("token").value = "";
+  byId("ask").hidden = true;
+  page.wantsToken = false;
+  poll();
+});
+byId("pause").addEventListener("click", () => {
+  page.isPaused = !page.isPaused;
+  byId("pause").setAttribute("aria-pressed", page.isPaused);
+  poll();
+});
+byId("sessions").addEventListener("change", poll);
+document.querySelector(".overlays").addEventListener("input", redraw);
+document.addEventListener("visibilitychange", poll); // nobody looks at a hidden page, so nothing is made for it
+addEventListener("themechange", () => charts.draw());
+
+setInterval(() => { say(); showVector(); if (!isCalm.matches) charts.draw(); }, TICK_MS);
+setInterval(() => { if (isCalm.matches) charts.draw(); }, POLL_MS);
+(async () => { for (;;) { if (!page.wantsToken) await poll(); await new Promise(next => setTimeout(next, POLL_MS)); } })();

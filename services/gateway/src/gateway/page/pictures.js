@@ -1,0 +1,110 @@
+// Draws one frame: every canvas shows the same one, and says so where it cannot.
+
+import { squares } from "./wire.js";
+
+const ANCHORS = [[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]];
+const HEAT = Array.from({ length: 256 }, (_, value) => {
+  const at = value / 255 * (ANCHORS.length - 1), low = Math.min(Math.floor(at), ANCHORS.length - 2);
+  return ANCHORS[low].map((from, channel) => Math.round(from + (ANCHORS[low + 1][channel] - from) * (at - low)));
+});
+const ERROR_GAIN = 4;
+const SAMPLE_COLOUR = "#ffb454";
+
+const newCanvas = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
+const context = canvas => canvas.getContext("2d", { willReadFrequently: true });
+
+/** Values in 0..255 as colours; `alpha` says how much each hides what is below it. */
+function heatMap(values, width, height, alpha) {
+  const canvas = newCanvas(width, height), image = new ImageData(width, height);
+  values.forEach((value, index) => image.data.set([...HEAT[value], alpha(value)], 4 * index));
+  context(canvas).putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** ITU-R BT.601, as the gateway has it. */
+function lumaOf(bitmap) {
+  const canvas = newCanvas(bitmap.width, bitmap.height), drawing = context(canvas);
+  drawing.drawImage(bitmap, 0, 0);
+  const { data } = drawing.getImageData(0, 0, bitmap.width, bitmap.height);
+  return Uint8ClampedArray.from({ length: data.length / 4 }, (_, index) =>
+    .299 * data[4 * index] + .587 * data[4 * index + 1] + .114 * data[4 * index + 2]);
+}
+
+function errorMap(rebuilt, truth) {
+  const ours = lumaOf(rebuilt), theirs = lumaOf(truth);
+  const amplified = ours.map((value, index) => Math.abs(value - theirs[index]) * ERROR_GAIN);
+  return heatMap(amplified, rebuilt.width, rebuilt.height, () => 255);
+}
+
+function samplePicture(view) {
+  const canvas = newCanvas(view.header.width, view.header.height), drawing = context(canvas);
+  drawing.fillRect(0, 0, canvas.width, canvas.height);
+  for (const { left, top, side, value } of squares(view)) {
+    drawing.fillStyle = `rgb(${value} ${value} ${value})`;
+    drawing.fillRect(left, top, side, side);
+  }
+  return canvas;
+}
+
+function sampleMarks(view) {
+  const scale = 3, canvas = newCanvas(view.header.width * scale, view.header.height * scale), drawing = context(canvas);
+  drawing.fillStyle = drawing.strokeStyle = SAMPLE_COLOUR;
+  for (const { left, top, side } of squares(view)) {
+    if (side === 1) drawing.fillRect(left * scale, top * scale, scale, scale);
+    else drawing.strokeRect(left * scale + .5, top * scale + .5, side * scale - 1, side * scale - 1);
+  }
+  return canvas;
+}
+
+const decoded = (bytes, encoding) => createImageBitmap(new Blob([bytes], { type: `image/${encoding}` }));
+
+/** What a view is compared with: the true frame that came with it, and the error. null: none came. */
+export async function comparisonOf(view) {
+  const { header } = view;
+  if (!header.true_frame) return null;
+  const [rebuilt, truth] = await Promise.all([decoded(view.reconstruction, "png"), decoded(view.true_frame, header.true_frame)]);
+  if (truth.width !== rebuilt.width || truth.height !== rebuilt.height) return null;
+  return { sessionId: header.session_id, frameId: header.frame_id, truth, error: errorMap(rebuilt, truth) };
+}
+
+/** All layers of a frame; `held` is the newest comparison, of this frame or an older one. */
+export async function layersOf(view, held) {
+  const { header } = view;
+  return {
+    header, held,
+    rebuilt: await decoded(view.reconstruction, "png"),
+    sent: samplePicture(view),
+    marks: sampleMarks(view),
+    next: header.importance && heatMap(view.importance, header.importance.width, header.importance.height, value => 55 + value * .75),
+  };
+}
+
+/** Draws pictures, one over the other: [picture, opacity]. Smooth where a grid is enlarged. */
+function paint(canvas, { width, height }, pictures) {
+  const scale = pictures.some(([picture]) => picture?.width > width) ? 3 : 1;
+  if (canvas.width !== width * scale) canvas.width = width * scale;
+  if (canvas.height !== height * scale) canvas.height = height * scale;
+  canvas.style.aspectRatio = `${width} / ${height}`;
+  const drawing = context(canvas);
+  drawing.globalAlpha = 1;
+  drawing.clearRect(0, 0, canvas.width, canvas.height);
+  if (pictures.some(([picture]) => picture)) drawing.fillRect(0, 0, canvas.width, canvas.height);
+  for (const [picture, opacity] of pictures) {
+    if (!picture) continue;
+    drawing.globalAlpha = opacity;
+    drawing.imageSmoothingEnabled = picture.width < width;
+    drawing.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  }
+}
+
+/** canvases by name; shown: the names laid over the rebuilt frame, with `opacity` in 0..1. */
+export function draw(canvases, layers, shown, opacity) {
+  const { header, rebuilt, sent, marks, next, held } = layers;
+  const over = { truth: held?.truth, error: held?.error, next, samples: marks };
+  const overlays = Object.entries(over).filter(([name]) => shown.has(name)).map(([, picture]) => [picture, opacity]);
+  paint(canvases.rebuilt, header, [[rebuilt, 1], ...overlays]);
+  paint(canvases.sent, header, [[sent, 1]]);
+  paint(canvases.next, header, [[rebuilt, .45], [next, 1]]);
+  paint(canvases.truth, header, [[held?.truth, 1]]);
+  paint(canvases.error, header, [[held?.error, 1]]);
+}

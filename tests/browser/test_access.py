@@ -1,0 +1,74 @@
+"""The live page where the gateway wants a token."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+from websockets.sync.client import connect
+
+from browser.conftest import Tab
+from integration.talk import START
+from sgaps_cli.broker import free_port
+
+pytestmark = pytest.mark.e2e
+
+TOKEN = "a-secret"  # noqa: S105
+READY_SECS = 60
+
+
+@pytest.fixture
+def guarded(broker_url: str) -> Iterator[str]:
+    """The address of a gateway with a token, and nothing behind it."""
+    port = free_port()
+    settings = (f"bus.url={broker_url}", f"server.port={port}", f"server.auth_token={TOKEN}")
+    process = subprocess.Popen([sys.executable, "-m", "gateway", *settings])
+    address, deadline_secs = f"127.0.0.1:{port}", time.monotonic() + READY_SECS
+    try:
+        while not _answers(address):
+            assert time.monotonic() < deadline_secs
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/api/health").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_wrong_token_is_refused_and_the_right_one_opens_the_page(tab: Tab, guarded: str) -> None:
+    page = tab.page
+    addresses: list[str] = []
+    page.on("request", lambda request: addresses.append(request.url))
+    page.on("websocket", lambda socket: addresses.append(socket.url))
+    with connect(f"ws://{guarded}/ws/stream") as game:
+        game.send(json.dumps({**START, "auth_token": TOKEN}))
+        session_id = json.loads(game.recv())["session_id"]
+        page.goto(f"http://{guarded}/")
+        token = page.get_by_label("Token of this gateway")
+        expect(token).to_be_focused()
+        token.fill("wrong")
+        token.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("That token is wrong.")
+        expect(page.locator("#state")).to_have_attribute("data-state", "lost")
+        token.fill(TOKEN)
+        page.get_by_role("button", name="Show the sessions").click()
+        # Which only the socket tells: the token went over it as well.
+        expect(page.locator("#state-text")).to_contain_text("reconstructor: no heartbeat")
+        expect(token).to_be_hidden()
+    assert any(address.endswith(f"/ws/view/{session_id}") for address in addresses)
+    assert not any(TOKEN in address for address in addresses)
+    assert tab.troubles
+    assert all("401" in text for text in tab.troubles)
+    tab.troubles.clear()
