@@ -32,11 +32,26 @@ const client = new Client(
   },
   { onState, onCoordinates, onRefusal: error => console.info(`refused: ${error.code}: ${error.message}`) },
 );
-const world = new World(byId("game"), SIZE);
+const world = newWorld();
 const controls = new Controls(byId("screen"));
 const sender = new Sender(client, world, SIZE);
 let endWatching = () => {};
 let watched = null;
+
+/** Throws, and says so, where the browser cannot draw. */
+function newWorld() {
+  const say = text => {
+    byId("trouble").hidden = false;
+    byId("trouble").textContent = text;
+  };
+  byId("game").addEventListener("webglcontextlost", () => say("The graphics device is gone: load this page again."));
+  try {
+    return new World(byId("game"), SIZE);
+  } catch (error) {
+    say(`The game cannot be drawn. ${error.message}`);
+    throw error;
+  }
+}
 
 function onState({ state, code, reason, sessionId }) {
   byId("ask").hidden = code !== "unauthorized";
@@ -56,7 +71,8 @@ function watchSession(sessionId) {
 
 function onCoordinates(set) {
   const frame = sender.sent(set.frameId);
-  if (set.frameId >= 0) panel.takeAnswer(frame ? performance.now() - frame.sentAtMs : null);
+  if (set.frameId >= 0) sender.takeAnswer();
+  if (frame) panel.takeLatency(performance.now() - frame.sentAtMs);
   drawPlaces(byId("places"), sender.rectanglesOf(set), SIZE.width);
   if (set.importance) drawHeat(byId("heat"), set.importance);
 }

@@ -25,11 +25,9 @@ export class Panel {
   #latencies = new Recent(MEAN_SECS);
   #frames = new Rate();
   #rates = { samples: new Rate(), keyframes: new Rate(), down: new Rate() };
-  #answeredAtMs = performance.now();
 
-  takeAnswer(latencyMs) {
-    this.#answeredAtMs = performance.now();
-    if (latencyMs !== null) this.#latencies.add(latencyMs);
+  takeLatency(latencyMs) {
+    this.#latencies.add(latencyMs);
   }
 
   /** {ours, prior, flat} in dB, of one frame. */
@@ -42,7 +40,7 @@ export class Panel {
 
   /** Once a second or so. */
   show(client, sender, { width, height }) {
-    this.#showState(client);
+    this.#showState(client, sender);
     this.#chart.draw(performance.now(), []);
     this.#showFacts(client, sender, width * height);
     byId("fps-value").textContent = `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`;
@@ -52,23 +50,11 @@ export class Panel {
     byId("lead-share").textContent = Math.round((width * height) / client.ack.sample_count);
   }
 
-  #showState(client) {
-    const [state, text] = this.#truth(client);
+  #showState(client, sender) {
+    const [state, text] = truthOf(client, sender.unansweredSinceMs);
     byId("state").dataset.state = state;
     byId("state").textContent = text;
     document.body.classList.toggle("is-away", state === "lost");
-  }
-
-  /** How things are, and in words. */
-  #truth(client) {
-    const silentSecs = (performance.now() - this.#answeredAtMs) / 1000;
-    const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
-    if (client.state === "waiting") return ["lost", `No connection: ${client.reason}. Next try in ${waitSecs} s`];
-    if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
-    if (client.state !== "streaming") return ["stale", "Connecting…"];
-    if (client.pauseMs) return ["paused", `The server wants a pause of ${Math.ceil(client.pauseMs / 1000)} s`];
-    if (silentSecs > UNANSWERED_SECS) return ["stale", `No answer for ${Math.round(silentSecs)} s: does a reconstructor run?`];
-    return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
   }
 
   #showFacts(client, sender, pixels) {
@@ -91,6 +77,18 @@ export class Panel {
     };
     byId("facts").replaceChildren(...Object.entries(facts).map(factOf));
   }
+}
+
+/** How things are, and in words. */
+function truthOf(client, unansweredSinceMs) {
+  const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
+  const silentSecs = unansweredSinceMs === null ? 0 : (performance.now() - unansweredSinceMs) / 1000;
+  if (client.state === "waiting") return ["lost", `No connection: ${client.reason}. Next try in ${waitSecs} s`];
+  if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
+  if (client.state !== "streaming") return ["stale", "Connecting…"];
+  if (client.pauseMs) return ["paused", `The server wants a pause of ${Math.ceil(client.pauseMs / 1000)} s`];
+  if (silentSecs > UNANSWERED_SECS) return ["stale", `Connected, but no answer for ${Math.round(silentSecs)} s`];
+  return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
 }
 
 function factOf([name, [value, detail]]) {

@@ -136,7 +136,7 @@ function parsed(text) {
 const isText = value => typeof value === "string";
 const isFlag = value => typeof value === "boolean";
 const isIn = (low, high) => value => Number.isInteger(value) && value >= low && value <= high;
-const isRate = value => value >= 1e-3 && value <= 1e4;
+const isRate = value => typeof value === "number" && value >= 1e-3 && value <= 1e4;
 const isAbsentOr = holds => value => value === undefined || value === null || holds(value);
 const isSide = isIn(1, MAX_MAP_SIDE);
 const isMap = map => isSide(map.width) && isSide(map.height) && isText(map.data);
@@ -171,8 +171,6 @@ const CHECKS = {
 
 function coordinatesOf(message) {
   const { coords } = message;
-  const sidePx = Uint8Array.from(coords, ([, , side = 1]) => side);
-  const isPlace = ([u, v, side = 1]) => isUnit(u) && isUnit(v) && isIn(1, 64)(side) && (side & (side - 1)) === 0;
   check(coords.every(place => Array.isArray(place) && isPlace(place)), "coordinates outside the picture");
   return {
     type: message.type,
@@ -180,7 +178,7 @@ function coordinatesOf(message) {
     setId: message.coordinate_set_id,
     u: Float32Array.from(coords, ([u]) => u),
     v: Float32Array.from(coords, ([, v]) => v),
-    sidePx,
+    sidePx: Uint8Array.from(coords, ([, , side = 1]) => side),
     footprints: coords.some(place => place.length > 2),
     importance: message.importance_map ? importanceOf(message.importance_map) : null,
     modelVersion: message.model_version,
@@ -189,6 +187,7 @@ function coordinatesOf(message) {
 }
 
 const isUnit = value => typeof value === "number" && value >= 0 && value <= 1;
+const isPlace = ([u, v, side = 1]) => isUnit(u) && isUnit(v) && isIn(1, 64)(side) && (side & (side - 1)) === 0;
 
 function importanceOf({ width, height, data }) {
   const bytes = fromBase64(data);

@@ -10,6 +10,8 @@ export class Sender {
   /** The player's wish; the server's `target_fps` is never exceeded. */
   wantedFps = 10;
   framesSent = 0;
+  /** When the first frame was sent that nothing was answered to since; null where none waits. */
+  unansweredSinceMs = null;
   #client;
   #world;
   #size;
@@ -37,8 +39,13 @@ export class Sender {
     return this.#sent.get(frameId);
   }
 
+  takeAnswer() {
+    this.unansweredSinceMs = null;
+  }
+
   forget() {
     this.#sent.clear();
+    this.unansweredSinceMs = null;
   }
 
   /** Send the frame that was drawn last, if one is due and can go. */
@@ -66,6 +73,7 @@ export class Sender {
     const frameId = this.#client.send({ set, state, values, timestampSecs }, png);
     if (frameId === null) return;
     this.framesSent += 1;
+    this.unansweredSinceMs ??= sentAtMs;
     this.#sent.set(frameId, { luma, set, values, sentAtMs });
     if (this.#sent.size > SENT_KEPT) this.#sent.delete(this.#sent.keys().next().value);
   }

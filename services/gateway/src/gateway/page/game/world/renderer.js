@@ -16,24 +16,33 @@ export class Renderer {
   #gl;
   #width;
   #height;
+  #world;
+  #depth;
+  #luma;
+  #meshes;
+  #surfaces;
+  #smooth;
+  #frame;
+  #packed;
+  #pixels;
 
   /** The canvas gets the size of the frame; its width is a multiple of four. */
   constructor(canvas, { width, height, maze, lamps }) {
     [canvas.width, canvas.height, this.#width, this.#height] = [width, height, width, height];
     const gl = (this.#gl = contextOf(canvas));
-    this.world = programOf(gl, WORLD_VERTEX, WORLD_FRAGMENT);
-    this.depth = programOf(gl, WORLD_VERTEX, DEPTH_FRAGMENT);
-    this.luma = programOf(gl, WHOLE_VERTEX, LUMA_FRAGMENT);
-    this.meshes = {
+    this.#world = programOf(gl, WORLD_VERTEX, WORLD_FRAGMENT);
+    this.#depth = programOf(gl, WORLD_VERTEX, DEPTH_FRAGMENT);
+    this.#luma = programOf(gl, WHOLE_VERTEX, LUMA_FRAGMENT);
+    this.#meshes = {
       maze: meshOf(gl, mazeMesh(maze, lamps), VERTEX_PARTS),
       ball: meshOf(gl, ballMesh(SURFACES.mosaic), VERTEX_PARTS),
       crystal: meshOf(gl, crystalMesh(SURFACES.slab), VERTEX_PARTS),
     };
-    this.surfaces = layersOf(gl, paintedSurfaces(), TEXTURE_SIZE);
-    this.smooth = smoothTargetOf(gl, width, height, SAMPLES_OF_A_PIXEL);
-    this.frame = targetOf(gl, width, height);
-    this.packed = targetOf(gl, width / 4, height);
-    this.pixels = gl.createBuffer();
+    this.#surfaces = layersOf(gl, paintedSurfaces(), TEXTURE_SIZE);
+    this.#smooth = smoothTargetOf(gl, width, height, SAMPLES_OF_A_PIXEL);
+    this.#frame = targetOf(gl, width, height);
+    this.#packed = targetOf(gl, width / 4, height);
+    this.#pixels = gl.createBuffer();
   }
 
   /** Whether the graphics device went away: a sleeping laptop, a driver that was restarted. */
@@ -44,19 +53,19 @@ export class Renderer {
   /** Draw a scene {eye, yaw, pitch, lights, objects}; see scene.js. */
   draw(scene) {
     const gl = this.#gl;
-    gl.bindFramebuffer(gl.FRAMEBUFFER, this.smooth.framebuffer);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.#smooth.framebuffer);
     gl.viewport(0, 0, this.#width, this.#height);
     gl.enable(gl.DEPTH_TEST);
     gl.clearColor(0, 0, 0, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.surfaces);
+    gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.#surfaces);
     gl.depthFunc(gl.LEQUAL);
     gl.colorMask(false, false, false, false);
-    this.#drawAll(this.depth, scene);
+    this.#drawAll(this.#depth, scene);
     gl.colorMask(true, true, true, true);
-    this.#drawAll(this.world, scene);
-    blit(gl, this.smooth.framebuffer, this.frame.framebuffer, this.#width, this.#height);
-    blit(gl, this.frame.framebuffer, null, this.#width, this.#height);
+    this.#drawAll(this.#world, scene);
+    blit(gl, this.#smooth.framebuffer, this.#frame.framebuffer, this.#width, this.#height);
+    blit(gl, this.#frame.framebuffer, null, this.#width, this.#height);
   }
 
   #drawAll({ program, uniforms }, { eye, yaw, pitch, lights, objects }) {
@@ -68,8 +77,8 @@ export class Renderer {
     gl.uniform1f(uniforms.u_room, WALL_HEIGHT);
     gl.uniform4fv(uniforms.u_light_places, lights.flatMap(({ place, reach }) => [...place, reach]));
     gl.uniform3fv(uniforms.u_light_colors, lights.flatMap(({ color }) => color));
-    this.#drawMesh(uniforms, this.meshes.maze, { worldFromModel: IDENTITY, color: [1, 1, 1], glow: 0 });
-    for (const object of objects) this.#drawMesh(uniforms, this.meshes[object.mesh], object);
+    this.#drawMesh(uniforms, this.#meshes.maze, { worldFromModel: IDENTITY, color: [1, 1, 1], glow: 0 });
+    for (const object of objects) this.#drawMesh(uniforms, this.#meshes[object.mesh], object);
   }
 
   #drawMesh(uniforms, { array, count }, { worldFromModel, color, glow }) {
@@ -87,20 +96,20 @@ export class Renderer {
    */
   async readLuma() {
     const gl = this.#gl;
-    gl.bindFramebuffer(gl.FRAMEBUFFER, this.packed.framebuffer);
-    gl.viewport(0, 0, this.packed.width, this.packed.height);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.#packed.framebuffer);
+    gl.viewport(0, 0, this.#packed.width, this.#packed.height);
     gl.disable(gl.DEPTH_TEST);
-    gl.useProgram(this.luma.program);
-    gl.bindTexture(gl.TEXTURE_2D, this.frame.texture);
+    gl.useProgram(this.#luma.program);
+    gl.bindTexture(gl.TEXTURE_2D, this.#frame.texture);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-    gl.bindBuffer(gl.PIXEL_PACK_BUFFER, this.pixels);
+    gl.bindBuffer(gl.PIXEL_PACK_BUFFER, this.#pixels);
     // New storage each time: Chromium complains of a buffer that is written twice.
     gl.bufferData(gl.PIXEL_PACK_BUFFER, this.#width * this.#height, gl.STREAM_READ);
-    gl.readPixels(0, 0, this.packed.width, this.packed.height, gl.RGBA, gl.UNSIGNED_BYTE, 0);
+    gl.readPixels(0, 0, this.#packed.width, this.#packed.height, gl.RGBA, gl.UNSIGNED_BYTE, 0);
     gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null);
     await this.#done();
     const luma = new Uint8Array(this.#width * this.#height);
-    gl.bindBuffer(gl.PIXEL_PACK_BUFFER, this.pixels);
+    gl.bindBuffer(gl.PIXEL_PACK_BUFFER, this.#pixels);
     gl.getBufferSubData(gl.PIXEL_PACK_BUFFER, 0, luma);
     gl.bindBuffer(gl.PIXEL_PACK_BUFFER, null);
     return luma;
