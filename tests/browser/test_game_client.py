@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from browser.test_game_modules import MODULES, node, node_program, require
+from browser.node import MODULES, node, node_program, require
 from sgaps.protocol.messages import Error, FrameData, Keyframe
 from unit.scripted_gateway import ScriptedGateway
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from browser.node import MODULES, node
 from sgaps.model.prior import consistent, pull_push
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, Importance, SampledFrame, WholeFrame
@@ -23,39 +20,11 @@ from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Coords, sample_image
 from sgaps.settings import load_settings
 
-MODULES = Path(__file__).parent / "modules"
 STATE = np.array([1.5, -999.0, 0.1], np.float32)
 FORMS: dict[str, Any] = {
     binary_codec.SUBPROTOCOL: binary_codec,
     json_codec.SUBPROTOCOL: json_codec,
 }
-
-
-def require(found: object, what: str) -> None:
-    """Skip, or fail in CI, where something to test with is missing."""
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is missing")
-
-
-def node_program() -> str:
-    program = shutil.which("node")
-    require(program, "node (Debian: nodejs)")
-    assert program is not None
-    return program
-
-
-def node(*arguments: str | Path, given: str = "") -> str:
-    """What a script prints that must succeed."""
-    done = subprocess.run(
-        [node_program(), *map(str, arguments)],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_protocol_on_the_golden_bytes() -> None:

@@ -23,7 +23,7 @@ export class Player {
   constructor(maze, seed) {
     this.#maze = maze;
     this.#random = randomOf(seed);
-    const { x, z } = maze.rooms[0];
+    const { x, z } = maze.rooms[Math.floor(this.#random() * maze.rooms.length)];
     this.#place = [x + 0.5, z + 0.5];
   }
 

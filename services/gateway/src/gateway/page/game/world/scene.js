@@ -4,14 +4,14 @@ import { PALETTE, WALL_HEIGHT } from "./meshes.js";
 import { randomOf } from "./maze.js";
 import { MAX_LIGHTS } from "./shaders.js";
 
-const LAMP_SPACING = 3, LAMP_REACH = 4.2, LAMP_POWER = 1.5;
+const LAMP_REACH = 4.2, LAMP_POWER = 1.35;
 const BALLS = 10, BALL_RADIUS = 0.17, BALL_SPEED = 0.7, BALL_WAY_CELLS = 7;
 const SIGHT = 11;
 const HEAD_LAMP = { reach: 5, color: [0.45, 0.42, 0.38] };
 
 /** The cells whose ceiling holds a lamp, each with its light. */
 export function lampsOf(maze) {
-  const isLit = ([x, z]) => x % LAMP_SPACING === 1 && z % LAMP_SPACING === 1;
+  const isLit = ([x, z]) => x % 2 === 1 && z % 2 === 1 && (x + z) % 4 === 2;
   return maze.cells.filter(isLit).map(([x, z]) => ({
     cell: [x, z],
     place: [x + 0.5, WALL_HEIGHT - 0.12, z + 0.5],
