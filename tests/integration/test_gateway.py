@@ -50,6 +50,56 @@ async def test_a_session_starts_with_the_servers_parameters(gateway: RunningGate
     assert first["coordinate_set_id"] == ack["coordinate_set_id"]
 
 
+async def test_a_session_may_wish_for_fewer_samples_or_even_ones(gateway: RunningGateway) -> None:
+    wish = {"sample_count": 40, "placement": "even"}
+    async with gateway.connect() as socket:
+        await send(socket, {**START, "sampling": wish})
+        ack, first = await receive(socket), await receive(socket)
+        many = [[0.5, 0.5, 0.25]] * 41
+        assert (await refusal(socket, frame(0, pixels=many)))["code"] == "too_many_samples"
+        await send(socket, frame(0, pixels=many[:40]))
+        await heartbeat(socket)
+    (taken,) = await stored(gateway)
+    assert (ack["sample_count"], len(first["coords"])) == (40, 40)
+    assert (taken.wanted_samples, taken.is_placed_evenly) == (40, True)
+
+
+async def test_a_wish_changes_with_a_resume(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        ack = await start(socket)
+    async with gateway.connect() as socket:
+        again = {**START, "resume_session_id": ack["session_id"], "sampling": {"sample_count": 7}}
+        await send(socket, again)
+        resumed, first = await receive(socket), await receive(socket)
+    assert (resumed["session_id"], resumed["sample_count"]) == (ack["session_id"], 7)
+    assert len(first["coords"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason"),
+    [
+        ({"sample_count": 0}, "sampling.sample_count"),
+        ({"sample_count": 65536}, "sampling.sample_count"),
+        ({"sample_count": "many"}, "sampling.sample_count"),
+        ({"placement": "nowhere"}, "sampling.placement"),
+        ({"pattern": "random"}, "sampling.pattern"),
+    ],
+)
+async def test_an_odd_wish_is_refused(
+    gateway: RunningGateway, wish: dict[str, object], reason: str
+) -> None:
+    async with gateway.connect() as socket:
+        error = await refusal(socket, {**START, "sampling": wish})
+    assert (error["code"], error["fatal"]) == ("bad_message", True)
+    assert reason in error["message"]
+
+
+async def test_nobody_gets_more_samples_than_the_gateway_allows(gateway: RunningGateway) -> None:
+    async with gateway.connect() as socket:
+        ack = await start(socket, sampling={"sample_count": 65535})
+    assert ack["sample_count"] == gateway.settings.server.max_samples
+
+
 async def test_the_ack_tells_what_really_serves(gateway: RunningGateway) -> None:
     status = json.dumps({"serving": {"default": "untrained", "doom": "v0007-abc"}})
     beat = {"at_secs": b"1", "started_at_secs": b"1", "status": status.encode()}

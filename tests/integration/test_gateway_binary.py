@@ -178,6 +178,7 @@ def test_old_sets_are_forgotten() -> None:
         client_name="",
         wants_importance=False,
         footprints=False,
+        sample_count=500,
     )
     for set_id in range(SETS_KEPT + 5):
         session.remember(set_id, np.ones((1, 3), np.float32))

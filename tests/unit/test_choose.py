@@ -38,6 +38,7 @@ EVERY_FOURTH = settings_of("mask_update.strategy=interval", "mask_update.update_
 
 
 RISING = np.linspace(0, 1, 1200).reshape(30, 40)
+RISING_RIGHTWARDS = np.tile(np.linspace(0, 1, 40), (30, 1))
 
 
 def frame_of(
@@ -49,6 +50,8 @@ def frame_of(
     psnr_db: float | None = 20.0,
     sample_count: int = 500,
     footprints: bool = False,
+    wanted_samples: int = 0,
+    is_placed_evenly: bool = False,
     entropy: NDArray[np.floating] = RISING,
     log_error: NDArray[np.floating] | None = None,
 ) -> FrameReconstructed:
@@ -60,6 +63,8 @@ def frame_of(
         height=height,
         sample_count=sample_count,
         footprints=footprints,
+        wanted_samples=wanted_samples,
+        is_placed_evenly=is_placed_evenly,
         grid_width=40,
         grid_height=30,
         entropy_bytes=pack_floats(entropy),
@@ -141,6 +146,35 @@ def test_a_new_sample_count_needs_a_new_set() -> None:
     answer, renewed = choose(frame_of(8), stored, fewer)
     assert answer.coordinate_set_id == chosen_set_id(8)
     assert (answer.coords.shape, len(renewed.coords)) == ((200, 3), 200)
+
+
+def test_a_session_gets_as_many_samples_as_it_was_promised() -> None:
+    _, stored = choose(frame_of(7), None, FIXED)
+    answer, renewed = choose(frame_of(8, wanted_samples=300), stored, FIXED)
+    assert (answer.coords.shape, len(renewed.coords)) == ((300, 3), 300)
+
+
+@pytest.mark.parametrize("footprints", [False, True])
+def test_samples_are_placed_evenly_where_a_session_wants_that(footprints: bool) -> None:
+    """The map rises from left to right, and so do the samples unless they are to be even."""
+    shares = [
+        float((answer.coords[:, 0] > 0.5).mean())
+        for is_even in (False, True)
+        for answer, _ in [
+            choose(
+                frame_of(
+                    7,
+                    footprints=footprints,
+                    is_placed_evenly=is_even,
+                    entropy=RISING_RIGHTWARDS,
+                ),
+                None,
+                ADAPTIVE,
+            )
+        ]
+    ]
+    assert shares[0] > 0.55
+    assert shares[1] == pytest.approx(0.5, abs=0.04)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2)])

@@ -15,6 +15,7 @@ def a_session(session_id: str) -> Session:
         client_name="",
         wants_importance=False,
         footprints=False,
+        sample_count=500,
     )
 
 

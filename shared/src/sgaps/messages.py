@@ -113,6 +113,10 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     """uint8 (N,): side in pixels of each sample's square; empty = all are points."""
     footprints: bool = False
     """Whether the client can sample squares."""
+    wanted_samples: int = 0
+    """How many the session was promised; 0: `sampling.default_sample_count`."""
+    is_placed_evenly: bool = False
+    """Whether the session wants its samples everywhere alike, not where the model is unsure."""
     keyframe_encoding: str = ""
     keyframe: bytes = b""
     """The whole true frame as PNG or JPEG, for training and evaluation; usually absent."""
@@ -156,6 +160,9 @@ class FrameReconstructed(Message, frozen=True, kw_only=True):
     """Whether the client can sample squares."""
     traceparent: str = ""
     """W3C trace context; empty where the frame is not traced."""
+    wanted_samples: int = 0
+    """As in `FrameAccepted`."""
+    is_placed_evenly: bool = False
 
     @property
     def entropy(self) -> Float32 | None:

@@ -48,10 +48,10 @@ def accept_frame(
     """Check a frame against its session and pack it for the stream. Raises ProtocolError."""
     _check_order(frame.frame_id, session)
     samples, state = frame.samples, frame.state
-    if not 1 <= len(samples) <= limits.max_samples:
+    if not 1 <= len(samples) <= session.sample_count:
         raise ProtocolError(
             ErrorCode.TOO_MANY_SAMPLES if len(samples) else ErrorCode.BAD_MESSAGE,
-            f"{len(samples)} pixels; a frame has 1 to {limits.max_samples}",
+            f"{len(samples)} pixels; a frame has 1 to {session.sample_count}",
         )
     if len(state) > limits.max_state_dim:
         raise ProtocolError(
@@ -76,6 +76,8 @@ def accept_frame(
         samples_bytes=pack_floats(samples[:, :3]),
         footprint_bytes=pack_footprints(samples[:, 3]),
         footprints=session.footprints,
+        wanted_samples=session.sample_count,
+        is_placed_evenly=session.placement == "even",
         state_bytes=pack_floats(state),
         client_time_secs=frame.timestamp,
         received_at_secs=time.time(),

@@ -54,7 +54,6 @@ class ClientLimits:
 
     def __init__(self, settings: Settings) -> None:
         server = settings.server
-        self.max_samples = min(server.max_samples, settings.sampling.default_sample_count)
         self.max_state_dim = settings.max_state_dim
         self._max_values = (
             NUMBERS_OF_A_PIXEL * server.max_samples + settings.max_state_dim + OTHER_VALUES

@@ -12,9 +12,17 @@ from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import first_set_id
 from sgaps.protocol.content import CoordinateSet
-from sgaps.protocol.messages import FOOTPRINT, IMPORTANCE_MAP, SessionStart, SessionStartAck
+from sgaps.protocol.messages import (
+    FOOTPRINT,
+    IMPORTANCE_MAP,
+    Placement,
+    SamplingWish,
+    SessionStart,
+    SessionStartAck,
+)
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import NOTHING_KNOWN
+from sgaps.settings import Settings
 
 
 async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str) -> Session:
@@ -22,7 +30,7 @@ async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str)
     if start.resume_session_id is not None:
         return await _resume(start, start.resume_session_id, gateway, address=address)
     gateway.sessions.check_room(address)  # before anything is written
-    session = _session_of(start, new_session_id(), address=address)
+    session = _session_of(start, new_session_id(), gateway.settings, address=address)
     await gateway.bus.write(
         Put(
             session_key(session.session_id),
@@ -48,11 +56,12 @@ async def _resume(
         )
     if checkpoint_key != start.checkpoint_key:
         raise ProtocolError(ErrorCode.SESSION_MISMATCH, f"the session plays {checkpoint_key!r}")
-    session = known or _session_of(start, session_id, address=address)
+    session = known or _session_of(start, session_id, gateway.settings, address=address)
     session.address = address
     session.resolution = start.resolution
     session.footprints = _offers(start, FOOTPRINT)
     session.wants_importance = _offers(start, IMPORTANCE_MAP)
+    session.sample_count, session.placement = _granted(start, gateway.settings)
     session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
     if known is None:
         session.last_answered_frame_id = session.last_frame_id
@@ -69,7 +78,7 @@ def acknowledgement(session: Session, gateway: Gateway, *, resumed: bool) -> Ses
     return SessionStartAck(
         session_id=session.session_id,
         checkpoint_loaded=loaded,
-        sample_count=settings.sampling.default_sample_count,
+        sample_count=session.sample_count,
         max_state_dim=settings.max_state_dim,
         target_fps=gateway.outlook.target_fps(settings.target_fps),
         model_version=version,
@@ -86,7 +95,7 @@ def first_coordinates(session: Session, gateway: Gateway, *, version: str) -> Co
     sampling = gateway.settings.sampling
     coords = AdaptiveUVSampler(sampling, footprints=session.footprints).sample(
         NOTHING_KNOWN,
-        count=min(sampling.default_sample_count, _pixels(session)),
+        count=min(session.sample_count, _pixels(session)),
         width=session.resolution.width,
         height=session.resolution.height,
         rng=np.random.default_rng(sampling.seed),
@@ -102,7 +111,10 @@ def first_coordinates(session: Session, gateway: Gateway, *, version: str) -> Co
     )
 
 
-def _session_of(start: SessionStart, session_id: str, *, address: str) -> Session:
+def _session_of(
+    start: SessionStart, session_id: str, settings: Settings, *, address: str
+) -> Session:
+    sample_count, placement = _granted(start, settings)
     return Session(
         session_id=session_id,
         address=address,
@@ -111,7 +123,16 @@ def _session_of(start: SessionStart, session_id: str, *, address: str) -> Sessio
         client_name=start.client.name if start.client else "",
         wants_importance=_offers(start, IMPORTANCE_MAP),
         footprints=_offers(start, FOOTPRINT),
+        sample_count=sample_count,
+        placement=placement,
     )
+
+
+def _granted(start: SessionStart, settings: Settings) -> tuple[int, Placement]:
+    """What a client gets of its wish: how many samples, and where."""
+    wish = start.sampling or SamplingWish()
+    wanted = wish.sample_count or settings.sampling.default_sample_count
+    return min(wanted, settings.server.max_samples), wish.placement
 
 
 def _offers(start: SessionStart, feature: str) -> bool:

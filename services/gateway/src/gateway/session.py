@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.messages import CoordinatesChosen
 from sgaps.protocol.content import CoordinateSet, WholeFrame
-from sgaps.protocol.messages import Resolution
+from sgaps.protocol.messages import Placement, Resolution
 from sgaps.sampling.footprints import Coords
 from sgaps.settings import ServerSettings
 
@@ -34,6 +34,9 @@ class Session:
     wants_importance: bool
     footprints: bool
     """Whether the client samples squares."""
+    sample_count: int
+    """Samples of a frame, as it was promised; small pictures have fewer."""
+    placement: Placement = "adaptive"
     address: str = ""
     """Where the client was seen last."""
     started_at_secs: float = field(default_factory=time.time)

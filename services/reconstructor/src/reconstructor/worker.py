@@ -108,6 +108,8 @@ def summary(
         inference_secs=inference_secs,
         footprints=frame.footprints,
         traceparent=traceparent,
+        wanted_samples=frame.wanted_samples,
+        is_placed_evenly=frame.is_placed_evenly,
     )
 
 

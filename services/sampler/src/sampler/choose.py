@@ -22,6 +22,7 @@ from sgaps.messages import (
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Coords
 from sgaps.sampling.importance import (
+    NOTHING_KNOWN,
     AttentionEntropyImportanceCalculator,
     Map,
     PredictedErrorImportanceCalculator,
@@ -157,12 +158,13 @@ def _new_set(frame: FrameReconstructed, importance: Map, settings: Settings) -> 
 def _sample_count(frame: FrameReconstructed, settings: Settings) -> int:
     """What session_start_ack promised. Not frame.sample_count: one short frame would shrink
     the next set, and with it every frame after."""
-    return min(settings.sampling.default_sample_count, frame.width * frame.height)
+    wanted = frame.wanted_samples or settings.sampling.default_sample_count
+    return min(wanted, frame.width * frame.height)
 
 
 def _draw(frame: FrameReconstructed, importance: Map, settings: Settings) -> Coords:
     return AdaptiveUVSampler(settings.sampling, footprints=frame.footprints).sample(
-        importance,
+        NOTHING_KNOWN if frame.is_placed_evenly else importance,
         count=_sample_count(frame, settings),
         width=frame.width,
         height=frame.height,

@@ -6,7 +6,7 @@ client ignores fields it does not know.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,8 @@ FrameIdOrNone = Annotated[int, Field(ge=-1, le=MAX_FRAME_ID)]
 """-1 where there is no frame."""
 FramesPerSec = Annotated[float, Field(ge=1e-3, le=1e4)]
 Secs = Annotated[float, Field(ge=0)]
+Placement: TypeAlias = Literal["adaptive", "even"]
+"""Samples where the model is unsure, or everywhere alike."""
 
 
 class FromClient(BaseModel):
@@ -122,6 +124,14 @@ class ClientInfo(FromClient):
     features: Annotated[list[ShortText], Field(max_length=32)] = []
 
 
+class SamplingWish(FromClient):
+    """How a client would like to be sampled; `sample_count` of the answer tells what it gets."""
+
+    sample_count: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = None
+    """Absent: the server's own. More than `server.max_samples` become as many."""
+    placement: Placement = "adaptive"
+
+
 class SessionStart(FromClient):
     type: Literal["session_start"] = "session_start"
     checkpoint_key: Identifier
@@ -131,6 +141,7 @@ class SessionStart(FromClient):
     color: Literal["gray"] = "gray"
     client: ClientInfo | None = None
     resume_session_id: Identifier | None = None
+    sampling: SamplingWish | None = None
 
 
 class FrameData(FromClient):

@@ -1,0 +1,129 @@
+// The page: a game, its client, and what comes back, side by side.
+
+import { token } from "../gateway.js";
+import { Client } from "./client.js";
+import { Controls } from "./controls.js";
+import { drawError, drawGray, drawHeat, drawPainted, drawPlaces } from "./draw.js";
+import { Panel, byId } from "./panel.js";
+import { flatPsnrDb, psnrDb } from "./pictures.js";
+import { interpolated } from "./prior.js";
+import { BINARY, JSON_FORM } from "./protocol.js";
+import { Sender } from "./sender.js";
+import { watch } from "./views.js";
+import { World } from "./world/world.js";
+
+const SIZE = { width: 320, height: 240 };
+const MAX_DRAWN_FPS = 30;
+const PANEL_MS = 250;
+const STATE_VALUES = 6;
+
+const panel = new Panel();
+const client = new Client(
+  {
+    url: new URL("../ws/stream", location.href).href.replace(/^http/, "ws"),
+    forms: [BINARY, JSON_FORM],
+    start: {
+      checkpointKey: "browser-game",
+      ...SIZE,
+      maxStateDim: STATE_VALUES,
+      client: { name: "browser-game", version: "0.1.0", features: ["footprint", "importance_map"] },
+      token: token.get(),
+    },
+  },
+  { onState, onCoordinates, onRefusal: error => console.info(`refused: ${error.code}: ${error.message}`) },
+);
+const world = newWorld();
+const controls = new Controls(byId("screen"));
+const sender = new Sender(client, world, SIZE);
+let endWatching = () => {};
+let watched = null;
+
+/** Throws, and says so, where the browser cannot draw. */
+function newWorld() {
+  const say = text => {
+    byId("trouble").hidden = false;
+    byId("trouble").textContent = text;
+  };
+  byId("game").addEventListener("webglcontextlost", () => say("The graphics device is gone: load this page again."));
+  try {
+    return new World(byId("game"), SIZE);
+  } catch (error) {
+    say(`The game cannot be drawn. ${error.message}`);
+    throw error;
+  }
+}
+
+function onState({ state, code, reason, sessionId }) {
+  byId("ask").hidden = code !== "unauthorized";
+  byId("again").hidden = state !== "refused" || code === "unauthorized";
+  byId("again-why").textContent = reason;
+  if (code === "unauthorized") byId("token").focus();
+  if (state === "streaming" && watched !== sessionId) watchSession(sessionId);
+}
+
+/** The pictures of a session; of a resumed one they just go on. */
+function watchSession(sessionId) {
+  endWatching();
+  sender.forget();
+  watched = sessionId;
+  endWatching = watch(sessionId, onPicture);
+}
+
+function onCoordinates(set) {
+  const frame = sender.sent(set.frameId);
+  if (set.frameId >= 0) sender.takeAnswer();
+  if (frame) panel.takeLatency(performance.now() - frame.sentAtMs);
+  drawPlaces(byId("places"), sender.rectanglesOf(set), SIZE.width);
+  if (set.importance) drawHeat(byId("heat"), set.importance);
+}
+
+function onPicture({ frameId, luma }) {
+  const frame = sender.sent(frameId);
+  if (!frame) return;
+  const prior = interpolated(frame.set, frame.values, SIZE.width, SIZE.height);
+  panel.takeQuality({ ours: psnrDb(luma, frame.luma), prior: psnrDb(prior, frame.luma), flat: flatPsnrDb(frame.luma) });
+  drawGray(byId("reconstruction"), luma);
+  drawGray(byId("prior"), prior);
+  drawError(byId("error"), luma, frame.luma);
+  drawPainted(byId("painted"), sender.rectanglesOf(frame.set), frame.values);
+}
+
+function wireControls() {
+  const wish = () => ({ sample_count: Number(byId("samples").value), placement: byId("placement").value });
+  const applyWish = () => client.restart({ start: { sampling: wish() } });
+  for (const id of ["samples", "placement"]) byId(id).addEventListener("change", applyWish);
+  byId("samples").addEventListener("input", () => { byId("samples-value").textContent = byId("samples").value; });
+  byId("fps").addEventListener("input", () => { sender.wantedFps = Number(byId("fps").value); });
+  byId("form").addEventListener("change", () => client.restart({ forms: [byId("form").value] }));
+  byId("show-places").addEventListener("change", showOverlays);
+  byId("show-heat").addEventListener("change", showOverlays);
+  byId("again").querySelector("button").addEventListener("click", () => client.restart({}));
+  byId("ask").addEventListener("submit", event => {
+    event.preventDefault();
+    token.set(byId("token").value.trim());
+    byId("token").value = "";
+    client.restart({ start: { token: token.get() } });
+  });
+}
+
+function showOverlays() {
+  byId("places").hidden = !byId("show-places").checked;
+  byId("heat").hidden = !byId("show-heat").checked;
+}
+
+let drawnAtMs = 0;
+function turn(nowMs) {
+  requestAnimationFrame(turn);
+  const isDue = nowMs - drawnAtMs >= 1000 / MAX_DRAWN_FPS - 2;
+  if (!isDue || world.isLost) return;
+  world.play((nowMs - drawnAtMs) / 1000, controls.wish);
+  drawnAtMs = nowMs;
+  byId("pilot").textContent = world.isPilot ? "plays itself" : "you steer";
+  sender.sendIfDue(nowMs);
+}
+
+wireControls();
+showOverlays();
+client.start();
+setInterval(() => panel.show(client, sender, SIZE), PANEL_MS);
+requestAnimationFrame(turn);

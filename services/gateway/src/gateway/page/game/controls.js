@@ -1,0 +1,51 @@
+// Steering: arrows or WASD, and dragging on the picture. Keys work while no control of the page has the focus
+// that needs them itself.
+
+const KEYS = {
+  ArrowUp: ["forward", 1], KeyW: ["forward", 1],
+  ArrowDown: ["forward", -1], KeyS: ["forward", -1],
+  ArrowLeft: ["turn", -1], KeyA: ["turn", -1],
+  ArrowRight: ["turn", 1], KeyD: ["turn", 1],
+};
+const DRAG_PX = 70;
+
+export class Controls {
+  #pressed = new Set();
+  #drag = null;
+
+  constructor(screen) {
+    addEventListener("keydown", event => this.#key(event, true));
+    addEventListener("keyup", event => this.#key(event, false));
+    addEventListener("blur", () => this.#pressed.clear());
+    screen.addEventListener("pointerdown", event => {
+      screen.setPointerCapture(event.pointerId);
+      this.#drag = { from: [event.clientX, event.clientY], wish: { forward: 0, turn: 0 } };
+    });
+    screen.addEventListener("pointermove", event => this.#moveDrag(event));
+    for (const end of ["pointerup", "pointercancel"]) screen.addEventListener(end, () => { this.#drag = null; });
+  }
+
+  /** {forward, turn} in -1..1. */
+  get wish() {
+    const wish = { forward: 0, turn: 0, ...this.#drag?.wish };
+    for (const code of this.#pressed) wish[KEYS[code][0]] += KEYS[code][1];
+    return { forward: clamp(wish.forward), turn: clamp(wish.turn) };
+  }
+
+  #key(event, isDown) {
+    const isBusy = event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea");
+    if (!Object.hasOwn(KEYS, event.code) || (isDown && isBusy)) return;
+    if (isDown) {
+      event.preventDefault();
+      this.#pressed.add(event.code);
+    } else this.#pressed.delete(event.code);
+  }
+
+  #moveDrag({ clientX, clientY }) {
+    if (!this.#drag) return;
+    const [x, y] = this.#drag.from;
+    this.#drag.wish = { forward: clamp((y - clientY) / DRAG_PX), turn: clamp((clientX - x) / DRAG_PX) };
+  }
+}
+
+const clamp = value => Math.min(1, Math.max(-1, value));

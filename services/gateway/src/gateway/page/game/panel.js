@@ -1,0 +1,100 @@
+// The words and figures of the page.
+
+import { Chart } from "../charts.js";
+import { Rate, Recent } from "./recent.js";
+
+const MEAN_SECS = 5;
+const UNANSWERED_SECS = 3;
+
+export const byId = id => document.getElementById(id);
+const shown = (value, digits = 1, unit = "") => (value === null ? "–" : `${value.toFixed(digits)}${unit}`);
+const amount = bytes => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
+
+export class Panel {
+  #psnrs = { ours: new Recent(MEAN_SECS), prior: new Recent(MEAN_SECS), flat: new Recent(MEAN_SECS) };
+  #chart = new Chart(byId("chart"), {
+    title: "PSNR, dB",
+    series: [
+      { name: "rebuilt", colour: "accent" },
+      { name: "interpolated", colour: "sample" },
+      { name: "flat gray", colour: "ink-soft" },
+    ],
+    digits: 1,
+    fromZero: false,
+  });
+  #latencies = new Recent(MEAN_SECS);
+  #frames = new Rate();
+  #rates = { samples: new Rate(), keyframes: new Rate(), down: new Rate() };
+
+  takeLatency(latencyMs) {
+    this.#latencies.add(latencyMs);
+  }
+
+  /** {ours, prior, flat} in dB, of one frame. */
+  takeQuality(psnrs) {
+    for (const [name, value] of Object.entries(psnrs)) this.#psnrs[name].add(value);
+    this.#chart.add(performance.now(), [psnrs.ours, psnrs.prior, psnrs.flat]);
+    byId("reconstruction-psnr").textContent = shown(psnrs.ours, 1, " dB");
+    byId("prior-psnr").textContent = shown(psnrs.prior, 1, " dB");
+  }
+
+  /** Once a second or so. */
+  show(client, sender, { width, height }) {
+    this.#showState(client, sender);
+    this.#chart.draw(performance.now(), []);
+    this.#showFacts(client, sender, width * height);
+    byId("fps-value").textContent = `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`;
+    byId("samples-value").textContent = client.ack?.sample_count ?? byId("samples").value;
+    if (!client.ack) return;
+    byId("lead-samples").textContent = client.ack.sample_count;
+    byId("lead-share").textContent = Math.round((width * height) / client.ack.sample_count);
+  }
+
+  #showState(client, sender) {
+    const [state, text] = truthOf(client, sender.unansweredSinceMs);
+    byId("state").dataset.state = state;
+    byId("state").textContent = text;
+    document.body.classList.toggle("is-away", state === "lost");
+  }
+
+  #showFacts(client, sender, pixels) {
+    const fps = this.#frames.at(sender.framesSent);
+    const samples = this.#rates.samples.at(client.bytes.samples);
+    const keyframes = this.#rates.keyframes.at(client.bytes.keyframes);
+    const down = this.#rates.down.at(client.bytes.down);
+    const raw = fps * pixels;
+    const isLearned = client.ack?.checkpoint_loaded;
+    const [ours, prior, flat] = ["ours", "prior", "flat"].map(name => this.#psnrs[name].mean());
+    const facts = {
+      "Rebuilt, mean of 5 s": [shown(ours, 2, " dB"), `interpolated ${shown(prior, 2)}, flat gray ${shown(flat, 2)}`],
+      "Samples, a second": [amount(samples), raw && samples ? `1/${Math.round(raw / samples)} of raw gray video, ${amount(raw)}` : "raw gray video –"],
+      "Whole frames, a second": [amount(keyframes), client.ack?.keyframe_interval ? `every ${client.ack.keyframe_interval}th, to learn from` : "none are asked for"],
+      "Places and maps, a second": [amount(down), "from the server"],
+      "Frames": [`${shown(fps)} a second`, `${client.newestSet?.u.length ?? "–"} samples each`],
+      "Latency": [shown(this.#latencies.median(), 0, " ms"), "frame sent until its answer came"],
+      "Model": [client.newestSet?.modelVersion ?? client.ack?.model_version ?? "–", isLearned === false ? "no checkpoint: interpolation alone" : "it expects " + shown(client.newestSet?.predictedPsnrDb ?? null, 1, " dB")],
+      "Session": [client.sessionId?.slice(0, 8) ?? "–", `recorded up to frame ${client.lastRecordedFrameId < 0 ? "–" : client.lastRecordedFrameId}`],
+    };
+    byId("facts").replaceChildren(...Object.entries(facts).map(factOf));
+  }
+}
+
+/** How things are, and in words. */
+function truthOf(client, unansweredSinceMs) {
+  const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
+  const silentSecs = unansweredSinceMs === null ? 0 : (performance.now() - unansweredSinceMs) / 1000;
+  if (client.state === "waiting") return ["lost", `No connection: ${client.reason}. Next try in ${waitSecs} s`];
+  if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
+  if (client.state !== "streaming") return ["stale", "Connecting…"];
+  if (client.pauseMs) return ["paused", `The server wants a pause of ${Math.ceil(client.pauseMs / 1000)} s`];
+  if (silentSecs > UNANSWERED_SECS) return ["stale", `Connected, but no answer for ${Math.round(silentSecs)} s`];
+  return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
+}
+
+function factOf([name, [value, detail]]) {
+  const [box, term, fact, small] = ["div", "dt", "dd", "small"].map(tag => document.createElement(tag));
+  [term.textContent, fact.textContent, small.textContent] = [name, value, detail];
+  fact.append(small);
+  box.append(term, fact);
+  return box;
+}

@@ -1,0 +1,26 @@
+// Reconstructions of a session, as they are made.
+
+import { Look } from "../gateway.js";
+import { readView } from "../wire.js";
+import { decodedPng } from "./pictures.js";
+
+const PAUSE_MS = 1000;
+
+/** Call `onPicture({frameId, luma})` for each; returns a function that ends it. */
+export function watch(sessionId, onPicture) {
+  let [look, timer, isOver] = [null, 0, false];
+  const show = async buffer => {
+    const { header, reconstruction } = readView(buffer);
+    const { luma } = await decodedPng(new Blob([reconstruction], { type: "image/png" }));
+    if (!isOver) onPicture({ frameId: header.frame_id, luma });
+  };
+  const begin = () => {
+    look = new Look(sessionId, { view: show, status: () => {}, end: () => { timer = setTimeout(begin, PAUSE_MS); } });
+  };
+  begin();
+  return () => {
+    isOver = true;
+    clearTimeout(timer);
+    look.close();
+  };
+}
