@@ -28,7 +28,7 @@ from sgaps.service import HEARTBEAT_PREFIX, heartbeat_key
 
 ACL_FILE = "users.acl"
 PASSWORD_BYTES = 32
-CONNECT = "+ping +select +client|setname +multi +exec"
+CONNECT = "+ping +select +client|setname"
 """What every connection does, whatever it is for."""
 CONSUME = "xgroup|create xreadgroup xpending xclaim xrange xack"
 
@@ -66,25 +66,30 @@ def _writes(commands: str, *keys: str) -> Grant:
     return Grant(commands, keys, "%W~")
 
 
+def _scripted(*keys: str) -> Grant:
+    """Keys that are written together, or not at all.
+
+    The broker wants full access to the keys that a script names, and then checks each command
+    in it by the other grants: naming a key here opens nothing.
+    """
+    return Grant("eval", keys)
+
+
 def _common(service: str) -> list[Grant]:
     """Its heartbeat (read by its health check) and the frame ledger."""
     return [
-        Grant("hset pexpire hgetall", (heartbeat_key(service, "*"),)),
+        Grant("hset pexpire hgetall eval", (heartbeat_key(service, "*"),)),
         Grant("hincrby", (LEDGER_KEY,)),
     ]
 
 
 def _consumer(service: str, stream: str, *answers: str) -> list[Grant]:
-    """Reads a stream as its group; `answers` are written in the script that acknowledges.
-
-    The broker wants full access to the keys that a script names, and then checks each command
-    in it by the other grants: naming a key here opens nothing.
-    """
+    """Reads a stream as its group; `answers` are written in the script that acknowledges."""
     return [
         *_common(service),
         Grant(CONSUME, (stream,)),
         _writes("xadd", DEAD),
-        Grant("eval", (stream, DEAD, LEDGER_KEY, *answers)),
+        _scripted(stream, DEAD, LEDGER_KEY, *answers),
     ]
 
 
@@ -96,6 +101,7 @@ GRANTS: Mapping[str, list[Grant]] = {
         _writes("hset pexpire", SESSION, WATCH),
         _writes("lpush ltrim pexpire", HISTORY),
         _writes("xadd", FRAMES),
+        _scripted(FRAMES, HISTORY, SESSION, WATCH, LEDGER_KEY),
         _reads("xlen", FRAMES),
         _reads("xread xrevrange", VIEWS),
         Grant("xtrim xinfo|groups", (COORDINATES,)),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -13,7 +12,7 @@ from redis.asyncio import Redis
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
-from sgaps.bus.redis_commands import FIELD, Command, commands_of, millis
+from sgaps.bus.redis_commands import FIELD, Command, command_of, millis
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
 from sgaps.settings import BusSettings
 
@@ -71,7 +70,7 @@ class RedisBus(Bus):
 
     def __init__(self, settings: BusSettings) -> None:
         self._commands = connect(settings, socket_timeout_secs=settings.socket_timeout_secs)
-        self._writes = _SharedTransactions(self._commands)
+        self._writer = _Writer(self._commands)
         # A blocking read may legally be silent for block_secs on top of a command's time.
         self._reads = connect(
             settings, socket_timeout_secs=settings.socket_timeout_secs + settings.block_secs
@@ -79,9 +78,7 @@ class RedisBus(Bus):
 
     async def write(self, *operations: Operation) -> None:
         with _as_bus_errors():
-            await self._writes.write(
-                [c for operation in operations for c in commands_of(operation)]
-            )
+            await self._writer.write(command_of(operations))
 
     async def ensure_group(self, stream: str, group: str) -> None:
         with _as_bus_errors():
@@ -212,22 +209,21 @@ class RedisBus(Bus):
         await self._reads.aclose()
 
 
-class _SharedTransactions:
-    """Writes that come while a transaction is on its way go together in the next one.
+class _Writer:
+    """Writes that come while others are on their way go together in the next trip to the broker.
 
-    With eight busy sessions a gateway's frame costs 15 % less of its processor; one write alone
-    waits for nothing.
+    Each is one command of its own. A write alone waits for nothing.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: list[tuple[Sequence[Command], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
 
-    async def write(self, commands: Sequence[Command]) -> None:
-        """Returns when the transaction is through; raises what became of it."""
+    async def write(self, command: Command) -> None:
+        """Returns when the broker has done it; raises what became of it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((commands, done))
+        self._waiting.append((command, done))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
         await done
@@ -237,7 +233,7 @@ class _SharedTransactions:
             while self._waiting:
                 together = self._waiting[:WRITES_TOGETHER]
                 del self._waiting[:WRITES_TOGETHER]
-                outcomes = await self._outcomes([commands for commands, _ in together])
+                outcomes = await self._outcomes([command for command, _ in together])
                 for (_, done), error in zip(together, outcomes, strict=True):
                     if done.done():  # its writer was cancelled meanwhile
                         continue
@@ -248,30 +244,15 @@ class _SharedTransactions:
         finally:
             self._sending = None
 
-    async def _outcomes(self, writes: Sequence[Sequence[Command]]) -> list[Exception | None]:
-        """What became of each write: nothing of any where the transaction was refused."""
+    async def _outcomes(self, commands: Sequence[Command]) -> list[Exception | None]:
         try:
-            replies = await self._transaction(command for write in writes for command in write)
-        except redis_errors.ResponseError as error:
-            if len(writes) == 1:
-                return [error]
-            # The broker refused one of them and did none: those that it takes shall not suffer.
-            return [outcome for write in writes for outcome in await self._outcomes([write])]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                replies = await pipe.execute(raise_on_error=False)
         except (redis_errors.RedisError, OSError) as error:
-            return [error for _ in writes]
-        remaining = iter(replies)
-        return [_first_error(islice(remaining, len(write))) for write in writes]
-
-    async def _transaction(self, commands: Iterable[Command]) -> list[Any]:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            return list(await pipe.execute(raise_on_error=False))
-
-
-def _first_error(replies: Iterable[Any]) -> Exception | None:
-    errors = [reply for reply in replies if isinstance(reply, Exception)]
-    return errors[0] if errors else None
+            return [error for _ in commands]
+        return [reply if isinstance(reply, Exception) else None for reply in replies]
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies
