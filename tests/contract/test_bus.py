@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 from redis.asyncio import Redis
@@ -28,6 +28,7 @@ from sgaps.bus import (
     next_id,
     trim_recorded,
 )
+from sgaps.bus.consumer import nothing_to_prepare
 from sgaps.errors import BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter, FrameAccepted
 from sgaps.settings import BusSettings, load_settings
@@ -116,9 +117,25 @@ class Recorder:
         return Outcome(answers={d.entry_id: [Count("seen")] for d in batch})
 
 
-def consumer(bus: Bus, handler: Recorder, *, name: str = "one") -> Consumer[FrameAccepted]:
+class ProcessDied(BaseException):
+    """Stands for the end of a process."""
+
+
+def consumer(
+    bus: Bus,
+    handler: Recorder,
+    *,
+    name: str = "one",
+    prepare: Callable[[FrameAccepted], Awaitable[None]] = nothing_to_prepare,
+) -> Consumer[FrameAccepted]:
     return Consumer(
-        bus, FrameAccepted, group=GROUP, name=name, settings=bus_settings(), handle=handler
+        bus,
+        FrameAccepted,
+        group=GROUP,
+        name=name,
+        settings=bus_settings(),
+        handle=handler,
+        prepare=prepare,
     )
 
 
@@ -343,6 +360,31 @@ async def test_a_poisoned_entry_ends_in_the_dead_stream_alone(bus: Bus) -> None:
     assert letter.deliveries == 3
     assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
     assert (await bus.ledger())[f"dead_{GROUP}"] == 1
+
+
+async def test_to_die_while_an_entry_is_prepared_uses_up_no_delivery(bus: Bus) -> None:
+    await publish(bus, 1)
+    await read(bus, "one")
+    deaths = 5
+
+    async def prepare(frame: FrameAccepted) -> None:
+        nonlocal deaths
+        assert frame.frame_id == 1
+        deaths -= 1
+        if deaths >= 0:
+            raise ProcessDied
+
+    handler = Recorder()
+    for _ in range(5):
+        await asyncio.sleep(0.06)
+        worker = consumer(bus, handler, prepare=prepare)
+        with pytest.raises(ProcessDied):
+            await worker.turn()
+        (row,) = await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0)
+        assert row.deliveries == 1
+    await asyncio.sleep(0.06)
+    await consumer(bus, handler, prepare=prepare).turn()
+    assert handler.seen == [1]
 
 
 async def test_an_entry_that_cannot_be_decoded_is_buried_at_once(bus: Bus) -> None:

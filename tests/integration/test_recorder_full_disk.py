@@ -44,7 +44,7 @@ async def test_a_full_disk_is_waited_for_and_nothing_is_acknowledged(
     )
     # So that a single delivery that is spent on waiting would bury its frame.
     hurry = (
-        "bus.max_deliveries=2",
+        "recorder.max_deliveries=2",
         "bus.min_idle_secs=0.5",
         f"recorder.min_free_bytes={min_free_bytes}",
     )

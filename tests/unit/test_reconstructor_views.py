@@ -53,7 +53,7 @@ def rebuilt(image: NDArray[np.uint8] = IMAGE) -> Reconstruction:
 
 
 def offer(views: ViewPublisher, frame: FrameAccepted) -> None:
-    views.offer(frame, rebuilt(), summary(frame, rebuilt(), 2.5, 0.25))
+    views.offer(frame, rebuilt(), summary(frame, rebuilt(), 2.5, 0.25, ""))
 
 
 async def published(bus: Bus, session_id: str) -> list[ViewEncoded]:
@@ -97,7 +97,7 @@ def test_a_picture_is_measured_against_the_true_frame(
     keyframe: bytes, psnr_db: float | None
 ) -> None:
     frame = accepted("a", 1, keyframe)
-    view = encode_view(frame, rebuilt(), summary(frame, rebuilt(), 2.5, 0.25))
+    view = encode_view(frame, rebuilt(), summary(frame, rebuilt(), 2.5, 0.25, ""))
     assert view.measured_psnr_db == (psnr_db and pytest.approx(psnr_db, abs=0.01))
     assert (view.keyframe, view.predicted_psnr_db) == (keyframe, 20)
     shown = cv2.imdecode(np.frombuffer(view.reconstruction_png, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -224,6 +224,24 @@ def test_silent_sessions_are_sealed(settings: Settings) -> None:
     assert segment_names(settings, "a") == ["000000.h5", "000001.h5.part"]
 
 
+def test_what_takes_long_is_done_before_a_frame_is_written(settings: Settings) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 1, 2))
+    (part,) = (settings.data.recordings_dir / "doom" / "a").glob("*.part")
+    left = part.read_bytes()
+    archive.seal_all()
+    archive.close()
+    for path in part.parent.iterdir():
+        path.unlink()
+    part.write_bytes(left)  # as a recorder that was killed leaves it
+    archive = Archive(settings)
+    archive.make_ready(frame("a", 2))
+    assert recorded_ids(settings, "a") == [1, 2]
+    archive.seal_idle(time.time())
+    report = archive.record(frames("a", 2, 3))
+    assert (report.recorded, report.duplicates) == (1, 1)
+
+
 def test_bad_frames_fail_alone(settings: Settings) -> None:
     archive = Archive(settings)
     odd = frame("a", 2, samples_bytes=b"12345")

@@ -379,6 +379,9 @@ class RecorderSettings(Section):
     """A session silent for this long has its segment sealed."""
     min_free_bytes: Annotated[int, Field(ge=0)]
     """With less free on the disk, nothing is recorded until there is more."""
+    max_deliveries: Positive
+    """Instead of the bus's: being killed from outside with a frame in hand uses up a delivery too,
+    and what is given up here is lost."""
     keep_secs: Secs | None
     """Trained segments that were sealed longer ago are deleted; null: age deletes nothing."""
     keep_bytes: Positive | None

@@ -120,6 +120,21 @@ class Archive:
         needed_bytes = self._settings.min_free_bytes + self._growth_bytes(frames)
         ensure_free_space(self._root, needed_bytes)
 
+    def make_ready(self, frame: FrameAccepted) -> None:
+        """Do what takes long for a frame's session, so that writing the frame does not.
+
+        What is wrong with the session is told when it is written to. Raises DiskFull.
+        """
+        self.ensure_space([frame])
+        owner = frame.checkpoint_key, frame.session_id
+        try:
+            self._session(owner).active_at_secs = time.time()
+        except DiskFull as error:
+            self._set_aside(owner, error)
+            raise
+        except RecordingError as error:
+            self._set_aside(owner, error)
+
     def record(self, frames: Sequence[FrameAccepted]) -> BatchReport:
         """Write frames of any sessions; each is on disk once, however often it comes.
 

@@ -55,8 +55,11 @@ class Worker:
             FrameAccepted,
             group=GROUP,
             name=service.consumer_name,
-            settings=service.settings.bus,
+            settings=service.settings.bus.model_copy(
+                update={"max_deliveries": service.settings.recorder.max_deliveries}
+            ),
             handle=self.handle,
+            prepare=self.prepare,
             stage="record",
         )
 
@@ -83,6 +86,11 @@ class Worker:
             # A claim is a delivery more: on a full disk frames would use theirs up waiting.
             await self._when_there_is_space(self._archive.ensure_space_for_any)
             await self.consumer.run(self._stop)
+
+    async def prepare(self, frame: FrameAccepted) -> None:
+        """Open the session of a frame that is to be claimed, when there is space for it."""
+        if not frame.is_probe:
+            await self._when_there_is_space(lambda: self._archive.make_ready(frame))
 
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         """Write and fsync the batch; frames that could not be written are not acknowledged.

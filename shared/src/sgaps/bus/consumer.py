@@ -11,6 +11,7 @@ answer is written only with an acknowledgement that counts, it may be written ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -64,6 +65,10 @@ class Outcome:
 Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Outcome]]
 
 
+async def nothing_to_prepare(_: object) -> None:
+    """Where handling an entry takes no longer the first time."""
+
+
 class Consumer(Generic[M]):
     """Runs a handler over the entries of one stream that its group is given."""
 
@@ -76,11 +81,15 @@ class Consumer(Generic[M]):
         name: str,
         settings: BusSettings,
         handle: Handler[M],
+        prepare: Callable[[M], Awaitable[None]] = nothing_to_prepare,
         policy: Policy[M] = keep_every,
         stream: str | None = None,
         stage: str | None = None,
     ) -> None:
         """`stream` is for messages that have one for each of their readers.
+
+        `prepare` does what takes long for an entry before it is claimed: a process that is killed
+        meanwhile has used up none of the entry's deliveries.
 
         `stage` is what the metrics call this work; without it nobody asks how long entries waited.
         """
@@ -91,6 +100,7 @@ class Consumer(Generic[M]):
         self._name = name
         self._settings = settings
         self._handle = handle
+        self._prepare = prepare
         self._policy = policy
         self._meter = ConsumerMeter(group, stage)
         self._stop = asyncio.Event()
@@ -185,10 +195,13 @@ class Consumer(Generic[M]):
         unfinished = 0
         for row in pending:
             # A claim would take an entry that was trimmed off the list, and nobody would count it.
-            if await self._bus.entry(self._stream, row.entry_id) is None:
+            waiting = await self._bus.entry(self._stream, row.entry_id)
+            if waiting is None:
                 log.error("%s: %s was trimmed while pending", self._group, row.entry_id)
                 await self._finish({row.entry_id: [Count(f"lost_{self._group}")]})
                 continue
+            with contextlib.suppress(MessageError):
+                await self._prepare(self._type.decode(waiting.data))
             entry = await self._bus.claim(
                 self._stream, self._group, self._name, row.entry_id, min_idle_secs=idle_secs
             )
