@@ -110,10 +110,7 @@ def test_folders_are_where_the_settings_look_and_read_only_but_for_one_writer(
             assert mounts[volume]["mountPath"] == str(Path("/app") / folder)
             assert mounts[volume].get("readOnly", False) == (writers[volume] != name)
     in_compose = {volume.split(":")[0] for volume in COMPOSE[name].get("volumes", ())}
-    # The recorder deletes only what the trainer noted as trained.
-    assert (
-        in_compose | ({"checkpoints"} if name == "recorder" else set()) == mounts.keys() & writers
-    )
+    assert in_compose == mounts.keys() & writers
 
 
 def test_each_pod_has_its_own_secrets_and_no_others(base: Manifests) -> None:
