@@ -20,6 +20,7 @@ from sgaps.messages import (
     SegmentSealed,
     ViewEncoded,
     pack_floats,
+    pack_pixels,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -75,6 +76,7 @@ def pictures() -> list[bytes]:
 def stream_entries() -> list[Packed]:
     """One of every class."""
     points = pack_floats(np.full((2, 3), 0.5, np.float32))
+    pixels = pack_pixels(np.full((2, 3), 0.5))
     session: dict[str, Any] = {"session_id": "s", "gateway_id": "g", "frame_id": 1}
     seen: dict[str, Any] = {
         "model_version": "v",
@@ -88,7 +90,7 @@ def stream_entries() -> list[Packed]:
             coordinate_set_id=2,
             width=8,
             height=6,
-            samples_bytes=points,
+            samples_bytes=pixels,
             state_bytes=pack_floats(np.ones(3, np.float32)),
             client_time_secs=1.0,
             received_at_secs=2.0,
@@ -122,7 +124,7 @@ def stream_entries() -> list[Packed]:
             frame_id=1,
             model_version="v",
             reconstruction_png=b"png",
-            samples_bytes=points,
+            samples_bytes=pixels,
             footprint_bytes=b"\1\2",
             state_bytes=points[:8],
             keyframe_encoding="png",
@@ -133,7 +135,7 @@ def stream_entries() -> list[Packed]:
         DeadLetter(
             source_stream="f", group="g", entry_id="1-1", deliveries=3, reason="r", data=b"d"
         ),
-        PastSamples(frame_id=1, width=8, height=6, samples_bytes=points, footprint_bytes=b"\1\2"),
+        PastSamples(frame_id=1, width=8, height=6, samples_bytes=pixels, footprint_bytes=b"\1\2"),
     ]
 
 

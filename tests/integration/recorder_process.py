@@ -14,7 +14,7 @@ import numpy as np
 from redis.asyncio import Redis
 
 from sgaps.bus import Bus, Publish, RedisBus
-from sgaps.messages import FrameAccepted, pack_floats
+from sgaps.messages import FrameAccepted, pack_pixels
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.service import Status, heartbeat_key, live_services
 from sgaps.settings import Settings
@@ -31,7 +31,7 @@ def frame(session_id: str, frame_id: int, *, samples: int = 5) -> FrameAccepted:
         coordinate_set_id=1,
         width=160,
         height=120,
-        samples_bytes=pack_floats(np.full((samples, 3), 0.5)),
+        samples_bytes=pack_pixels(np.full((samples, 3), 0.5)),
         state_bytes=b"",
         client_time_secs=0.0,
         received_at_secs=1e9,

@@ -127,9 +127,9 @@ async def test_a_frame_is_stored_with_its_history_in_one_write(gateway: RunningG
         0,
         "doom",
     )
-    np.testing.assert_allclose(first.samples, [[0.5, 0.5, 0.25, 1]])
+    np.testing.assert_allclose(first.samples, [[0.5, 0.5, 0.25, 1]], atol=0.5 / 255)
     np.testing.assert_allclose(first.state, [1.0, -999.0])
-    np.testing.assert_allclose(second.samples, [[1, 0, 1, 1]])
+    np.testing.assert_array_equal(second.samples, [[1, 0, 1, 1]])
     (history,) = await gateway.bus.lists([history_key(ack["session_id"])], count=9)
     assert [PastSamples.decode(data).frame_id for data in history] == [1, 0]
     assert (await gateway.bus.ledger())["received"] == 2
@@ -184,7 +184,9 @@ async def test_squares_are_agreed_on_first(gateway: RunningGateway) -> None:
         await heartbeat(socket)
     first, second = await stored(gateway)
     assert (ack["features"], plain["features"]) == (["footprint"], [])
-    assert first.samples.tolist() == [[0.5, 0.5, 0.25, 8], [0, 0, 1, 1]]
+    np.testing.assert_allclose(
+        first.samples, np.array([[0.5, 0.5, 0.25, 8], [0, 0, 1, 1]]), atol=0.5 / 255
+    )
     assert (first.footprints, second.footprints) == (True, False)
     assert answer["coords"] == [[0.25, 0.75, 16]]
     assert (refused["code"], refused["fatal"]) == ("bad_message", False)

@@ -203,6 +203,6 @@ async def test_the_client_speaks_what_the_server_chose(
         (kept,) = await stored(gateway, 1)
         coords = client.state.coords
     assert kept.keyframe == png
-    np.testing.assert_allclose(kept.samples[:, [0, 1, 3]], coords, atol=1e-6)
+    np.testing.assert_allclose(kept.samples[:, [0, 1, 3]], coords, atol=0.5 / 65535 + 1e-6)
     expected = sample_image(IMAGE, coords)[:, 2]
     np.testing.assert_allclose(kept.samples[:, 2], expected, atol=0.5 / 255 + 1e-6)

@@ -23,7 +23,7 @@ from integration.conftest import (
 from integration.raw_client import HANDSHAKE, raw_client
 from integration.talk import chosen, frame, heartbeat, receive, refusal, send, start
 from sgaps.keys import watch_key
-from sgaps.messages import ViewEncoded, pack_floats
+from sgaps.messages import ViewEncoded, pack_floats, pack_pixels
 from sgaps.protocol.views import View, decode_view, unpack_samples
 from sgaps.settings import Settings
 
@@ -44,7 +44,7 @@ def encoded(session_id: str, frame_id: int, **fields: Any) -> ViewEncoded:
             "frame_id": frame_id,
             "model_version": "v1",
             "reconstruction_png": b"a picture",
-            "samples_bytes": pack_floats(np.array([[0.5, 0.25, 1]])),
+            "samples_bytes": pack_pixels(np.array([[0.5, 0.25, 1]])),
             "footprint_bytes": b"\4",
             "state_bytes": pack_floats(np.array([1.5, -999])),
             "received_at_secs": time.time(),

@@ -26,7 +26,7 @@ from integration.processes import (
     wait_until,
 )
 from sgaps.bus import Publish, RedisBus
-from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats
+from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats, pack_pixels
 from sgaps.protocol.json_codec import encode
 from sgaps.protocol.messages import FrameData, Resolution, SessionStart
 from sgaps.recording import SegmentReader, find_segments
@@ -224,7 +224,7 @@ def frame(index: int) -> FrameAccepted:
         coordinate_set_id=1,
         width=64,
         height=48,
-        samples_bytes=pack_floats(np.full((200, 3), 0.5)),
+        samples_bytes=pack_pixels(np.full((200, 3), 0.5)),
         state_bytes=pack_floats(np.zeros(2)),
         client_time_secs=0.0,
         received_at_secs=time.time(),

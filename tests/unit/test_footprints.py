@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
-from sgaps.messages import pack_footprints, with_footprints
+from sgaps.messages import pack_footprints, pack_pixels, unpack_pixels, with_footprints
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.footprints import FOOTPRINTS_PX, Coords, as_points, sample_image
+from sgaps.sampling.footprints import FOOTPRINTS_PX, UV_STEPS, Coords, as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import load_settings
@@ -151,3 +152,19 @@ def test_a_picture_in_color_is_sampled_channel_by_channel() -> None:
     for channel in range(3):
         alone = sample_image(image[..., channel], coords)
         np.testing.assert_array_equal(samples[:, [0, 1, 2 + channel, 5]], alone)
+
+
+@given(arrays(np.uint16, (7, 2)), arrays(np.uint8, 7))
+def test_what_comes_in_the_steps_of_the_wire_is_packed_without_loss(
+    uv: NDArray[np.uint16], values: NDArray[np.uint8]
+) -> None:
+    pixels = np.column_stack([uv.astype(np.float32) / UV_STEPS, values.astype(np.float32) / 255])
+    packed = pack_pixels(pixels)
+    assert packed == uv.astype("<u2").tobytes() + values.tobytes()
+    np.testing.assert_array_equal(unpack_pixels(packed), pixels)
+
+
+@pytest.mark.parametrize("size", [1, 4, 6])
+def test_half_a_pixel_is_refused(size: int) -> None:
+    with pytest.raises(MessageError, match="no pixels"):
+        unpack_pixels(bytes(size))

@@ -13,7 +13,7 @@ from reconstructor.frame import Reconstruction
 from reconstructor.view import ViewPublisher, encode_view
 from reconstructor.worker import summary
 from sgaps.bus import Bus, MemoryBus
-from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats
+from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats, pack_pixels
 
 IMAGE = np.full((6, 8), 100, np.uint8)
 
@@ -31,7 +31,7 @@ def accepted(session_id: str, frame_id: int, keyframe: bytes = b"") -> FrameAcce
         coordinate_set_id=2,
         width=8,
         height=6,
-        samples_bytes=pack_floats(np.array([[0.5, 0.5, 1.0]])),
+        samples_bytes=pack_pixels(np.array([[0.5, 0.5, 1.0]])),
         state_bytes=pack_floats(np.array([1.0])),
         client_time_secs=1.0,
         received_at_secs=2.0,
@@ -75,7 +75,7 @@ async def test_of_each_session_the_newest_is_shown() -> None:
     assert [view.frame_id for view in of_a] == [2]
     assert [view.frame_id for view in of_b] == [7]
     assert (of_a[0].queue_secs, of_a[0].inference_secs) == (0.5, 0.25)
-    assert of_a[0].samples.tolist() == [[0.5, 0.5, 1, 2]]
+    np.testing.assert_allclose(of_a[0].samples, np.array([[0.5, 0.5, 1, 2]]), atol=1e-5)
     offer(views, accepted("a", 3))
     async with asyncio.timeout(10):
         while len(of_a := await published(bus, "a")) < 2:

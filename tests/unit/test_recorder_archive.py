@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from recorder.archive import Archive
 from sgaps.errors import DiskFull, MessageError, RecordingError
-from sgaps.messages import FrameAccepted, pack_floats
+from sgaps.messages import FrameAccepted, pack_floats, pack_pixels
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.settings import Settings
 
@@ -33,7 +33,7 @@ def frame(session_id: str, frame_id: int, **changes: Any) -> FrameAccepted:
         "coordinate_set_id": 3,
         "width": 160,
         "height": 120,
-        "samples_bytes": pack_floats(np.full((5, 3), 0.5)),
+        "samples_bytes": pack_pixels(np.full((5, 3), 0.5)),
         "state_bytes": pack_floats(np.arange(2.0)),
         "client_time_secs": frame_id / 10,
         "received_at_secs": 1e9,
@@ -244,9 +244,9 @@ def test_what_takes_long_is_done_before_a_frame_is_written(settings: Settings) -
 
 def test_bad_frames_fail_alone(settings: Settings) -> None:
     archive = Archive(settings)
-    odd = frame("a", 2, samples_bytes=b"12345")
+    odd = frame("a", 2, samples_bytes=b"1234")
     long = frame("a", 3, state_bytes=pack_floats(np.zeros(65)))
-    nan = frame("a", 4, samples_bytes=pack_floats(np.full((1, 3), np.nan)))
+    nan = frame("a", 4, state_bytes=pack_floats(np.full(2, np.nan)))
     path = frame("../a", 5)
     report = archive.record([*frames("a", 1), odd, long, nan, path, *frames("a", 6)])
     assert (report.recorded, report.duplicates) == (2, 0)

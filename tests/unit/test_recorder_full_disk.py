@@ -12,7 +12,7 @@ import pytest
 
 from recorder.archive import Archive
 from sgaps.errors import DiskFull
-from sgaps.messages import FrameAccepted, pack_floats
+from sgaps.messages import FrameAccepted, pack_pixels
 from sgaps.recording import RecordedFrame, SegmentWriter, recover_parts
 from sgaps.recording.writer import growth_bytes
 from sgaps.sampling.footprints import as_points
@@ -37,7 +37,7 @@ def settings(settings: Settings, disk: Path) -> Settings:
 
 def frames(session_id: str, *frame_ids: int) -> list[FrameAccepted]:
     """Of 6.5 kB each."""
-    samples = pack_floats(np.full((500, 3), 0.5))
+    samples = pack_pixels(np.full((500, 3), 0.5))
     return [frame(session_id, number, samples_bytes=samples) for number in frame_ids]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
 from sgaps.probe import is_probe
-from sgaps.sampling.footprints import FOOTPRINTS_PX
+from sgaps.sampling.footprints import FOOTPRINTS_PX, UV_STEPS, VALUE_STEPS
 
 Float32 = NDArray[np.float32]
 
@@ -31,6 +31,29 @@ def unpack_floats(data: bytes, *shape: int) -> Float32:
         return np.frombuffer(data, dtype="<f4").reshape(shape)
     except (ValueError, OverflowError) as error:
         raise MessageError(f"{len(data)} bytes are no float32 array of shape {shape}") from error
+
+
+PIXEL_BYTES = 5
+
+
+def pack_pixels(pixels: NDArray[np.floating]) -> bytes:
+    """(N, 3 or more): u, v, value in 0..1 → all u, v as uint16, then all values as uint8.
+
+    What a client sends in binary is not rounded by it, for it comes in these steps.
+    """
+    uv = np.round(pixels[:, :2].astype(np.float64) * UV_STEPS).astype("<u2")
+    values = np.round(pixels[:, 2] * VALUE_STEPS).astype(np.uint8)
+    return uv.tobytes() + values.tobytes()
+
+
+def unpack_pixels(data: bytes) -> Float32:
+    """(N, 3): what `pack_pixels` wrote. Raises MessageError."""
+    count, rest = divmod(len(data), PIXEL_BYTES)
+    if rest:
+        raise MessageError(f"{len(data)} bytes are no pixels")
+    uv = np.frombuffer(data, "<u2", 2 * count).reshape(count, 2).astype(np.float32)
+    values = np.frombuffer(data, np.uint8, count, offset=4 * count).astype(np.float32)
+    return np.column_stack([uv / UV_STEPS, values / VALUE_STEPS])
 
 
 def chosen_set_id(frame_id: int) -> int:
@@ -103,7 +126,7 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     width: int
     height: int
     samples_bytes: bytes
-    """float32 (N, 3): u, v, value; u and v in 0..1, v down; value in 0..1."""
+    """u, v and value of N samples (`pack_pixels`); v grows down."""
     state_bytes: bytes
     """float32 (S,): may be shorter than max_state_dim; the sentinel marks a missing value."""
     client_time_secs: float
@@ -124,9 +147,13 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     """W3C trace context; empty where the frame is not traced."""
 
     @property
+    def sample_count(self) -> int:
+        return len(self.samples_bytes) // PIXEL_BYTES
+
+    @property
     def samples(self) -> Float32:
         """(N, 4): u, v, value, footprint. Raises MessageError."""
-        return with_footprints(unpack_floats(self.samples_bytes, -1, 3), self.footprint_bytes)
+        return with_footprints(unpack_pixels(self.samples_bytes), self.footprint_bytes)
 
     @property
     def state(self) -> Float32:
@@ -240,7 +267,7 @@ class ViewEncoded(Message, frozen=True, kw_only=True):
     @property
     def samples(self) -> Float32:
         """(N, 4): u, v, value, footprint. Raises MessageError."""
-        return with_footprints(unpack_floats(self.samples_bytes, -1, 3), self.footprint_bytes)
+        return with_footprints(unpack_pixels(self.samples_bytes), self.footprint_bytes)
 
     @property
     def state(self) -> Float32:

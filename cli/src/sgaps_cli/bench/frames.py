@@ -10,7 +10,7 @@ from redis import Redis
 
 from sgaps.bus.redis_commands import FIELD
 from sgaps.keys import PastSamples, history_key
-from sgaps.messages import FrameAccepted, Message, pack_floats, pack_footprints
+from sgaps.messages import FrameAccepted, Message, pack_floats, pack_footprints, pack_pixels
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.settings import load_settings
@@ -40,7 +40,7 @@ def accepted_frames(count: int) -> list[FrameAccepted]:
             coordinate_set_id=1,
             width=WIDTH,
             height=HEIGHT,
-            samples_bytes=pack_floats(np.insert(coords[:, :2], 2, rng.random(len(coords)), axis=1)),
+            samples_bytes=pack_pixels(np.insert(coords[:, :2], 2, rng.random(len(coords)), axis=1)),
             footprint_bytes=pack_footprints(coords[:, 2]),
             footprints=True,
             state_bytes=pack_floats(rng.random(STATE_VALUES)),

@@ -14,7 +14,7 @@ from gateway.session import SETS_KEPT, Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, PastSamples, history_key, session_key
-from sgaps.messages import FrameAccepted, pack_floats, pack_footprints
+from sgaps.messages import FrameAccepted, pack_floats, pack_footprints, pack_pixels
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
@@ -73,7 +73,7 @@ def accept_frame(
         coordinate_set_id=frame.coordinate_set_id,
         width=frame.resolution.width,
         height=frame.resolution.height,
-        samples_bytes=pack_floats(samples[:, :3]),
+        samples_bytes=pack_pixels(samples),
         footprint_bytes=pack_footprints(samples[:, 3]),
         footprints=session.footprints,
         wanted_samples=session.sample_count,

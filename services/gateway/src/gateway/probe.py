@@ -13,7 +13,7 @@ from sgaps.bus import Bus
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import BusError
 from sgaps.keys import session_key
-from sgaps.messages import Float32, FrameAccepted, pack_floats
+from sgaps.messages import Float32, FrameAccepted, pack_pixels
 from sgaps.metrics import gateway as metrics
 from sgaps.probe import probe_session
 
@@ -105,7 +105,7 @@ def probe_frame(gateway_id: str, frame_id: int) -> FrameAccepted:
         coordinate_set_id=0,
         width=SIDE_PX,
         height=SIDE_PX,
-        samples_bytes=pack_floats(_samples()),
+        samples_bytes=pack_pixels(_samples()),
         state_bytes=b"",
         client_time_secs=0.0,
         received_at_secs=time.time(),

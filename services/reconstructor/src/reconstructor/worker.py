@@ -11,7 +11,7 @@ from reconstructor.view import ViewPublisher
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
 from sgaps.keys import PastSamples, history_key, watch_key
-from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats, unpack_floats
+from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats
 from sgaps.metrics import stage
 from sgaps.service import Service
 from sgaps.settings import Settings
@@ -96,7 +96,7 @@ def summary(
         frame_id=frame.frame_id,
         width=frame.width,
         height=frame.height,
-        sample_count=len(unpack_floats(frame.samples_bytes, -1, 3)),
+        sample_count=frame.sample_count,
         grid_width=grid_width,
         grid_height=grid_height,
         entropy_bytes=_packed(result.entropy),

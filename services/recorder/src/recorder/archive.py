@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 _FILES_PER_SEGMENT = 2
 _OTHER_FILES = 64
-SAMPLE_BYTES = 12
-"""Of one sample in `FrameAccepted.samples_bytes`."""
 RECOVERY_TURN_SECS = 0.1
 
 Owner: TypeAlias = tuple[str, str]
@@ -221,7 +219,7 @@ class Archive:
 
     def _growth_bytes(self, frames: Sequence[FrameAccepted]) -> int:
         return growth_bytes(
-            samples=sum(len(frame.samples_bytes) // SAMPLE_BYTES for frame in frames),
+            samples=sum(frame.sample_count for frame in frames),
             keyframe_bytes=sum(len(frame.keyframe) for frame in frames),
             frames=len(frames),
             segments=len({(frame.checkpoint_key, frame.session_id) for frame in frames}),

@@ -28,14 +28,12 @@ from sgaps.protocol.messages import (
     MAX_STATE_DIM,
     Resolution,
 )
-from sgaps.sampling.footprints import MAX_FOOTPRINT_PX, Coords
+from sgaps.sampling.footprints import MAX_FOOTPRINT_PX, UV_STEPS, VALUE_STEPS, Coords
 
 SUBPROTOCOL = "sgaps.v1.binary"
 MAGIC, VERSION = b"SG", 1
 FRAME_DATA, KEYFRAME, UV_COORDINATES = 1, 2, 3
 ENCODINGS: dict[int, PictureEncoding] = {1: "png", 2: "jpeg"}
-UV_STEPS = 65535
-VALUE_STEPS = 255
 MAX_LEVEL = MAX_FOOTPRINT_PX.bit_length() - 1
 HAS_FOOTPRINTS, HAS_PSNR = 1, 2
 ZEROS = bytes(3)

@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.protocol.binary_codec import MAGIC, UV_STEPS, VALUE_STEPS, VERSION
+from sgaps.protocol.binary_codec import MAGIC, VERSION
 from sgaps.protocol.content import PictureEncoding
 from sgaps.protocol.messages import FrameId, FromClient, FromServer, Identifier, ShortText, Side
-from sgaps.sampling.footprints import Samples
+from sgaps.sampling.footprints import UV_STEPS, VALUE_STEPS, Samples
 
 VIEW = 4
 """The kind of the binary message."""
