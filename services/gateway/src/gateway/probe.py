@@ -37,7 +37,8 @@ class Probe:
         self._frame_id = -1
         """Of the one that is on its way; -1 where none is."""
         self._sent_at_secs = 0.0
-        self._recorded_frame_id = -1
+        self._recorded_frame_id = _new_frame_id() - 1
+        """The newest that is known to be recorded. One of an earlier process would be no news."""
         self._is_well = True
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -58,7 +59,7 @@ class Probe:
             self._lose(str(error))
 
     async def _send(self) -> None:
-        frame = probe_frame(self._gateway_id, int(time.time() * 1000))
+        frame = probe_frame(self._gateway_id, _new_frame_id())
         # Before it is written: the answer may be here before the write has returned.
         self._frame_id, self._sent_at_secs = frame.frame_id, time.monotonic()
         await self._bus.publish(frame)
@@ -88,6 +89,10 @@ class Probe:
         if self._is_well:
             log.warning("a probe is lost: %s", why)
         self._is_well = False
+
+
+def _new_frame_id() -> int:
+    return int(time.time() * 1000)
 
 
 def probe_frame(gateway_id: str, frame_id: int) -> FrameAccepted:
