@@ -48,9 +48,11 @@ async function drawWaiting() {
   page.isDrawing = true;
   try {
     while (page.waiting) {
-      const { waiting, comparing } = page;
+      const { waiting, comparing, look } = page;
       page.waiting = page.comparing = null;
-      page.layers = await layersOf(waiting, await comparison(waiting, comparing));
+      const layers = await layersOf(waiting, await comparison(waiting, comparing));
+      if (page.look !== look) continue; // another session was chosen meanwhile
+      page.layers = layers;
       page.shownAtMs = performance.now();
       redraw();
       say();
@@ -145,7 +147,7 @@ function state() {
   const missing = Object.entries(page.status?.missing ?? {});
   if (missing.length) return ["stale", `No new picture: ${missing.map(([name, why]) => `${name}: ${why}`).join("; ")}`];
   if (page.status && !page.status.connected) return ["stale", "The game has left"];
-  return page.layers ? ["stale", "No new picture"] : ["waiting", "Waiting for the first picture"];
+  return page.shownAtMs === null ? ["waiting", "Waiting for the first picture"] : ["stale", "No new picture"];
 }
 
 function say() {
@@ -158,7 +160,7 @@ function say() {
   byId("age").textContent = age;
   byId("rebuilt-age").hidden = !isOld;
   byId("rebuilt-age").textContent = age;
-  byId("pictures").classList.toggle("is-stale", isOld && name !== "paused");
+  byId("pictures").classList.toggle("is-stale", page.layers !== null && !["live", "paused"].includes(name));
   document.title = name === "live" ? "SGAPS-MAE · live" : "SGAPS-MAE · not live";
 }
 
@@ -230,7 +232,10 @@ byId("pause").addEventListener("click", () => {
   if (page.isPaused) lookAt(null);
   poll();
 });
-byId("sessions").addEventListener("change", poll);
+byId("sessions").addEventListener("change", () => {
+  page.shownAtMs = null; // what is drawn is not what was asked for
+  poll();
+});
 document.querySelector(".overlays").addEventListener("input", redraw);
 document.addEventListener("visibilitychange", poll); // nobody looks at a hidden page, so nothing is made for it
 addEventListener("themechange", () => charts.draw());
