@@ -151,14 +151,14 @@ def test_what_every_service_tells(service: str, scraped: Scraped) -> None:
     for stage in STAGES[service]:
         batches = found.of("sgaps_stage_seconds_count", stage=stage)
         assert batches > 0
-        # One may be in hand: the probes never cease.
+        # One may be in hand, or come while the metrics are read: the probes never cease.
         assert found.of("sgaps_batch_size_count", stage=stage) - batches in {0, 1}
         assert 0 < found.of("sgaps_stage_seconds_sum", stage=stage) < 60
         if stage == "accept":
             assert batches == FRAMES
             continue
         entries = found.of("sgaps_batch_size_sum", stage=stage)
-        assert found.of("sgaps_queue_wait_seconds_count", stage=stage) - entries in {0, 1}
+        assert found.of("sgaps_queue_wait_seconds_count", stage=stage) - entries in {-1, 0, 1}
         assert 0 <= found.of("sgaps_queue_wait_seconds_sum", stage=stage) < 10 * entries
     assert len(found.labels_of("sgaps_stage_seconds_count")) == len(STAGES[service])
 
@@ -179,8 +179,9 @@ def test_what_the_gateway_tells(scraped: Scraped) -> None:
     assert found.of("sgaps_client_bytes_total", direction="up") > 600 * FRAMES
     assert found.of("sgaps_client_bytes_total", direction="down") > 600 * delivered
     answered = found.of("sgaps_probes_total", outcome="answered")
-    assert 0 < answered == found.of("sgaps_probe_seconds_count")
-    assert 0 < found.of("sgaps_probe_seconds_sum") < answered
+    assert answered > 0
+    assert answered - found.of("sgaps_probe_seconds_count") in {0, 1}
+    assert 0 < found.of("sgaps_probe_seconds_sum") < 2 * answered
     assert found.of("sgaps_probes_total", outcome="lost") >= 0
     for what in ("answered", "recorded"):
         since_secs = scraped.at_secs - found.of(f"sgaps_probe_{what}_timestamp_seconds")
