@@ -90,6 +90,23 @@ async def test_browsers_may_come_from_localhost_only(
     assert reply.headers.get("access-control-allow-origin") == (origin if allowed else None)
 
 
+@pytest.mark.parametrize("token", ["", TOKEN])
+async def test_in_production_its_own_pages_may_come_where_there_is_a_token(
+    gateway_settings: Settings, token: str
+) -> None:
+    changes: dict[str, object] = {"environment": "production", "auth_token": token}
+    settings = with_changes(gateway_settings, server=changes)
+    async with running_gateway(settings) as gateway:
+        async with gateway.connect(Origin=gateway.http_url) as socket:
+            if token:
+                assert (await start(socket, auth_token=token))["type"] == "session_start_ack"
+            else:
+                assert (await receive(socket))["code"] == "origin_refused"
+        for stranger in ("http://localhost:3000", "https://evil.example", "http://[", "null"):
+            async with gateway.connect(Origin=stranger) as socket:
+                assert (await receive(socket))["code"] == "origin_refused"
+
+
 async def test_a_full_gateway_takes_no_more_sessions(gateway_settings: Settings) -> None:
     settings = with_changes(gateway_settings, server={"max_sessions": 1})
     async with running_gateway(settings) as gateway:

@@ -7,11 +7,11 @@ import ipaddress
 import re
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request, WebSocket
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gateway.shared import Gateway
-from sgaps.settings import ServerSettings
+from sgaps.errors import ErrorCode, ProtocolError
 
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 IPV6_CLIENT_BITS = 64
@@ -45,11 +45,21 @@ def needs_token(
         )
 
 
-def is_origin_allowed(origin: str | None, server: ServerSettings) -> bool:
-    """CORS does not cover sockets: the same rule, applied by hand. Games send no Origin."""
+def check_origin(socket: WebSocket, gateway: Gateway) -> None:
+    """CORS does not cover sockets: the same rule, applied by hand. Games send no Origin.
+
+    The gateway's own pages may always come where they need a token as well. Without one, a name
+    that somebody points at this machine would be its own too. Raises ProtocolError.
+    """
+    origin, server = socket.headers.get("origin"), gateway.settings.server
     if origin is None or origin in server.allowed_origins:
-        return True
-    return server.environment == "development" and bool(re.fullmatch(LOCALHOST, origin))
+        return
+    if server.environment == "development" and re.fullmatch(LOCALHOST, origin):
+        return
+    host = socket.headers.get("host")
+    if gateway.token and origin in {f"http://{host}", f"https://{host}"}:
+        return
+    raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r} is not allowed")
 
 
 def address_of(host: str) -> str:

@@ -11,7 +11,7 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake, opening
-from gateway.access import address_of, bearer_token, is_origin_allowed, is_token
+from gateway.access import address_of, bearer_token, check_origin, is_token
 from gateway.limits import ClientLimits
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
@@ -104,9 +104,7 @@ class Connection:
 
     async def _open(self) -> None:
         """Wait for the first message and begin its session. All errors here are fatal."""
-        origin = self._socket.headers.get("origin")
-        if not is_origin_allowed(origin, self._server):
-            raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r} is not allowed")
+        check_origin(self._socket, self._gateway)
         timeout_secs = self._server.session_start_timeout_secs
         try:
             async with asyncio.timeout(timeout_secs):

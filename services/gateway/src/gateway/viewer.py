@@ -9,7 +9,7 @@ import time
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from gateway.access import address_of, bearer_token, is_origin_allowed, is_token
+from gateway.access import address_of, bearer_token, check_origin, is_token
 from gateway.serving import missing_services
 from gateway.session import Session
 from gateway.shared import Gateway
@@ -54,9 +54,7 @@ class Viewer:
     async def _open(self) -> None:
         """Let in who may look. Raises ProtocolError."""
         server = self._gateway.settings.server
-        origin = self._socket.headers.get("origin")
-        if not is_origin_allowed(origin, server):
-            raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r} is not allowed")
+        check_origin(self._socket, self._gateway)
         try:
             async with asyncio.timeout(server.session_start_timeout_secs):
                 raw = await self._receive()
