@@ -15,7 +15,7 @@ const WORTH_RETRYING = new Set(["internal", "overloaded", "shutting_down", "star
  * Of the listener, `onState(client)` is called where `state` changes, `onCoordinates(set)` for each set, and
  * `onRefusal(error)` for a message that the server refused. `state` is one of
  *   stopped     not started, or ended
- *   connecting  the socket is being opened, or session_start is not answered yet
+ *   connecting  the socket is being opened, or session_start is not answered yet; `reason` says why, if again
  *   streaming   frames can be sent
  *   waiting     the connection is lost; `reason` says why, the next try comes at `retryAtMs`
  *   refused     the server refused for good; `reason` and `code` say why
@@ -102,7 +102,7 @@ export class Client {
   }
 
   #connect() {
-    this.#enter("connecting");
+    this.#enter("connecting", this.state === "waiting" ? this.reason : "");
     const socket = new WebSocket(this.#options.url, this.#options.forms);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => this.#open();

@@ -85,6 +85,7 @@ function truthOf(client, unansweredSinceMs) {
   const silentSecs = unansweredSinceMs === null ? 0 : (performance.now() - unansweredSinceMs) / 1000;
   if (client.state === "waiting") return ["lost", `No connection: ${client.reason}. Next try in ${waitSecs} s`];
   if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
+  if (client.state === "connecting" && client.reason) return ["lost", `No connection: ${client.reason}. Trying…`];
   if (client.state !== "streaming") return ["stale", "Connecting…"];
   if (client.pauseMs) return ["paused", `The server wants a pause of ${Math.ceil(client.pauseMs / 1000)} s`];
   if (silentSecs > UNANSWERED_SECS) return ["stale", `Connected, but no answer for ${Math.round(silentSecs)} s`];

@@ -1,4 +1,7 @@
-"""The game's client, in Node, against a real socket that breaks, forgets, pauses and refuses."""
+"""The game's client, in Node, against a real socket that breaks, forgets, pauses and refuses.
+
+Not beside the tests in Chromium: those run inside playwright's loop, and these are async.
+"""
 
 from __future__ import annotations
 
@@ -93,10 +96,10 @@ async def test_a_gateway_that_stops_or_is_full_is_come_back_to() -> None:
     assert saw["states"] == [
         "connecting",
         "waiting: full",
-        "connecting",
+        "connecting: full",
         "streaming",
         "waiting: bye",
-        "connecting",
+        "connecting: bye",
         "streaming",
         "stopped",
     ]
