@@ -134,7 +134,9 @@ class _Quadtree:
         rows, columns = self._split[-2].shape
         down = _overlap(rows, self._height, importance.shape[0])
         across = _overlap(columns, self._width, importance.shape[1])
-        masses = [down @ importance.astype(np.float64) @ across.T]
+        # Not by BLAS: it would start threads for this, and wait for them where the cores are busy.
+        in_rows = np.einsum("rh,hw->rw", down, importance.astype(np.float64))
+        masses = [np.einsum("rw,cw->rc", in_rows, across)]
         while len(masses) < len(self._sides) - 1:
             masses.append(_in_fours(masses[-1]))
         return masses[::-1]
