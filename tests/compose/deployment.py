@@ -18,7 +18,7 @@ from compose.images import ROOT
 BIN = Path(sys.executable).parent
 COMPOSE = BIN / "docker-compose"
 SGAPS = BIN / "sgaps"
-COMMAND_TIMEOUT_SECS = 300
+COMMAND_TIMEOUT_SECS = 900
 PROJECT = "sgaps-test"
 FILES = (ROOT / "compose.yaml", ROOT / "tests" / "compose" / "compose.test.yaml")
 # Where the published metrics would be asked by Prometheus.
@@ -119,7 +119,7 @@ def command(*parts: str, environment: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], object], what: str, *, timeout_secs: float = 60) -> None:
+def wait_until(condition: Callable[[], object], what: str, *, timeout_secs: float = 120) -> None:
     deadline_secs = time.monotonic() + timeout_secs
     while not condition():
         assert time.monotonic() < deadline_secs, f"not within {timeout_secs:g} s: {what}"
