@@ -127,7 +127,9 @@ def raw_share(page: Page) -> int:
     return int(found[1]) if found else 0
 
 
-def test_the_reconstruction_is_far_better_than_gray_and_no_worse_than_its_prior(tab: Tab, system: System) -> None:
+def test_the_reconstruction_is_far_better_than_gray_and_no_worse_than_its_prior(
+    tab: Tab, system: System
+) -> None:
     with game(tab, system.http_url) as page:
         eventually(page, lambda: quality_db(page))
         measured = []
