@@ -75,7 +75,8 @@ async def test_a_client_that_stops_reading_is_dropped_alone(impatient: RunningGa
         assert (await heartbeat(good))["type"] == "heartbeat_ack"
         memory_after_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ledger = await impatient.bus.ledger()
-    assert ledger["client_slow"] > 0
+    # How many had no room in the outbox, and how many came when it was gone, is a matter of speed.
+    assert ledger.get("client_slow", 0) + ledger.get("session_gone", 0) > 0
     assert np.percentile(latencies_secs, 99) < 0.5
     # 20 MB were meant for the slow one, and were not kept for it.
     assert memory_after_kib - memory_before_kib < 10_000
