@@ -234,6 +234,8 @@ byId("pause").addEventListener("click", () => {
 });
 byId("sessions").addEventListener("change", () => {
   page.shownAtMs = null; // what is drawn is not what was asked for
+  lookAt(null); // and nothing of it may be drawn while the list is asked for
+  say();
   poll();
 });
 document.querySelector(".overlays").addEventListener("input", redraw);
