@@ -362,6 +362,16 @@ async def test_a_poisoned_entry_ends_in_the_dead_stream_alone(bus: Bus) -> None:
     assert (await bus.ledger())[f"dead_{GROUP}"] == 1
 
 
+async def test_what_follows_from_no_acknowledgement_is_not_done(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    first, second = await read(bus)
+    nothing = Ack(STREAM, GROUP, [], [Count("nothing")])
+    await bus.write(nothing, Ack(STREAM, GROUP, [first]), Ack(STREAM, GROUP, [first, second]))
+    await bus.write(nothing)
+    assert await bus.ledger() == {}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
 async def test_to_die_while_an_entry_is_prepared_uses_up_no_delivery(bus: Bus) -> None:
     await publish(bus, 1)
     await read(bus, "one")

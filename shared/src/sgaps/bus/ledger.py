@@ -1,6 +1,6 @@
 """The frame ledger: received = delivered + what was dropped, by reason + in flight.
 
-Every count is written in the transaction that it counts. The recorder's process watches over it,
+Every count is written in the command that it counts. The recorder's process watches over it,
 for there is one of them: a broker that lost its memory (FLUSHALL, a disk that was lost) takes the
 ledger along. Probes (`sgaps.probe`) are in none of its columns: they are nobody's frames.
 """

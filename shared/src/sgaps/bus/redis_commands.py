@@ -14,7 +14,7 @@ FIELD = b"m"
 Command: TypeAlias = tuple[str | bytes | int, ...]
 """Name, key, and what follows."""
 
-APPLY = """
+APPLY = """#!lua
 local at = 0
 local function take() at = at + 1 return ARGV[at] end
 local function command()
@@ -37,27 +37,30 @@ while at < #ARGV do
 end
 """
 """Steps, in order: ids to acknowledge (none, or with their stream and group), and the commands that
-are done for each of them that was pending, or once where there are none."""
-WRITES = f"#!lua\n{APPLY}"
-"""Its first line has a full broker refuse it whole, before anything is done."""
-FREES = f"#!lua flags=allow-oom\n{APPLY}"
-"""Acknowledges only, which takes no memory."""
-IDS_AT_ONCE = 1000
-"""Of one XACK: a script cannot make a command of more than some thousand parts."""
+are done for each of them that was pending, or once where there are none. By its first line a full
+broker refuses it whole, before anything is done."""
 
 
 def command_of(operations: Sequence[Operation]) -> Command:
     """One command for all of them, so that all are done or none: a script where one is not enough.
 
-    A script costs client and broker half of what the same commands cost as a transaction.
+    It is packed, sent and answered once, where a transaction is so for each of its commands.
     """
+    if len(operations) == 1 and (alone := _alone(operations[0])):
+        return alone
     steps = [_step(operation) for operation in operations]
-    commands = [command for step in steps for command in step.commands]
-    if len(commands) == 1 and not steps[0].ids:
-        return commands[0]
-    script = FREES if all(_only_frees(operation) for operation in operations) else WRITES
     keys = dict.fromkeys(key for step in steps for key in step.keys)
-    return ("EVAL", script, len(keys), *keys, *(part for step in steps for part in step.parts))
+    return ("EVAL", APPLY, len(keys), *keys, *(part for step in steps for part in step.parts))
+
+
+def _alone(operation: Operation) -> Command | None:
+    """What needs no script. An acknowledgement must not: a full broker refuses scripts."""
+    if not isinstance(operation, Ack):
+        commands = _effect_commands(operation)
+        return commands[0] if len(commands) == 1 else None
+    if operation.then:
+        return None
+    return ("XACK", operation.stream, operation.group, *operation.entry_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,10 @@ class _Step:
 def _step(operation: Operation) -> _Step:
     if not isinstance(operation, Ack):
         return _Step(_effect_commands(operation))
-    stream, group, ids = operation.stream, operation.group, tuple(operation.entry_ids)
-    if operation.then:
-        effects = [command for effect in operation.then for command in _effect_commands(effect)]
-        return _Step(effects, ids, (stream, group))
-    starts = range(0, len(ids), IDS_AT_ONCE)
-    return _Step([("XACK", stream, group, *ids[i : i + IDS_AT_ONCE]) for i in starts])
-
-
-def _only_frees(operation: Operation) -> bool:
-    return isinstance(operation, Ack) and not operation.then
+    if not operation.entry_ids:
+        return _Step([])  # nothing was acknowledged, so nothing follows from it
+    effects = [command for effect in operation.then for command in _effect_commands(effect)]
+    return _Step(effects, tuple(operation.entry_ids), (operation.stream, operation.group))
 
 
 def _effect_commands(effect: Effect) -> list[Command]:
