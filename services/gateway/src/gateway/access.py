@@ -62,6 +62,13 @@ def check_origin(socket: WebSocket, gateway: Gateway) -> None:
     raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r} is not allowed")
 
 
+def check_token(socket: WebSocket, gateway: Gateway, shown: str | None) -> None:
+    """In the first message, or as a header, which browsers cannot set. Raises ProtocolError."""
+    header, token = bearer_token(socket.headers.get("authorization")), gateway.token
+    if token and not (is_token(header, token) or is_token(shown, token)):
+        raise ProtocolError(ErrorCode.UNAUTHORIZED, "auth_token is wrong or missing")
+
+
 def address_of(host: str) -> str:
     """What counts as one client's address."""
     try:

@@ -11,10 +11,11 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake, opening
-from gateway.access import address_of, bearer_token, check_origin, is_token
+from gateway.access import address_of, check_token
 from gateway.limits import ClientLimits
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
+from gateway.sockets import close, first_message, receive, told
 from gateway.transport import admit
 from sgaps import tracing
 from sgaps.errors import BusError, ErrorCode, ProtocolError
@@ -25,7 +26,6 @@ from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import (
     ClientMessage,
-    Error,
     FrameData,
     FromServer,
     Heartbeat,
@@ -36,13 +36,6 @@ from sgaps.protocol.messages import (
 
 log = logging.getLogger(__name__)
 
-CLOSE_INTERNAL_ERROR = 1011
-CLOSE_POLICY_VIOLATION = 1008
-CLOSE_SERVICE_RESTART = 1012
-CLOSE_CODES = {
-    ErrorCode.INTERNAL: CLOSE_INTERNAL_ERROR,
-    ErrorCode.SHUTTING_DOWN: CLOSE_SERVICE_RESTART,
-}
 SUBPROTOCOLS = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
 """The first one that a client offers too is spoken; without any it is JSON."""
 
@@ -104,26 +97,13 @@ class Connection:
 
     async def _open(self) -> None:
         """Wait for the first message and begin its session. All errors here are fatal."""
-        check_origin(self._socket, self._gateway)
-        timeout_secs = self._server.session_start_timeout_secs
-        try:
-            async with asyncio.timeout(timeout_secs):
-                raw = await self._receive()
-        except TimeoutError as error:
-            raise ProtocolError(
-                ErrorCode.START_TIMEOUT, f"no session_start in {timeout_secs:g} s"
-            ) from error
+        raw = await first_message(self._socket, self._gateway, wanted="session_start")
+        metrics.BYTES_UP.inc(len(raw))
         message = self._decoded(raw)
         if not isinstance(message, SessionStart):
             raise ProtocolError(ErrorCode.NO_SESSION, "send session_start first")
-        self._check_token(message)
+        check_token(self._socket, self._gateway, message.auth_token)
         await self._start(message)
-
-    def _check_token(self, start: SessionStart) -> None:
-        token = self._gateway.token
-        header = bearer_token(self._socket.headers.get("authorization"))
-        if token and not (is_token(header, token) or is_token(start.auth_token, token)):
-            raise ProtocolError(ErrorCode.UNAUTHORIZED, "auth_token is wrong or missing")
 
     async def _start(self, start: SessionStart) -> None:
         try:
@@ -144,7 +124,8 @@ class Connection:
         """Handle what comes in the session; a mistake costs its message alone."""
         session = self._playing()
         while True:
-            raw = await self._receive()
+            raw = await receive(self._socket)
+            metrics.BYTES_UP.inc(len(raw))
             session.bytes_up += len(raw)
             try:
                 self._limits.take_message(raw)
@@ -154,15 +135,6 @@ class Connection:
                 metrics.MESSAGES_REFUSED.labels(error.code.value).inc()
                 self._limits.take_refusal(error)
                 await self._outbox.put(told(error, fatal=False))
-
-    async def _receive(self) -> str | bytes:
-        event = await self._socket.receive()
-        if event["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(event.get("code", 1000))
-        text: str | None = event.get("text")
-        raw = (event.get("bytes") or b"") if text is None else text
-        metrics.BYTES_UP.inc(len(raw))
-        return raw
 
     def _decoded(self, raw: str | bytes) -> ClientMessage | binary_codec.FromClient:
         if isinstance(raw, str):
@@ -266,8 +238,7 @@ class Connection:
         metrics.MESSAGES_REFUSED.labels(error.code.value).inc()
         try:
             await self._send(told(error, fatal=True))
-            code = CLOSE_CODES.get(error.code, CLOSE_POLICY_VIOLATION)
-            await self._socket.close(code, error.code.value)
+            await close(self._socket, error)
         except WebSocketDisconnect:
             log.debug("a client did not wait for %s", error)
 
@@ -291,13 +262,3 @@ class Connection:
         metrics.BYTES_DOWN.inc(len(raw))
         if self._session is not None:
             self._session.bytes_down += len(raw)
-
-
-def told(error: ProtocolError, *, fatal: bool) -> Error:
-    """What a client is sent of an error."""
-    return Error(
-        code=error.code.value,
-        message=error.message,
-        fatal=fatal,
-        retry_after_secs=error.retry_after_secs,
-    )

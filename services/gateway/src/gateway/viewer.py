@@ -9,11 +9,11 @@ import time
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from gateway.access import address_of, bearer_token, check_origin, is_token
+from gateway.access import address_of, check_token
 from gateway.serving import missing_services
 from gateway.session import Session
 from gateway.shared import Gateway
-from gateway.stream import CLOSE_CODES, CLOSE_POLICY_VIOLATION, told
+from gateway.sockets import close, first_message, receive, told
 from gateway.views import Newest, counters
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol import json_codec
@@ -53,21 +53,9 @@ class Viewer:
 
     async def _open(self) -> None:
         """Let in who may look. Raises ProtocolError."""
-        server = self._gateway.settings.server
-        check_origin(self._socket, self._gateway)
-        try:
-            async with asyncio.timeout(server.session_start_timeout_secs):
-                raw = await self._receive()
-        except TimeoutError as error:
-            raise ProtocolError(
-                ErrorCode.START_TIMEOUT,
-                f"no view_start in {server.session_start_timeout_secs:g} s",
-            ) from error
+        raw = await first_message(self._socket, self._gateway, wanted="view_start")
         start = json_codec.decode_viewer_message(raw)
-        header = bearer_token(self._socket.headers.get("authorization"))
-        token = self._gateway.token
-        if token and not (is_token(header, token) or is_token(start.auth_token, token)):
-            raise ProtocolError(ErrorCode.UNAUTHORIZED, "auth_token is wrong or missing")
+        check_token(self._socket, self._gateway, start.auth_token)
         self._session()
 
     async def _until_one_ends(self, newest: Newest) -> None:
@@ -84,7 +72,7 @@ class Viewer:
 
     async def _listen(self) -> None:
         """A viewer has nothing more to say; this hears that it goes."""
-        await self._receive()
+        await receive(self._socket)
         raise ProtocolError(ErrorCode.BAD_MESSAGE, "a viewer sends view_start and nothing else")
 
     async def _tell(self, newest: Newest) -> None:
@@ -117,21 +105,12 @@ class Viewer:
             raise ProtocolError(ErrorCode.SESSION_NOT_FOUND, "no such session on this gateway")
         return session
 
-    async def _receive(self) -> str | bytes:
-        event = await self._socket.receive()
-        if event["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(event.get("code", 1000))
-        text: str | None = event.get("text")
-        data: bytes = event.get("bytes") or b""
-        return data if text is None else text
-
     async def _send(self, message: FromServer) -> None:
         await self._socket.send_text(json_codec.encode(message))
 
     async def _farewell(self, error: ProtocolError) -> None:
         try:
             await self._send(told(error, fatal=True))
-            code = CLOSE_CODES.get(error.code, CLOSE_POLICY_VIOLATION)
-            await self._socket.close(code, error.code.value)
+            await close(self._socket, error)
         except WebSocketDisconnect:
             log.debug("a viewer did not wait for %s", error)
