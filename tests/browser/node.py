@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tools import require_tool
 
 MODULES = Path(__file__).parent / "modules"
 
 
-def require(found: object, what: str) -> None:
-    """Skip, or fail in CI, where something to test with is missing."""
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is missing")
-
-
 def node_program() -> str:
-    program = shutil.which("node")
-    require(program, "node (Debian: nodejs)")
-    assert program is not None
-    return program
+    return require_tool("node", "nodejs")
 
 
 def node(*arguments: str | Path, given: str = "") -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tools import require
 
 PACKAGES = ("docker.io", "debootstrap", "ca-certificates")
 START_TIMEOUT_SECS = 60
@@ -23,9 +23,9 @@ def running_engine(logs: Path) -> Iterator[None]:
     if answers():
         yield
         return
-    _require(os.geteuid() == 0, "no Docker engine answers, and only root can start one")
+    require(os.geteuid() == 0, "no Docker engine answers, and only root can start one")
     if not shutil.which("dockerd"):
-        _require(os.environ.get("CI"), "no Docker engine answers; with CI=1 one is installed")
+        require(os.environ.get("CI"), "no Docker engine answers; with CI=1 one is installed")
         _install()
     with (logs / "dockerd.log").open("wb") as log:
         engine = subprocess.Popen(["dockerd"], stdout=log, stderr=log)
@@ -42,13 +42,6 @@ def answers() -> bool:
         return False
     asked = subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False)
     return asked.returncode == 0
-
-
-def _require(condition: object, what: str) -> None:
-    if not condition and os.environ.get("CI"):
-        pytest.fail(what)
-    if not condition:
-        pytest.skip(what)
 
 
 def _install() -> None:

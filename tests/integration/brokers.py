@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
-import pytest
-
 from sgaps_cli import broker
+from tools import require_tool
 
 VALKEY, REDIS = "valkey", "redis-7.0"
 
@@ -24,9 +21,6 @@ def redis_program(folder: Path) -> Path:
     Its package redis-tools holds the server under another name: it looks at what it is called.
     So nothing is started as a service of this machine, and `sgaps up` does not find it.
     """
-    found = shutil.which("redis-check-rdb")
-    if found is None:
-        (pytest.fail if "CI" in os.environ else pytest.skip)("needs redis-tools")
     named = folder / "redis-server"
-    named.symlink_to(str(found))
+    named.symlink_to(require_tool("redis-check-rdb", "redis-tools"))
     return named

