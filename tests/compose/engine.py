@@ -23,9 +23,9 @@ def running_engine(logs: Path) -> Iterator[None]:
     if answers():
         yield
         return
-    require(os.geteuid() == 0, "no Docker engine answers, and only root can start one")
+    require(os.geteuid() == 0, "a Docker engine (none answers, and only root can start one)")
     if not shutil.which("dockerd"):
-        require(os.environ.get("CI"), "no Docker engine answers; with CI=1 one is installed")
+        require(os.environ.get("CI"), "a Docker engine (none answers; with CI=1 one is installed)")
         _install()
     with (logs / "dockerd.log").open("wb") as log:
         engine = subprocess.Popen(["dockerd"], stdout=log, stderr=log)

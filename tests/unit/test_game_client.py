@@ -9,8 +9,9 @@ import asyncio
 import json
 from typing import Any
 
-from browser.node import MODULES, node, node_program, require
+from browser.node import MODULES, node, node_program
 from sgaps.protocol.messages import Error, FrameData, Keyframe
+from tools import require
 from unit.scripted_gateway import ScriptedGateway
 
 NODE_WITH_WEBSOCKET = 20
