@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,18 @@ def _normal_arithmetic() -> Iterator[None]:
     """What runs the model flushes tiny floats in its thread; the next test wants them back."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """For a test in whose own process a service says how to log."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, sys.excepthook
+    yield
+    root.handlers[:], root.level, sys.excepthook = before
+    logging.captureWarnings(False)
+    for name in ("sgaps", "gateway"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

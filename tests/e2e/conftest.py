@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ READY_TIMEOUT_SECS = 120
 class System:
     port: int
     data_dir: Path
+    players: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def http_url(self) -> str:
@@ -40,7 +41,9 @@ class System:
 
     def start_play(self, source: str, *arguments: str) -> subprocess.Popen[str]:
         command = [str(SGAPS), "play", source, "--url", self.ws_url, "--json", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        player = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.players.append(player)
+        return player
 
     def play(self, source: str, *arguments: str) -> dict[str, Any]:
         playing = self.start_play(source, *arguments)
@@ -95,5 +98,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     # Training has its own tests; here it would only take the two cores from the rest.
     running, process = start_system(data_dir, "--set", "training.min_new_frames=100000")
     yield running
+    for player in running.players:
+        player.kill()  # one that a failed test left behind would try to connect for ever
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0

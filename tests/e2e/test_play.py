@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from e2e.conftest import System
+from integration.processes import wait_until
 from sgaps.checkpoints import DataCard, Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import SegmentReader, find_segments
@@ -30,6 +32,15 @@ def decoded(picture: bytes) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert image is not None
     return np.asarray(image, np.uint8)
+
+
+def connected(system: System) -> list[dict[str, Any]]:
+    """The sessions that play now."""
+    return [session for session in system.get("/api/sessions") if session["connected"]]
+
+
+def frames_answered(system: System) -> int:
+    return sum(session["frames_answered"] for session in connected(system))
 
 
 def recorded_frames(system: System, session_id: str) -> Counter[int]:
@@ -85,7 +96,7 @@ def test_the_ledger_balances(system: System) -> None:
 
 def test_a_published_checkpoint_is_swapped_in_while_a_game_runs(system: System) -> None:
     playing = system.start_play("doom/my_way_home", "--frames", "170")
-    time.sleep(3)
+    wait_until(lambda: frames_answered(system) >= 30)
     settings = load_settings(environment={})
     manifest = CheckpointStore(system.data_dir / "checkpoints").publish(
         KEY,
@@ -109,7 +120,7 @@ def test_a_published_checkpoint_is_swapped_in_while_a_game_runs(system: System) 
 def test_a_killed_service_comes_back_and_the_play_goes_on(system: System, service: str) -> None:
     before = system.get("/api/status")["ledger"]["received"]
     playing = system.start_play("doom/my_way_home", "--frames", "200")
-    time.sleep(4)
+    wait_until(lambda: frames_answered(system) >= 30)
     system.kill(service)
     output, _ = playing.communicate(timeout=120)
     assert playing.returncode == 0
@@ -137,10 +148,9 @@ def test_atari_and_a_video_file_play_too(system: System, tmp_path: Path) -> None
 
 
 def test_the_page_and_its_pictures_are_there(system: System) -> None:
-    playing = system.start_play("doom/my_way_home", "--frames", "40")
-    time.sleep(3)
-    sessions = [s for s in system.get("/api/sessions") if s["connected"]]
-    session_id = sessions[0]["session_id"]
+    playing = system.start_play("doom/my_way_home", "--frames", "100")
+    wait_until(lambda: frames_answered(system) > 0)
+    session_id = connected(system)[0]["session_id"]
     for name in ("reconstruction", "importance"):
         reply = httpx.get(f"{system.http_url}/api/sessions/{session_id}/{name}.png", timeout=10)
         picture = decoded(reply.content)

@@ -27,7 +27,7 @@ SMALL_MODEL = (
 TORN = [*TENSORS.values(), *WEIGHTS.values()]
 """Kinds of damage that leave the place for the next checkpoint as it is."""
 TORN_EVERY = 4
-SEEN_TIMEOUT_SECS = 10.0
+SEEN_TIMEOUT_SECS = 30.0
 
 
 def publish(store: CheckpointStore, settings: Settings, number: int) -> Manifest:

@@ -42,8 +42,8 @@ async def test_overload_three_times(start_rig: StartRig, faults: FaultTable, for
         times=f"{secs} s, {OVERLOAD_SESSIONS} sessions, {audit.accepted} frames",
         figure=f"p99 age {loaded_secs * 1000:.0f} ms, {ratio:.1f}× unloaded "
         f"({unloaded_secs * 1000:.0f} ms); {audit.lost} unrecorded; {audit.unbalanced} unaccounted",
-        target="≤ 2×; recorder complete; the ledger balances",
-        met=not audit.problems() and ratio <= 2,
+        target=f"≤ {form.at_most(2):g}×; recorder complete; the ledger balances",
+        met=not audit.problems() and ratio <= form.at_most(2),
         why=audit,
     )
 

@@ -220,7 +220,7 @@ def test_a_wrong_setting_does_not_tell_the_token(overrides: list[str]) -> None:
 
 
 def test_a_gateway_that_may_not_start_says_so_in_one_line(
-    capsys: pytest.CaptureFixture[str], clean_broker: str
+    restored_logging: None, capsys: pytest.CaptureFixture[str], clean_broker: str
 ) -> None:
     overrides = [f"bus.url={clean_broker}", "server.host=0.0.0.0"]
     assert run_service("gateway", gateway_main.main, overrides) == 2

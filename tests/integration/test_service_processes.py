@@ -207,7 +207,7 @@ def test_the_trainer_ends_in_the_middle_of_a_run(
 
 def _steps(url: str, settings: Settings) -> int:
     heartbeat = heartbeats(url, settings).get("trainer")
-    return int(str(heartbeat.status["step"])) if heartbeat else 0
+    return int(str(heartbeat.status.get("step", 0))) if heartbeat else 0
 
 
 async def publish_frames(bus: RedisBus) -> None:

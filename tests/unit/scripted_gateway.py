@@ -88,6 +88,8 @@ class ScriptedGateway:
             return
         try:
             async for raw in socket:
+                if socket.transport.is_closing():
+                    return  # a gateway that died reads nothing that came before
                 await self._answer(socket, session_id, raw)
         except ConnectionClosed:
             return

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,20 +16,16 @@ EVIL = "a\n2026-01-01 CRITICAL gateway forged\r\x1b[2J\u2028\x85\ud800"
 
 
 @pytest.fixture
-def configured(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Callable[[], str]]]:
+def configured(
+    restored_logging: None, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Callable[[], str]]:
     """Configure this process for a moment; what it said since."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level, sys.excepthook
 
     def configure(form: logs.LogForm, level: str = "INFO") -> Callable[[], str]:
         logs.configure(form, level, service="gateway", instance="one")
         return lambda: capsys.readouterr().err
 
-    yield configure
-    root.handlers[:], root.level, sys.excepthook = before
-    logging.captureWarnings(False)
-    for name in ("sgaps", "gateway"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    return configure
 
 
 def fail() -> None:

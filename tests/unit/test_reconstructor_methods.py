@@ -187,11 +187,11 @@ def test_the_old_model_serves_on_and_the_trouble_is_told_once(
         publish(root, "doom", seed=0)
         (root / "a b").mkdir()
         (root / "a b" / "current").write_bytes(b"v1")
-    with caplog.at_level(logging.ERROR):
-        swapped = [reconstructor.refresh() for _ in range(3)]
+    swapped = [reconstructor.refresh() for _ in range(3)]
     harmless = trouble == "bad name"
     assert swapped == [int(harmless), 0, 0]
-    assert len(caplog.records) == (0 if harmless else 1)
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == (0 if harmless else 1)
     assert set(reconstructor.serving()) == {"default", "doom"}
     expected_hash = old.weights_sha256[:8]
     assert reconstructor.serving()["doom"].endswith(expected_hash)
