@@ -63,7 +63,7 @@ def faults(request: pytest.FixtureRequest) -> FaultTable:
 def start_rig(tmp_path: Path, form: Form, monkeypatch: pytest.MonkeyPatch) -> StartRig:
     """`async with start_rig(...) as rig`: see `Plan` for what it may be told."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for `-m faults.fixed_model`
-    return lambda **plan: running_rig(tmp_path, Plan(**plan), limit_secs=form(90, 900))
+    return lambda **plan: running_rig(tmp_path, Plan(**plan), limit_secs=form(90, 1800))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
