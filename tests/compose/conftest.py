@@ -23,20 +23,20 @@ PROFILES = tuple(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def logs() -> Path:
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
     return LOGS
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine(logs: Path) -> Iterator[None]:
     with running_engine(logs):
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment_environment(
     engine: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
@@ -58,29 +58,29 @@ def deployment_environment(
         yield {**os.environ}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def docker_compose_command() -> str:
     return str(COMPOSE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def docker_compose_file() -> list[str]:
     return [str(path) for path in FILES]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def docker_compose_project_name(deployment_environment: dict[str, str]) -> str:
     """Also brings the environment, before the first command."""
     return PROJECT
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def docker_setup() -> list[str]:
     """What is left of a run that was killed; the deployment then starts as a person starts it."""
     return [" ".join([*PROFILES, "down --volumes --timeout 5"])]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def docker_cleanup(logs: Path) -> list[str]:
     return [
         " ".join([*PROFILES, f"logs --no-color --timestamps > '{logs / 'services.log'}' 2>&1"]),
@@ -88,7 +88,7 @@ def docker_cleanup(logs: Path) -> list[str]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment(deployment_environment: dict[str, str], docker_services: object) -> Deployment:
     """Started as docs/deployment.md says: build, secrets, up."""
     fresh = Deployment(
