@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
 
+from faults.proxy import Proxy
 from sgaps.bus import (
     Ack,
     Consumer,
@@ -126,3 +128,22 @@ async def test_without_a_broker_every_writer_hears_it(gateway_settings: Settings
     with pytest.raises(BusUnavailable):
         await bus.write(Count("x"))
     await bus.close()
+
+
+async def test_connections_that_went_dead_together_cost_one_time_out(
+    gateway_settings: Settings,
+) -> None:
+    """Eight lie idle when the network begins to swallow all; one command finds out for them."""
+    proxy = Proxy(urlsplit(gateway_settings.bus.url).port or 0, slow_secs=0)
+    await proxy.start()
+    changes = {"url": f"redis://127.0.0.1:{proxy.port}/0", "socket_timeout_secs": 1.0}
+    bus = RedisBus(gateway_settings.bus.model_copy(update=changes))
+    commands = 8
+    await asyncio.gather(*(bus.length("s") for _ in range(commands)))
+    proxy.hurt("half-open")
+    with pytest.raises(BusUnavailable):
+        await bus.length("s")
+    proxy.heal()
+    assert await asyncio.gather(*(bus.length("s") for _ in range(commands))) == [0] * commands
+    await bus.close()
+    await proxy.stop()

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -25,7 +26,7 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
     waits for one instead of hearing that there is no broker.
     """
     try:
-        pool = BlockingConnectionPool.from_url(
+        pool = _Pool.from_url(
             settings.url,
             max_connections=MAX_CONNECTIONS,
             timeout=socket_timeout_secs,
@@ -46,6 +47,19 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
             "redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
     return Redis.from_pool(pool)
+
+
+class _Pool(BlockingConnectionPool):
+    """Where one connection died in use, the idle ones are not trusted either.
+
+    What swallowed one swallowed them all, and each would cost some command its whole time-out.
+    """
+
+    async def release(self, connection: AbstractConnection) -> None:
+        await super().release(connection)
+        if not connection.is_connected:
+            for idle in self._available_connections:
+                await idle.disconnect(nowait=True)
 
 
 def shown(url: str) -> str:
