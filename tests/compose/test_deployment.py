@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
 import httpx
 import pytest
 
-from compose.deployment import Deployment, command, summary_of, wait_until
+from compose.deployment import PROJECT, Deployment, command, summary_of, wait_until
 from sgaps.recording import SegmentReader, find_segments
 
 pytestmark = pytest.mark.compose
@@ -128,12 +129,30 @@ def test_down_and_up_loses_nothing(
     version = serving_version(deployment)
     received = deployment.get("/api/status")["ledger"]["received"]
     # Of every profile: a container that is left would look for the network that is gone.
-    deployment.compose("--profile", "train", "--profile", "demo", "down")
+    deployment.compose("--profile", "*", "down")
+    deployment.compose("build")
     deployment.compose("up", "--detach", "--wait", "--wait-timeout", "120")
     assert played.keys() <= copied_recordings(deployment, tmp_path / "recordings").keys()
     assert deployment.get("/api/status")["ledger"]["received"] == received
     wait_until(lambda: serving_version(deployment) == version, "the same checkpoint serves")
     assert deployment.play("--frames", "20")["model_version"] == version
+
+
+def test_nothing_died(deployment: Deployment) -> None:
+    """As docs/for-platform-engineers.md has it; only admin may read what died."""
+    # fmt: off
+    told = command(
+        "docker", "run", "--rm",
+        "--network", f"{PROJECT}_backend",
+        "--user", f"{os.getuid()}:{os.getgid()}",
+        "--volume", f"{deployment.environment['SGAPS_SECRETS_DIR']}:/secrets:ro",
+        "--env", "SGAPS__BUS__USERNAME=admin",
+        "--env", "SGAPS__BUS__PASSWORD_FILE=/secrets/admin.password",
+        f"{deployment.environment['SGAPS_IMAGES']}-cli",
+        "dead", "--redis", "redis://redis:6379/0",
+    )
+    # fmt: on
+    assert "no dead letters" in told
 
 
 def test_the_demo_plays(deployment: Deployment) -> None:
