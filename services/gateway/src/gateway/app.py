@@ -15,7 +15,7 @@ from gateway.outlook import Outlook
 from gateway.probe import Probe
 from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
-from gateway.site import Site
+from gateway.site import Site, SwaggerUi
 from gateway.stream import Connection
 from gateway.viewer import Viewer
 from gateway.views import Views
@@ -32,7 +32,8 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
     server = settings.server
     sessions = SessionManager(server)
     probe = Probe(bus, gateway_id=server.gateway_id, interval_secs=server.probe_interval_secs)
-    app = FastAPI(title="SGAPS-MAE gateway", version="0.1.0")
+    # FastAPI's own pages of the API load their scripts from elsewhere; ours is page/docs.
+    app = FastAPI(title="SGAPS-MAE gateway", version="0.1.0", docs_url=None, redoc_url=None)
     app.state.gateway = Gateway(
         settings=settings,
         token=server.token(),
@@ -60,6 +61,7 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
     app.add_exception_handler(BusError, _broker_missing)
     app.add_api_websocket_route("/ws/stream", _stream)
     app.add_api_websocket_route("/ws/view/{session_id}", _view)
+    app.mount("/swagger", SwaggerUi())
     app.mount("/", Site())  # the last: it takes every address
     return app
 

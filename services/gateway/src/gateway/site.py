@@ -27,11 +27,12 @@ HEADERS = {
 }
 
 
-class Site(StaticFiles):
-    """The folder of pages; a folder in it shows its index.html."""
+SWAGGER_UI = ("fastapi_offline", "static")
+"""The package that brings Swagger UI's files, and its folder of them."""
 
-    def __init__(self) -> None:
-        super().__init__(directory=FOLDER, html=True)
+
+class Files(StaticFiles):
+    """Files with what a browser may do with them."""
 
     def file_response(
         self,
@@ -46,3 +47,17 @@ class Site(StaticFiles):
         if media_type:
             response.headers["Content-Type"] = media_type
         return response
+
+
+class Site(Files):
+    """The folder of pages; a folder in it shows its index.html."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=FOLDER, html=True)
+
+
+class SwaggerUi(Files):
+    """What the page of the API shows it with; nothing of it comes from another host."""
+
+    def __init__(self) -> None:
+        super().__init__(packages=[SWAGGER_UI])
