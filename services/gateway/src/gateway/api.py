@@ -8,9 +8,11 @@ from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gateway import asyncapi
 from gateway.access import needs_token
 from gateway.answers import (
     CheckpointStatus,
@@ -74,6 +76,12 @@ def what_is_missing(gateway: Gateway) -> dict[str, str]:
     if time.monotonic() - gateway.deliverer.consumer.last_turn_at_secs > DELIVERY_STALE_SECS:
         missing["gateway"] = f"no turn of its delivery for {DELIVERY_STALE_SECS:g} s"
     return missing
+
+
+@open_router.get("/asyncapi.json", include_in_schema=False)
+async def sockets() -> JSONResponse:
+    """What goes over the sockets, for machines."""
+    return JSONResponse(asyncapi.document())
 
 
 @guarded_router.get("/api/status")

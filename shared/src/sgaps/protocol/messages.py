@@ -50,7 +50,9 @@ def _known_footprint(side_px: int) -> int:
 Unit = Annotated[float, Field(ge=0, le=1)]
 FrameId = Annotated[int, Field(ge=0, le=MAX_FRAME_ID)]
 SetId = Annotated[int, Field(ge=0, le=MAX_SET_ID)]
-Footprint = Annotated[int, AfterValidator(_known_footprint)]
+Footprint = Annotated[
+    int, AfterValidator(_known_footprint), Field(json_schema_extra={"enum": list(FOOTPRINTS_PX)})
+]
 Identifier = Annotated[str, Field(pattern=rf"\A{ID_PATTERN}\z")]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 ShortText = Annotated[str, Field(max_length=128)]
@@ -64,11 +66,19 @@ Placement: TypeAlias = Literal["adaptive", "even"]
 
 
 class FromClient(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 class FromServer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Resolution(FromClient):
@@ -84,7 +94,10 @@ def _resolution_from_pair(value: Any) -> Any:  # noqa: ANN401 - raw JSON comes i
     return value
 
 
-AnyResolution = Annotated[Resolution, BeforeValidator(_resolution_from_pair)]
+AnyResolution = Annotated[
+    Resolution,
+    BeforeValidator(_resolution_from_pair, json_schema_input_type=Resolution | tuple[Side, Side]),
+]
 
 
 class PixelObject(FromClient):
