@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from markdown import GUIDES, ROOT, blocks, commands, guide
+from markdown_files import GUIDES, ROOT, blocks, commands, guide
 
 HERE = Path(__file__).parent
 ANY = None

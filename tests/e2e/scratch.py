@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from markdown import ROOT
+from markdown_files import ROOT
 
 HTTP = "http://127.0.0.1:8000"
 COMMAND_TIMEOUT_SECS = 3600

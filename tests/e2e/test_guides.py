@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from e2e.scratch import HTTP, Scratch
-from markdown import GUIDES, blocks, commands, guide
+from markdown_files import GUIDES, blocks, commands, guide
 from sgaps_cli.broker import is_listening
 from tools import require, require_tool
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from markdown import GUIDES, ROOT, anchors, blocks, commands, files, guide, inline_code, links
+from markdown_files import GUIDES, ROOT, anchors, blocks, commands, files, guide, inline_code, links
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.main import app
 from trainer import evaluate, train

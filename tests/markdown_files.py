@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ("for-game-developers", "for-researchers", "for-platform-engineers")
+PLACES = ("*.md", "docs/*.md", "unity-client/*.md", "unity-client/Documentation~/*.md")
 FENCE = "```"
 
 
@@ -23,15 +23,7 @@ class Block:
 
 
 def files() -> list[Path]:
-    """All that git knows, and those that it will know."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [ROOT / line for line in listed.stdout.splitlines()]
+    return sorted(path for pattern in PLACES for path in ROOT.glob(pattern))
 
 
 def guide(name: str) -> str:
