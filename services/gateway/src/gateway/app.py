@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
@@ -15,13 +16,16 @@ from gateway.outlook import Outlook
 from gateway.probe import Probe
 from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
-from gateway.site import Site, SwaggerUi
 from gateway.stream import Connection
+from gateway.swagger import SwaggerUi
 from gateway.viewer import Viewer
 from gateway.views import Views
 from sgaps.bus import Bus
 from sgaps.errors import BusError
 from sgaps.settings import Settings
+from sgaps.site import Site
+
+PAGE = Path(__file__).parent / "page"
 
 
 def create_app(settings: Settings, bus: Bus) -> FastAPI:
@@ -62,7 +66,7 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
     app.add_api_websocket_route("/ws/stream", _stream)
     app.add_api_websocket_route("/ws/view/{session_id}", _view)
     app.mount("/swagger", SwaggerUi())
-    app.mount("/", Site())  # the last: it takes every address
+    app.mount("/", Site(PAGE))  # the last: it takes every address
     return app
 
 

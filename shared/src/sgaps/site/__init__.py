@@ -1,4 +1,8 @@
-"""The pages for people: plain files, and what a browser may do with them."""
+"""Pages for people: plain files, what several pages are made of, what a browser may do with them.
+
+Whatever `page/` holds looks as if it lay in the folder of every site: colours and small parts
+(`style.css`, `theme.js`, `mark.svg`), pictures of a frame (`pictures.js`, `wire.js`), charts.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-FOLDER = Path(__file__).parent / "page"
+SHARED_FOLDER = Path(__file__).parent / "page"
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -25,10 +29,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
-
-
-SWAGGER_UI = ("fastapi_offline", "static")
-"""The package that brings Swagger UI's files, and its folder of them."""
 
 
 class Files(StaticFiles):
@@ -50,14 +50,8 @@ class Files(StaticFiles):
 
 
 class Site(Files):
-    """The folder of pages; a folder in it shows its index.html."""
+    """A folder of pages, over the shared one; a folder in it shows its index.html."""
 
-    def __init__(self) -> None:
-        super().__init__(directory=FOLDER, html=True)
-
-
-class SwaggerUi(Files):
-    """What the page of the API shows it with; nothing of it comes from another host."""
-
-    def __init__(self) -> None:
-        super().__init__(packages=[SWAGGER_UI])
+    def __init__(self, folder: Path) -> None:
+        super().__init__(directory=folder, html=True)
+        self.all_directories.append(SHARED_FOLDER)
