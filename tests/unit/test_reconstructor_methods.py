@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from reconstructor.build import build_reconstructor
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.inpaint import InpaintReconstructor
-from reconstructor.neural import NeuralReconstructor, predicted_psnr_db
+from reconstructor.neural import NeuralReconstructor
 from sgaps.checkpoints import UNTRAINED, WEIGHTS_NAME
-from sgaps.model import CheckpointStore
+from sgaps.model import CheckpointStore, predicted_psnr_db
 from sgaps.settings import Settings, load_settings
 from unit.test_checkpoints import publish
 from unit.test_model import picture, samples_of

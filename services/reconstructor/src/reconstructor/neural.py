@@ -19,6 +19,7 @@ from sgaps.model import (
     SparsePixelTransformer,
     build_model,
     collate,
+    predicted_psnr_db,
     prepare_cpu,
 )
 from sgaps.settings import Settings
@@ -160,8 +161,3 @@ class NeuralReconstructor:
         )
         for _ in range(WARM_UP_RUNS):
             self.reconstruct([frame])
-
-
-def predicted_psnr_db(log_error: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
-    """PSNR of a frame whose cells have these log RMS errors (gh, gw)."""
-    return float(-10 * np.log10(np.exp(2 * log_error.astype(np.float64)).mean()))

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from sgaps.errors import RecordingCorrupt
-from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
+from sgaps.recording import (
+    RecordedFrame,
+    SegmentInfo,
+    SegmentReader,
+    frames_before,
+    places_before,
+)
 from sgaps.settings import SamplingSettings
 from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
@@ -172,7 +178,7 @@ def _example(
         return example
     before = (
         _recorded(reader, place, options)
-        for place in _places_before(reader, position, options.history_frames)
+        for place in places_before(reader.frame_ids, position, options.history_frames)
         if reader.read(place).keyframe
     )
     return replace(example, before=next(before, None))
@@ -258,14 +264,4 @@ def _earlier(
     reader: SegmentReader, position: int, options: ExampleOptions
 ) -> list[tuple[int, RecordedFrame]]:
     """(age in frames, frame) of those before, the newest first."""
-    now = int(reader.frame_ids[position])
-    frames = map(reader.read, _places_before(reader, position, options.history_frames))
-    return [(now - frame.frame_id, frame) for frame in frames]
-
-
-def _places_before(reader: SegmentReader, position: int, count: int) -> list[int]:
-    """Positions of the frames before, the newest first."""
-    now = int(reader.frame_ids[position])
-    places = range(position - 1, max(-1, position - 1 - count), -1)
-    # A redelivered frame was recorded out of order.
-    return [place for place in places if int(reader.frame_ids[place]) < now]
+    return frames_before(reader.read, reader.frame_ids, position, options.history_frames)

@@ -5,6 +5,7 @@ from sgaps.model.checkpoint import CheckpointStore, load_serving, stores_of
 from sgaps.model.collate import collate
 from sgaps.model.device import pick_device, prepare_cpu
 from sgaps.model.prior import pull_push
+from sgaps.model.quality import predicted_psnr_db
 from sgaps.model.transformer import ModelInput, ModelOutput, SparsePixelTransformer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "collate",
     "load_serving",
     "pick_device",
+    "predicted_psnr_db",
     "prepare_cpu",
     "pull_push",
     "stores_of",

@@ -1,6 +1,7 @@
 """The HDF5 layout of recordings: written by recorder and captures, read by the trainer."""
 
 from sgaps.recording.frames import RecordedFrame
+from sgaps.recording.history import frames_before, places_before
 from sgaps.recording.layout import next_segment_path, session_folder
 from sgaps.recording.reader import SegmentInfo, SegmentReader, find_segments, segment_info
 from sgaps.recording.recovery import RecoveredSegment, recover_parts
@@ -15,8 +16,10 @@ __all__ = [
     "SegmentWriter",
     "being_read",
     "find_segments",
+    "frames_before",
     "next_segment_path",
     "note_trained",
+    "places_before",
     "recover_parts",
     "segment_info",
     "session_folder",

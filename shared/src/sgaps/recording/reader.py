@@ -91,6 +91,12 @@ class SegmentReader:
         return ids
 
     @property
+    def received_at_secs(self) -> NDArray[np.float64]:
+        """(F,) Unix time of the gateway, or of whoever captured the frames."""
+        times: NDArray[np.float64] = self._timestamps[:, 1]
+        return times
+
+    @property
     def keyframe_positions(self) -> NDArray[np.intp]:
         """Positions of the frames that have a keyframe."""
         return np.flatnonzero(self._index["keyframe_encoding"])

@@ -1,0 +1,27 @@
+"""What a session had seen before a frame: for the trainer and for replays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.recording.frames import RecordedFrame
+
+
+def places_before(frame_ids: NDArray[np.uint64], position: int, count: int) -> list[int]:
+    """frame_ids (F,) in the order of recording → up to `count` positions, the newest first."""
+    now = int(frame_ids[position])
+    places = range(position - 1, max(-1, position - 1 - count), -1)
+    # A redelivered frame was recorded out of order.
+    return [place for place in places if int(frame_ids[place]) < now]
+
+
+def frames_before(
+    read: Callable[[int], RecordedFrame], frame_ids: NDArray[np.uint64], position: int, count: int
+) -> list[tuple[int, RecordedFrame]]:
+    """(age in frames, frame) of those before a position, the newest first."""
+    now = int(frame_ids[position])
+    frames = map(read, places_before(frame_ids, position, count))
+    return [(now - frame.frame_id, frame) for frame in frames]
