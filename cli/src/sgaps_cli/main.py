@@ -18,6 +18,7 @@ from sgaps_cli.dead import list_dead
 from sgaps_cli.deployment import write_secrets
 from sgaps_cli.doctor import diagnose
 from sgaps_cli.play import play_source
+from sgaps_cli.replay import replay_recordings
 from sgaps_cli.up import UpOptions, run_system
 
 app = typer.Typer(
@@ -121,6 +122,29 @@ def import_(
 ) -> None:
     """Turn a video or images into a whole-frame recording."""
     raise typer.Exit(import_file(path, out=out, key=key, width=width))
+
+
+@app.command(
+    epilog="Example: `sgaps replay data/recordings --port 8010`, then choose a recording and two "
+    "checkpoints; arrow keys go from frame to frame, the space bar plays"
+)
+def replay(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of recordings; default: as configured.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page on this machine; 0: any.")
+    ] = 8010,
+    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting to override, key=value.")
+    ] = None,
+) -> None:
+    """Look through recordings on a page, rebuilt by two checkpoints side by side.
+
+    Needs no running system, and only this machine can reach the page. Ctrl-C ends it.
+    """
+    replay_recordings(folder, port=port, browser=browser, overrides=overrides or ())
 
 
 @app.command(context_settings=PASS_ON)

@@ -65,8 +65,8 @@ class Repair:
 @app.command("list", epilog="Example: `sgaps recordings list --root data/recordings`")
 def list_(root: Root = None, as_json: AsJson = False) -> None:
     """Every session, with its segments and frames; exit status 1 if a segment is damaged."""
-    folder = _folder(root)
-    rows = [_row(session, time.time()) for session in _watched(_sessions(folder), "reading")]
+    folder = recordings_folder(root)
+    rows = [_row(session, time.time()) for session in _watched(session_folders(folder), "reading")]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -77,10 +77,10 @@ def list_(root: Root = None, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: `sgaps recordings verify --root data/recordings --json`")
 def verify(root: Root = None, as_json: AsJson = False) -> None:
     """Read every frame of every sealed segment; exit status 1 if something is not well."""
-    folder = _folder(root)
+    folder = recordings_folder(root)
     reports: list[SegmentReport] = []
     findings: list[Finding] = []
-    for session in _watched(_sessions(folder), "verifying"):
+    for session in _watched(session_folders(folder), "verifying"):
         of_session = check_session(sealed_paths(session))
         reports += of_session
         findings += [finding for report in of_session for finding in report.findings]
@@ -104,11 +104,11 @@ def repair(root: Root = None, as_json: AsJson = False) -> None:
     Nothing is deleted: what was damaged stays beside as `.bad`. A recorder that writes to the
     folder must be stopped before; what others are writing there is left alone.
     """
-    folder = _folder(root)
+    folder = recordings_folder(root)
     lock = lock_recordings(folder)
     try:
         repairs = [_recovered(outcome, folder) for outcome in recover_parts(folder)]
-        for session in _watched(_sessions(folder), "repairing"):
+        for session in _watched(session_folders(folder), "repairing"):
             repairs += _repair_session(session, folder)
     finally:
         os.close(lock)
@@ -121,14 +121,16 @@ def repair(root: Root = None, as_json: AsJson = False) -> None:
     raise typer.Exit(not all(done.well for done in repairs))
 
 
-def _folder(root: Path | None) -> Path:
+def recordings_folder(root: Path | None) -> Path:
+    """As given or configured. Raises RecordingError where it is not there."""
     folder = root or load_settings().data.recordings_dir
     if not folder.is_dir():
         raise RecordingError(f"there is no folder {folder}; record something: sgaps up")
     return folder
 
 
-def _sessions(root: Path) -> list[Path]:
+def session_folders(root: Path) -> list[Path]:
+    """Folders of all sessions under a recordings folder."""
     return sorted(path for path in root.glob("*/*") if path.is_dir())
 
 
@@ -144,7 +146,7 @@ def _relative(path: Path | str, root: Path) -> str:
 
 def _row(session: Path, now_secs: float) -> SessionRow:
     files = [path for path in session.iterdir() if path.is_file()]
-    infos, damaged = _infos(session)
+    infos, damaged = sealed_segments(session)
     newest_secs = max((path.stat().st_mtime for path in files), default=session.stat().st_mtime)
     return SessionRow(
         key=session.parent.name,
@@ -158,7 +160,7 @@ def _row(session: Path, now_secs: float) -> SessionRow:
     )
 
 
-def _infos(session: Path) -> tuple[list[SegmentInfo], int]:
+def sealed_segments(session: Path) -> tuple[list[SegmentInfo], int]:
     """The sealed segments, and how many of them cannot be read."""
     infos, damaged = [], 0
     for path in sealed_paths(session):

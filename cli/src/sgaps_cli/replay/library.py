@@ -1,0 +1,162 @@
+"""The recordings under a folder, each as one run of frames however many segments it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
+from sgaps_cli.recordings import sealed_segments, session_folders
+from sgaps_cli.replay.errors import NotListed, ReplayError
+from sgaps_cli.replay.kept import Kept
+
+OPEN_SEGMENTS = 4
+LONGEST_PAUSE_SECS = 2.0
+"""Of a session that was away for longer nobody wants to watch more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """The sealed segments of one session."""
+
+    key: str
+    session: str
+    segments: tuple[SegmentInfo, ...]
+    damaged: int
+    """Segments that cannot be read."""
+
+    @property
+    def recording_id(self) -> str:
+        return f"{self.key}/{self.session}"
+
+    @property
+    def frame_count(self) -> int:
+        return sum(segment.frame_count for segment in self.segments)
+
+    @property
+    def keyframe_count(self) -> int:
+        return sum(segment.keyframe_count for segment in self.segments)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size_bytes for segment in self.segments)
+
+    @property
+    def modified_at_secs(self) -> float:
+        """Since 1970: when its newest segment was sealed."""
+        return max((segment.modified_at_ns for segment in self.segments), default=0) / 1e9
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reel:
+    """Where the frames of a recording are, in the order of their ids, each once."""
+
+    recording: Recording
+    frame_ids: NDArray[np.uint64]
+    """(F,)"""
+    places: NDArray[np.int32]
+    """(F, 2): segment, position in it."""
+    received_at_secs: NDArray[np.float64]
+    """(F,)"""
+    has_keyframe: NDArray[np.bool_]
+    """(F,)"""
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+
+class Library:
+    """Lists recordings, and reads the frames of those that it has listed. For one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._listed: dict[str, Recording] = {}
+        self._reels: Kept[str, Reel] = Kept(OPEN_SEGMENTS)
+        self._readers: Kept[SegmentInfo, SegmentReader] = Kept(
+            OPEN_SEGMENTS, let_go=SegmentReader.close
+        )
+
+    def scan(self) -> list[Recording]:
+        """All recordings, the newest first; afterwards these can be read."""
+        found = [_recording(session) for session in session_folders(self.folder)]
+        found = [one for one in found if one.segments or one.damaged]
+        self._listed = {one.recording_id: one for one in found}
+        self._reels.clear()
+        self._readers.clear()
+        return sorted(found, key=lambda one: one.modified_at_secs, reverse=True)
+
+    def reel(self, recording_id: str) -> Reel:
+        """Raises NotListed, ReplayError, RecordingError."""
+        recording = self._listed.get(recording_id)
+        if recording is None:
+            raise NotListed("there is no such recording any more; load the page again")
+        if not recording.segments:
+            raise ReplayError(
+                "no segment of this recording can be read; save what is left of it with "
+                f"`sgaps recordings repair --root {self.folder}`"
+            )
+        return self._reels.get(recording_id, lambda: self._reel(recording))
+
+    def read(self, reel: Reel, position: int) -> RecordedFrame:
+        """Raises NotListed, RecordingError."""
+        if not 0 <= position < len(reel):
+            raise NotListed(f"this recording has frames 0 to {len(reel) - 1}, by position")
+        segment, place = reel.places[position].tolist()
+        return self._reader(reel.recording.segments[segment]).read(place)
+
+    def close(self) -> None:
+        self._readers.clear()
+
+    def _reader(self, segment: SegmentInfo) -> SegmentReader:
+        return self._readers.get(segment, lambda: SegmentReader(segment.path))
+
+    def _reel(self, recording: Recording) -> Reel:
+        return ordered(recording, map(self._reader, recording.segments))
+
+
+def _recording(folder: Path) -> Recording:
+    """A misplaced segment counts as damaged: it is another session's."""
+    infos, damaged = sealed_segments(folder)
+    key, session = folder.parent.name, folder.name
+    own = tuple(one for one in infos if (one.checkpoint_key, one.session_id) == (key, session))
+    return Recording(
+        key=key, session=session, segments=own, damaged=damaged + len(infos) - len(own)
+    )
+
+
+def ordered(recording: Recording, readers: Iterable[SegmentReader]) -> Reel:
+    """Frames by id: a redelivered frame was recorded out of order, or twice."""
+    parts = [_contents(number, reader) for number, reader in enumerate(readers)]
+    ids, places, times, whole = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    _, first = np.unique(ids, return_index=True)  # sorted by id
+    return Reel(
+        recording=recording,
+        frame_ids=ids[first],
+        places=places[first],
+        received_at_secs=times[first],
+        has_keyframe=whole[first],
+    )
+
+
+def _contents(number: int, reader: SegmentReader) -> tuple[NDArray[Any], ...]:
+    """Ids (F,), places (F, 2), times (F,) and whether whole (F,) of one segment's frames."""
+    positions = np.arange(len(reader), dtype=np.int32)
+    places = np.stack([np.full_like(positions, number), positions], axis=1)
+    whole = np.isin(positions, reader.keyframe_positions)
+    return reader.frame_ids, places, reader.received_at_secs, whole
+
+
+def playing_times(received_at_secs: NDArray[np.float64], usual_secs: float) -> list[float]:
+    """Seconds since the first frame: at the recorded rate, without its long pauses.
+
+    Where the clock tells nothing, because it stood or went backwards, a frame takes the usual time.
+    """
+    gaps = np.diff(received_at_secs)
+    gaps = np.where(gaps > 0, np.minimum(gaps, LONGEST_PAUSE_SECS), usual_secs)
+    times: list[float] = np.concatenate([[0.0], np.cumsum(gaps)]).round(4).tolist()
+    return times[: len(received_at_secs)]

@@ -1,0 +1,79 @@
+"""Serving the page to this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from rich.console import Console
+
+from sgaps.settings import Settings
+from sgaps_cli.replay.app import create_app
+from sgaps_cli.replay.desk import Desk, require_recordings
+from sgaps_cli.replay.errors import ReplayError
+
+HOST = "127.0.0.1"
+WAITING_CONNECTIONS = 64
+
+
+def serve(folder: Path, settings: Settings, *, port: int, browser: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises ReplayError."""
+    require_recordings(folder)
+    console = Console()
+    with _listening(port) as listener:
+        page = f"http://{HOST}:{listener.getsockname()[1]}/"
+        console.print(f"replay     {page}", highlight=False)
+        console.print(f"recordings {folder.resolve()}", highlight=False)
+        console.print("Ctrl-C ends it", highlight=False)
+        asyncio.run(_run(Desk(folder, settings), listener, page if browser else None))
+    console.print("stopped", highlight=False)
+
+
+def _listening(port: int) -> socket.socket:
+    """Raises ReplayError. Who connects before the server runs is kept waiting, not refused."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(WAITING_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise ReplayError(
+            f"port {port} cannot be used ({error.strerror}); choose another with --port"
+        ) from error
+    return listener
+
+
+async def _run(desk: Desk, listener: socket.socket, page: str | None) -> None:
+    server = _Server(
+        uvicorn.Config(
+            create_app(desk),
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, server.stop)
+    if page:
+        await asyncio.to_thread(webbrowser.open, page)
+    await server.serve([listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends at a signal, and lets the command end well."""
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
