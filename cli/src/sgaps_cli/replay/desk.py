@@ -66,6 +66,7 @@ class Desk:
             "frame_ids": reel.frame_ids.tolist(),
             "times_secs": playing_times(reel.received_at_secs, 1 / self._settings.target_fps),
             "keyframes": np.flatnonzero(reel.has_keyframe).tolist(),
+            "unsampled": np.flatnonzero(~reel.has_samples).tolist(),
         }
 
     def view(self, recording_id: str, position: int, checkpoint_id: str) -> bytes:

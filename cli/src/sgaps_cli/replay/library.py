@@ -63,6 +63,8 @@ class Reel:
     """(F, 2): segment, position in it."""
     received_at_secs: NDArray[np.float64]
     """(F,)"""
+    has_samples: NDArray[np.bool_]
+    """(F,)"""
     has_keyframe: NDArray[np.bool_]
     """(F,)"""
 
@@ -132,23 +134,26 @@ def _recording(folder: Path) -> Recording:
 def ordered(recording: Recording, readers: Iterable[SegmentReader]) -> Reel:
     """Frames by id: a redelivered frame was recorded out of order, or twice."""
     parts = [_contents(number, reader) for number, reader in enumerate(readers)]
-    ids, places, times, whole = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    ids, places, times, sampled, whole = (
+        np.concatenate(columns) for columns in zip(*parts, strict=True)
+    )
     _, first = np.unique(ids, return_index=True)  # sorted by id
     return Reel(
         recording=recording,
         frame_ids=ids[first],
         places=places[first],
         received_at_secs=times[first],
+        has_samples=sampled[first],
         has_keyframe=whole[first],
     )
 
 
 def _contents(number: int, reader: SegmentReader) -> tuple[NDArray[Any], ...]:
-    """Ids (F,), places (F, 2), times (F,) and whether whole (F,) of one segment's frames."""
+    """Of one segment's frames: ids (F,), places (F, 2), times, whether sampled, whether whole."""
     positions = np.arange(len(reader), dtype=np.int32)
     places = np.stack([np.full_like(positions, number), positions], axis=1)
     whole = np.isin(positions, reader.keyframe_positions)
-    return reader.frame_ids, places, reader.received_at_secs, whole
+    return reader.frame_ids, places, reader.received_at_secs, reader.sample_counts > 0, whole
 
 
 def playing_times(received_at_secs: NDArray[np.float64], usual_secs: float) -> list[float]:

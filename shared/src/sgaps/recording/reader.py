@@ -97,6 +97,12 @@ class SegmentReader:
         return times
 
     @property
+    def sample_counts(self) -> NDArray[np.uint32]:
+        """(F,) samples of each frame."""
+        counts: NDArray[np.uint32] = self._index["pixels_count"]
+        return counts
+
+    @property
     def keyframe_positions(self) -> NDArray[np.intp]:
         """Positions of the frames that have a keyframe."""
         return np.flatnonzero(self._index["keyframe_encoding"])

@@ -1,4 +1,4 @@
-// Small live charts of the last minute, drawn on canvas.
+// Small charts drawn on canvas: of the last minute, or of whatever else has a place on a line.
 
 export const WINDOW_MS = 60_000;
 const GAP_MS = 3000;
@@ -12,10 +12,11 @@ const element = (name, properties = {}, ...children) => {
 const shortNumber = value => value >= 1e6 ? `${(value / 1e6).toFixed(1)}M` : value >= 1e4 ? `${Math.round(value / 1e3)}k`
   : value >= 1e3 ? `${(value / 1e3).toFixed(1)}k` : value >= 10 || value === 0 ? value.toFixed(0) : value.toFixed(1);
 
-/** One chart: {title, unit, series: [{name, colour}], stacked, fromZero, headline(newest) → text}. */
+/** One chart: {title, unit, series: [{name, colour}], stacked, fromZero, headline(newest) → text}. What is older than
+ * `windowMs` is not shown; points further apart than `gapMs` are not joined. */
 export class Chart {
-  constructor(parent, { title, series, stacked = false, fromZero = true, headline, digits = 0, unit = "" }) {
-    Object.assign(this, { title, stacked, fromZero, headline, unit, marks: [] });
+  constructor(parent, { title, series, stacked = false, fromZero = true, headline, digits = 0, unit = "", windowMs = WINDOW_MS, gapMs = GAP_MS }) {
+    Object.assign(this, { title, stacked, fromZero, headline, unit, windowMs, gapMs });
     this.format = value => value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}${unit && ` ${unit}`}`;
     this.series = series.map(({ name, colour }) => ({ name, points: [], swatch: element("i"), value: element("b", { textContent: "–" }), colour }));
     this.big = element("b");
@@ -33,7 +34,7 @@ export class Chart {
     values.forEach((value, index) => {
       if (value !== null && value !== undefined) this.series[index].points.push([atMs, value]);
     });
-    for (const one of this.series) while (one.points.length && one.points[0][0] < atMs - WINDOW_MS - GAP_MS) one.points.shift();
+    for (const one of this.series) while (one.points.length && one.points[0][0] < atMs - this.windowMs - this.gapMs) one.points.shift();
   }
 
   draw(nowMs, marks) {
@@ -48,7 +49,7 @@ export class Chart {
     const { low, high } = this._range(nowMs);
     const plot = {
       drawing, width, height,
-      x: ms => PADDING.left + (1 - (nowMs - ms) / WINDOW_MS) * (width - PADDING.left - 2),
+      x: ms => PADDING.left + (1 - (nowMs - ms) / this.windowMs) * (width - PADDING.left - 2),
       y: value => PADDING.top + (1 - (value - low) / (high - low)) * (height - PADDING.top - PADDING.bottom),
     };
     this._grid(plot, [low, (low + high) / 2, high], style);
@@ -72,7 +73,7 @@ export class Chart {
     const totals = new Map(), values = [];
     for (const { points } of this.series) {
       for (const [atMs, value] of points) {
-        if (atMs < nowMs - WINDOW_MS) continue;
+        if (atMs < nowMs - this.windowMs) continue;
         totals.set(atMs, (totals.get(atMs) ?? 0) + value);
         values.push(this.stacked ? totals.get(atMs) : value);
       }
@@ -113,7 +114,7 @@ export class Chart {
     drawing.strokeStyle = drawing.fillStyle = colour;
     drawing.lineWidth = 1.6;
     drawing.lineJoin = "round";
-    for (const run of runs(points)) {
+    for (const run of runs(points, this.gapMs)) {
       const tops = run.map(([atMs, value]) => [x(atMs), y((this.stacked ? bases.get(atMs) ?? 0 : 0) + value)]);
       drawing.beginPath();
       tops.forEach(([left, top]) => drawing.lineTo(left, top));
@@ -132,11 +133,11 @@ export class Chart {
 }
 
 /** Points that belong together: a line over a time when nothing came would be made up. */
-function runs(points) {
+function runs(points, gapMs) {
   const found = [];
   for (const point of points) {
     const run = found.at(-1);
-    if (run && point[0] - run.at(-1)[0] < GAP_MS) run.push(point);
+    if (run && point[0] - run.at(-1)[0] < gapMs) run.push(point);
     else found.push([point]);
   }
   return found;

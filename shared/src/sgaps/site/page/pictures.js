@@ -16,7 +16,13 @@ const context = canvas => canvas.getContext("2d", { willReadFrequently: true });
 /** Values in 0..255 as colours; `alpha` says how much each hides what is below it. */
 function heatMap(values, width, height, alpha) {
   const canvas = newCanvas(width, height), image = new ImageData(width, height);
-  values.forEach((value, index) => image.data.set([...HEAT[value], alpha(value)], 4 * index));
+  for (let index = 0; index < values.length; index++) {
+    const value = values[index], [red, green, blue] = HEAT[value];
+    image.data[4 * index] = red;
+    image.data[4 * index + 1] = green;
+    image.data[4 * index + 2] = blue;
+    image.data[4 * index + 3] = alpha(value);
+  }
   context(canvas).putImageData(image, 0, 0);
   return canvas;
 }
@@ -79,8 +85,8 @@ export async function layersOf(view, held) {
   };
 }
 
-/** Draws pictures, one over the other: [picture, opacity]. Smooth where a grid is enlarged. */
-function paint(canvas, { width, height }, pictures) {
+/** Draws pictures of a frame of this size, one over the other: [picture, opacity]. Smooth where a grid is enlarged. */
+export function paint(canvas, { width, height }, pictures) {
   const scale = pictures.some(([picture]) => picture?.width > width) ? 3 : 1;
   if (canvas.width !== width * scale) canvas.width = width * scale;
   if (canvas.height !== height * scale) canvas.height = height * scale;

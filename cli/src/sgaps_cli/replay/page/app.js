@@ -1,0 +1,237 @@
+// The replay page: which recording, which frame, which two checkpoints.
+
+import { catalog, frameOf, recordingOf, Refused } from "./api.js";
+import { Course } from "./course.js";
+import { Measuring } from "./measuring.js";
+import { Playing } from "./playing.js";
+import { paintable, show, SIDES } from "./show.js";
+import { readView } from "./wire.js";
+
+const byId = id => document.getElementById(id);
+const SLOW_MS = 400;
+const selects = SIDES.map(side => byId(`checkpoint-${side}`));
+const course = new Course(byId("course"));
+const measuring = new Measuring({ isBusy: () => page.showing !== null || playing.isOn, onScore: drawCourse, onLost: fail });
+const playing = new Playing({ goTo, onChange: say });
+
+const page = {
+  listed: null,        // the catalog
+  recording: null,     // of it, the one that is looked through
+  frames: null,        // what is known of its frames: frame_ids, times_secs, keyframes, unsampled
+  position: 0,
+  results: null,       // what is drawn
+  showing: null,       // a promise while a frame is asked for and drawn
+  isWanted: false,     // whether another one is to be drawn afterwards
+  askedAtMs: 0,
+  isPairChosen: false, // by hand: then it stays with the next recording
+  trouble: "",         // why nothing can be shown
+};
+
+const pair = () => selects.map(select => select.value);
+
+/* Frames. */
+
+/** Shown when the promise is kept, or a newer one in its place. */
+function goTo(position) {
+  if (!page.frames) return Promise.resolve();
+  page.position = Math.min(Math.max(0, position), page.frames.frame_ids.length - 1);
+  page.isWanted = true;
+  page.showing ??= showWanted().finally(() => { page.showing = null; say(); });
+  say();
+  drawCourse();
+  return page.showing;
+}
+
+async function showWanted() {
+  while (page.isWanted) {
+    page.isWanted = false;
+    page.askedAtMs = performance.now();
+    const { recording, position, frames } = page, checkpoints = pair();
+    const asked = checkpoints.map((checkpoint, index) =>
+      index && checkpoint === checkpoints[0] ? null : rebuilt(recording.recording_id, position, checkpoint));
+    const [ours, theirs] = await Promise.all(asked);
+    if (page.recording !== recording || page.frames !== frames) continue;
+    page.results = [ours, theirs ?? ours];
+    const lost = page.results.find(({ error }) => error && !(error instanceof Refused));
+    if (lost) return fail(lost.error);
+    page.trouble = "";
+    note(position, checkpoints);
+    redraw(position);
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+/** {layers} or {error}. */
+async function rebuilt(recording, position, checkpoint) {
+  try {
+    return { layers: await paintable(readView(await frameOf({ recording, position, checkpoint }))) };
+  } catch (error) {
+    return { error };
+  }
+}
+
+/** What was measured on the way need not be measured again. */
+function note(position, checkpoints) {
+  page.results.forEach(({ layers }, index) => {
+    if (layers?.header.true_frame) measuring.of(checkpoints[index]).set(position, layers.header.measured_psnr);
+  });
+}
+
+function redraw(position = page.position) {
+  if (!page.results) return;
+  const shown = new Set([...document.querySelectorAll(".overlays :checked")].map(box => box.name));
+  const { keyframes, unsampled } = page.frames;
+  show(page.results, shown, { isUnsampled: unsampled.includes(position), nearest: nearestOf(keyframes, position) });
+  byId("pictures").dataset.position = position;
+  drawCourse();
+}
+
+const nearestOf = (keyframes, position) =>
+  keyframes.length ? keyframes.reduce((best, at) => Math.abs(at - position) < Math.abs(best - position) ? at : best) : null;
+
+function drawCourse() {
+  if (!page.frames) return;
+  course.show({
+    frames: page.frames.frame_ids.length, position: page.position,
+    scores: pair().map(checkpoint => measuring.of(checkpoint)), wanted: page.frames.keyframes.length,
+  });
+}
+
+/* Recordings and checkpoints. */
+
+async function choose(recordingId, position = 0) {
+  playing.stop();
+  measuring.stop();
+  const recording = page.listed.recordings.find(one => one.recording_id === recordingId);
+  Object.assign(page, { recording, frames: null, results: null, trouble: "" });
+  byId("recordings").value = recordingId;
+  byId("facts").textContent = factsOf(recording);
+  if (!page.isPairChosen) selects.forEach((select, index) => { select.value = recording.pair[index]; });
+  say();
+  try {
+    const frames = await recordingOf(recordingId);
+    if (page.recording !== recording) return;
+    page.frames = frames;
+    byId("position").max = frames.frame_ids.length - 1;
+    measuring.start(recordingId, frames.keyframes, pair());
+    goTo(position);
+  } catch (error) {
+    if (page.recording === recording) fail(error);
+  }
+}
+
+function factsOf({ frames, keyframes, damaged, recorded_at_secs: at, size_bytes: size }) {
+  const day = new Date(at * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
+  const whole = keyframes === frames ? "all whole" : `${keyframes} whole`;
+  const lost = damaged ? ` · ${damaged} damaged segment${damaged > 1 ? "s" : ""} left out (sgaps recordings repair)` : "";
+  return `${frames} frames, ${whole} · ${(size / 1e6).toFixed(1)} MB · ${day}${lost}`;
+}
+
+function comparePair() {
+  page.isPairChosen = true;
+  measuring.start(page.recording.recording_id, page.frames.keyframes, pair());
+  goTo(page.position);
+}
+
+function checkpointText({ key, version, is_shipped: isShipped, is_in_force: isInForce, val_psnr_db: psnr, problem }) {
+  if (!key) return "no checkpoint: interpolation alone";
+  const notes = [isInForce && "in force", isShipped && "shipped", psnr !== null && `${psnr.toFixed(2)} dB`, problem && "cannot be used"];
+  return [`${key} ${version}`, ...notes.filter(Boolean)].join(" · ");
+}
+
+/* How things are. */
+
+function fail(error) {
+  playing.stop();
+  measuring.stop();
+  page.trouble = error instanceof Refused ? error.message : "The server does not answer: is sgaps replay still running? Then load the page again.";
+  say();
+}
+
+function state() {
+  if (page.trouble) return ["lost", "Nothing can be shown"];
+  if (!page.frames) return ["waiting", "Reading…"];
+  if (page.showing && performance.now() - page.askedAtMs > SLOW_MS) return ["waiting", "Rebuilding…"];
+  return playing.isOn ? ["live", "Playing"] : ["paused", "Paused"];
+}
+
+function say() {
+  const [name, text] = state(), { frames, position } = page;
+  byId("state").dataset.state = name;
+  if (byId("state-text").textContent !== text) byId("state-text").textContent = text;
+  byId("notice").hidden = !page.trouble;
+  byId("notice").textContent = page.trouble;
+  byId("play").textContent = playing.isOn ? "Pause" : "Play";
+  byId("play").setAttribute("aria-pressed", playing.isOn);
+  for (const id of ["position", "back", "play", "forth"]) byId(id).disabled = !frames;
+  byId("next-truth").disabled = !frames?.keyframes.length;
+  for (const select of selects) select.disabled = !frames;
+  if (frames) sayWhere(frames, position);
+}
+
+function sayWhere({ frame_ids: ids, times_secs: times }, position) {
+  const count = ids.length, strong = Object.assign(document.createElement("b"), { textContent: position + 1 });
+  byId("position").value = position;
+  byId("position").setAttribute("aria-valuetext", `frame ${position + 1} of ${count}`);
+  byId("where").replaceChildren("Frame ", strong, ` of ${count} · ${times[position].toFixed(1)} s of ${times.at(-1).toFixed(1)} · id ${ids[position]}`);
+  const [a, b] = pair(), at = new URLSearchParams({ recording: page.recording.recording_id, frame: position, a, b });
+  if (!playing.isOn && location.hash !== `#${at}`) history.replaceState(null, "", `#${at}`);
+}
+
+/* What people do. */
+
+const step = count => { playing.stop(); goTo(page.position + count); };
+const toggle = () => playing.isOn ? playing.stop() : page.frames && playing.start(page.frames.times_secs, page.position);
+const nextTruth = () => {
+  const next = page.frames?.keyframes.find(at => at > page.position) ?? page.frames?.keyframes[0];
+  if (next !== undefined) { playing.stop(); goTo(next); }
+};
+const KEYS = {
+  ArrowLeft: () => step(-1), ArrowRight: () => step(1), PageDown: () => step(-10), PageUp: () => step(10),
+  Home: () => step(-Infinity), End: () => step(Infinity), " ": toggle, t: nextTruth,
+};
+
+addEventListener("keydown", event => {
+  const takesKeys = event.target.closest("select, button, a, input:not([type=range])");
+  if (event.ctrlKey || event.altKey || event.metaKey || !KEYS[event.key] || (takesKeys && event.key !== "t")) return;
+  if (event.target.closest("select")) return; // letters choose in it
+  event.preventDefault();
+  KEYS[event.key]();
+});
+byId("position").addEventListener("input", () => { playing.stop(); goTo(byId("position").valueAsNumber); });
+byId("back").addEventListener("click", () => step(-1));
+byId("forth").addEventListener("click", () => step(1));
+byId("play").addEventListener("click", toggle);
+byId("next-truth").addEventListener("click", nextTruth);
+byId("recordings").addEventListener("change", () => choose(byId("recordings").value));
+for (const select of selects) select.addEventListener("change", comparePair);
+document.querySelector(".overlays").addEventListener("input", () => redraw());
+course.canvas.addEventListener("click", event => {
+  if (page.frames) { playing.stop(); goTo(Math.round(course.shareAt(event) * (page.frames.frame_ids.length - 1))); }
+});
+addEventListener("themechange", drawCourse);
+new ResizeObserver(drawCourse).observe(byId("course"));
+setInterval(say, SLOW_MS);
+
+function offer({ recordings, checkpoints, folder }) {
+  byId("folder").textContent = folder;
+  byId("recordings").replaceChildren(...recordings.map(({ key, session, frames, recording_id: id }) =>
+    new Option(`${key} · ${session} · ${frames ? `${frames} frames` : "damaged"}`, id)));
+  for (const select of selects) select.replaceChildren(...checkpoints.map(one => new Option(checkpointText(one), one.checkpoint_id)));
+}
+
+(async () => {
+  try {
+    page.listed = await catalog();
+  } catch (error) {
+    return fail(error);
+  }
+  offer(page.listed);
+  const { recordings, checkpoints } = page.listed, wanted = new URLSearchParams(location.hash.slice(1));
+  if (!recordings.length) return fail(new Refused("There are no recordings here any more. Make one: sgaps capture doom/my_way_home"));
+  const known = recordings.find(one => one.recording_id === wanted.get("recording"));
+  const asked = SIDES.map(side => wanted.get(side)).filter(id => checkpoints.some(one => one.checkpoint_id === id));
+  page.isPairChosen = asked.length === SIDES.length;
+  if (page.isPairChosen) selects.forEach((select, index) => { select.value = asked[index]; });
+  choose((known ?? recordings[0]).recording_id, known ? Number.parseInt(wanted.get("frame"), 10) || 0 : 0);
+})();

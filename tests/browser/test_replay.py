@@ -1,0 +1,151 @@
+"""The replay page: a recording chosen, looked through and played, rebuilt by two checkpoints."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, Page, expect
+
+from browser.conftest import PHONE, Tab, open_tab
+from replays import KEY, captured, record, served
+
+FRAMES = 12
+SGAPS = Path(sys.executable).with_name("sgaps")
+CANVASES = ("rebuilt-a", "rebuilt-b", "error-a", "error-b", "truth", "sent")
+LUMA = """id => {
+  const canvas = document.getElementById(id);
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return [...data].filter((_, index) => index % 4 === 0);
+}"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`sgaps replay` of two recordings, with the shipped checkpoint."""
+    root = tmp_path_factory.mktemp("recordings")
+    record(root, "session", map(served, range(FRAMES)))
+    record(root, "capture", map(captured, range(2)))
+    command = [str(SGAPS), "replay", str(root), "--port", "0", "--no-browser"]
+    command += ["--set", f"data.checkpoints_dir={root / 'none'}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        found = re.search(r"http://\S+", server.stdout.readline())
+        assert found
+        yield found[0]
+        server.send_signal(signal.SIGINT)
+    assert server.returncode == 0
+
+
+def pixels(page: Page, canvas: str) -> NDArray[np.float64]:
+    """The red channel: all that is gray has it."""
+    return np.array(page.evaluate(LUMA, canvas), np.float64)
+
+
+def wait_for_frame(page: Page, position: int) -> None:
+    expect(page.locator("#pictures")).to_have_attribute("data-position", str(position))
+    expect(page.locator("#where")).to_contain_text(f"Frame {position + 1} of")
+
+
+def choose(page: Page, session: str) -> None:
+    page.get_by_label("Recording", exact=True).select_option(f"{KEY}/{session}")
+    wait_for_frame(page, 0)
+
+
+def test_a_recording_is_looked_through_and_two_checkpoints_are_compared(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.goto(url)
+    choose(page, "session")
+    expect(page.locator("#facts")).to_contain_text(f"{FRAMES} frames, 4 whole")
+
+    first = {canvas: pixels(page, canvas) for canvas in CANVASES}
+    assert all(len(np.unique(picture)) > 1 for picture in first.values())
+    assert (first["rebuilt-a"] != first["rebuilt-b"]).any()  # shipped, and interpolation alone
+    for side in "ab":  # what is told is what the pixels of the page give
+        error = np.square(first[f"rebuilt-{side}"] - first["truth"]).mean()
+        told = page.locator(f"#psnr-{side}").inner_text()
+        assert float(told.split()[0]) == pytest.approx(10 * np.log10(255**2 / error), abs=0.01)
+
+    page.get_by_label("Frame", exact=True).fill("3")  # the scrubber, as a pointer moves it
+    wait_for_frame(page, 3)
+    for canvas in CANVASES:
+        assert (pixels(page, canvas) != first[canvas]).any(), canvas
+
+    page.keyboard.press("ArrowRight")
+    wait_for_frame(page, 4)
+    expect(page.locator("#why-truth")).to_contain_text("The nearest is at frame 4")
+    expect(page.locator("#psnr-a")).to_contain_text("dB expected")
+    expect(page.locator("#error-a-text")).to_contain_text("as the model expects it")
+    page.get_by_role("button", name="Next true frame").click()
+    wait_for_frame(page, 6)
+
+    page.get_by_label("Checkpoint B").select_option(page.get_by_label("Checkpoint A").input_value())
+    expect(page.locator("#psnr-b")).to_have_text(re.compile(r"expected$"))
+    np.testing.assert_array_equal(pixels(page, "rebuilt-a"), pixels(page, "rebuilt-b"))
+    plain = pixels(page, "rebuilt-a")
+    page.get_by_label("Samples", exact=True).check()
+    assert pixels(page, "rebuilt-a").size == 9 * plain.size  # drawn finer than the frame
+
+    expect(page.locator("#course")).to_contain_text("mean of all 4 frames")
+    page.keyboard.press("Home")
+    wait_for_frame(page, 0)
+    page.get_by_label("Samples", exact=True).uncheck()
+    np.testing.assert_array_equal(pixels(page, "rebuilt-a"), first["rebuilt-a"])
+
+
+def test_it_plays_to_the_end_and_a_link_leads_back(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.goto(url)
+    choose(page, "session")
+    page.locator("#position").focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#play")).to_have_attribute("aria-pressed", "true")
+    wait_for_frame(page, FRAMES - 1)
+    expect(page.locator("#play")).to_have_text("Play")
+    page.keyboard.press("ArrowLeft")
+    wait_for_frame(page, FRAMES - 2)
+    expect(page).to_have_url(re.compile(rf"#recording={KEY}%2Fsession&frame={FRAMES - 2}&"))
+    page.reload()
+    wait_for_frame(page, FRAMES - 2)
+    modules = page.evaluate(
+        """async () => {
+          const { positionAt } = await import("/playing.js");
+          const { coarseToFine } = await import("/measuring.js");
+          return { at: [-1, 0, .15, .3, 9].map(secs => positionAt([0, .1, .2, .3], secs)),
+                   order: coarseToFine([0, 1, 2, 3, 4]), none: coarseToFine([]) };
+        }"""
+    )
+    assert modules == {"at": [0, 0, 1, 3, 3], "order": [0, 4, 2, 1, 3], "none": []}
+
+
+def test_a_phone_shows_it_and_says_what_was_drawn(chromium: Browser, url: str) -> None:
+    with open_tab(chromium, PHONE) as phone:
+        phone.page.goto(url)
+        choose(phone.page, "capture")
+        expect(phone.page.locator("#sent-text")).to_contain_text("drawn now")
+        assert phone.page.evaluate("() => document.documentElement.scrollWidth") <= PHONE[0]
+        for canvas in CANVASES:
+            box = phone.page.locator(f"#{canvas}").bounding_box()
+            assert box is not None
+            assert box["width"] > 150
+            assert box["x"] + box["width"] <= PHONE[0]
+
+
+def test_what_cannot_be_rebuilt_is_said_on_the_page(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.goto(url)
+    choose(page, "session")
+    # As if it had gone since the page was loaded.
+    page.locator("#checkpoint-b").evaluate("one => { one.append(new Option('gone', 'own/x/v1')); }")
+    page.get_by_label("Checkpoint B").select_option("own/x/v1")
+    expect(page.locator("#why-b")).to_contain_text("no such checkpoint any more")
+    expect(page.locator("#psnr-a")).to_contain_text("dB")
+    assert all("404" in text for text in tab.troubles)  # the browser's own line on the console
+    tab.troubles.clear()

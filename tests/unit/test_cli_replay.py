@@ -1,0 +1,89 @@
+"""`sgaps replay` on the command line: it serves until Ctrl-C, and says what is wrong."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from replays import record, served
+from unit.test_cli_capture import SGAPS, run_here
+
+
+def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
+    record(tmp_path, "s", map(served, range(2)))
+    command = [str(SGAPS), "replay", str(tmp_path), "--port", "0", "--no-browser"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+/", run.stdout.readline())
+        assert found
+        listed = httpx.get(f"{found[0]}api/catalog", timeout=60)
+        assert [one["frames"] for one in listed.json()["recordings"]] == [2]
+        run.send_signal(signal.SIGINT)
+        told, wrong = run.communicate(timeout=60)
+    assert run.returncode == 0
+    assert told.splitlines()[-1] == "stopped"
+    assert wrong == ""
+
+
+@pytest.mark.parametrize(
+    ("made", "cure"),
+    [
+        ("", "record something"),
+        ("empty", "sgaps capture"),
+        ("torn", "sgaps recordings repair"),
+    ],
+)
+def test_without_a_recording_the_cure_is_named(
+    made: str,
+    cure: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = tmp_path / "recordings"
+    if made:
+        root.mkdir()
+    if made == "torn":
+        record(root, "s", [served(0)]).write_bytes(b"torn")
+    code, told = run_here(monkeypatch, capsys, "replay", root, "--no-browser", "--port", "0")
+    assert code == 1
+    assert told.startswith("sgaps: ")
+    assert cure in told
+    assert str(root) in told
+
+
+def test_a_port_in_use_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path, "s", [served(0)])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, told = run_here(monkeypatch, capsys, "replay", tmp_path, "--port", port)
+    assert code == 1
+    assert f"port {port} cannot be used" in told
+    assert "--port" in told
+
+
+def test_a_wrong_setting_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path, "s", [served(0)])
+    code, told = run_here(monkeypatch, capsys, "replay", tmp_path, "--set", "data.nothing=1")
+    assert code == 1
+    assert "data.nothing" in told
+
+
+def test_no_other_command_loads_torch() -> None:
+    script = "import sys, sgaps_cli.main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
