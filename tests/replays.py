@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,8 @@ def scene(frame_id: int) -> NDArray[np.uint8]:
 def served(frame_id: int, **changes: Any) -> RecordedFrame:
     """With its samples, every third one with its true frame."""
     image = scene(frame_id)
-    sampler = AdaptiveUVSampler(load_settings(environment={}).sampling, footprints=True)
     rng = np.random.default_rng(frame_id)
-    coords = sampler.sample(NOTHING_KNOWN, count=SAMPLES, width=WIDTH, height=HEIGHT, rng=rng)
+    coords = _sampler().sample(NOTHING_KNOWN, count=SAMPLES, width=WIDTH, height=HEIGHT, rng=rng)
     fields: dict[str, Any] = {
         "frame_id": frame_id,
         "coordinate_set_id": 2 * frame_id,
@@ -47,6 +47,11 @@ def served(frame_id: int, **changes: Any) -> RecordedFrame:
     if frame_id % KEYFRAME_INTERVAL == 0:
         fields |= {"keyframe_encoding": "png", "keyframe": png(image)}
     return RecordedFrame(**(fields | changes))
+
+
+@cache
+def _sampler() -> AdaptiveUVSampler:
+    return AdaptiveUVSampler(load_settings(environment={}).sampling, footprints=True)
 
 
 def captured(frame_id: int) -> RecordedFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -30,11 +31,18 @@ Answer = TypeVar("Answer")
 
 
 def create_app(desk: Desk) -> Starlette:
-    """The application; whatever it asks the desk, it asks in one thread."""
+    """The application; whatever it asks the desk, it asks in one thread.
+
+    Once its `state.ending` is set, only the question at hand is answered.
+    """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
 
+    ending = threading.Event()
+
     async def ask(question: Callable[..., Answer], *arguments: object) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(thread, question, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            thread, _unless, ending, question, *arguments
+        )
 
     async def catalog(_: Request) -> Response:
         return JSONResponse(await ask(desk.catalog), headers=HEADERS)
@@ -53,10 +61,10 @@ def create_app(desk: Desk) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await ask(desk.prepare)
         yield
-        await ask(desk.close)
-        thread.shutdown(cancel_futures=True)
+        await asyncio.to_thread(thread.shutdown)
+        desk.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/api/catalog", catalog),
             Route("/api/recording", recording),
@@ -68,6 +76,15 @@ def create_app(desk: Desk) -> Starlette:
         exception_handlers={SgapsError: _wrong},
         lifespan=lifespan,
     )
+    app.state.ending = ending
+    return app
+
+
+def _unless(ending: threading.Event, question: Callable[..., Answer], *arguments: object) -> Answer:
+    """What waited for its turn until the end is not begun any more. Raises ReplayError."""
+    if ending.is_set():
+        raise ReplayError("the server is ending; start it again: sgaps replay")
+    return question(*arguments)
 
 
 async def _wrong(_: Request, error: Exception) -> Response:

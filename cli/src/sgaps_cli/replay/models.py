@@ -83,8 +83,8 @@ class Models:
 
     def _load(self, choice: Choice, store: CheckpointStore | None) -> Loaded:
         if store is None:
-            model = build_model(self._settings.model).eval()
-            return Loaded(version=UNTRAINED, model=model, settings=self._settings.model)
+            settings = self._settings.model.model_copy(update={"color_channels": GRAY})
+            return Loaded(version=UNTRAINED, model=build_model(settings).eval(), settings=settings)
         try:
             model, manifest = store.load(choice.key, choice.version)
         except CheckpointError as error:

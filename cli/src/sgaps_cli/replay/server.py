@@ -51,28 +51,24 @@ def _listening(port: int) -> socket.socket:
 
 
 async def _run(desk: Desk, listener: socket.socket, page: str | None) -> None:
-    server = _Server(
-        uvicorn.Config(
-            create_app(desk),
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-    )
+    app = create_app(desk)
+    server = _Server(uvicorn.Config(app, log_config=None, log_level="error", ws="none"))
+
+    def end() -> None:
+        server.force_exit = server.should_exit  # at the second Ctrl-C
+        server.should_exit = True
+        app.state.ending.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, server.stop)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     if page:
-        await asyncio.to_thread(webbrowser.open, page)
+        # Beside it: a browser in the terminal is only done when the page was looked at.
+        asyncio.get_running_loop().run_in_executor(None, webbrowser.open, page)
     await server.serve([listener])
 
 
 class _Server(uvicorn.Server):
-    """Ends at a signal, and lets the command end well."""
-
-    def stop(self) -> None:
-        self.should_exit = True
+    """Leaves the signals to us: to be asked to end is no failure."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -36,29 +36,37 @@ function goTo(position) {
   if (!page.frames) return Promise.resolve();
   page.position = Math.min(Math.max(0, position), page.frames.frame_ids.length - 1);
   page.isWanted = true;
-  page.showing ??= showWanted().finally(() => { page.showing = null; say(); });
+  page.showing ??= showWanted();
   say();
   drawCourse();
   return page.showing;
 }
 
 async function showWanted() {
-  while (page.isWanted) {
-    page.isWanted = false;
-    page.askedAtMs = performance.now();
-    const { recording, position, frames } = page, checkpoints = pair();
-    const asked = checkpoints.map((checkpoint, index) =>
-      index && checkpoint === checkpoints[0] ? null : rebuilt(recording.recording_id, position, checkpoint));
-    const [ours, theirs] = await Promise.all(asked);
-    if (page.recording !== recording || page.frames !== frames) continue;
-    page.results = [ours, theirs ?? ours];
-    const lost = page.results.find(({ error }) => error && !(error instanceof Refused));
-    if (lost) return fail(lost.error);
-    page.trouble = "";
-    note(position, checkpoints);
-    redraw(position);
-    await new Promise(requestAnimationFrame);
+  try {
+    while (page.isWanted) {
+      page.isWanted = false;
+      page.askedAtMs = performance.now();
+      await showOne(page.recording, page.frames, page.position, pair());
+    }
+  } finally {
+    page.showing = null;
+    say();
   }
+}
+
+async function showOne(recording, frames, position, checkpoints) {
+  const asked = checkpoints.map((checkpoint, index) =>
+    index && checkpoint === checkpoints[0] ? null : rebuilt(recording.recording_id, position, checkpoint));
+  const [ours, theirs] = await Promise.all(asked);
+  if (page.frames !== frames) return; // another recording was chosen meanwhile
+  page.results = [ours, theirs ?? ours];
+  const lost = page.results.find(({ error }) => error && !(error instanceof Refused));
+  if (lost) return fail(lost.error);
+  page.trouble = "";
+  note(position, checkpoints);
+  redraw(position);
+  await new Promise(requestAnimationFrame);
 }
 
 /** {layers} or {error}. */
@@ -104,6 +112,7 @@ async function choose(recordingId, position = 0) {
   measuring.stop();
   const recording = page.listed.recordings.find(one => one.recording_id === recordingId);
   Object.assign(page, { recording, frames: null, results: null, trouble: "" });
+  delete byId("pictures").dataset.position;
   byId("recordings").value = recordingId;
   byId("facts").textContent = factsOf(recording);
   if (!page.isPairChosen) selects.forEach((select, index) => { select.value = recording.pair[index]; });
