@@ -25,10 +25,10 @@ def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
         assert run.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", run.stdout.readline())
         assert found
-        listed = httpx.get(f"{found[0]}api/catalog", timeout=60)
+        listed = httpx.get(f"{found[0]}api/catalog", timeout=300)
         assert [one["frames"] for one in listed.json()["recordings"]] == [2]
         run.send_signal(signal.SIGINT)
-        told, wrong = run.communicate(timeout=60)
+        told, wrong = run.communicate(timeout=300)
     assert run.returncode == 0
     assert told.splitlines()[-1] == "stopped"
     assert wrong == ""

@@ -188,7 +188,8 @@ async def test_a_score_is_the_psnr_of_the_frame(http: httpx.AsyncClient) -> None
 async def test_what_is_not_there_is_told(
     changes: dict[str, Any], status: int, kind: str, told: str, http: httpx.AsyncClient
 ) -> None:
-    place = {"recording": SESSION, "position": 0, "checkpoint": UNTRAINED} | changes
+    place: dict[str, Any] = {"recording": SESSION, "position": 0, "checkpoint": UNTRAINED}
+    place |= changes
     for path in ("/api/frame", "/api/score"):
         reply = await http.get(path, params=place)
         assert reply.status_code == status
@@ -198,7 +199,7 @@ async def test_what_is_not_there_is_told(
 
 @pytest.mark.parametrize("missing", ["recording", "position", "checkpoint"])
 async def test_a_question_without_its_object_is_told(missing: str, http: httpx.AsyncClient) -> None:
-    place = {"recording": SESSION, "position": 0, "checkpoint": UNTRAINED}
+    place: dict[str, Any] = {"recording": SESSION, "position": 0, "checkpoint": UNTRAINED}
     del place[missing]
     reply = await http.get("/api/frame", params=place)
     assert reply.status_code == 422

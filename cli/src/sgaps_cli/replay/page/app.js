@@ -20,6 +20,7 @@ const page = {
   frames: null,        // what is known of its frames: frame_ids, times_secs, keyframes, unsampled
   position: 0,
   results: null,       // what is drawn
+  drawn: 0,            // and of which position
   showing: null,       // a promise while a frame is asked for and drawn
   isWanted: false,     // whether another one is to be drawn afterwards
   askedAtMs: 0,
@@ -64,8 +65,9 @@ async function showOne(recording, frames, position, checkpoints) {
   const lost = page.results.find(({ error }) => error && !(error instanceof Refused));
   if (lost) return fail(lost.error);
   page.trouble = "";
+  page.drawn = position;
   note(position, checkpoints);
-  redraw(position);
+  redraw();
   await new Promise(requestAnimationFrame);
 }
 
@@ -85,8 +87,9 @@ function note(position, checkpoints) {
   });
 }
 
-function redraw(position = page.position) {
+function redraw() {
   if (!page.results) return;
+  const position = page.drawn;
   const shown = new Set([...document.querySelectorAll(".overlays :checked")].map(box => box.name));
   const { keyframes, unsampled } = page.frames;
   show(page.results, shown, { isUnsampled: unsampled.includes(position), nearest: nearestOf(keyframes, position) });
@@ -201,9 +204,9 @@ const KEYS = {
 };
 
 addEventListener("keydown", event => {
-  const takesKeys = event.target.closest("select, button, a, input:not([type=range])");
-  if (event.ctrlKey || event.altKey || event.metaKey || !KEYS[event.key] || (takesKeys && event.key !== "t")) return;
-  if (event.target.closest("select")) return; // letters choose in it
+  if (event.ctrlKey || event.altKey || event.metaKey || !KEYS[event.key]) return;
+  // They have a use of their own for these: all keys choose in a list, the space bar presses.
+  if (event.target.closest("select") || (event.key === " " && event.target.closest("button, a, [type=checkbox]"))) return;
   event.preventDefault();
   KEYS[event.key]();
 });
