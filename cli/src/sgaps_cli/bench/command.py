@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from json import dumps
 from typing import Annotated
 
 import typer
 
+from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway
-from sgaps_cli.bench.report import told
+from sgaps_cli.bench.report import Line, as_json, told
 from sgaps_cli.bench.stages import bench_stages
 from sgaps_cli.bench.stages import told as told_costs
 
 app = typer.Typer(help="Our speed as a ratio to a floor measured in the same run.")
 
+Repeats = Annotated[int, typer.Option(min=1, help="Repetitions of ours and of the floor.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print(lines: Sequence[Line], *, json: bool) -> None:
+    typer.echo(as_json(lines) if json else told(lines))
+
 
 @app.callback()
 def bench() -> None:
-    """Speed of one service, and costs of them all."""
+    """Speed of each part and of the whole, and what a frame costs."""
 
 
 @app.command(epilog="Example: `sgaps bench gateway --frames 4000 --repeats 3 --json`")
 def gateway(
     frames: Annotated[int, typer.Option(min=8, help="Frames of each repetition.")] = 8000,
-    repeats: Annotated[int, typer.Option(min=1, help="Repetitions of each server.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    repeats: Repeats = 3,
+    json: AsJson = False,
 ) -> None:
     """Frames per second that one gateway process takes in, in both forms of the protocol."""
-    figures = bench_gateway(frames=frames, repeats=repeats)
-    typer.echo(json.dumps([asdict(f) for f in figures], indent=2) if as_json else told(figures))
+    _print(bench_gateway(frames=frames, repeats=repeats), json=json)
+
+
+@app.command(epilog="Example: `sgaps bench bus --frames 4000 --repeats 3 --json`")
+def bus(
+    frames: Annotated[int, typer.Option(min=16, help="Frames of each repetition.")] = 8000,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Frames per second written, read and acknowledged through the broker by one process."""
+    _print(bench_bus(frames=frames, repeats=repeats), json=json)
 
 
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")
 def stages(
     frames: Annotated[int, typer.Option(min=16, help="Frames that each service does.")] = 1024,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Processor seconds, broker commands and bytes that a frame costs each service."""
     costs = bench_stages(frames=frames)
-    typer.echo(json.dumps([asdict(c) for c in costs], indent=2) if as_json else told_costs(costs))
+    typer.echo(dumps([asdict(c) for c in costs], indent=2) if json else told_costs(costs))

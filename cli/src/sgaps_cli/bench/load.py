@@ -6,6 +6,7 @@ Prints the seconds from the first frame until the server has handled the last on
 from __future__ import annotations
 
 import asyncio
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,10 @@ from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame
 from sgaps.protocol.messages import ClientInfo, Heartbeat, Resolution, SessionStart
 
+BINARY = binary_codec.SUBPROTOCOL
+IDS = struct.Struct("<QQ")
+"""Of a frame and its set, in the binary form; a set that answers a frame begins with them too."""
+IDS_AT = 4
 CONNECTIONS = 8
 RESOLUTION = Resolution(width=320, height=240)
 STATE_VALUES = 16
@@ -29,7 +34,7 @@ async def main(url: str, subprotocol: str, frames: int) -> float:
     sockets = [
         await connect(url, subprotocols=subprotocols, compression=None) for _ in range(CONNECTIONS)
     ]
-    writers = [await _start(socket) for socket in sockets]
+    writers = [_writer(await begin(socket), is_binary=subprotocol == BINARY) for socket in sockets]
     share = frames // CONNECTIONS
     started_at_secs = time.perf_counter()
     await asyncio.gather(
@@ -41,8 +46,8 @@ async def main(url: str, subprotocol: str, frames: int) -> float:
     return secs
 
 
-async def _start(socket: ClientConnection) -> Callable[[int], str | bytes]:
-    """Begin a session; how its frames are written."""
+async def begin(socket: ClientConnection) -> CoordinateSet:
+    """Begin a session; the set that it starts with."""
     start = SessionStart(
         checkpoint_key="bench",
         resolution=RESOLUTION,
@@ -53,15 +58,13 @@ async def _start(socket: ClientConnection) -> Callable[[int], str | bytes]:
     await socket.recv()
     raw = await socket.recv()
     if isinstance(raw, bytes):
-        chosen = binary_codec.decode_server_message(raw)
-        return _patched(binary_codec.encode_frame(_frame(chosen)))
+        return binary_codec.decode_server_message(raw)
     message = json_codec.decode_server_message(raw)
-    chosen = json_codec.coordinate_set(message)  # type: ignore[arg-type]
-    before, after = json_codec.encode_frame(_frame(chosen)).split('"frame_id":0', 1)
-    return lambda frame_id: f'{before}"frame_id":{frame_id}{after}'
+    return json_codec.coordinate_set(message)  # type: ignore[arg-type]
 
 
-def _frame(chosen: CoordinateSet) -> SampledFrame:
+def first_frame(chosen: CoordinateSet) -> SampledFrame:
+    """Noise at the coordinates of a set."""
     rng = np.random.default_rng(0)
     samples = np.insert(chosen.coords, 2, rng.random(len(chosen.coords), np.float32), axis=1)
     return SampledFrame(
@@ -74,10 +77,21 @@ def _frame(chosen: CoordinateSet) -> SampledFrame:
     )
 
 
-def _patched(frame: bytes) -> Callable[[int], bytes]:
-    """Only the frame id changes: what is measured is the server."""
-    before, after = frame[:4], frame[12:]
-    return lambda frame_id: before + frame_id.to_bytes(8, "little") + after
+def _writer(chosen: CoordinateSet, *, is_binary: bool) -> Callable[[int], str | bytes]:
+    """How frames are written. Only their ids change: what is measured is the server."""
+    frame = first_frame(chosen)
+    if is_binary:
+        head, tail = split_frame(frame)
+        set_id = chosen.coordinate_set_id
+        return lambda frame_id: head + IDS.pack(frame_id, set_id) + tail
+    before, after = json_codec.encode_frame(frame).split('"frame_id":0', 1)
+    return lambda frame_id: f'{before}"frame_id":{frame_id}{after}'
+
+
+def split_frame(frame: SampledFrame) -> tuple[bytes, bytes]:
+    """What stands before and behind the ids of a frame in binary."""
+    raw = binary_codec.encode_frame(frame)
+    return raw[:IDS_AT], raw[IDS_AT + IDS.size :]
 
 
 async def _play(socket: ClientConnection, write: Callable[[int], str | bytes], frames: int) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+EXACT_FROM = 100
+"""Numbers below are told with three digits, others without decimals."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,19 +30,45 @@ class Spread:
         return cls(median=float(np.median(values)), least=min(values), most=max(values))
 
     def __str__(self) -> str:
-        return f"{self.median:,.0f} ({self.least:,.0f} to {self.most:,.0f})"
+        return f"{_told(self.median)} ({_told(self.least)} to {_told(self.most)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One process, or several together, that did frames."""
+
+    frames_per_sec: float
+    cpu_secs_per_1000_frames: float
+    peak_memory_mib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a figure is to reach: in its own unit, or as its ratio to the floor."""
+
+    limit: float
+    of_ratio: bool = True
+    at_most: bool = False
+    """The lower, the better."""
+
+    def is_met(self, value: float) -> bool:
+        return value <= self.limit if self.at_most else value >= self.limit
+
+    def __str__(self) -> str:
+        sign = "≤" if self.at_most else "≥"
+        return f"ratio {sign} {self.limit:.2f}" if self.of_ratio else f"{sign} {self.limit:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One thing that was measured."""
+    """One thing that was measured; what was used is ours, not the floor's."""
 
     name: str
     unit: str
     ours: Spread
     floor: Spread
     floor_is: str
-    target_ratio: float
+    target: Target | None = None
     cpu_secs_per_1000_frames: float
     peak_memory_mib: float
 
@@ -42,19 +76,89 @@ class Figure:
     def ratio(self) -> float:
         return self.ours.median / self.floor.median
 
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the target is; None without one."""
+        if self.target is None:
+            return None
+        return self.target.is_met(self.ratio if self.target.of_ratio else self.ours.median)
 
-def told(figures: Sequence[Figure]) -> str:
-    """Markdown."""
-    lines = [
-        "| what | ours | floor | ratio | target | CPU s per 1,000 frames | peak MiB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for figure in figures:
-        missed = "" if figure.ratio >= figure.target_ratio else " **missed**"
-        lines.append(
-            f"| {figure.name}, {figure.unit} | {figure.ours} | {figure.floor} "
-            f"| {figure.ratio:.2f}{missed} | {figure.target_ratio:.2f} "
-            f"| {figure.cpu_secs_per_1000_frames:.2f} | {figure.peak_memory_mib:.0f} |"
+    @property
+    def row(self) -> tuple[str, ...]:
+        missed = " **missed**" if self.is_met is False else ""
+        return (
+            f"{self.name}, {self.unit}",
+            str(self.ours),
+            str(self.floor),
+            f"{self.ratio:.2f}",
+            f"{self.target or 'none'}{missed}",
+            _told(self.cpu_secs_per_1000_frames),
+            _told(self.peak_memory_mib),
         )
-    lines += ["", *dict.fromkeys(f"Floor: {figure.floor_is}." for figure in figures)]
-    return "\n".join(lines)
+
+    @property
+    def fields(self) -> dict[str, object]:
+        return {**asdict(self), "ratio": self.ratio, "is_met": self.is_met}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unmeasured:
+    """What this machine cannot tell."""
+
+    name: str
+    why: str
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        return (self.name, f"not measured: {self.why}", *[""] * (len(COLUMNS) - 2))
+
+    @property
+    def fields(self) -> dict[str, object]:
+        return asdict(self)
+
+
+Line: TypeAlias = Figure | Unmeasured
+COLUMNS = ("what", "ours", "floor", "ratio", "target", "CPU s per 1,000 frames", "peak MiB")
+
+
+def throughput(
+    name: str,
+    ours: Sequence[Run],
+    floor: Sequence[Run],
+    *,
+    floor_is: str,
+    target: Target | None = None,
+) -> Figure:
+    """Frames per second of repeated runs."""
+    return Figure(
+        name=name,
+        unit="frames/s",
+        ours=Spread.of([run.frames_per_sec for run in ours]),
+        floor=Spread.of([run.frames_per_sec for run in floor]),
+        floor_is=floor_is,
+        target=target,
+        cpu_secs_per_1000_frames=float(np.median([r.cpu_secs_per_1000_frames for r in ours])),
+        peak_memory_mib=max(run.peak_memory_mib for run in ours),
+    )
+
+
+def told(lines: Sequence[Line]) -> str:
+    """Markdown."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *(line.row for line in lines)]
+    floors = dict.fromkeys(f"Floor: {x.floor_is}." for x in lines if isinstance(x, Figure))
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *floors])
+
+
+def as_json(lines: Sequence[Line]) -> str:
+    return json.dumps([line.fields for line in lines], indent=2)
+
+
+def tracked(steps: Sequence[T], doing: str) -> Iterator[T]:
+    """The steps of something long, with a progress bar on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    is_shown = console.is_terminal
+    return iter(track(steps, doing, console=console, transient=True, disable=not is_shown))
+
+
+def _told(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= EXACT_FROM else f"{number:.3g}"

@@ -6,12 +6,8 @@ clock's, so a busy machine changes little.
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +15,22 @@ from typing import Any
 
 from redis import Redis
 
-from sgaps.bus.base import LEDGER_KEY
 from sgaps.bus.redis_commands import FIELD
-from sgaps.messages import FrameAccepted, FrameReconstructed, Message
+from sgaps.messages import FrameReconstructed, Message
 from sgaps_cli import broker
 from sgaps_cli.bench import frames as made
-from sgaps_cli.bench.gateway import FORMS, cpu_secs, gateway_command, play, running
+from sgaps_cli.bench.drain import hold_and_fill, release
+from sgaps_cli.bench.gateway import FORMS, gateway_command, play
+from sgaps_cli.bench.processes import cpu_secs, listening, own_broker, ready
 
-TIMEOUT_SECS = 900.0
 BATCHES = {"recorder": 256, "reconstructor": 4, "sampler": made.SESSIONS}
 """The largest in which no frame supersedes another: on a CPU a reconstructor does four at once."""
 
 FRAMES_OF_A_GATEWAY = 8
 """For each frame of the others: it is quick, and its eight sessions have to begin."""
+
+LOOK_EVERY_SECS = 0.5
+"""Each look is a command that the broker counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +47,13 @@ class StageCost:
 
 def bench_stages(*, frames: int) -> list[StageCost]:
     """The cost of each service in the order of a frame's way. Raises BrokerError."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = broker.start(broker.find_program(), Path(folder), log_file=Path(folder) / "log")
-        try:
-            with Redis.from_url(server.url) as redis:
-                bench = _Bench(redis, server.url, Path(folder), frames)
-                return [bench.gateway(), *bench.workers()]
-        finally:
-            server.stop()
+    with (
+        own_broker() as url,
+        Redis.from_url(url) as redis,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        bench = _Bench(redis, url, Path(folder), frames)
+        return [bench.gateway(), *bench.workers()]
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ class _Bench:
 
     def gateway(self) -> StageCost:
         port = broker.free_port()
-        command = [sys.executable, *gateway_command(self.url), f"server.port={port}"]
+        command = [*gateway_command(self.url), f"server.port={port}"]
         frames = self.frames * FRAMES_OF_A_GATEWAY
         with (
-            running(command, port) as process,
+            listening(command, port) as process,
             self._counted("gateway", process.pid, frames) as costs,
         ):
             play(port, FORMS["binary"], frames)
@@ -78,57 +76,30 @@ class _Bench:
 
     def workers(self) -> Iterator[StageCost]:
         accepted = made.accepted_frames(self.frames)
-        yield self._drained("recorder", accepted, lambda: self._done(FrameAccepted, "recorder"))
-        yield self._drained(
-            "reconstructor", accepted, lambda: self._done(FrameAccepted, "reconstructor")
-        )
+        yield self._drained("recorder", accepted)
+        yield self._drained("reconstructor", accepted)
         rows: Any = self.redis.xrange(FrameReconstructed.STREAM)
         rebuilt = [FrameReconstructed.decode(fields[FIELD]) for _, fields in rows]
-        yield self._drained("sampler", rebuilt, lambda: self._done(FrameReconstructed, "sampler"))
+        yield self._drained("sampler", rebuilt)
 
-    def _done(self, message: type[Message], group: str) -> int:
-        """Frames that a group has acknowledged."""
-        (told,) = (g for g in self._groups(message.STREAM) if g["name"] == group.encode())
-        return int(told["entries-read"] or 0) - int(told["pending"])
-
-    def _groups(self, stream: str) -> list[dict[str, Any]]:
-        groups: Any = self.redis.xinfo_groups(stream)
-        return list(groups)
-
-    def _drained(self, name: str, waiting: Sequence[Message], done: Callable[[], int]) -> StageCost:
+    def _drained(self, name: str, waiting: Sequence[Message]) -> StageCost:
         """A service that is up, and held while its stream is filled, does all of it."""
         self.redis.flushall()
-        with self._service(name) as process:
-            self._wait_for(lambda: self._is_up(name), f"{name} is up")
-            process.send_signal(signal.SIGSTOP)
-            made.fill(self.redis, waiting)
+        command = ["-m", name, *self._settings(name)]
+        with ready(command, self.redis, service=name, instance="bench") as process:
+            hold_and_fill(self.redis, [process], waiting)
             with self._counted(name, process.pid, len(waiting)) as costs:
-                process.send_signal(signal.SIGCONT)
-                self._wait_for(lambda: done() >= len(waiting), f"{name} has done all")
-        if self.redis.hexists(LEDGER_KEY, "superseded"):
-            raise broker.BrokerError(f"{name} was not given the time to do all: frames superseded")
+                release(self.redis, [process], waiting, group=name, look_every_secs=LOOK_EVERY_SECS)
         return costs[0]
 
-    def _is_up(self, name: str) -> bool:
-        keys: Any = self.redis.keys(f"sgaps:heartbeat:{name}:*")
-        return any(self.redis.hget(key, "ready") == b"1" for key in keys)
-
-    @contextmanager
-    def _service(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        settings = [
+    def _settings(self, name: str) -> list[str]:
+        return [
             f"bus.url={self.url}",
+            f"bus.batch_size={BATCHES[name]}",
             f"data.recordings_dir={self.folder / 'recordings'}",
             f"data.checkpoints_dir={self.folder / 'checkpoints'}",
+            "importance=learned",
         ]
-        settings += ["importance=learned", f"bus.batch_size={BATCHES[name]}"]
-        command = [sys.executable, "-m", name, *settings]
-        quiet = subprocess.DEVNULL
-        with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
-            try:
-                yield process
-            finally:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
 
     @contextmanager
     def _counted(self, stage: str, pid: int, frames: int) -> Iterator[list[StageCost]]:
@@ -152,14 +123,6 @@ class _Bench:
     def _info(self) -> Mapping[str, float]:
         told: Any = self.redis.info()
         return {name: float(told[name]) for name in _COUNTERS}
-
-    @staticmethod
-    def _wait_for(condition: Callable[[], bool], what: str) -> None:
-        deadline_secs = time.monotonic() + TIMEOUT_SECS
-        while not condition():
-            if time.monotonic() > deadline_secs:
-                raise broker.BrokerError(f"not within {TIMEOUT_SECS:g} s: {what}")
-            time.sleep(0.5)
 
 
 _COUNTERS = (

@@ -1,0 +1,138 @@
+"""Processes that are measured: started, waited for, and asked what they used (Linux)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from redis import Redis
+
+from sgaps.service import heartbeat_key
+from sgaps_cli import broker
+from sgaps_cli.bench.report import Run
+
+START_TIMEOUT_SECS = 120.0
+LOOK_EVERY_SECS = 0.01
+
+
+@contextmanager
+def own_broker() -> Iterator[str]:
+    """The URL of a broker that is there until the end of the block. Raises BrokerError."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = broker.start(broker.find_program(), Path(folder), log_file=Path(folder) / "log")
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+@contextmanager
+def process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process, given what follows `python`, until the end of the block."""
+    quiet = subprocess.DEVNULL
+    started = subprocess.Popen([sys.executable, *command], stdout=quiet, stderr=quiet)
+    try:
+        yield started
+    finally:
+        started.terminate()
+        started.send_signal(signal.SIGCONT)  # one that is held would not hear it
+        started.wait()
+
+
+@contextmanager
+def listening(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that listens on a port. Raises BrokerError."""
+    with process(command) as started:
+        wait_until(lambda: broker.is_listening(port), started, f"it listens on {port}")
+        yield started
+
+
+@contextmanager
+def ready(
+    command: Sequence[str], redis: Redis, *, service: str, instance: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A service whose heartbeat says that it can work. Raises BrokerError."""
+    key = heartbeat_key(service, instance)
+    with process([*command, f"instance={instance}"]) as started:
+        wait_until(lambda: redis.hget(key, "ready") == b"1", started, "it is ready")
+        yield started
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    started: subprocess.Popen[bytes],
+    what: str,
+    *,
+    timeout_secs: float = START_TIMEOUT_SECS,
+    look_every_secs: float = LOOK_EVERY_SECS,
+) -> None:
+    """Raises BrokerError where the process ends before, or it takes too long."""
+    deadline_secs = time.monotonic() + timeout_secs
+    while not condition():
+        if started.poll() is not None or time.monotonic() > deadline_secs:
+            raise broker.BrokerError(f"{_shown(started)} does not get so far that {what}")
+        time.sleep(look_every_secs)
+
+
+def _shown(started: subprocess.Popen[bytes]) -> str:
+    arguments: Any = started.args
+    return " ".join(map(str, arguments[1:3]))
+
+
+def result_of(module: str, *arguments: object) -> Any:  # noqa: ANN401 - JSON
+    """What a module prints as JSON when it is run. Raises BrokerError with its last words."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last_words = done.stderr.strip().rpartition("\n")[2]
+        raise broker.BrokerError(f"{module} failed: {last_words}")
+    return json.loads(done.stdout)
+
+
+class Meter:
+    """What this very process uses inside the block, for so many frames."""
+
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
+
+    def __enter__(self) -> Self:
+        self._began_secs, self._cpu_secs = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        secs = time.perf_counter() - self._began_secs
+        self.run = Run(
+            frames_per_sec=self._frames / secs,
+            cpu_secs_per_1000_frames=(time.process_time() - self._cpu_secs) / self._frames * 1000,
+            peak_memory_mib=peak_memory_mib(os.getpid()),
+        )
+
+
+def cpu_secs(*pids: int) -> float:
+    """User and system time of processes so far, together."""
+    return sum(map(_cpu_secs, pids))
+
+
+def _cpu_secs(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory_mib(*pids: int) -> float:
+    """The most that each of them had resident, together."""
+    return sum(map(_peak_memory_mib, pids))
+
+
+def _peak_memory_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024

@@ -1,0 +1,30 @@
+"""What `sgaps bench` prints, from counts so small that its figures mean nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sgaps_cli.bench.bus import bench_bus
+from sgaps_cli.bench.report import Figure, Line, as_json, told
+
+
+def check(lines: Sequence[Line]) -> list[Figure]:
+    """The figures among the lines, once both ways of telling them have been looked at."""
+    figures = [line for line in lines if isinstance(line, Figure)]
+    for figure in figures:
+        for side in (figure.ours, figure.floor):
+            assert 0 < side.least <= side.median <= side.most
+        assert figure.cpu_secs_per_1000_frames > 0
+        assert figure.peak_memory_mib > 10
+    rows = [row for row in told(lines).splitlines() if row.startswith("|")]
+    assert len(rows) == 2 + len(lines)
+    assert len({row.count("|") for row in rows}) == 1
+    assert [row["name"] for row in json.loads(as_json(lines))] == [line.name for line in lines]
+    return figures
+
+
+def test_bus() -> None:
+    write, read, both = check(bench_bus(frames=200, repeats=1))
+    assert both.ours.median < min(write.ours.median, read.ours.median)
+    assert both.target is None
