@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from sgaps_cli.bench.bus import bench_bus
+from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
 
 
@@ -28,3 +29,9 @@ def test_bus() -> None:
     write, read, both = check(bench_bus(frames=200, repeats=1))
     assert both.ours.median < min(write.ours.median, read.ours.median)
     assert both.target is None
+
+
+def test_recorder() -> None:
+    (figure,) = check([bench_recorder(frames=64, repeats=1)])
+    assert figure.target is not None
+    assert figure.is_met == (figure.ratio >= 0.8)

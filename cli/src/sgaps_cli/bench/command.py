@@ -11,6 +11,7 @@ import typer
 
 from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway
+from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Line, as_json, told
 from sgaps_cli.bench.stages import bench_stages
 from sgaps_cli.bench.stages import told as told_costs
@@ -48,6 +49,16 @@ def bus(
 ) -> None:
     """Frames per second written, read and acknowledged through the broker by one process."""
     _print(bench_bus(frames=frames, repeats=repeats), json=json)
+
+
+@app.command(epilog="Example: `sgaps bench recorder --frames 4096 --repeats 3 --json`")
+def recorder(
+    frames: Annotated[int, typer.Option(min=16, help="Frames of each repetition.")] = 8192,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Frames per second that one recorder process brings to disk, fsynced and acknowledged."""
+    _print([bench_recorder(frames=frames, repeats=repeats)], json=json)
 
 
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")
