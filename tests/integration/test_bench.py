@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
+from sgaps_cli.bench.scaling import FRAMES_PER_SEC, bench_scaling
 
 
 def check(lines: Sequence[Line]) -> list[Figure]:
@@ -35,3 +36,10 @@ def test_recorder() -> None:
     (figure,) = check([bench_recorder(frames=64, repeats=1)])
     assert figure.target is not None
     assert figure.is_met == (figure.ratio >= 0.8)
+
+
+def test_scaling() -> None:
+    two, four = check(bench_scaling(frames=16, repeats=1))
+    # A model that only sleeps is the same on every machine: nobody is quicker than it.
+    assert two.floor.median < 2 * FRAMES_PER_SEC
+    assert four.floor.median == 2 * two.floor.median

@@ -13,6 +13,7 @@ from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Line, as_json, told
+from sgaps_cli.bench.scaling import bench_scaling
 from sgaps_cli.bench.stages import bench_stages
 from sgaps_cli.bench.stages import told as told_costs
 
@@ -59,6 +60,16 @@ def recorder(
 ) -> None:
     """Frames per second that one recorder process brings to disk, fsynced and acknowledged."""
     _print([bench_recorder(frames=frames, repeats=repeats)], json=json)
+
+
+@app.command(epilog="Example: `sgaps bench scaling --frames 400 --repeats 3 --json`")
+def scaling(
+    frames: Annotated[int, typer.Option(min=16, help="Frames of each replica.")] = 400,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Frames per second of 2 and 4 reconstructors beside one, with a model of a fixed time."""
+    _print(bench_scaling(frames=frames, repeats=repeats), json=json)
 
 
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")
