@@ -1,4 +1,4 @@
-.PHONY: help setup run secrets check test test-compose test-faults audit benchmark-quality benchmark-specialise clean
+.PHONY: help setup run secrets check test test-compose test-faults audit bench benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
@@ -52,6 +52,10 @@ benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level'
 	  for secs in 60 300 1200; do root=data/specialise/after-$$secs-secs; rm -rf $$root; \
 	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$secs data.recordings_dir=data/specialise/play data.checkpoints_dir=$$root && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
+
+bench: setup  ## speed of every part as a ratio to a floor, and what a frame costs: ten minutes on two quiet cores
+	@for part in gateway bus pipeline recorder model scaling stages; do \
+	  .venv/bin/sgaps bench $$part || exit 1; echo; done
 
 audit:  ## known vulnerabilities of the pinned versions; asks an advisory service, so no part of test
 	@python3 -m venv .venv-audit && .venv-audit/bin/pip install --disable-pip-version-check -q pip-audit==2.10.1

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
+import pytest
+
+from sgaps_cli.bench import model_loop
 from sgaps_cli.bench.bus import bench_bus
+from sgaps_cli.bench.model import figures
+from sgaps_cli.bench.pictures import cpu_pictures, gpu_pictures
+from sgaps_cli.bench.pipeline import bench_pipeline
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
 from sgaps_cli.bench.scaling import FRAMES_PER_SEC, bench_scaling
@@ -30,6 +37,32 @@ def test_bus() -> None:
     write, read, both = check(bench_bus(frames=200, repeats=1))
     assert both.ours.median < min(write.ours.median, read.ours.median)
     assert both.target is None
+
+
+def test_model() -> None:
+    small, _ = cpu_pictures(frames=2)
+    rate, p50, p99 = check(figures(replace(small, batches=(2,)), repeats=1))
+    assert rate.target is not None
+    assert rate.is_met == (rate.ours.median >= 20)
+    assert p50.ours.median <= p99.ours.median
+
+
+@pytest.mark.parametrize("side", ["ours", "floor"])
+def test_a_gpu_is_given_what_a_cpu_can_do(side: str) -> None:
+    """In bfloat16 and with entropy, several frames at once."""
+    picture = replace(gpu_pictures()[0], device="cpu", batches=(1, 2), frames=2)
+    one, two = model_loop.main(side, picture)
+    assert one.p50_ms > 0
+    assert two.run.frames_per_sec > 0
+
+
+def test_pipeline() -> None:
+    p50, p99, answered = check(bench_pipeline(frames=4, repeats=1))
+    assert p50.ours.median <= p99.ours.median
+    assert p50.floor.median <= p99.floor.median
+    assert p50.target is not None
+    assert p50.is_met == (p50.ratio <= 2)
+    assert answered.floor.median == 100
 
 
 def test_recorder() -> None:

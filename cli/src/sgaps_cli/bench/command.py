@@ -11,6 +11,8 @@ import typer
 
 from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway
+from sgaps_cli.bench.model import bench_model
+from sgaps_cli.bench.pipeline import bench_pipeline
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Line, as_json, told
 from sgaps_cli.bench.scaling import bench_scaling
@@ -50,6 +52,26 @@ def bus(
 ) -> None:
     """Frames per second written, read and acknowledged through the broker by one process."""
     _print(bench_bus(frames=frames, repeats=repeats), json=json)
+
+
+@app.command(epilog="Example: `sgaps bench model --frames 32 --repeats 3 --json`")
+def model(
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each batch size.")] = 64,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Frames per second of the shipped checkpoint, next coordinates included, on CPU and GPU."""
+    _print(bench_model(frames=frames, repeats=repeats), json=json)
+
+
+@app.command(epilog="Example: `sgaps bench pipeline --frames 100 --repeats 3 --json`")
+def pipeline(
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each of eight players.")] = 150,
+    repeats: Repeats = 3,
+    json: AsJson = False,
+) -> None:
+    """Milliseconds from a frame to its coordinates, with a model that takes no time."""
+    _print(bench_pipeline(frames=frames, repeats=repeats), json=json)
 
 
 @app.command(epilog="Example: `sgaps bench recorder --frames 4096 --repeats 3 --json`")

@@ -18,17 +18,20 @@ from sgaps.settings import load_settings
 SESSIONS = 16
 """One turn of a reconstructor: neighbours on the stream are of different sessions."""
 WIDTH, HEIGHT = 160, 120
+SAMPLES = 500
 STATE_VALUES = 16
 
 
-def accepted_frames(count: int) -> list[FrameAccepted]:
-    """Of 16 sessions in turn, 500 squares each; what was sampled is noise."""
+def accepted_frames(
+    count: int, *, width: int = WIDTH, height: int = HEIGHT, samples: int = SAMPLES
+) -> list[FrameAccepted]:
+    """Of 16 sessions in turn, as many squares each; what was sampled is noise."""
     settings, rng = load_settings(environment={}), np.random.default_rng(0)
     coords = AdaptiveUVSampler(settings.sampling, footprints=True).sample(
         NOTHING_KNOWN,
-        count=settings.sampling.default_sample_count,
-        width=WIDTH,
-        height=HEIGHT,
+        count=samples,
+        width=width,
+        height=height,
         rng=rng,
     )
     return [
@@ -38,8 +41,8 @@ def accepted_frames(count: int) -> list[FrameAccepted]:
             gateway_id="bench",
             frame_id=settings.server.history_frames + number // SESSIONS,
             coordinate_set_id=1,
-            width=WIDTH,
-            height=HEIGHT,
+            width=width,
+            height=height,
             samples_bytes=pack_pixels(np.insert(coords[:, :2], 2, rng.random(len(coords)), axis=1)),
             footprint_bytes=pack_footprints(coords[:, 2]),
             footprints=True,
@@ -57,13 +60,14 @@ def fill(redis: Redis, messages: Sequence[Message]) -> None:
         for message in messages[:SESSIONS]:
             if isinstance(message, FrameAccepted):
                 for frame_id in range(message.frame_id):
-                    pipe.lpush(history_key(message.session_id), _past(message, frame_id))
+                    pipe.lpush(history_key(message.session_id), past_of(message, frame_id))
         for message in messages:
             pipe.xadd(message.stream, {FIELD: message.encode()})
         pipe.execute()
 
 
-def _past(frame: FrameAccepted, frame_id: int) -> bytes:
+def past_of(frame: FrameAccepted, frame_id: int) -> bytes:
+    """The same samples as the memory of a session has them, of another frame."""
     return PastSamples(
         frame_id=frame_id,
         width=frame.width,

@@ -20,6 +20,8 @@ from sgaps.service import heartbeat_key
 from sgaps_cli import broker
 from sgaps_cli.bench.report import Run
 
+FIXED_MODEL = "sgaps_cli.bench.fixed_model"
+"""By its name: whatever has to do with a model is imported by its own process alone."""
 START_TIMEOUT_SECS = 120.0
 LOOK_EVERY_SECS = 0.01
 
@@ -58,7 +60,7 @@ def listening(command: Sequence[str], port: int) -> Iterator[subprocess.Popen[by
 
 @contextmanager
 def ready(
-    command: Sequence[str], redis: Redis, *, service: str, instance: str
+    command: Sequence[str], redis: Redis, *, service: str, instance: str = "bench"
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A service whose heartbeat says that it can work. Raises BrokerError."""
     key = heartbeat_key(service, instance)

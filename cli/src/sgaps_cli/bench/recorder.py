@@ -45,7 +45,7 @@ def _run(url: str, redis: Redis, waiting: Sequence[FrameAccepted]) -> Run:
             f"bus.batch_size={recorder_floor.BATCH}",
             f"data.recordings_dir={folder}",
         ]
-        with ready(command, redis, service="recorder", instance="bench") as process:
+        with ready(command, redis, service="recorder") as process:
             hold_and_fill(redis, [process], waiting)
             before_secs = cpu_secs(process.pid)
             secs = release(redis, [process], waiting, group="recorder")

@@ -13,10 +13,9 @@ from contextlib import ExitStack
 from redis import Redis
 
 from sgaps.messages import FrameAccepted
-from sgaps_cli.bench import fixed_model
 from sgaps_cli.bench.drain import hold_and_fill, release
 from sgaps_cli.bench.frames import accepted_frames
-from sgaps_cli.bench.processes import cpu_secs, own_broker, peak_memory_mib, ready
+from sgaps_cli.bench.processes import FIXED_MODEL, cpu_secs, own_broker, peak_memory_mib, ready
 from sgaps_cli.bench.report import Figure, Run, Target, throughput, tracked
 
 TARGET = Target(limit=0.9)
@@ -82,4 +81,4 @@ def _run(url: str, redis: Redis, waiting: Sequence[FrameAccepted], replicas: int
 def _command(url: str, folder: str) -> list[str]:
     model = ["--frames-at-once", str(BATCH), "--secs", str(MODEL_SECS)]
     settings = [f"bus.url={url}", f"bus.batch_size={BATCH}", f"data.checkpoints_dir={folder}"]
-    return ["-m", fixed_model.__name__, *model, *settings]
+    return ["-m", FIXED_MODEL, *model, *settings]

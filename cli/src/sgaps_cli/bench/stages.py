@@ -86,7 +86,7 @@ class _Bench:
         """A service that is up, and held while its stream is filled, does all of it."""
         self.redis.flushall()
         command = ["-m", name, *self._settings(name)]
-        with ready(command, self.redis, service=name, instance="bench") as process:
+        with ready(command, self.redis, service=name) as process:
             hold_and_fill(self.redis, [process], waiting)
             with self._counted(name, process.pid, len(waiting)) as costs:
                 release(self.redis, [process], waiting, group=name, look_every_secs=LOOK_EVERY_SECS)
