@@ -56,7 +56,7 @@ def bus(
 
 @app.command(epilog="Example: `sgaps bench model --frames 32 --repeats 3 --json`")
 def model(
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each batch size.")] = 64,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each batch size.")] = 32,
     repeats: Repeats = 3,
     json: AsJson = False,
 ) -> None:
@@ -66,7 +66,7 @@ def model(
 
 @app.command(epilog="Example: `sgaps bench pipeline --frames 100 --repeats 3 --json`")
 def pipeline(
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each of eight players.")] = 150,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each of eight players.")] = 100,
     repeats: Repeats = 3,
     json: AsJson = False,
 ) -> None:
