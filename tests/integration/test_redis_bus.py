@@ -108,6 +108,28 @@ async def test_a_refused_write_takes_nobody_along(gateway_settings: Settings) ->
     await bus.close()
 
 
+async def test_a_broker_that_has_forgotten_the_script_is_told_it_again(
+    gateway_settings: Settings,
+) -> None:
+    """Writes that it did not know are done once, whatever goes with them."""
+    bus = RedisBus(gateway_settings.bus)
+    async with Redis.from_url(gateway_settings.bus.url) as redis:
+        for expected in (1, 2):
+            await redis.script_flush()
+            await asyncio.gather(
+                bus.write(Count("a"), Count("both")),
+                bus.write(Count("alone")),
+                bus.write(Count("b"), Count("both")),
+            )
+            assert await bus.ledger() == {
+                "a": expected,
+                "b": expected,
+                "alone": expected,
+                "both": 2 * expected,
+            }
+    await bus.close()
+
+
 def announcement(number: int) -> CheckpointPublished:
     return CheckpointPublished(checkpoint_key="k", model_version=f"v{number}", val_psnr_db=1.0)
 

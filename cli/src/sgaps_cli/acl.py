@@ -30,6 +30,8 @@ ACL_FILE = "users.acl"
 PASSWORD_BYTES = 32
 CONNECT = "+ping +select +client|setname"
 """What every connection does, whatever it is for."""
+SCRIPT = "evalsha eval"
+"""By its hash, and whole where the broker does not know it."""
 CONSUME = "xgroup|create xreadgroup xpending xclaim xrange xack"
 
 FRAMES, RECONSTRUCTIONS = FrameAccepted.STREAM, FrameReconstructed.STREAM
@@ -72,13 +74,13 @@ def _scripted(*keys: str) -> Grant:
     The broker wants full access to the keys that a script names, and then checks each command
     in it by the other grants: naming a key here opens nothing.
     """
-    return Grant("eval", keys)
+    return Grant(SCRIPT, keys)
 
 
 def _common(service: str) -> list[Grant]:
     """Its heartbeat (read by its health check) and the frame ledger."""
     return [
-        Grant("hset pexpire hgetall eval", (heartbeat_key(service, "*"),)),
+        Grant(f"hset pexpire hgetall {SCRIPT}", (heartbeat_key(service, "*"),)),
         Grant("hincrby", (LEDGER_KEY,)),
     ]
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
-from sgaps.bus.redis_commands import FIELD, Command, command_of, millis
+from sgaps.bus.redis_commands import FIELD, Command, command_of, millis, with_script
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
 from sgaps.settings import BusSettings
 
@@ -245,6 +245,18 @@ class _Writer:
             self._sending = None
 
     async def _outcomes(self, commands: Sequence[Command]) -> list[Exception | None]:
+        """What became of each. A broker that was started again has forgotten the script."""
+        outcomes = await self._trip(commands)
+        unknown = [
+            n for n, error in enumerate(outcomes) if isinstance(error, redis_errors.NoScriptError)
+        ]
+        if unknown:
+            again = await self._trip([with_script(commands[n]) for n in unknown])
+            for n, outcome in zip(unknown, again, strict=True):
+                outcomes[n] = outcome
+        return outcomes
+
+    async def _trip(self, commands: Sequence[Command]) -> list[Exception | None]:
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for command in commands:

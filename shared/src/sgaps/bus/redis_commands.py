@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from sgaps.bus.base import LEDGER_KEY, Ack, Count, Effect, Operation, Publish, Push, Put
 
 FIELD = b"m"
 """The one field of a stream's entry."""
 
-Command: TypeAlias = tuple[str | bytes | int, ...]
+Part: TypeAlias = str | bytes | int
+Command: TypeAlias = tuple[Part, ...]
 """Name, key, and what follows."""
+Packable: TypeAlias = str | int | msgspec.Raw
+Step: TypeAlias = tuple[list[list[Packable]]] | tuple[list[list[Packable]], Sequence[str], str, str]
+"""Commands; or commands, entry ids, and their stream and group."""
+
+STRING_32 = 0xDB
+_LONG_STRING = struct.Struct(">BI")
+"""How MessagePack begins a string: its kind, its length."""
 
 APPLY = """#!lua
-local at = 0
-local function take() at = at + 1 return ARGV[at] end
-local function command()
-  local size = tonumber(take())
-  at = at + size
-  return {unpack(ARGV, at - size + 1, at)}
+local function apply(effects)
+  for _, effect in ipairs(effects) do redis.call(unpack(effect)) end
 end
-while at < #ARGV do
-  local ids, effects, stream, group = {}, {}
-  local count = tonumber(take())
-  if count > 0 then stream, group = take(), take() end
-  for i = 1, count do ids[i] = take() end
-  for i = 1, tonumber(take()) do effects[i] = command() end
-  if count == 0 then ids[1] = '' end
-  for _, id in ipairs(ids) do
-    if count == 0 or redis.call('XACK', stream, group, id) == 1 then
-      for _, effect in ipairs(effects) do redis.call(unpack(effect)) end
-    end
+for _, step in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local effects, ids, stream, group = unpack(step)
+  if not ids then apply(effects) end
+  for _, id in ipairs(ids or {}) do
+    if redis.call('XACK', stream, group, id) == 1 then apply(effects) end
   end
 end
 """
-"""Steps, in order: ids to acknowledge (none, or with their stream and group), and the commands that
-are done for each of them that was pending, or once where there are none. By its first line a full
-broker refuses it whole, before anything is done."""
+"""Steps, in order: commands, or commands that are done for each of the ids that was pending. They
+come as MessagePack in one argument, for each argument costs a client more than what is in it. By
+its first line a full broker refuses the script whole, before anything is done."""
+
+APPLY_SHA = hashlib.sha1(APPLY.encode(), usedforsecurity=False).hexdigest()
+"""What a broker that has seen the script knows it by: the script is as long as a binary frame."""
 
 
 def command_of(operations: Sequence[Operation]) -> Command:
@@ -48,9 +52,30 @@ def command_of(operations: Sequence[Operation]) -> Command:
     """
     if len(operations) == 1 and (alone := _alone(operations[0])):
         return alone
-    steps = [_step(operation) for operation in operations]
-    keys = dict.fromkeys(key for step in steps for key in step.keys)
-    return ("EVAL", APPLY, len(keys), *keys, *(part for step in steps for part in step.parts))
+    keys: dict[Part, None] = {}
+    steps: list[Step] = []
+    for operation in operations:
+        commands = _commands_of(operation)
+        keys.update((command[1], None) for command in commands)
+        effects = [[_packed(part) for part in command] for command in commands]
+        if isinstance(operation, Ack):
+            keys[operation.stream] = None
+            steps.append((effects, operation.entry_ids, operation.stream, operation.group))
+        else:
+            steps.append((effects,))
+    return ("EVALSHA", APPLY_SHA, len(keys), *keys, msgspec.msgpack.encode(steps))
+
+
+def _packed(part: Part) -> Packable:
+    """Bytes as a string, to which they are the same in Lua: it unpacks no other kind of them."""
+    if isinstance(part, bytes):
+        return msgspec.Raw(_LONG_STRING.pack(STRING_32, len(part)) + part)
+    return part
+
+
+def with_script(command: Command) -> Command:
+    """The same for a broker that does not know the script, and has done nothing: now it will."""
+    return ("EVAL", APPLY, *command[2:])
 
 
 def _alone(operation: Operation) -> Command | None:
@@ -63,33 +88,11 @@ def _alone(operation: Operation) -> Command | None:
     return ("XACK", operation.stream, operation.group, *operation.entry_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What `APPLY` does at a time."""
-
-    commands: Sequence[Command]
-    ids: Command = ()
-    """To acknowledge first."""
-    of: Command = ()
-    """Their stream and group."""
-
-    @property
-    def keys(self) -> Command:
-        return (*self.of[:1], *(command[1] for command in self.commands))
-
-    @property
-    def parts(self) -> Command:
-        sized = [part for command in self.commands for part in (len(command), *command)]
-        return (len(self.ids), *self.of, *self.ids, len(self.commands), *sized)
-
-
-def _step(operation: Operation) -> _Step:
+def _commands_of(operation: Operation) -> list[Command]:
+    """What is done, of an acknowledgement what follows from it."""
     if not isinstance(operation, Ack):
-        return _Step(_effect_commands(operation))
-    if not operation.entry_ids:
-        return _Step([])  # nothing was acknowledged, so nothing follows from it
-    effects = [command for effect in operation.then for command in _effect_commands(effect)]
-    return _Step(effects, tuple(operation.entry_ids), (operation.stream, operation.group))
+        return _effect_commands(operation)
+    return [command for effect in operation.then for command in _effect_commands(effect)]
 
 
 def _effect_commands(effect: Effect) -> list[Command]:
