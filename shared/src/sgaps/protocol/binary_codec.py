@@ -69,11 +69,13 @@ class ValuesOfFrame:
                 ErrorCode.BAD_MESSAGE,
                 f"{len(self.values)} values; set {self.coordinate_set_id} has {len(coords)}",
             )
-        values = self.values.astype(np.float32) / VALUE_STEPS
+        samples = np.empty((len(coords), 4), np.float32)
+        samples[:, :2], samples[:, 3] = coords[:, :2], coords[:, 2]
+        np.divide(self.values, VALUE_STEPS, out=samples[:, 2], dtype=np.float32)
         return SampledFrame(
             frame_id=self.frame_id,
             coordinate_set_id=self.coordinate_set_id,
-            samples=np.column_stack([coords[:, :2], values, coords[:, 2]]),
+            samples=samples,
             state=self.state,
             resolution=self.resolution,
             timestamp=self.timestamp,

@@ -6,7 +6,9 @@ client ignores fields it does not know.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Sequence
+from itertools import chain
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,13 +171,19 @@ class FrameData(FromClient):
 
     def samples(self) -> NDArray[np.float32]:
         """The pixels as float32 (N, 4): u, v, value, footprint."""
-        rows = [
-            (p.u, p.v, p.value, p.footprint)
-            if isinstance(p, PixelObject)
-            else (*p, 1)[:SAMPLE_NUMBERS]
-            for p in self.pixels
-        ]
-        return np.array(rows, dtype=np.float32).reshape(-1, SAMPLE_NUMBERS)
+        rows = _rows(self.pixels)
+        numbers = len(rows[0]) if rows else SAMPLE_NUMBERS
+        flat = np.fromiter(chain.from_iterable(rows), np.float32, len(rows) * numbers)
+        samples = np.ones((len(rows), SAMPLE_NUMBERS), np.float32)
+        samples[:, :numbers] = flat.reshape(-1, numbers)
+        return samples
+
+
+def _rows(pixels: Pixels) -> Sequence[tuple[float, ...]]:
+    """Three numbers of each, or four: all have the form of the first one."""
+    if pixels and isinstance(pixels[0], PixelObject):
+        return [(p.u, p.v, p.value, p.footprint) for p in pixels]
+    return cast("Sequence[tuple[float, ...]]", pixels)
 
 
 class Keyframe(FromClient):
