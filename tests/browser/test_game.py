@@ -29,7 +29,7 @@ PATIENCE_SECS = 90
 """Chromium draws on the processor here, beside the model and whatever else runs."""
 QUALITY_FRAMES = 40
 BETTER_THAN_FLAT_DB = 3
-WORSE_AT_MOST_DB = 0.5
+BETTER_THAN_PRIOR_DB = 0.3
 UNHEARD = ("GPU stall due to ReadPixels", "Automatic fallback to software WebGL")
 """What Chromium says of drawing without a GPU."""
 CUT = ("WebSocket connection to", "ERR_", "Failed to load resource")
@@ -127,7 +127,7 @@ def raw_share(page: Page) -> int:
     return int(found[1]) if found else 0
 
 
-def test_the_reconstruction_is_far_better_than_gray_and_no_worse_than_its_prior(
+def test_the_reconstruction_is_better_than_its_prior_and_far_better_than_gray(
     tab: Tab, system: System
 ) -> None:
     with game(tab, system.http_url) as page:
@@ -137,8 +137,7 @@ def test_the_reconstruction_is_far_better_than_gray_and_no_worse_than_its_prior(
             wait_for_answers(page, system, 5)
             measured.append(eventually(page, lambda: quality_db(page)))
         ours, prior, flat = (sum(values) / len(values) for values in zip(*measured, strict=True))
-    # Of a scene that it was not trained on it is about as good; nothing is lost by it at least.
-    assert ours > prior - WORSE_AT_MOST_DB
+    assert ours > prior + BETTER_THAN_PRIOR_DB
     assert ours > flat + BETTER_THAN_FLAT_DB
 
 
