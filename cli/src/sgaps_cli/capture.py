@@ -39,7 +39,7 @@ def capture_source(
         source = open_source(source_name, seed=seed + number)
         session_id = f"capture-{seed + number}-{secrets.token_hex(3)}"
         with closing(source):
-            _record(source, out, key=key, session_id=session_id, frames=frames)
+            record(source, out, key=key, session_id=session_id, frames=frames)
     return 0
 
 
@@ -53,7 +53,7 @@ def import_file(path: Path, *, out: Path, key: str | None, width: int | None) ->
     session_id = f"import-{secrets.token_hex(6)}"
     with closing(source):
         _make_folder(out)
-        _record(source, out, key=key, session_id=session_id, frames=None)
+        record(source, out, key=key, session_id=session_id, frames=None)
     return 0
 
 
@@ -66,7 +66,8 @@ def _make_folder(out: Path) -> None:
         ) from error
 
 
-def _record(source: Source, out: Path, *, key: str, session_id: str, frames: int | None) -> None:
+def record(source: Source, out: Path, *, key: str, session_id: str, frames: int | None) -> None:
+    """Record frames of a source as one session. Raises SourceError, RecordingError."""
     console = Console(stderr=True)
     settings = load_settings()
     started_at_secs = time.time()
