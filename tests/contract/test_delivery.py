@@ -228,7 +228,7 @@ class MemoryDelivery(DeliveryMachine):
 def test_delivery_over_the_memory_bus() -> None:
     run_state_machine_as_test(
         MemoryDelivery,
-        settings=hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None),
+        settings=hypothesis_settings(max_examples=100, stateful_step_count=40),
     )
 
 
@@ -281,5 +281,5 @@ def test_delivery_over_a_real_broker_that_is_killed(own_broker: KillableBroker) 
 
     run_state_machine_as_test(
         RealDelivery,
-        settings=hypothesis_settings(max_examples=20, stateful_step_count=25, deadline=None),
+        settings=hypothesis_settings(max_examples=20, stateful_step_count=25),
     )

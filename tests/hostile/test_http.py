@@ -48,7 +48,6 @@ def ask(operation: APIOperation[Any, Any, Any, Any], path_parameters: dict[str, 
     @given(case=operation.as_strategy())
     @settings(
         max_examples=1 if path_parameters else EXAMPLES,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

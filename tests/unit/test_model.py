@@ -262,7 +262,7 @@ def test_a_frame_without_samples_is_no_exception(model: SparsePixelTransformer) 
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 5, 8]))
-@hypothesis_settings(deadline=None, max_examples=25)
+@hypothesis_settings(max_examples=25)
 def test_any_resolution_and_stride(width: int, height: int, stride: int) -> None:
     samples = samples_of(picture(0, width, height), min(width * height, 9))
     inputs = inputs_of(samples, width=width, height=height)

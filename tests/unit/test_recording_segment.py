@@ -98,7 +98,7 @@ frames_strategy = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(frames_strategy, st.lists(st.booleans(), min_size=12, max_size=12))
 def test_what_is_written_is_read_back(frames: list[RecordedFrame], syncs: list[bool]) -> None:
     with tempfile.TemporaryDirectory() as root:

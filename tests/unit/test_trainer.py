@@ -269,7 +269,7 @@ def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@hypothesis_settings(deadline=None, max_examples=40)
+@hypothesis_settings(max_examples=40)
 def test_drawn_samples_are_what_the_picture_shows(seed: int) -> None:
     rng = np.random.default_rng(seed)
     sampling = load_settings(["sampling.default_sample_count=70"], environment={}).sampling
