@@ -18,7 +18,7 @@ FRAMES = 3
 
 def test_a_walk_is_a_recording(tmp_path: Path) -> None:
     require_tool("chromium", "chromium")
-    arguments = [tmp_path, "--sessions", "1", "--frames", str(FRAMES)]
+    arguments = [str(tmp_path), "--sessions", "1", "--frames", str(FRAMES)]
     subprocess.run([sys.executable, "-m", "browser.walks", *arguments], cwd=TESTS, check=True)
     (segment,) = find_segments(tmp_path)
     with SegmentReader(segment.path) as reader:
