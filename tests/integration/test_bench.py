@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from sgaps_cli.bench import model_loop
+from sgaps_cli.bench import client_loop, model_loop
+from sgaps_cli.bench.alternatives import SOURCE, bench_alternatives
 from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.model import figures
 from sgaps_cli.bench.pictures import cpu_pictures, gpu_pictures
@@ -31,6 +32,24 @@ def check(lines: Sequence[Line]) -> list[Figure]:
     assert len({row.count("|") for row in rows}) == 1
     assert [row["name"] for row in json.loads(as_json(lines))] == [line.name for line in lines]
     return figures
+
+
+def test_alternatives() -> None:
+    *lines, readback = bench_alternatives(frames=1, repeats=1)
+    p50, p99, answered, cpu, memory, client_cpu, sent = check([*lines, readback])
+    assert p50.floor.median <= p99.floor.median
+    assert answered.floor.median == 100
+    assert answered.ours.median > 0
+    assert memory.ratio > 1  # four processes and a broker
+    assert cpu.target is None
+    assert client_cpu.floor.median > 0
+    assert sent.ours.median < 700
+
+
+def test_x264_sends_as_many_bytes_as_it_is_given() -> None:
+    few, many = (client_loop.main(str(size), SOURCE, 60).bytes_per_frame for size in (300, 3000))
+    assert few < 600
+    assert many > 3 * few
 
 
 def test_bus() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from sgaps_cli.bench.alternatives import bench_alternatives
 from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway
 from sgaps_cli.bench.model import bench_model
@@ -92,6 +93,16 @@ def scaling(
 ) -> None:
     """Frames per second of 2 and 4 reconstructors beside one, with a model of a fixed time."""
     _print(bench_scaling(frames=frames, repeats=repeats), json=json)
+
+
+@app.command(epilog="Example: `sgaps bench alternatives --frames 30 --repeats 3 --json`")
+def alternatives(
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each of eight players.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions of each side.")] = 1,
+    json: AsJson = False,
+) -> None:
+    """A single process without a broker, and x264 on the client, beside ours."""
+    _print(bench_alternatives(frames=frames, repeats=repeats), json=json)
 
 
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")

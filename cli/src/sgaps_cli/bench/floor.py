@@ -24,6 +24,15 @@ from sgaps.protocol.messages import HeartbeatAck, SessionStartAck
 
 SAMPLES = 500
 STREAM = "floor"
+NOWHERE_YET = CoordinateSet(
+    frame_id=-1,
+    coordinate_set_id=1,
+    coords=np.ones((SAMPLES, 3), np.float32),
+    footprints=False,
+    importance=None,
+    model_version="none",
+    predicted_psnr_db=None,
+)
 
 
 def app(redis_url: str) -> Starlette:
@@ -54,47 +63,43 @@ async def _take(socket: WebSocket, event: MutableMapping[str, Any], redis: Redis
         case "frame_data":
             await redis.xadd(STREAM, {"d": str(text)})
         case "session_start":
-            await _begin(socket)
+            await begin(socket, NOWHERE_YET)
         case _:
             ack = HeartbeatAck(timestamp=0, server_time=0, last_recorded_frame_id=-1, target_fps=10)
             await socket.send_text(json_codec.encode(ack))
 
 
-async def _begin(socket: WebSocket) -> None:
+async def begin(socket: WebSocket, chosen: CoordinateSet) -> None:
+    """What a client is told of its session, and the set that it starts with."""
     ack = SessionStartAck(
         session_id="floor",
         checkpoint_loaded=False,
-        sample_count=SAMPLES,
+        sample_count=len(chosen.coords),
         max_state_dim=64,
         target_fps=10,
-        model_version="none",
-        coordinate_set_id=1,
+        model_version=chosen.model_version,
+        coordinate_set_id=chosen.coordinate_set_id,
         keyframe_interval=0,
         resumed=False,
     )
     await socket.send_text(json_codec.encode(ack))
-    chosen = CoordinateSet(
-        frame_id=-1,
-        coordinate_set_id=1,
-        coords=np.ones((SAMPLES, 3), np.float32),
-        footprints=False,
-        importance=None,
-        model_version="none",
-        predicted_psnr_db=None,
-    )
     if socket.scope["subprotocols"][0] == binary_codec.SUBPROTOCOL:
         await socket.send_bytes(binary_codec.encode_coordinates(chosen))
     else:
         await socket.send_text(json_codec.encode_coordinates(chosen))
 
 
-if __name__ == "__main__":
-    # The same server with the same switches as the gateway's.
+def serve(application: Starlette, port: int) -> None:
+    """The same server with the same switches as the gateway's."""
     uvicorn.run(
-        app(sys.argv[2]),
-        port=int(sys.argv[1]),
+        application,
+        port=port,
         log_level="warning",
         ws="websockets-sansio",
         ws_max_queue=4,
         ws_per_message_deflate=False,
     )
+
+
+if __name__ == "__main__":
+    serve(app(sys.argv[2]), int(sys.argv[1]))

@@ -11,9 +11,10 @@ from redis import Redis
 from sgaps.bus.redis_commands import FIELD
 from sgaps.keys import PastSamples, history_key
 from sgaps.messages import FrameAccepted, Message, pack_floats, pack_footprints, pack_pixels
+from sgaps.protocol.content import CoordinateSet
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import NOTHING_KNOWN
-from sgaps.settings import load_settings
+from sgaps.settings import Settings, load_settings
 
 SESSIONS = 16
 """One turn of a reconstructor: neighbours on the stream are of different sessions."""
@@ -27,13 +28,7 @@ def accepted_frames(
 ) -> list[FrameAccepted]:
     """Of 16 sessions in turn, as many squares each; what was sampled is noise."""
     settings, rng = load_settings(environment={}), np.random.default_rng(0)
-    coords = AdaptiveUVSampler(settings.sampling, footprints=True).sample(
-        NOTHING_KNOWN,
-        count=samples,
-        width=width,
-        height=height,
-        rng=rng,
-    )
+    coords = first_set(settings, width=width, height=height, samples=samples).coords
     return [
         FrameAccepted(
             session_id=f"bench-{number % SESSIONS}",
@@ -52,6 +47,25 @@ def accepted_frames(
         )
         for number in range(count)
     ]
+
+
+def first_set(settings: Settings, *, width: int, height: int, samples: int) -> CoordinateSet:
+    """As many squares, where nothing is known of a picture yet."""
+    return CoordinateSet(
+        frame_id=-1,
+        coordinate_set_id=1,
+        coords=AdaptiveUVSampler(settings.sampling, footprints=True).sample(
+            NOTHING_KNOWN,
+            count=samples,
+            width=width,
+            height=height,
+            rng=np.random.default_rng(settings.sampling.seed),
+        ),
+        footprints=True,
+        importance=None,
+        model_version="none",
+        predicted_psnr_db=None,
+    )
 
 
 def fill(redis: Redis, messages: Sequence[Message]) -> None:

@@ -1,6 +1,6 @@
-"""How long answers take: `python -m sgaps_cli.bench.latency pipeline|hops URL FRAMES`.
+"""How long answers take: `python -m sgaps_cli.bench.latency pipeline|hops URL FRAMES PACE`.
 
-Frames are sent at a fixed pace by eight players, whatever comes back; those in the first moments
+Each of eight players sends PACE frames a second, whatever comes back; those in the first moments
 are not counted. Prints what share of them was answered, and percentiles of the milliseconds from
 before a frame is sent until its answer is there, both by the clock of this process.
 """
@@ -25,7 +25,7 @@ from sgaps_cli.bench import hop
 from sgaps_cli.bench.frames import accepted_frames
 from sgaps_cli.bench.load import BINARY, CONNECTIONS, IDS, IDS_AT, begin, first_frame, split_frame
 
-FRAMES_PER_SEC = 10
+FRAMES_PER_SEC = 10.0
 """Of each player: what clients are asked for."""
 WARM_UP_FRAMES = 10
 """Of each player."""
@@ -47,8 +47,8 @@ class Answers:
 class Watch:
     """When each frame of each player was sent, and how long its answer took."""
 
-    def __init__(self, frames: int) -> None:
-        self.frames = frames
+    def __init__(self, frames: int, frames_per_sec: float) -> None:
+        self.frames, self.frames_per_sec = frames, frames_per_sec
         self.latencies_secs: dict[tuple[int, int], float] = {}
         self.is_over = False
         """Whether nobody waits for answers any more."""
@@ -57,9 +57,9 @@ class Watch:
 
     async def play(self, player: int, send: Send) -> None:
         """Send frames when they are due, a player a moment after the other."""
-        begins_at_secs = time.perf_counter() + player / CONNECTIONS / FRAMES_PER_SEC
+        begins_at_secs = time.perf_counter() + player / CONNECTIONS / self.frames_per_sec
         for frame_id in range(WARM_UP_FRAMES + self.frames):
-            due_at_secs = begins_at_secs + frame_id / FRAMES_PER_SEC
+            due_at_secs = begins_at_secs + frame_id / self.frames_per_sec
             await asyncio.sleep(due_at_secs - time.perf_counter())
             self._sent_at_secs[player, frame_id] = time.perf_counter()
             await send(frame_id)
@@ -167,12 +167,14 @@ async def _receive_hops(redis: Redis, watch: Watch) -> None:
                 await redis.xack(hop.STREAMS[-1], hop.GROUP, entry_id)
 
 
-def main(way: str, url: str, frames: int) -> Answers:
+def main(way: str, url: str, frames: int, frames_per_sec: float) -> Answers:
     async def measured() -> Answers:
-        return await (pipeline if way == "pipeline" else hops)(url, Watch(frames))
+        watch = Watch(frames, frames_per_sec)
+        return await (pipeline if way == "pipeline" else hops)(url, watch)
 
     return asyncio.run(measured())
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))))
+    answers = main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    print(json.dumps(asdict(answers)))

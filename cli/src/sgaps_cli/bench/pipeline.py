@@ -7,8 +7,8 @@ left out: nothing on a frame's way waits for it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from redis import Redis
@@ -27,17 +27,19 @@ from sgaps_cli.bench.processes import (
     ready,
     result_of,
 )
-from sgaps_cli.bench.report import Figure, Spread, Target, tracked
+from sgaps_cli.bench.report import Figure, Target, compared, tracked
 
-PERCENTILES = {
-    "p50": Target(limit=2, at_most=True),
-    "p99": Target(limit=3, at_most=True),
+TARGETS = {
+    "latency p50": Target(limit=2, at_most=True),
+    "latency p99": Target(limit=3, at_most=True),
 }
 FLOOR_IS = f"{hop.HOPS} hops of XADD, XREADGROUP and XACK through bare processes"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class Played:
+    """What came of the frames of eight players, and what the processes used for them."""
+
     answers: latency.Answers
     cpu_secs_per_1000_frames: float = 0.0
     peak_memory_mib: float = 0.0
@@ -47,57 +49,70 @@ def bench_pipeline(*, frames: int, repeats: int) -> list[Figure]:
     """`frames` are those of each of eight players. Raises BrokerError."""
     ours, floor = [], []
     for _ in tracked(range(repeats), "pipeline"):
-        with own_broker() as url:
-            ours.append(_pipeline(url, frames))
+        with own_broker() as url, services(url, model=FIXED_MODEL) as (port, pids):
+            ours.append(play(port, pids, frames))
         with own_broker() as url:
             floor.append(_hops(url, frames))
+    return latencies("pipeline", ours, floor, floor_is=FLOOR_IS, targets=TARGETS)
+
+
+def latencies(
+    name: str,
+    ours: Sequence[Played],
+    floor: Sequence[Played],
+    *,
+    floor_is: str,
+    targets: Mapping[str, Target],
+) -> list[Figure]:
+    """How long answers took, and how many frames had one."""
+    values: dict[str, tuple[str, Callable[[Played], float]]] = {
+        "latency p50": ("ms", lambda run: run.answers.p50_ms),
+        "latency p99": ("ms", lambda run: run.answers.p99_ms),
+        "answered": ("% of frames", lambda run: run.answers.answered_percent),
+    }
     return [
-        *(
-            _figure(f"latency {name}", "ms", f"{name}_ms", ours, floor, target)
-            for name, target in PERCENTILES.items()
-        ),
-        _figure("answered", "% of frames", "answered_percent", ours, floor, None),
+        compared(
+            f"{name}, {what}",
+            unit,
+            value,
+            ours,
+            floor,
+            floor_is=floor_is,
+            target=targets.get(what),
+        )
+        for what, (unit, value) in values.items()
     ]
 
 
-def _figure(
-    name: str,
-    unit: str,
-    field: str,
-    ours: Sequence[_Run],
-    floor: Sequence[_Run],
-    target: Target | None,
-) -> Figure:
-    return Figure(
-        name=f"pipeline, {name}",
-        unit=unit,
-        ours=Spread.of([getattr(run.answers, field) for run in ours]),
-        floor=Spread.of([getattr(run.answers, field) for run in floor]),
-        floor_is=FLOOR_IS,
-        target=target,
-        cpu_secs_per_1000_frames=Spread.of([r.cpu_secs_per_1000_frames for r in ours]).median,
-        peak_memory_mib=max(run.peak_memory_mib for run in ours),
-    )
+@contextmanager
+def services(url: str, *, model: str) -> Iterator[tuple[int, list[int]]]:
+    """The port of a gateway, and its pid, the reconstructor's and the sampler's.
 
-
-def _pipeline(url: str, frames: int) -> _Run:
+    `model` is the module of the reconstructor. Raises BrokerError.
+    """
     port = broker.free_port()
     with (
         tempfile.TemporaryDirectory() as folder,
         Redis.from_url(url) as redis,
         listening([*gateway_command(url), f"server.port={port}"], port) as gateway,
-        ready(_worker(FIXED_MODEL, url, folder), redis, service="reconstructor") as model,
+        ready(_worker(model, url, folder), redis, service="reconstructor") as reconstructor,
         ready(_worker("sampler", url, folder), redis, service="sampler") as sampler,
     ):
-        pids = [gateway.pid, model.pid, sampler.pid]
-        before_secs = cpu_secs(*pids)
-        answers = _answers("pipeline", socket_url(port), frames)
-        sent = CONNECTIONS * (latency.WARM_UP_FRAMES + frames)
-        return _Run(
-            answers=answers,
-            cpu_secs_per_1000_frames=(cpu_secs(*pids) - before_secs) / sent * 1000,
-            peak_memory_mib=peak_memory_mib(*pids),
-        )
+        yield port, [gateway.pid, reconstructor.pid, sampler.pid]
+
+
+def play(
+    port: int, pids: Sequence[int], frames: int, *, frames_per_sec: float = latency.FRAMES_PER_SEC
+) -> Played:
+    """Eight players of a server that is these processes. Raises BrokerError."""
+    before_secs = cpu_secs(*pids)
+    answers = _answers("pipeline", socket_url(port), frames, frames_per_sec)
+    sent = CONNECTIONS * (latency.WARM_UP_FRAMES + frames)
+    return Played(
+        answers=answers,
+        cpu_secs_per_1000_frames=(cpu_secs(*pids) - before_secs) / sent * 1000,
+        peak_memory_mib=peak_memory_mib(*pids),
+    )
 
 
 def _worker(module: str, url: str, folder: str) -> list[str]:
@@ -105,14 +120,14 @@ def _worker(module: str, url: str, folder: str) -> list[str]:
     return ["-m", module, f"bus.url={url}", f"data.checkpoints_dir={folder}", "importance=learned"]
 
 
-def _hops(url: str, frames: int) -> _Run:
+def _hops(url: str, frames: int) -> Played:
     with Redis.from_url(url) as redis, ExitStack() as started:
         for stream in hop.STREAMS:
             redis.xgroup_create(stream, hop.GROUP, id="0", mkstream=True)
         for number in range(hop.HOPS - 1):
             started.enter_context(process(["-m", hop.__name__, url, str(number)]))
-        return _Run(answers=_answers("hops", url, frames))
+        return Played(answers=_answers("hops", url, frames, latency.FRAMES_PER_SEC))
 
 
-def _answers(way: str, url: str, frames: int) -> latency.Answers:
-    return latency.Answers(**result_of(latency.__name__, way, url, frames))
+def _answers(way: str, url: str, frames: int, frames_per_sec: float) -> latency.Answers:
+    return latency.Answers(**result_of(latency.__name__, way, url, frames, frames_per_sec))

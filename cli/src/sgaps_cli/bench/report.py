@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self, TypeAlias, TypeVar
+from typing import Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -130,11 +130,46 @@ def throughput(
     target: Target | None = None,
 ) -> Figure:
     """Frames per second of repeated runs."""
+    return compared(
+        name,
+        "frames/s",
+        lambda run: run.frames_per_sec,
+        ours,
+        floor,
+        floor_is=floor_is,
+        target=target,
+    )
+
+
+class Used(Protocol):
+    """A repetition that knows what it used."""
+
+    @property
+    def cpu_secs_per_1000_frames(self) -> float: ...
+
+    @property
+    def peak_memory_mib(self) -> float: ...
+
+
+U = TypeVar("U", bound=Used)
+
+
+def compared(
+    name: str,
+    unit: str,
+    value: Callable[[U], float],
+    ours: Sequence[U],
+    floor: Sequence[U],
+    *,
+    floor_is: str,
+    target: Target | None = None,
+) -> Figure:
+    """One value of repeated runs."""
     return Figure(
         name=name,
-        unit="frames/s",
-        ours=Spread.of([run.frames_per_sec for run in ours]),
-        floor=Spread.of([run.frames_per_sec for run in floor]),
+        unit=unit,
+        ours=Spread.of([value(run) for run in ours]),
+        floor=Spread.of([value(run) for run in floor]),
         floor_is=floor_is,
         target=target,
         cpu_secs_per_1000_frames=float(np.median([r.cpu_secs_per_1000_frames for r in ours])),

@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from scipy.fft import dctn, idctn
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
@@ -48,6 +49,16 @@ def x264(truths: Sequence[Picture], bytes_per_frame: int) -> Iterator[Picture]:
     Every frame comes out at once, as a game needs it. The first ones may take a second's bytes.
     """
     height, width = truths[0].shape
+    encoder = x264_encoder(width, height, bytes_per_frame)
+    decoder = av.CodecContext.create("h264", "r")
+    for packets in (*(encoder.encode(av_frame(truth)) for truth in truths), encoder.encode(None)):
+        for packet in packets:
+            yield from map(_luma, decoder.decode(packet))
+    yield from map(_luma, decoder.decode(None))
+
+
+def x264_encoder(width: int, height: int, bytes_per_frame: int) -> VideoCodecContext:
+    """Gives a packet for every frame at once, of so many bytes over time."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "gray"
     encoder.time_base, encoder.framerate = Fraction(1, X264_FPS), Fraction(X264_FPS)
@@ -55,14 +66,11 @@ def x264(truths: Sequence[Picture], bytes_per_frame: int) -> Iterator[Picture]:
     encoder.bit_rate = round(kbit_per_sec * 1000)
     rate = f"vbv-maxrate={kbit_per_sec:.0f}:vbv-bufsize={kbit_per_sec:.0f}:keyint=infinite"
     encoder.options = {"preset": "medium", "tune": "zerolatency", "x264-params": rate}
-    decoder = av.CodecContext.create("h264", "r")
-    for packets in (*(encoder.encode(_av_frame(truth)) for truth in truths), encoder.encode(None)):
-        for packet in packets:
-            yield from map(_luma, decoder.decode(packet))
-    yield from map(_luma, decoder.decode(None))
+    return encoder
 
 
-def _av_frame(picture: Picture) -> av.VideoFrame:
+def av_frame(picture: Picture) -> av.VideoFrame:
+    """(H, W) as an encoder takes it."""
     return av.VideoFrame.from_ndarray(picture, format="gray")
 
 
