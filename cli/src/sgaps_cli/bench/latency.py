@@ -29,8 +29,9 @@ FRAMES_PER_SEC = 10.0
 """Of each player: what clients are asked for."""
 WARM_UP_FRAMES = 10
 """Of each player."""
-PATIENCE_SECS = 5.0
-"""For the last answers; a frame that was superseded has none."""
+PATIENCE_FRAMES = 50
+"""So long as a player would need for them, the last answers are waited for; a frame that was
+superseded has none."""
 
 Send = Callable[[int], Awaitable[object]]
 
@@ -75,7 +76,7 @@ class Watch:
     async def result(self) -> Answers:
         """When every answer is there, or no more will come."""
         try:
-            async with asyncio.timeout(PATIENCE_SECS):
+            async with asyncio.timeout(PATIENCE_FRAMES / self.frames_per_sec):
                 await self._complete.wait()
         except TimeoutError:
             pass
