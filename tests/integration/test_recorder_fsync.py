@@ -31,7 +31,8 @@ WRITES = ("pwrite64", "write", "pwritev", "writev", "ftruncate")
 CALLS = ("fsync", "fdatasync", "recvfrom", "sendto", *WRITES)
 CALL = re.compile(r"^(\d+) +(\w+)\(\d+<(.*?)>")
 RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>")
-ENTRY_ID = re.compile(r"(?<!\d)\d{13}-\d+")
+ENTRY_ID = re.compile(r"(?:(?<!\d)|(?<=\\\d{3}))\d{13}-\d+")
+"""Behind no digit, unless that is of a byte that strace wrote in octal."""
 
 
 @pytest.fixture
