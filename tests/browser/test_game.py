@@ -27,7 +27,7 @@ from sgaps.sampling.footprints import sample_image
 
 PATIENCE_SECS = 90
 """Chromium draws on the processor here, beside the model and whatever else runs."""
-QUALITY_FRAMES = 40
+QUALITY_FRAMES = 25
 BETTER_THAN_FLAT_DB = 3
 BETTER_THAN_PRIOR_DB = 0.3
 UNHEARD = ("GPU stall due to ReadPixels", "Automatic fallback to software WebGL")
