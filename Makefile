@@ -30,7 +30,7 @@ check: setup  ## lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long form, 40 minutes on two cores
+test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long form, half an hour on two cores
 	.venv/bin/pytest tests/faults --long
 
 test: check  ## everything that CI runs
