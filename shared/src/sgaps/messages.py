@@ -306,7 +306,7 @@ class CheckpointPublished(Message, frozen=True, kw_only=True):
 
 
 class DeadLetter(Message, frozen=True, kw_only=True):
-    """An entry that failed its consumers three times, kept for people to look at."""
+    """An entry that failed its consumers as often as they try, kept for people to look at."""
 
     STREAM: ClassVar[str] = "sgaps:dead"
 
