@@ -210,7 +210,7 @@ def dead(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the entries that were given up: they failed, or killed their consumers, too often; and why."""
+    """List the entries that their consumers gave up, and why."""
     raise typer.Exit(list_dead(redis, as_json=as_json))
 
 
