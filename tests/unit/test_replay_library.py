@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from replays import FRAME_SECS, KEY, captured, record, served
 from sgaps.recording import frames_before
 from sgaps_cli.replay.errors import NotListed, ReplayError
-from sgaps_cli.replay.kept import Kept
 from sgaps_cli.replay.library import LONGEST_PAUSE_SECS, OPEN_SEGMENTS, Library, playing_times
 
 
@@ -100,18 +99,3 @@ def test_it_plays_at_the_recorded_rate_without_its_pauses() -> None:
     clock = np.array([100.0, 100.2, 100.2, 99.0, 900.0])
     assert playing_times(clock, 0.1) == [0.0, 0.2, 0.3, 0.4, 0.4 + LONGEST_PAUSE_SECS]
     assert playing_times(np.empty(0), 0.1) == []
-
-
-def test_what_is_kept_has_a_bound_and_what_is_dropped_is_told() -> None:
-    dropped: list[str] = []
-    kept: Kept[int, str] = Kept(5, size_of=len, let_go=dropped.append)
-    assert kept.get(1, lambda: "aaa") == "aaa"
-    assert kept.get(2, lambda: "bb") == "bb"
-    assert kept.get(1, lambda: "another") == "aaa"  # now used last
-    kept.get(3, lambda: "c")
-    assert dropped == ["bb"]
-    kept.get(4, lambda: "too large for it")
-    assert dropped == ["bb", "aaa", "c"]
-    assert kept.get(4, lambda: "again") == "too large for it"
-    kept.clear()
-    assert dropped[-1] == "too large for it"

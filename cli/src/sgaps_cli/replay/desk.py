@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 from pydantic import ValidationError
 
 from sgaps.errors import RecordingCorrupt, RecordingError
@@ -18,7 +19,6 @@ from sgaps.model import prepare_cpu
 from sgaps.protocol.views import encode_view
 from sgaps.settings import Settings
 from sgaps_cli.replay.errors import ReplayError
-from sgaps_cli.replay.kept import Kept
 from sgaps_cli.replay.library import Library, Recording, Reel, playing_times
 from sgaps_cli.replay.models import Loaded, Models, default_pair
 from sgaps_cli.replay.rebuild import Shot, measured_psnr_db, rebuild, take_shot, view_of
@@ -36,7 +36,7 @@ class Desk:
         self._settings = settings
         self._library = Library(folder)
         self._models = Models(settings)
-        self._views: Kept[tuple[str, int, str], bytes] = Kept(KEPT_BYTES, size_of=len)
+        self._views: LRUCache[object, bytes] = LRUCache(KEPT_BYTES, getsizeof=len)
 
     def prepare(self) -> None:
         """To be called in the thread that will ask."""
@@ -69,19 +69,9 @@ class Desk:
             "unsampled": np.flatnonzero(~reel.has_samples).tolist(),
         }
 
+    @cachedmethod(attrgetter("_views"))
     def view(self, recording_id: str, position: int, checkpoint_id: str) -> bytes:
         """A frame as a checkpoint rebuilds it. Raises NotListed, ReplayError, CheckpointError."""
-        make = partial(self._view, recording_id, position, checkpoint_id)
-        return self._views.get((recording_id, position, checkpoint_id), make)
-
-    def score(self, recording_id: str, position: int, checkpoint_id: str) -> JsonObject:
-        """PSNR where a true frame was recorded. Raises like `view`."""
-        with self._explained():
-            _, loaded, shot = self._shot(recording_id, position, checkpoint_id)
-            rebuilt = rebuild(shot, loaded, sentinel=self._settings.sentinel_value)
-            return {"psnr_db": measured_psnr_db(shot, rebuilt)}
-
-    def _view(self, recording_id: str, position: int, checkpoint_id: str) -> bytes:
         sentinel = self._settings.sentinel_value
         with self._explained():
             reel, loaded, shot = self._shot(recording_id, position, checkpoint_id)
@@ -96,6 +86,13 @@ class Desk:
                 took_secs=time.perf_counter() - started_at_secs,
             )
         return encode_view(view)
+
+    def score(self, recording_id: str, position: int, checkpoint_id: str) -> JsonObject:
+        """PSNR where a true frame was recorded. Raises like `view`."""
+        with self._explained():
+            _, loaded, shot = self._shot(recording_id, position, checkpoint_id)
+            rebuilt = rebuild(shot, loaded, sentinel=self._settings.sentinel_value)
+            return {"psnr_db": measured_psnr_db(shot, rebuilt)}
 
     def _shot(
         self, recording_id: str, position: int, checkpoint_id: str

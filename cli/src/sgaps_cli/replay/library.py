@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
 from sgaps_cli.recordings import sealed_segments, session_folders
 from sgaps_cli.replay.errors import NotListed, ReplayError
-from sgaps_cli.replay.kept import Kept
 
 OPEN_SEGMENTS = 4
+REELS = 4
+"""Recordings whose frames are in order at hand."""
 LONGEST_PAUSE_SECS = 2.0
 """Of a session that was away for longer nobody wants to watch more."""
 
@@ -72,16 +75,31 @@ class Reel:
         return len(self.frame_ids)
 
 
+class OpenSegments(LRUCache[SegmentInfo, SegmentReader]):
+    """Opens a segment when it is asked for, and closes those that it lets go."""
+
+    def __missing__(self, segment: SegmentInfo) -> SegmentReader:
+        reader = self[segment] = SegmentReader(segment.path)
+        return reader
+
+    def popitem(self) -> tuple[SegmentInfo, SegmentReader]:
+        segment, reader = super().popitem()
+        reader.close()
+        return segment, reader
+
+    def clear(self) -> None:
+        while self:
+            self.popitem()
+
+
 class Library:
     """Lists recordings, and reads the frames of those that it has listed. For one thread."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._listed: dict[str, Recording] = {}
-        self._reels: Kept[str, Reel] = Kept(OPEN_SEGMENTS)
-        self._readers: Kept[SegmentInfo, SegmentReader] = Kept(
-            OPEN_SEGMENTS, let_go=SegmentReader.close
-        )
+        self._reels: LRUCache[object, Reel] = LRUCache(REELS)
+        self._readers = OpenSegments(OPEN_SEGMENTS)
 
     def scan(self) -> list[Recording]:
         """All recordings, the newest first; afterwards these can be read."""
@@ -102,23 +120,21 @@ class Library:
                 "no segment of this recording can be read; save what is left of it with "
                 f"`sgaps recordings repair --root {self.folder}`"
             )
-        return self._reels.get(recording_id, lambda: self._reel(recording))
+        return self._reel(recording)
 
     def read(self, reel: Reel, position: int) -> RecordedFrame:
         """Raises NotListed, RecordingError."""
         if not 0 <= position < len(reel):
             raise NotListed(f"this recording has frames 0 to {len(reel) - 1}, by position")
         segment, place = reel.places[position].tolist()
-        return self._reader(reel.recording.segments[segment]).read(place)
+        return self._readers[reel.recording.segments[segment]].read(place)
 
     def close(self) -> None:
         self._readers.clear()
 
-    def _reader(self, segment: SegmentInfo) -> SegmentReader:
-        return self._readers.get(segment, lambda: SegmentReader(segment.path))
-
+    @cachedmethod(attrgetter("_reels"))
     def _reel(self, recording: Recording) -> Reel:
-        return ordered(recording, map(self._reader, recording.segments))
+        return ordered(recording, map(self._readers.__getitem__, recording.segments))
 
 
 def _recording(folder: Path) -> Recording:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from operator import attrgetter
+
+from cachetools import LRUCache, cachedmethod
 
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED, CheckpointDirectory, Manifest, version_number
 from sgaps.errors import CheckpointError, CheckpointRejected
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, stores_of
 from sgaps.settings import ModelSettings, Settings
 from sgaps_cli.replay.errors import NotListed
-from sgaps_cli.replay.kept import Kept
 
 LOADED_MODELS = 4
 GRAY = 1
@@ -57,7 +58,7 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._listed: dict[str, tuple[Choice, CheckpointStore | None]] = {}
-        self._loaded: Kept[str, Loaded] = Kept(LOADED_MODELS)
+        self._loaded: LRUCache[str, Loaded] = LRUCache(LOADED_MODELS)
 
     def scan(self) -> list[Choice]:
         """All that can be chosen: one's own, then shipped ones, then none; newest versions first.
@@ -76,12 +77,13 @@ class Models:
 
     def load(self, checkpoint_id: str) -> Loaded:
         """Raises NotListed, CheckpointError."""
-        choice, store = self._listed.get(checkpoint_id, (None, None))
-        if choice is None:
+        if checkpoint_id not in self._listed:
             raise NotListed("there is no such checkpoint any more; load the page again")
-        return self._loaded.get(checkpoint_id, partial(self._load, choice, store))
+        return self._load(checkpoint_id)
 
-    def _load(self, choice: Choice, store: CheckpointStore | None) -> Loaded:
+    @cachedmethod(attrgetter("_loaded"))
+    def _load(self, checkpoint_id: str) -> Loaded:
+        choice, store = self._listed[checkpoint_id]
         if store is None:
             settings = self._settings.model.model_copy(update={"color_channels": GRAY})
             return Loaded(version=UNTRAINED, model=build_model(settings).eval(), settings=settings)
