@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,6 +19,7 @@ from sgaps.protocol.views import (
     View,
     ViewHeader,
     pack_samples,
+    shown_state,
 )
 from sgaps.recording import RecordedFrame, frames_before
 from sgaps.sampling.adaptive import AdaptiveUVSampler
@@ -168,7 +168,7 @@ def view_of(
         received_at=frame.received_at_secs,
         stages_ms=StagesMs(queue=0, inference=took_secs * 1000, answer=None),
         counters=NO_COUNTERS,
-        state=_shown(frame.state, sentinel),
+        state=shown_state(frame.state, sentinel),
         importance=ImportanceShown(frame_id=frame.frame_id, width=columns, height=rows)
         if expected.size
         else None,
@@ -194,8 +194,3 @@ def _brightness(log_error: NDArray[np.float32] | None) -> NDArray[np.uint8]:
     if log_error is None:
         return np.empty((0, 0), np.uint8)
     return np.asarray(np.clip(np.exp(log_error) * ERROR_GAIN * 255, 0, 255), np.uint8)
-
-
-def _shown(state: Sequence[float] | NDArray[np.float32], sentinel: float) -> list[float | None]:
-    values = np.asarray(state, np.float64).round(6).tolist()
-    return [None if value == sentinel else value for value in values]

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
-import numpy as np
 from pydantic import ValidationError
 
 from gateway.session import COME_BACK_SECS, Session, SessionManager
@@ -32,6 +31,7 @@ from sgaps.protocol.views import (
     ViewHeader,
     encode_view,
     pack_samples,
+    shown_state,
 )
 from sgaps.settings import Settings
 
@@ -181,7 +181,7 @@ def view_of(
             received_at=encoded.received_at_secs,
             stages_ms=_stages_ms(encoded, session, answer),
             counters=counters(session),
-            state=_shown_state(encoded, missing_value),
+            state=shown_state(encoded.state, missing_value),
             importance=_importance_shown(answer),
             true_frame=cast(PictureEncoding, encoded.keyframe_encoding)
             if encoded.keyframe
@@ -224,11 +224,6 @@ def _stages_ms(
         inference=encoded.inference_secs * 1000,
         answer=max(0.0, answer_secs) * 1000 if is_answered else None,
     )
-
-
-def _shown_state(encoded: ViewEncoded, missing_value: float) -> list[float | None]:
-    values = np.round(encoded.state.astype(np.float64), 6).tolist()
-    return [None if value == missing_value else value for value in values]
 
 
 def _importance_shown(answer: CoordinatesChosen | None) -> ImportanceShown | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from sgaps.errors import ErrorCode, ProtocolError
@@ -151,6 +152,12 @@ def _parts(sizes: Parts, data: bytes) -> dict[str, bytes]:
     if at != len(data):
         raise ProtocolError(ErrorCode.BAD_MESSAGE, f"parts of {at} bytes, and {len(data)} came")
     return parts
+
+
+def shown_state(state: NDArray[np.float32], missing_value: float) -> list[float | None]:
+    """A state vector (D,) for people: six decimals, None where a value is missing."""
+    values = np.round(state.astype(np.float64), 6).tolist()
+    return [None if value == missing_value else value for value in values]
 
 
 def pack_samples(samples: Samples) -> bytes:
