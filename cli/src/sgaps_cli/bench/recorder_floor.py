@@ -22,7 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.messages import FrameAccepted
-from sgaps.recording.layout import INDEX_DTYPE
+from sgaps.recording.layout import (
+    FRAMES_PER_CHUNK,
+    INDEX_DTYPE,
+    SAMPLES_PER_CHUNK,
+    STATES_PER_CHUNK,
+)
 from sgaps_cli.bench.frames import accepted_frames
 from sgaps_cli.bench.processes import Meter
 from sgaps_cli.bench.report import Run
@@ -30,12 +35,12 @@ from sgaps_cli.bench.report import Run
 BATCH = 256
 STATE_VALUES = 64
 SHAPES: Mapping[str, tuple[Any, tuple[int, ...]]] = {
-    "pixels": ("<f4", (4096, 3)),
-    "footprints": ("u1", (4096,)),
-    "state_vectors": ("<f4", (64, STATE_VALUES)),
-    "resolution": ("<u4", (256, 2)),
-    "timestamps": ("<f8", (256, 2)),
-    "index": (INDEX_DTYPE, (256,)),
+    "pixels": ("<f4", (SAMPLES_PER_CHUNK, 3)),
+    "footprints": ("u1", (SAMPLES_PER_CHUNK,)),
+    "state_vectors": ("<f4", (STATES_PER_CHUNK, STATE_VALUES)),
+    "resolution": ("<u4", (FRAMES_PER_CHUNK, 2)),
+    "timestamps": ("<f8", (FRAMES_PER_CHUNK, 2)),
+    "index": (INDEX_DTYPE, (FRAMES_PER_CHUNK,)),
 }
 """Of each dataset: the type, and the shape of a chunk."""
 Rows = dict[str, NDArray[Any]]

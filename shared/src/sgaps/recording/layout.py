@@ -43,6 +43,9 @@ ENCODINGS = ("", "png", "jpeg")
 UNWRITTEN = 2**32 - 1
 """pixels_count of an index row that was made room for and never written."""
 
+SAMPLES_PER_CHUNK = 4096
+STATES_PER_CHUNK = 64
+FRAMES_PER_CHUNK = 256
 INDEX_DTYPE = np.dtype(
     [
         ("frame_id", "<u8"),

@@ -28,10 +28,13 @@ from sgaps.recording.disk import (
 from sgaps.recording.frames import RecordedFrame, check_state_fits
 from sgaps.recording.layout import (
     ENCODINGS,
+    FRAMES_PER_CHUNK,
     H5_ERRORS,
     INDEX_DTYPE,
     PART_SUFFIX,
+    SAMPLES_PER_CHUNK,
     SCHEMA_VERSION,
+    STATES_PER_CHUNK,
     UNWRITTEN,
     H5Object,
     check_id,
@@ -47,10 +50,7 @@ _CHUNK_CACHE_SLOTS = 101
 # A kill can tear a write between two pages of memory, and torn metadata makes the file unreadable.
 # Everything that is rewritten in place is smaller than this, so aligned it lies in one page.
 _ALIGNMENT_BYTES = 512
-_SAMPLES_PER_CHUNK = 4096
 _KEYFRAME_BYTES_PER_CHUNK = 64 * 1024
-_STATES_PER_CHUNK = 64
-_FRAMES_PER_CHUNK = 256
 _SAMPLE_BYTES = 3 * 4 + 1
 _METADATA_BYTES = 64 * 1024
 
@@ -63,10 +63,10 @@ def growth_bytes(
     state_bytes = max_state_dim * 4
     # A chunk is there as a whole as soon as anything is in it.
     chunks_bytes = (
-        _SAMPLES_PER_CHUNK * _SAMPLE_BYTES
+        SAMPLES_PER_CHUNK * _SAMPLE_BYTES
         + _KEYFRAME_BYTES_PER_CHUNK
-        + _STATES_PER_CHUNK * state_bytes
-        + _FRAMES_PER_CHUNK * row_bytes
+        + STATES_PER_CHUNK * state_bytes
+        + FRAMES_PER_CHUNK * row_bytes
     )
     return (
         samples * _SAMPLE_BYTES
@@ -249,14 +249,14 @@ class SegmentWriter:
 
     def _create_datasets(self, group: H5Object) -> None:
         width = self._max_state_dim
-        self._pixels = _create(group, "pixels", "<f4", (_SAMPLES_PER_CHUNK, 3))
-        self._footprints = _create(group, "footprints", "u1", (_SAMPLES_PER_CHUNK,), 1)
+        self._pixels = _create(group, "pixels", "<f4", (SAMPLES_PER_CHUNK, 3))
+        self._footprints = _create(group, "footprints", "u1", (SAMPLES_PER_CHUNK,), 1)
         self._keyframes = _create(group, "keyframes", "u1", (_KEYFRAME_BYTES_PER_CHUNK,))
         self._states = _create(
-            group, "state_vectors", "<f4", (_STATES_PER_CHUNK, width), self._sentinel
+            group, "state_vectors", "<f4", (STATES_PER_CHUNK, width), self._sentinel
         )
-        self._resolution = _create(group, "resolution", "<u4", (_FRAMES_PER_CHUNK, 2))
-        self._timestamps = _create(group, "timestamps", "<f8", (_FRAMES_PER_CHUNK, 2))
+        self._resolution = _create(group, "resolution", "<u4", (FRAMES_PER_CHUNK, 2))
+        self._timestamps = _create(group, "timestamps", "<f8", (FRAMES_PER_CHUNK, 2))
         self._data = (
             self._pixels,
             self._footprints,
@@ -267,7 +267,7 @@ class SegmentWriter:
         )
         unwritten = np.zeros((), INDEX_DTYPE)
         unwritten["pixels_count"] = UNWRITTEN
-        self._index = _create(group, "index", INDEX_DTYPE, (_FRAMES_PER_CHUNK,), unwritten)
+        self._index = _create(group, "index", INDEX_DTYPE, (FRAMES_PER_CHUNK,), unwritten)
 
     def _index_rows(self, frames: Sequence[RecordedFrame]) -> NDArray[np.void]:
         rows = np.zeros(len(frames), INDEX_DTYPE)  # (B,)
