@@ -70,7 +70,7 @@ class Pace:
 
 
 def cpu_pictures(frames: int) -> list[Picture]:
-    """As `sgaps up` serves, on two cores."""
+    """On two threads, where `sgaps up` gives a replica one; the importance is the same."""
     small = Picture(
         device="cpu",
         threads=2,
