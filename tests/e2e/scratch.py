@@ -18,7 +18,7 @@ import httpx
 from markdown_files import ROOT
 
 HTTP = "http://127.0.0.1:8000"
-COMMAND_TIMEOUT_SECS = 3600
+COMMAND_TIMEOUT_SECS = 900
 READY_TIMEOUT_SECS = 600
 STOP_TIMEOUT_SECS = 120
 LINKED = ("Makefile", "constraints.txt", "requirements-dev.txt")

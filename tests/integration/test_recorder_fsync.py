@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from integration.recorder_process import (
 )
 from sgaps.messages import FrameAccepted
 from sgaps.settings import Settings
+from tools import require, require_tool
 
 SESSIONS = ("one", "two", "three")
 WRITES = ("pwrite64", "write", "pwritev", "writev", "ftruncate")
@@ -37,15 +36,9 @@ ENTRY_ID = re.compile(r"(?:(?<!\d)|(?<=\\\d{3}))\d{13}-\d+")
 
 @pytest.fixture
 def strace(tmp_path: Path) -> list[str]:
-    program = shutil.which("strace")
-    if program is None:
-        told = "strace is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(told)
-        pytest.skip(told)
-    probe = subprocess.run([program, "-o", "/dev/null", "true"], capture_output=True, check=False)
-    if probe.returncode:
-        pytest.skip(f"processes cannot be traced here: {probe.stderr.decode().strip()}")
+    program = require_tool("strace", "strace")
+    probe = subprocess.run([program, "-o", "/dev/null", "true"], check=False)
+    require(probe.returncode == 0, "the right to trace processes")
     trace = ["-o", str(tmp_path / "trace"), "-s", "100000", "-e", f"trace={','.join(CALLS)}"]
     return [program, "-f", "-yy", "-qq", "-e", "signal=none", *trace]
 

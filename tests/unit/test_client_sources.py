@@ -22,6 +22,7 @@ from sgaps.errors import SourceError
 from sgaps_client.sources import GameFrame, Source, open_source
 from sgaps_client.sources.base import MISSING
 from sgaps_client.sources.bot import NEAR, STUCK_MOVE, WanderBot
+from tools import require_tool
 
 
 def some_frames(source: Source, count: int) -> list[GameFrame]:
@@ -95,8 +96,8 @@ def test_doom_leaves_no_files_where_it_runs(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)")
 def test_the_doom_engine_dies_with_a_killed_player() -> None:
+    require_tool("setpriv", "util-linux")
     program = (
         "import time; from sgaps_client.sources import open_source\n"
         "source = open_source('doom/my_way_home'); next(source.frames())\n"

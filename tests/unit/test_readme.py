@@ -25,7 +25,7 @@ RUN_BY = {
     "sgaps train": GUIDES,
     "torchrun": "tests/unit/test_training_runs.py::test_two_ranks_train_one_checkpoint",
     "sgaps evaluate": GUIDES,
-    "sgaps replay": "tests/browser/test_replay.py::test_",
+    "sgaps replay": "tests/browser/test_replay.py::test_a_recording_is_looked_through",
     "sgaps bench": GUIDES,
     "sgaps checkpoints": GUIDES,
     "sgaps doctor": GUIDES,
