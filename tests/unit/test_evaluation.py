@@ -51,7 +51,7 @@ def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
     assert {"median of other sessions", "true frame before", "DCT oracle"} <= {
         m for m, _ in methods
     }
-    assert len(report.gains_db) == 2 * (2 + 3 + 3 + 1) + 2
+    assert len(report.gains_db) == 2 * (2 + 3 + 3 + 2) + 2
     adaptive = "model, closed loop: squares, by predicted_error"
     assert f"30 samples, {adaptive} over 60, model, closed loop: points, random" in report.gains_db
     assert set(report.rank_correlations) == {
@@ -91,10 +91,10 @@ def test_the_command_prints_a_table_or_json(
     assert "make some: sgaps capture" in capsys.readouterr().err
 
 
-def test_a_wrong_state_is_that_of_another_frame(toy: Settings) -> None:
+def test_a_wrong_state_is_that_of_another_frame_and_no_state_is_none(toy: Settings) -> None:
     model = trained(toy)
     torch.nn.init.normal_(model.film.weight, std=0.1)
-    right, wrong = (Loop(guide="nothing", wrong_state=w) for w in (False, True))
+    right, wrong = (Loop(guide="nothing", state=s) for s in ("true", "wrong"))
 
     def frames(states: list[int]) -> list[tuple[Picture, NDArray[np.float32]]]:
         return [(scene(0), np.array([state], np.float32)) for state in states]
@@ -104,6 +104,9 @@ def test_a_wrong_state_is_that_of_another_frame(toy: Settings) -> None:
 
     np.testing.assert_array_equal(played([7, 900], wrong), played([900, 7], right))
     assert (played([7, 900], wrong) != played([7, 900], right)).any()
+    none = Loop(guide="nothing", state="no")
+    np.testing.assert_array_equal(played([7, 900], none), played([900, 7], none))
+    assert (played([7, 900], none) != played([7, 900], right)).any()
 
 
 def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Settings) -> None:

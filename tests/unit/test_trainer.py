@@ -323,7 +323,7 @@ def test_without_shares_nothing_is_augmented() -> None:
     assert shape == BatchShape(samples=40)
     (truth,) = pipeline.truths([scene(1)], shape, rng, flip=pipeline.flips(rng))
     np.testing.assert_array_equal(pipeline.seen(truth, rng), scene(1))
-    np.testing.assert_array_equal(pipeline.state(state, rng, flip=False), state)
+    np.testing.assert_array_equal(pipeline.state(state, shape, rng, flip=False), state)
 
 
 def test_augmented_frames_are_smaller_mirrored_and_noisy_but_judged_by_the_truth() -> None:
@@ -354,12 +354,27 @@ def test_crops_of_a_session_lie_in_one_place_and_have_as_many_samples_for_their_
     assert rows[0, 0] <= HEIGHT - height
 
 
-def test_in_a_mirror_a_pose_is_missing() -> None:
+def test_in_a_mirror_and_in_a_cut_a_pose_is_missing() -> None:
     rng = np.random.default_rng(0)
-    state = np.ones(1000, np.float32)
-    assert (augmented().state(state, rng, flip=True) == -999).all()
-    dropped = augmented(state_drop_share=0.2).state(state, rng, flip=False)
+    state, whole = np.ones(1000, np.float32), BatchShape(samples=9)
+    assert (augmented().state(state, whole, rng, flip=True) == -999).all()
+    assert (
+        augmented().state(state, BatchShape(samples=9, crop=0.7), rng, flip=False) == -999
+    ).all()
+    dropped = augmented(state_drop_share=0.2).state(state, whole, rng, flip=False)
     assert 0.15 < (dropped == -999).mean() < 0.25
+
+
+def test_some_examples_come_without_any_state() -> None:
+    rng = np.random.default_rng(0)
+    pipeline = augmented(state_absent_share=0.2)
+    states = [
+        pipeline.state(np.ones(9, np.float32), BatchShape(samples=9), rng, flip=False)
+        for _ in range(500)
+    ]
+    shares = np.array([(state == -999).mean() for state in states])
+    assert set(shares) == {0.0, 1.0}
+    assert 0.15 < shares.mean() < 0.25
 
 
 def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:

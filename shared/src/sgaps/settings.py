@@ -281,6 +281,8 @@ class AugmentationSettings(Section):
     """Of the frames, compressed as JPEG before they are sampled."""
     state_drop_share: Share
     """Of the values of state vectors, taken as missing."""
+    state_absent_share: Share
+    """Of the examples, without any state: a model that tells games apart by it is lost without."""
 
 
 class TrainingSettings(Section):

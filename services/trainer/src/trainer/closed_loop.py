@@ -44,14 +44,14 @@ class Loop:
     """Of points, where nothing guides them; None = as configured."""
     history: bool = True
     """Whether the model remembers the frames before: without, every frame stands alone."""
-    wrong_state: bool = False
-    """Whether each frame comes with the state vector of another one of its session."""
+    state: Literal["true", "wrong", "no"] = "true"
+    """Wrong: each frame comes with the state vector of another one of its session."""
 
     @property
     def name(self) -> str:
         shape = "squares" if self.footprints else "points"
         guide = "even" if self.guide == "nothing" else f"by {self.guide}"
-        state = ", wrong state" if self.wrong_state else ""
+        state = "" if self.state == "true" else f", {self.state} state"
         return f"{shape}, {self.pattern or guide}{state}"
 
 
@@ -86,10 +86,7 @@ def play(
     rng = np.random.default_rng(settings.sampling.seed)
     past: deque[Samples] = deque(maxlen=settings.model.history_frames)
     importance = NOTHING_KNOWN
-    states = [state for _, state in frames]
-    if loop.wrong_state:
-        states = states[len(states) // 2 :] + states[: len(states) // 2]
-    for (truth, _), state in zip(frames, states, strict=True):
+    for (truth, _), state in zip(frames, _states(frames, loop), strict=True):
         coords = _coords(importance, loop, settings, sample_count, truth.shape, rng)
         samples = sample_image(truth, coords)
         output = _rebuilt(model, samples, tuple(past), state, truth.shape, settings)
@@ -104,6 +101,16 @@ def play(
         importance = importance_of(shown, loop.guide, settings)
         if loop.history:
             past.appendleft(samples)
+
+
+def _states(frames: Frames, loop: Loop) -> list[NDArray[np.float32]]:
+    states = [state for _, state in frames]
+    match loop.state:
+        case "wrong":
+            return states[len(states) // 2 :] + states[: len(states) // 2]
+        case "no":
+            return [np.empty(0, np.float32)] * len(states)
+    return states
 
 
 def _coords(

@@ -33,7 +33,7 @@ CLOSED_LOOPS = (
     Loop(guide="predicted_error"),
 )
 EVEN, ENTROPY, ERROR = CLOSED_LOOPS[2:]
-WRONG_STATE = replace(ERROR, wrong_state=True)
+WRONG_STATE, NO_STATE = replace(ERROR, state="wrong"), replace(ERROR, state="no")
 PICTURED_FRAMES = 4
 PERCEPTUAL_INTERVAL = 15
 """ST-LPIPS is measured on every so many frames of a session, counted back from its last.
@@ -133,7 +133,7 @@ class _Table:
         for loop in (POINTS_ALONE, SQUARES_ALONE):
             alone = self._played(played, loop, count)
             score(f"model, one frame: {loop.name}", (s.frame for s in alone), count)
-        for loop in (*CLOSED_LOOPS, WRONG_STATE):
+        for loop in (*CLOSED_LOOPS, WRONG_STATE, NO_STATE):
             shown = self._played(played, loop, count)
             score(_closed(loop), (s.frame for s in shown), count)
             self._rank(shown, loop, count)
@@ -192,11 +192,10 @@ class _Table:
                     if name != other:
                         gain = gain_db(self._scores[name, count], self._scores[other, count])
                         yield f"{count} samples, {name} over {other}", gain
-            true, wrong = (
-                self._scores[_closed(ERROR), count],
-                self._scores[_closed(WRONG_STATE), count],
-            )
-            yield f"{count} samples, true state over wrong state", gain_db(true, wrong)
+            true = self._scores[_closed(ERROR), count]
+            for loop in (WRONG_STATE, NO_STATE):
+                gain = gain_db(true, self._scores[_closed(loop), count])
+                yield f"{count} samples, true state over {loop.state} state", gain
         # What placement is worth in samples.
         for fewer, more in pairwise(sorted(counts)):
             for other in (random, grid):

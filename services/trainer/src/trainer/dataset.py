@@ -229,7 +229,7 @@ def _drawn(
         flip = augment.flips(rng)
         truths = augment.truths(truths, shape, rng, flip=flip)
         seen = [augment.seen(truth, rng) for truth in truths]
-        states = [augment.state(state, rng, flip=flip) for state in states]
+        states = [augment.state(state, shape, rng, flip=flip) for state in states]
     height, width = truths[0].shape
     sampling = options.sampling.model_copy(
         update={"default_sample_count": min(shape.samples, width * height)}
