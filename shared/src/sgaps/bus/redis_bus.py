@@ -12,7 +12,15 @@ from redis.asyncio import Redis
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
-from sgaps.bus.redis_commands import FIELD, Command, command_of, millis, with_script
+from sgaps.bus.redis_commands import (
+    FIELD,
+    Command,
+    Steps,
+    millis,
+    script_of,
+    with_script,
+    write_of,
+)
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
 from sgaps.settings import BusSettings
 
@@ -78,7 +86,7 @@ class RedisBus(Bus):
 
     async def write(self, *operations: Operation) -> None:
         with _as_bus_errors():
-            await self._writer.write(command_of(operations))
+            await self._writer.write(write_of(operations))
 
     async def ensure_group(self, stream: str, group: str) -> None:
         with _as_bus_errors():
@@ -212,18 +220,18 @@ class RedisBus(Bus):
 class _Writer:
     """Writes that come while others are on their way go together in the next trip to the broker.
 
-    Each is one command of its own. A write alone waits for nothing.
+    Each is done or not by itself. A write alone waits for nothing.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Command | Steps, asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
 
-    async def write(self, command: Command) -> None:
+    async def write(self, write: Command | Steps) -> None:
         """Returns when the broker has done it; raises what became of it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, done))
+        self._waiting.append((write, done))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
         await done
@@ -233,38 +241,41 @@ class _Writer:
             while self._waiting:
                 together = self._waiting[:WRITES_TOGETHER]
                 del self._waiting[:WRITES_TOGETHER]
-                outcomes = await self._outcomes([command for command, _ in together])
-                for (_, done), error in zip(together, outcomes, strict=True):
+                together.sort(key=lambda waiting: isinstance(waiting[0], Steps))
+                outcomes = await self._outcomes([write for write, _ in together])
+                for (_, done), outcome in zip(together, outcomes, strict=True):
                     if done.done():  # its writer was cancelled meanwhile
                         continue
-                    if error is None:
-                        done.set_result(None)
+                    if isinstance(outcome, Exception):
+                        done.set_exception(outcome)
                     else:
-                        done.set_exception(error)
+                        done.set_result(None)
         finally:
             self._sending = None
 
-    async def _outcomes(self, commands: Sequence[Command]) -> list[Exception | None]:
-        """What became of each. A broker that was started again has forgotten the script."""
-        outcomes = await self._trip(commands)
-        unknown = [
-            n for n, error in enumerate(outcomes) if isinstance(error, redis_errors.NoScriptError)
-        ]
-        if unknown:
-            again = await self._trip([with_script(commands[n]) for n in unknown])
-            for n, outcome in zip(unknown, again, strict=True):
-                outcomes[n] = outcome
-        return outcomes
+    async def _outcomes(self, writes: Sequence[Command | Steps]) -> Sequence[object]:
+        """What became of each; those of several steps are the last, and go as one script."""
+        commands = [write for write in writes if not isinstance(write, Steps)]
+        scripted = [write for write in writes if isinstance(write, Steps)]
+        if not scripted:
+            return await self._trip(commands)
+        script = script_of(scripted)
+        *outcomes, applied = await self._trip([*commands, script])
+        if isinstance(applied, redis_errors.NoScriptError):  # a broker that was started again
+            (applied,) = await self._trip([with_script(script)])
+        several = applied if isinstance(applied, list) else [applied] * len(scripted)
+        return [*outcomes, *several]
 
-    async def _trip(self, commands: Sequence[Command]) -> list[Exception | None]:
+    async def _trip(self, commands: Sequence[Command]) -> list[object]:
+        """The reply to each, or its error."""
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for command in commands:
                     pipe.execute_command(*command)
-                replies = await pipe.execute(raise_on_error=False)
+                replies: list[object] = await pipe.execute(raise_on_error=False)
         except (redis_errors.RedisError, OSError) as error:
             return [error for _ in commands]
-        return [reply if isinstance(reply, Exception) else None for reply in replies]
+        return replies
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies
