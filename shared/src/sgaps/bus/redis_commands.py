@@ -71,8 +71,12 @@ def write_of(operations: Sequence[Operation]) -> Command | Steps:
     steps: list[Step] = []
     for operation in operations:
         commands = _commands_of(operation)
-        keys.update((command[1], None) for command in commands)
-        effects = [[_packed(part) for part in command] for command in commands]
+        for command in commands:
+            keys[command[1]] = None
+        effects = [
+            [_string(part) if isinstance(part, bytes) else part for part in command]
+            for command in commands
+        ]
         if isinstance(operation, Ack):
             keys[operation.stream] = None
             steps.append((effects, operation.entry_ids, operation.stream, operation.group))
@@ -91,11 +95,9 @@ def script_of(writes: Sequence[Steps]) -> Command:
     return ("EVALSHA", APPLY_SHA, len(keys), *keys, steps)
 
 
-def _packed(part: Part) -> Packable:
+def _string(data: bytes) -> msgspec.Raw:
     """Bytes as a string, to which they are the same in Lua: it unpacks no other kind of them."""
-    if isinstance(part, bytes):
-        return msgspec.Raw(_LONG_STRING.pack(STRING_32, len(part)) + part)
-    return part
+    return msgspec.Raw(_LONG_STRING.pack(STRING_32, len(data)) + data)
 
 
 def with_script(command: Command) -> Command:
