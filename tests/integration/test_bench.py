@@ -23,6 +23,8 @@ from sgaps_cli.bench.profile import told as profile_told
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
 from sgaps_cli.bench.scaling import FRAMES_PER_SEC, bench_scaling
+from sgaps_cli.bench.sessions import bench_sessions
+from sgaps_cli.bench.sessions import told as sessions_told
 from tools import require
 
 
@@ -128,3 +130,16 @@ def test_a_helper_and_a_wait_are_no_place_of_work() -> None:
         "frame",
     )
     assert place_of(f"{work};EpollSelector.select (selectors.py:468)") is None
+
+
+def test_sessions() -> None:
+    """A limit that nobody keeps ends each climb at its first step."""
+    climbs = bench_sessions(gateways=2, first={"answered": 2, "accepted": 2}, p99_limit_ms=0)
+    assert [climb.limit for climb in climbs] == [0, 0]
+    answered, accepted = (climb.steps for climb in climbs)
+    everyone = {"broker", "gateway 1", "gateway 2", "reconstructor", "sampler", "players"}
+    assert set(answered[0].cores) == everyone
+    assert set(accepted[0].cores) == everyone - {"reconstructor", "sampler"}
+    assert all(cores > 0 for step in (*answered, *accepted) for cores in step.cores.values())
+    assert accepted[0].answers.answered_percent == 100
+    assert sessions_told(climbs).count("(p99): 0 sessions.") == 2
