@@ -13,15 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
-from sgaps.bus.redis_commands import (
-    FIELD,
-    Command,
-    Steps,
-    millis,
-    script_of,
-    with_script,
-    write_of,
-)
+from sgaps.bus.redis_commands import FIELD, Command, command_of, millis, with_script
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
 from sgaps.settings import BusSettings
 
@@ -87,7 +79,7 @@ class RedisBus(Bus):
 
     async def write(self, *operations: Operation) -> None:
         with _as_bus_errors():
-            await self._writer.write(write_of(operations))
+            await self._writer.write(command_of(operations))
 
     async def ensure_group(self, stream: str, group: str) -> None:
         with _as_bus_errors():
@@ -221,18 +213,18 @@ class RedisBus(Bus):
 class _Writer:
     """Writes that come while others are on their way go together in the next trip to the broker.
 
-    Each is done or not by itself. A write alone waits for nothing.
+    Each is one command of its own. A write alone waits for nothing.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._waiting: list[tuple[Command | Steps, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
 
-    async def write(self, write: Command | Steps) -> None:
+    async def write(self, command: Command) -> None:
         """Returns when the broker has done it; raises what became of it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((write, done))
+        self._waiting.append((command, done))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send())
         await done
@@ -242,33 +234,31 @@ class _Writer:
             while self._waiting:
                 together = self._waiting[:WRITES_TOGETHER]
                 del self._waiting[:WRITES_TOGETHER]
-                together.sort(key=lambda waiting: isinstance(waiting[0], Steps))
-                outcomes = await self._outcomes([write for write, _ in together])
-                for (_, done), outcome in zip(together, outcomes, strict=True):
+                outcomes = await self._outcomes([command for command, _ in together])
+                for (_, done), error in zip(together, outcomes, strict=True):
                     if done.done():  # its writer was cancelled meanwhile
                         continue
-                    if isinstance(outcome, Exception):
-                        done.set_exception(outcome)
-                    else:
+                    if error is None:
                         done.set_result(None)
+                    else:
+                        done.set_exception(error)
         finally:
             self._sending = None
 
-    async def _outcomes(self, writes: Sequence[Command | Steps]) -> Sequence[object]:
-        """What became of each; those of several steps are the last, and go as one script."""
-        commands = [write for write in writes if not isinstance(write, Steps)]
-        scripted = [write for write in writes if isinstance(write, Steps)]
-        if not scripted:
-            return await self._trip(commands)
-        script = script_of(scripted)
-        *outcomes, applied = await self._trip([*commands, script])
-        if isinstance(applied, redis_errors.NoScriptError):  # a broker that was started again
-            (applied,) = await self._trip([with_script(script)])
-        several = applied if isinstance(applied, list) else [applied] * len(scripted)
-        return [*outcomes, *several]
+    async def _outcomes(self, commands: Sequence[Command]) -> list[Exception | None]:
+        """What became of each. A broker that was started again has forgotten the script."""
+        outcomes = await self._trip(commands)
+        unknown = [
+            n for n, error in enumerate(outcomes) if isinstance(error, redis_errors.NoScriptError)
+        ]
+        if unknown:
+            again = await self._trip([with_script(commands[n]) for n in unknown])
+            for n, outcome in zip(unknown, again, strict=True):
+                outcomes[n] = outcome
+        return outcomes
 
-    async def _trip(self, commands: Sequence[Command]) -> list[object]:
-        """The reply to each, or its error.
+    async def _trip(self, commands: Sequence[Command]) -> list[Exception | None]:
+        """What became of each.
 
         Without the client's pipeline, which costs more than what it sends: it keeps books of
         retries and of what a connection was told, and nothing here is retried.
@@ -277,19 +267,20 @@ class _Writer:
             connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
             try:
                 await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _reply(connection) for _ in commands]
+                return [await _error(connection) for _ in commands]
             finally:
                 await self._pool.release(connection)
         except (redis_errors.RedisError, OSError) as error:
             return [error for _ in commands]
 
 
-async def _reply(connection: AbstractConnection) -> object:
-    """The next one, or the broker's error."""
+async def _error(connection: AbstractConnection) -> Exception | None:
+    """What the broker says against a command, in its next reply."""
     try:
-        return await connection.read_response()
+        await connection.read_response()
     except redis_errors.ResponseError as error:
         return error
+    return None
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies

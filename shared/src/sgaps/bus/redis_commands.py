@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -30,41 +29,27 @@ APPLY = """#!lua
 local function apply(effects)
   for _, effect in ipairs(effects) do redis.call(unpack(effect)) end
 end
-local function write(steps)
-  for _, step in ipairs(steps) do
-    local effects, ids, stream, group = unpack(step)
-    if not ids then apply(effects) end
-    for _, id in ipairs(ids or {}) do
-      if redis.call('XACK', stream, group, id) == 1 then apply(effects) end
-    end
+for _, step in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local effects, ids, stream, group = unpack(step)
+  if not ids then apply(effects) end
+  for _, id in ipairs(ids or {}) do
+    if redis.call('XACK', stream, group, id) == 1 then apply(effects) end
   end
 end
-local outcomes = {}
-for n, steps in ipairs(cmsgpack.unpack(ARGV[1])) do
-  local done, wrong = pcall(write, steps)
-  outcomes[n] = done or type(wrong) == 'table' and wrong or redis.error_reply(wrong)
-end
-return outcomes
 """
-"""Writes, each of steps in order: commands, or commands that are done for each of the ids that was
-pending. A write that fails ends alone. They come as MessagePack in one argument, for each argument
-costs a client more than what is in it. By its first line a full broker refuses the script whole,
-before anything is done."""
+"""Steps, in order: commands, or commands that are done for each of the ids that was pending. They
+come as MessagePack in one argument, for each argument costs a client more than what is in it. By
+its first line a full broker refuses the script whole, before anything is done."""
 
 APPLY_SHA = hashlib.sha1(APPLY.encode(), usedforsecurity=False).hexdigest()
 """What a broker that has seen the script knows it by: the script is as long as a binary frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """A write that one command is not enough for."""
+def command_of(operations: Sequence[Operation]) -> Command:
+    """One command for all of them, so that all are done or none: a script where one is not enough.
 
-    keys: Sequence[Part]
-    steps: Sequence[Step]
-
-
-def write_of(operations: Sequence[Operation]) -> Command | Steps:
-    """What does all of them or none."""
+    It is packed, sent and answered once, where a transaction is so for each of its commands.
+    """
     if len(operations) == 1 and (alone := _alone(operations[0])):
         return alone
     keys: dict[Part, None] = {}
@@ -82,17 +67,7 @@ def write_of(operations: Sequence[Operation]) -> Command | Steps:
             steps.append((effects, operation.entry_ids, operation.stream, operation.group))
         else:
             steps.append((effects,))
-    return Steps(list(keys), steps)
-
-
-def script_of(writes: Sequence[Steps]) -> Command:
-    """One command for several writes, whose reply has the outcome of each: true or its error.
-
-    It is packed, sent and answered once, where a transaction is so for each of its commands.
-    """
-    keys = dict.fromkeys(key for write in writes for key in write.keys)
-    steps = msgspec.msgpack.encode([write.steps for write in writes])
-    return ("EVALSHA", APPLY_SHA, len(keys), *keys, steps)
+    return ("EVALSHA", APPLY_SHA, len(keys), *keys, msgspec.msgpack.encode(steps))
 
 
 def _string(data: bytes) -> msgspec.Raw:
