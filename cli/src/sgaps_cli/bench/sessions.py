@@ -28,7 +28,7 @@ from sgaps_cli.bench.processes import FIXED_MODEL, listening, own_broker, ready,
 
 P99_LIMIT_MS = 50.0
 ANSWERED_LIMIT_PERCENT = 99.0
-FIRST = {"answered": 32, "accepted": 128}
+FIRST = {"answered": 16, "accepted": 128}
 """Players of the first step."""
 GROWTH = 1.25
 FRAMES = 40
