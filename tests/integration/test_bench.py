@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +17,15 @@ from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.model import figures
 from sgaps_cli.bench.pictures import cpu_pictures, gpu_pictures
 from sgaps_cli.bench.pipeline import bench_pipeline
+from sgaps_cli.bench.processes import process
+from sgaps_cli.bench.profile import place_of, profiled
+from sgaps_cli.bench.profile import told as profile_told
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
 from sgaps_cli.bench.scaling import FRAMES_PER_SEC, bench_scaling
+from sgaps_cli.bench.sessions import bench_sessions
+from sgaps_cli.bench.sessions import told as sessions_told
+from tools import require
 
 
 def check(lines: Sequence[Line]) -> list[Figure]:
@@ -94,3 +103,43 @@ def test_scaling() -> None:
     # A model that only sleeps is the same on every machine: nobody is quicker than it.
     assert two.floor.median < 2 * FRAMES_PER_SEC
     assert four.floor.median == 2 * two.floor.median
+
+
+def test_a_profile_tells_where_the_time_goes() -> None:
+    require(may_trace(), "the right to trace a process")
+    busy = ["-c", "import json\nwhile True: json.dumps(list(range(10_000)))"]
+    with process(busy) as worker, profiled({"busy": worker.pid}, frames=1) as profiles:
+        time.sleep(1)
+    (profile,) = profiles
+    assert profile.shares[0].module == "json.encoder"
+    assert sum(share.percent for share in profile.shares) == pytest.approx(100)
+    assert 0.1e6 < profile.cpu_micros_per_frame < 2e6
+    assert "| json.encoder |" in profile_told(profiles)
+
+
+def may_trace() -> bool:
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0"
+
+
+def test_a_helper_and_a_wait_are_no_place_of_work() -> None:
+    work = "<module> (gateway/__main__.py:99);frame (sgaps/bus/__init__.py:3)"
+    assert place_of(work) == ("sgaps.bus", "frame")
+    assert place_of(f"{work};round (numpy/_core/fromnumeric.py:7);__init__ (<string>:2)") == (
+        "sgaps.bus",
+        "frame",
+    )
+    assert place_of(f"{work};EpollSelector.select (selectors.py:468)") is None
+
+
+def test_sessions() -> None:
+    """A limit that nobody keeps ends each climb at its first step."""
+    climbs = bench_sessions(gateways=2, first={"answered": 2, "accepted": 2}, p99_limit_ms=0)
+    assert [climb.limit for climb in climbs] == [0, 0]
+    answered, accepted = (climb.steps for climb in climbs)
+    everyone = {"broker", "gateway 1", "gateway 2", "reconstructor", "sampler", "players"}
+    assert set(answered[0].cores) == everyone
+    assert set(accepted[0].cores) == everyone - {"reconstructor", "sampler"}
+    assert all(cores > 0 for step in (*answered, *accepted) for cores in step.cores.values())
+    assert accepted[0].answers.answered_percent == 100
+    assert sessions_told(climbs).count("(p99): 0 sessions.") == 2
