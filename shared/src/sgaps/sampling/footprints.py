@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 MAX_FOOTPRINT_PX = 64
 FOOTPRINTS_PX = tuple(2**n for n in range(MAX_FOOTPRINT_PX.bit_length()))
 """Sides of the squares; 1 is a point."""
+IS_FOOTPRINT = np.isin(np.arange(256), FOOTPRINTS_PX)
+"""(256,) bool: whether a byte is one of them."""
 UV_STEPS = 65535
 VALUE_STEPS = 255
 """A coordinate travels as a multiple of 1/65,535, a value as one of 1/255."""
