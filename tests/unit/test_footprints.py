@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from sgaps.errors import MessageError
 from sgaps.messages import pack_footprints, pack_pixels, unpack_samples, with_footprints
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.footprints import FOOTPRINTS_PX, UV_STEPS, Coords, as_points, sample_image
+from sgaps.sampling.footprints import (
+    FOOTPRINTS_PX,
+    UV_STEPS,
+    Coords,
+    are_footprints,
+    as_points,
+    sample_image,
+)
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import load_settings
@@ -165,6 +172,12 @@ def test_footprints_travel_as_bytes(sides: list[int]) -> None:
     assert len(data) == (0 if set(sides) == {1} else len(sides))
     uv = np.zeros((len(sides), 2), np.float32)
     np.testing.assert_array_equal(with_footprints(uv, data)[:, 2], footprints)
+
+
+@given(st.floats(width=32) | st.sampled_from(FOOTPRINTS_PX) | st.integers(-300, 300))
+def test_a_footprint_is_a_power_of_two(side: float) -> None:
+    sides = np.array([1, side, 64], np.float32)
+    assert are_footprints(sides) == bool(np.isin(sides, FOOTPRINTS_PX).all())
 
 
 @pytest.mark.parametrize("data", [b"\x01", b"\x01\x03", b"\x00\x01", b"\x01\x80"])
