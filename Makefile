@@ -6,7 +6,7 @@ QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/heal
 PY := .venv/bin/python
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
-PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[replay]
+PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]
 DECLARATIONS := constraints.txt requirements-dev.txt $(wildcard */pyproject.toml */*/pyproject.toml)
 
 help:  ## this list

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +17,13 @@ from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.model import figures
 from sgaps_cli.bench.pictures import cpu_pictures, gpu_pictures
 from sgaps_cli.bench.pipeline import bench_pipeline
+from sgaps_cli.bench.processes import process
+from sgaps_cli.bench.profile import place_of, profiled
+from sgaps_cli.bench.profile import told as profile_told
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
 from sgaps_cli.bench.scaling import FRAMES_PER_SEC, bench_scaling
+from tools import require
 
 
 def check(lines: Sequence[Line]) -> list[Figure]:
@@ -94,3 +101,30 @@ def test_scaling() -> None:
     # A model that only sleeps is the same on every machine: nobody is quicker than it.
     assert two.floor.median < 2 * FRAMES_PER_SEC
     assert four.floor.median == 2 * two.floor.median
+
+
+def test_a_profile_tells_where_the_time_goes() -> None:
+    require(may_trace(), "the right to trace a process")
+    busy = ["-c", "import json\nwhile True: json.dumps(list(range(10_000)))"]
+    with process(busy) as worker, profiled({"busy": worker.pid}, frames=1) as profiles:
+        time.sleep(1)
+    (profile,) = profiles
+    assert profile.shares[0].module == "json.encoder"
+    assert sum(share.percent for share in profile.shares) == pytest.approx(100)
+    assert 0.1e6 < profile.cpu_micros_per_frame < 2e6
+    assert "| json.encoder |" in profile_told(profiles)
+
+
+def may_trace() -> bool:
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0"
+
+
+def test_a_helper_and_a_wait_are_no_place_of_work() -> None:
+    work = "<module> (gateway/__main__.py:99);frame (sgaps/bus/__init__.py:3)"
+    assert place_of(work) == ("sgaps.bus", "frame")
+    assert place_of(f"{work};round (numpy/_core/fromnumeric.py:7);__init__ (<string>:2)") == (
+        "sgaps.bus",
+        "frame",
+    )
+    assert place_of(f"{work};EpollSelector.select (selectors.py:468)") is None

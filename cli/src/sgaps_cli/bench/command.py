@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from sgaps_cli.bench import profile as profiles
 from sgaps_cli.bench.alternatives import bench_alternatives
 from sgaps_cli.bench.bus import bench_bus
-from sgaps_cli.bench.gateway import bench_gateway
+from sgaps_cli.bench.gateway import bench_gateway, profile_gateway
 from sgaps_cli.bench.model import bench_model
 from sgaps_cli.bench.pipeline import bench_pipeline
 from sgaps_cli.bench.recorder import bench_recorder
@@ -24,10 +25,17 @@ app = typer.Typer(help="Our speed as a ratio to a floor measured in the same run
 
 Repeats = Annotated[int, typer.Option(min=1, help="Repetitions of ours and of the floor.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsProfile = Annotated[
+    bool, typer.Option("--profile", help="Print where its processor time goes instead.")
+]
 
 
 def _print(lines: Sequence[Line], *, json: bool) -> None:
     typer.echo(as_json(lines) if json else told(lines))
+
+
+def _print_profile(found: Sequence[profiles.Profile], *, json: bool) -> None:
+    typer.echo(profiles.as_json(found) if json else profiles.told(found))
 
 
 @app.callback()
@@ -39,9 +47,13 @@ def bench() -> None:
 def gateway(
     frames: Annotated[int, typer.Option(min=8, help="Frames of each repetition.")] = 8000,
     repeats: Repeats = 3,
+    profile: AsProfile = False,
     json: AsJson = False,
 ) -> None:
     """Frames per second that one gateway process takes in, in both forms of the protocol."""
+    if profile:
+        _print_profile(profile_gateway(frames=frames), json=json)
+        return
     _print(bench_gateway(frames=frames, repeats=repeats), json=json)
 
 

@@ -10,9 +10,12 @@ from sgaps.protocol import binary_codec, json_codec
 from sgaps_cli import broker
 from sgaps_cli.bench import load
 from sgaps_cli.bench.processes import cpu_secs, listening, own_broker, peak_memory_mib, result_of
+from sgaps_cli.bench.profile import Profile, profiled
 from sgaps_cli.bench.report import Figure, Run, Target, throughput, tracked
 
 UNLIMITED = 1e9
+WARM_UP_FRAMES = 400
+"""Before a profile: the first ones look things up."""
 TARGET = Target(limit=0.6)
 FORMS = {"binary": binary_codec.SUBPROTOCOL, "JSON": json_codec.SUBPROTOCOL}
 
@@ -21,6 +24,22 @@ def bench_gateway(*, frames: int, repeats: int) -> list[Figure]:
     """A figure for each form of the protocol; ours and the floor take turns."""
     with own_broker() as url:
         return [_figure(form, url, frames, repeats) for form in FORMS]
+
+
+def profile_gateway(*, frames: int) -> list[Profile]:
+    """Where the time of one gateway process goes, in each form. Raises BrokerError."""
+    port = broker.free_port()
+    profiles: list[Profile] = []
+    with (
+        own_broker() as url,
+        listening([*gateway_command(url), f"server.port={port}"], port) as server,
+    ):
+        for form, subprotocol in FORMS.items():
+            play(port, subprotocol, WARM_UP_FRAMES)
+            with profiled({f"gateway, {form} form": server.pid}, frames) as of_form:
+                play(port, subprotocol, frames)
+            profiles += of_form
+    return profiles
 
 
 def _figure(form: str, redis_url: str, frames: int, repeats: int) -> Figure:
