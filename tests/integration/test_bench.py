@@ -74,7 +74,7 @@ def test_model() -> None:
 
 @pytest.mark.parametrize("side", ["ours", "floor"])
 def test_a_gpu_is_given_what_a_cpu_can_do(side: str) -> None:
-    """In bfloat16 and with entropy, several frames at once."""
+    """With entropy, several frames at once."""
     picture = replace(gpu_pictures()[0], device="cpu", batches=(1, 2), frames=2)
     one, two = model_loop.main(side, picture)
     assert one.p50_ms > 0
