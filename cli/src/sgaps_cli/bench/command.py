@@ -18,7 +18,7 @@ from sgaps_cli.bench.pipeline import bench_pipeline
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Line, as_json, told
 from sgaps_cli.bench.scaling import bench_scaling
-from sgaps_cli.bench.stages import bench_stages
+from sgaps_cli.bench.stages import bench_stages, profile_stages
 from sgaps_cli.bench.stages import told as told_costs
 
 app = typer.Typer(help="Our speed as a ratio to a floor measured in the same run.")
@@ -120,8 +120,12 @@ def alternatives(
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")
 def stages(
     frames: Annotated[int, typer.Option(min=16, help="Frames that each service does.")] = 1024,
+    profile: AsProfile = False,
     json: AsJson = False,
 ) -> None:
     """Processor seconds, broker commands and bytes that a frame costs each service."""
+    if profile:
+        _print_profile(profile_stages(frames=frames), json=json)
+        return
     costs = bench_stages(frames=frames)
     typer.echo(dumps([asdict(c) for c in costs], indent=2) if json else told_costs(costs))
