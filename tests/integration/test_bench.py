@@ -17,7 +17,7 @@ from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.model import figures
 from sgaps_cli.bench.pictures import cpu_pictures, gpu_pictures
 from sgaps_cli.bench.pipeline import bench_pipeline
-from sgaps_cli.bench.processes import process
+from sgaps_cli.bench.processes import process, result_of
 from sgaps_cli.bench.profile import place_of, profiled
 from sgaps_cli.bench.profile import told as profile_told
 from sgaps_cli.bench.recorder import bench_recorder
@@ -128,3 +128,10 @@ def test_a_helper_and_a_wait_are_no_place_of_work() -> None:
         "frame",
     )
     assert place_of(f"{work};EpollSelector.select (selectors.py:468)") is None
+
+
+def test_the_way_of_a_frame_is_the_sum_of_its_legs() -> None:
+    legs = result_of("sgaps_cli.bench.way", 4)
+    *parts, whole = (leg["p50_ms"] for leg in legs)
+    assert sum(parts) == pytest.approx(whole)
+    assert min(parts[:-1]) > 0

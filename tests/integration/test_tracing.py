@@ -15,10 +15,10 @@ import pytest
 from websockets.sync.client import connect
 
 from integration import talk
-from integration.collector import Seen, collecting
 from integration.processes import ServiceProcess, ending, heartbeats, start_service, wait_until
 from sgaps import tracing
 from sgaps.settings import Settings, load_settings
+from sgaps_cli.bench.collector import Seen, collecting
 from sgaps_cli.broker import free_port
 
 PIPELINE = ("gateway", "reconstructor", "sampler", "recorder")

@@ -15,6 +15,7 @@ from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway, profile_gateway
 from sgaps_cli.bench.model import bench_model
 from sgaps_cli.bench.pipeline import bench_pipeline
+from sgaps_cli.bench.processes import result_of
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Line, as_json, told
 from sgaps_cli.bench.scaling import bench_scaling
@@ -129,3 +130,17 @@ def stages(
         return
     costs = bench_stages(frames=frames)
     typer.echo(dumps([asdict(c) for c in costs], indent=2) if json else told_costs(costs))
+
+
+@app.command(epilog="Example: `sgaps bench way --frames 100 --json`")
+def way(
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each of eight players.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """Milliseconds of each piece of a frame's way, with a model that takes no time."""
+    legs = result_of("sgaps_cli.bench.way", frames)
+    if json:
+        typer.echo(dumps(legs, indent=2))
+        return
+    rows = [f"| {leg['name']} | {leg['p50_ms']:.2f} |" for leg in legs]
+    typer.echo("\n".join(["| on the way of a frame | median, ms |", "|---|---|", *rows]))
