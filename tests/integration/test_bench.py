@@ -23,6 +23,7 @@ from sgaps_cli.bench.profile import told as profile_told
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
 from sgaps_cli.bench.scaling import FRAMES_PER_SEC, bench_scaling
+from sgaps_cli.bench.stages import profile_stages
 from tools import require
 
 
@@ -118,6 +119,13 @@ def test_a_profile_tells_where_the_time_goes() -> None:
 def may_trace() -> bool:
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     return os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0"
+
+
+def test_each_worker_tells_where_its_time_goes() -> None:
+    require(may_trace(), "the right to trace a process")
+    recorder, reconstructor, sampler = profile_stages(frames=64)
+    assert (recorder.process, sampler.process) == ("recorder", "sampler")
+    assert "sgaps.model.attention" in {share.module for share in reconstructor.shares}
 
 
 def test_a_helper_and_a_wait_are_no_place_of_work() -> None:
