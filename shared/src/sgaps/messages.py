@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
 from sgaps.probe import is_probe
-from sgaps.sampling.footprints import IS_FOOTPRINT, UV_STEPS, VALUE_STEPS
+from sgaps.sampling.footprints import IS_FOOTPRINT, UV_STEPS, VALUE_STEPS, uv_steps
 
 Float32 = NDArray[np.float32]
 
@@ -42,9 +42,8 @@ def pack_pixels(pixels: NDArray[np.floating]) -> bytes:
 
     What a client sends in binary is not rounded by it, for it comes in these steps.
     """
-    uv = np.round(pixels[:, :2].astype(np.float64) * UV_STEPS).astype("<u2")
     values = np.round(pixels[:, 2] * VALUE_STEPS).astype(np.uint8)
-    return uv.tobytes() + values.tobytes()
+    return uv_steps(pixels).tobytes() + values.tobytes()
 
 
 def unpack_samples(data: bytes, footprints: bytes) -> Float32:

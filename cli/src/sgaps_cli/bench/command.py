@@ -19,6 +19,9 @@ from sgaps_cli.bench.processes import result_of
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Line, as_json, told
 from sgaps_cli.bench.scaling import bench_scaling
+from sgaps_cli.bench.sessions import as_json as sessions_as_json
+from sgaps_cli.bench.sessions import bench_sessions
+from sgaps_cli.bench.sessions import told as told_sessions
 from sgaps_cli.bench.stages import bench_stages, profile_stages
 from sgaps_cli.bench.stages import told as told_costs
 
@@ -116,6 +119,16 @@ def alternatives(
 ) -> None:
     """A single process without a broker, and x264 on the client, beside ours."""
     _print(bench_alternatives(frames=frames, repeats=repeats), json=json)
+
+
+@app.command(epilog="Example: `sgaps bench sessions --gateways 2 --json`")
+def sessions(
+    gateways: Annotated[int, typer.Option(min=1, help="Gateway processes.")] = 1,
+    json: AsJson = False,
+) -> None:
+    """How many players are served in time, and what gives first."""
+    climbs = bench_sessions(gateways=gateways)
+    typer.echo(sessions_as_json(climbs) if json else told_sessions(climbs))
 
 
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")

@@ -48,8 +48,12 @@ class Answers:
 class Watch:
     """When each frame of each player was sent, and how long its answer took."""
 
-    def __init__(self, frames: int, frames_per_sec: float) -> None:
+    def __init__(
+        self, frames: int, frames_per_sec: float, *, players: int = CONNECTIONS, every: int = 1
+    ) -> None:
+        """`every`: which of a player's frames have an answer."""
         self.frames, self.frames_per_sec = frames, frames_per_sec
+        self._players, self._answers = players, players * len(range(0, frames, every))
         self.latencies_secs: dict[tuple[int, int], float] = {}
         self.is_over = False
         """Whether nobody waits for answers any more."""
@@ -58,7 +62,7 @@ class Watch:
 
     async def play(self, player: int, send: Send) -> None:
         """Send frames when they are due, a player a moment after the other."""
-        begins_at_secs = time.perf_counter() + player / CONNECTIONS / self.frames_per_sec
+        begins_at_secs = time.perf_counter() + player / self._players / self.frames_per_sec
         for frame_id in range(WARM_UP_FRAMES + self.frames):
             due_at_secs = begins_at_secs + frame_id / self.frames_per_sec
             await asyncio.sleep(due_at_secs - time.perf_counter())
@@ -70,7 +74,7 @@ class Watch:
         if sent_at_secs is None or frame_id < WARM_UP_FRAMES:
             return
         self.latencies_secs[player, frame_id] = time.perf_counter() - sent_at_secs
-        if len(self.latencies_secs) == CONNECTIONS * self.frames:
+        if len(self.latencies_secs) == self._answers:
             self._complete.set()
 
     async def result(self) -> Answers:
@@ -84,7 +88,7 @@ class Watch:
         latencies_ms = np.array(list(self.latencies_secs.values())) * 1000
         p50, p99 = np.percentile(latencies_ms, [50, 99]).tolist()
         return Answers(
-            answered_percent=100 * len(latencies_ms) / (CONNECTIONS * self.frames),
+            answered_percent=100 * len(latencies_ms) / self._answers,
             p50_ms=p50,
             p99_ms=p99,
         )
@@ -119,24 +123,24 @@ class Player:
 
     def __init__(self, number: int, socket: ClientConnection, watch: Watch) -> None:
         self.number = number
-        self._socket, self._watch = socket, watch
+        self.socket, self.watch = socket, watch
         self._head = self._tail = b""
         self._set_id = 0
 
     async def begin(self) -> None:
-        chosen = await begin(self._socket)
+        chosen = await begin(self.socket)
         self._head, self._tail = split_frame(first_frame(chosen))
         self._set_id = chosen.coordinate_set_id
 
     async def send(self, frame_id: int) -> None:
-        await self._socket.send(self._head + IDS.pack(frame_id, self._set_id) + self._tail)
+        await self.socket.send(self._head + IDS.pack(frame_id, self._set_id) + self._tail)
 
     async def receive(self) -> None:
-        async for raw in self._socket:
+        async for raw in self.socket:
             if not isinstance(raw, bytes):
                 raise TypeError(f"the server refused a frame: {raw}")
             frame_id, self._set_id = IDS.unpack_from(raw, IDS_AT)
-            self._watch.answered(self.number, frame_id)
+            self.watch.answered(self.number, frame_id)
 
 
 async def hops(url: str, watch: Watch) -> Answers:

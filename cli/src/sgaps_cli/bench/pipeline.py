@@ -95,8 +95,8 @@ def services(url: str, *, model: str) -> Iterator[tuple[int, list[int]]]:
         tempfile.TemporaryDirectory() as folder,
         Redis.from_url(url) as redis,
         listening([*gateway_command(url), f"server.port={port}"], port) as gateway,
-        ready(_worker(model, url, folder), redis, service="reconstructor") as reconstructor,
-        ready(_worker("sampler", url, folder), redis, service="sampler") as sampler,
+        ready(worker_command(model, url, folder), redis, service="reconstructor") as reconstructor,
+        ready(worker_command("sampler", url, folder), redis, service="sampler") as sampler,
     ):
         yield port, [gateway.pid, reconstructor.pid, sampler.pid]
 
@@ -115,7 +115,7 @@ def play(
     )
 
 
-def _worker(module: str, url: str, folder: str) -> list[str]:
+def worker_command(module: str, url: str, folder: str) -> list[str]:
     """Importance is what `sgaps up` has."""
     return ["-m", module, f"bus.url={url}", f"data.checkpoints_dir={folder}", "importance=learned"]
 

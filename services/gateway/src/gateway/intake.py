@@ -6,6 +6,7 @@ import asyncio
 import io
 import struct
 import time
+from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
@@ -14,7 +15,13 @@ from gateway.session import SETS_KEPT, Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, PastSamples, history_key, session_key
-from sgaps.messages import FrameAccepted, pack_floats, pack_footprints, pack_pixels
+from sgaps.messages import (
+    PIXEL_BYTES,
+    FrameAccepted,
+    pack_floats,
+    pack_footprints,
+    pack_pixels,
+)
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
@@ -37,29 +44,75 @@ _BROKEN_PICTURE = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedFrame:
+    """A client's frame as the streams have it, whichever form it came in."""
+
+    frame_id: int
+    coordinate_set_id: int
+    samples_bytes: bytes
+    footprint_bytes: bytes
+    state_bytes: bytes
+    resolution: Resolution
+    timestamp: float
+
+
+def packed(frame: SampledFrame) -> PackedFrame:
+    """A frame that says where it was sampled."""
+    return PackedFrame(
+        frame_id=frame.frame_id,
+        coordinate_set_id=frame.coordinate_set_id,
+        samples_bytes=pack_pixels(frame.samples),
+        footprint_bytes=pack_footprints(frame.samples[:, 3]),
+        state_bytes=pack_floats(frame.state),
+        resolution=frame.resolution,
+        timestamp=frame.timestamp,
+    )
+
+
+def at_its_coordinates(frame: ValuesOfFrame, session: Session) -> PackedFrame:
+    """A frame that says which set it was sampled at. Raises ProtocolError."""
+    sent = session.sets.get(frame.coordinate_set_id)
+    if sent is None:
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_SET,
+            f"set {frame.coordinate_set_id} is none of the newest {SETS_KEPT} that were sent",
+        )
+    frame.check_count(sent.count)
+    return PackedFrame(
+        frame_id=frame.frame_id,
+        coordinate_set_id=frame.coordinate_set_id,
+        samples_bytes=sent.uv_bytes + frame.values.tobytes(),
+        footprint_bytes=sent.footprint_bytes,
+        state_bytes=pack_floats(frame.state),
+        resolution=frame.resolution,
+        timestamp=frame.timestamp,
+    )
+
+
 def accept_frame(
-    frame: SampledFrame,
+    frame: PackedFrame,
     session: Session,
     *,
     gateway_id: str,
     limits: ClientLimits,
     traceparent: str = "",
 ) -> FrameAccepted:
-    """Check a frame against its session and pack it for the stream. Raises ProtocolError."""
+    """Check a frame against its session. Raises ProtocolError."""
     _check_order(frame.frame_id, session)
-    samples, state = frame.samples, frame.state
-    if not 1 <= len(samples) <= session.sample_count:
+    samples, states = len(frame.samples_bytes) // PIXEL_BYTES, len(frame.state_bytes) // 4
+    if not 1 <= samples <= session.sample_count:
         raise ProtocolError(
-            ErrorCode.TOO_MANY_SAMPLES if len(samples) else ErrorCode.BAD_MESSAGE,
-            f"{len(samples)} pixels; a frame has 1 to {session.sample_count}",
+            ErrorCode.TOO_MANY_SAMPLES if samples else ErrorCode.BAD_MESSAGE,
+            f"{samples} pixels; a frame has 1 to {session.sample_count}",
         )
-    if len(state) > limits.max_state_dim:
+    if states > limits.max_state_dim:
         raise ProtocolError(
             ErrorCode.STATE_TOO_LONG,
-            f"state_vector has {len(state)} entries, at most {limits.max_state_dim}",
+            f"state_vector has {states} entries, at most {limits.max_state_dim}",
         )
     _check_resolution(frame.resolution, session)
-    if not session.footprints and (samples[:, 3] != 1).any():
+    if not session.footprints and frame.footprint_bytes:
         raise ProtocolError(
             ErrorCode.BAD_MESSAGE, f"the client did not offer {FOOTPRINT!r} in session_start"
         )
@@ -73,12 +126,12 @@ def accept_frame(
         coordinate_set_id=frame.coordinate_set_id,
         width=frame.resolution.width,
         height=frame.resolution.height,
-        samples_bytes=pack_pixels(samples),
-        footprint_bytes=pack_footprints(samples[:, 3]),
+        samples_bytes=frame.samples_bytes,
+        footprint_bytes=frame.footprint_bytes,
         footprints=session.footprints,
         wanted_samples=session.sample_count,
         is_placed_evenly=session.placement == "even",
-        state_bytes=pack_floats(state),
+        state_bytes=frame.state_bytes,
         client_time_secs=frame.timestamp,
         received_at_secs=time.time(),
         keyframe_encoding=keyframe.encoding if keyframe else "",
@@ -102,17 +155,6 @@ def _check_resolution(resolution: Resolution, session: Session) -> None:
             f"frame is {resolution.width}x{resolution.height}, the session "
             f"{session.resolution.width}x{session.resolution.height}; start a new session",
         )
-
-
-def at_its_coordinates(frame: ValuesOfFrame, session: Session) -> SampledFrame:
-    """A binary frame with the coordinates that it was sampled at. Raises ProtocolError."""
-    coords = session.sets.get(frame.coordinate_set_id)
-    if coords is None:
-        raise ProtocolError(
-            ErrorCode.UNKNOWN_SET,
-            f"set {frame.coordinate_set_id} is none of the newest {SETS_KEPT} that were sent",
-        )
-    return frame.at(coords)
 
 
 async def accept_keyframe(keyframe: WholeFrame, session: Session, *, max_pixels: int) -> None:

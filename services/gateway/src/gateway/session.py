@@ -8,12 +8,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.messages import CoordinatesChosen
+from sgaps.messages import CoordinatesChosen, pack_footprints
 from sgaps.protocol.content import CoordinateSet, WholeFrame
 from sgaps.protocol.messages import Placement, Resolution
-from sgaps.sampling.footprints import Coords
+from sgaps.sampling.footprints import Coords, uv_steps
 from sgaps.settings import ServerSettings
 
 OUTBOX_SIZE = 64
@@ -21,6 +22,24 @@ SETS_KEPT = 16
 """Sets of coordinates that a client may still answer to."""
 LATENCIES_KEPT = 200
 COME_BACK_SECS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentSet:
+    """Coordinates as a client in binary reads them, and as the streams have them: packed once, and
+    not with each of its frames."""
+
+    count: int
+    uv_bytes: bytes
+    footprint_bytes: bytes
+
+    @classmethod
+    def of(cls, coords: Coords) -> Self:
+        return cls(
+            count=len(coords),
+            uv_bytes=uv_steps(coords).tobytes(),
+            footprint_bytes=pack_footprints(coords[:, 2]),
+        )
 
 
 @dataclass(kw_only=True)
@@ -53,7 +72,7 @@ class Session:
     coordinates: CoordinatesChosen | None = None
     keyframe: WholeFrame | None = None
     """It waits for the frame that it belongs to."""
-    sets: dict[int, Coords] = field(default_factory=dict)
+    sets: dict[int, SentSet] = field(default_factory=dict)
     """The newest sets that went out in binary, by their id: a frame in binary names one."""
     latencies_secs: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
     send: Callable[[CoordinateSet], bool] = field(default=lambda _: False)
@@ -63,7 +82,7 @@ class Session:
 
     def remember(self, set_id: int, coords: Coords) -> None:
         """Keep a set that goes out, and forget the oldest."""
-        self.sets[set_id] = coords
+        self.sets[set_id] = SentSet.of(coords)
         while len(self.sets) > SETS_KEPT:
             del self.sets[next(iter(self.sets))]
 

@@ -23,7 +23,7 @@ from sgaps.keys import session_key
 from sgaps.metrics import gateway as metrics
 from sgaps.metrics import stage
 from sgaps.protocol import binary_codec, json_codec
-from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
+from sgaps.protocol.content import CoordinateSet, WholeFrame
 from sgaps.protocol.messages import (
     ClientMessage,
     FrameData,
@@ -153,7 +153,7 @@ class Connection:
             case binary_codec.ValuesOfFrame():
                 await self._frame(intake.at_its_coordinates(message, session), session)
             case FrameData():
-                await self._frame(json_codec.sampled_frame(message), session)
+                await self._frame(intake.packed(json_codec.sampled_frame(message)), session)
             case WholeFrame():
                 await self._keyframe(message, session)
             case Keyframe():
@@ -163,15 +163,15 @@ class Connection:
             case SessionStart():
                 raise ProtocolError(ErrorCode.SESSION_EXISTS, "this connection has a session")
 
-    async def _frame(self, sampled: SampledFrame, session: Session) -> None:
+    async def _frame(self, sent: intake.PackedFrame, session: Session) -> None:
         self._limits.take_frame()
         with stage("accept"):
-            await self._accept(sampled, session)
+            await self._accept(sent, session)
 
-    async def _accept(self, sampled: SampledFrame, session: Session) -> None:
+    async def _accept(self, sent: intake.PackedFrame, session: Session) -> None:
         started_at_secs = time.time()
         frame = intake.accept_frame(
-            sampled,
+            sent,
             session,
             gateway_id=self._server.gateway_id,
             limits=self._limits,
@@ -246,7 +246,7 @@ class Connection:
         if not self._is_binary:
             await self._write(json_codec.encode_coordinates(chosen))
             return
-        session.remember(chosen.coordinate_set_id, binary_codec.as_sent(chosen.coords))
+        session.remember(chosen.coordinate_set_id, chosen.coords)
         await self._write(binary_codec.encode_coordinates(chosen))
 
     async def _send(self, message: FromServer) -> None:

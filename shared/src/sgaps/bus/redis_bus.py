@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
@@ -70,7 +71,7 @@ class RedisBus(Bus):
 
     def __init__(self, settings: BusSettings) -> None:
         self._commands = connect(settings, socket_timeout_secs=settings.socket_timeout_secs)
-        self._writer = _Writer(self._commands)
+        self._writer = _Writer(self._commands.connection_pool)
         # A blocking read may legally be silent for block_secs on top of a command's time.
         self._reads = connect(
             settings, socket_timeout_secs=settings.socket_timeout_secs + settings.block_secs
@@ -218,8 +219,8 @@ class _Writer:
     Each is one command of its own. A write alone waits for nothing.
     """
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
         self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
         self._sending: asyncio.Task[None] | None = None
 
@@ -260,14 +261,29 @@ class _Writer:
         return outcomes
 
     async def _trip(self, commands: Sequence[Command]) -> list[Exception | None]:
+        """What became of each.
+
+        Without the client's pipeline, which costs more than what it sends: it keeps books of
+        retries and of what a connection was told, and nothing here is retried.
+        """
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                replies = await pipe.execute(raise_on_error=False)
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await _error(connection) for _ in commands]
+            finally:
+                await self._pool.release(connection)
         except (redis_errors.RedisError, OSError) as error:
             return [error for _ in commands]
-        return [reply if isinstance(reply, Exception) else None for reply in replies]
+
+
+async def _error(connection: AbstractConnection) -> Exception | None:
+    """What the broker says against a command, in its next reply."""
+    try:
+        await connection.read_response()
+    except redis_errors.ResponseError as error:
+        return error
+    return None
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies

@@ -56,8 +56,12 @@ def command_of(operations: Sequence[Operation]) -> Command:
     steps: list[Step] = []
     for operation in operations:
         commands = _commands_of(operation)
-        keys.update((command[1], None) for command in commands)
-        effects = [[_packed(part) for part in command] for command in commands]
+        for command in commands:
+            keys[command[1]] = None
+        effects = [
+            [_string(part) if isinstance(part, bytes) else part for part in command]
+            for command in commands
+        ]
         if isinstance(operation, Ack):
             keys[operation.stream] = None
             steps.append((effects, operation.entry_ids, operation.stream, operation.group))
@@ -66,11 +70,9 @@ def command_of(operations: Sequence[Operation]) -> Command:
     return ("EVALSHA", APPLY_SHA, len(keys), *keys, msgspec.msgpack.encode(steps))
 
 
-def _packed(part: Part) -> Packable:
+def _string(data: bytes) -> msgspec.Raw:
     """Bytes as a string, to which they are the same in Lua: it unpacks no other kind of them."""
-    if isinstance(part, bytes):
-        return msgspec.Raw(_LONG_STRING.pack(STRING_32, len(part)) + part)
-    return part
+    return msgspec.Raw(_LONG_STRING.pack(STRING_32, len(data)) + data)
 
 
 def with_script(command: Command) -> Command:

@@ -28,7 +28,7 @@ from sgaps.protocol.messages import (
     MAX_STATE_DIM,
     Resolution,
 )
-from sgaps.sampling.footprints import MAX_FOOTPRINT_PX, UV_STEPS, VALUE_STEPS, Coords
+from sgaps.sampling.footprints import MAX_FOOTPRINT_PX, UV_STEPS, VALUE_STEPS, Coords, uv_steps
 
 SUBPROTOCOL = "sgaps.v1.binary"
 MAGIC, VERSION = b"SG", 1
@@ -62,13 +62,17 @@ class ValuesOfFrame:
     resolution: Resolution
     timestamp: float
 
-    def at(self, coords: Coords) -> SampledFrame:
-        """The whole message. Raises ProtocolError where the set has another length."""
-        if len(coords) != len(self.values):
+    def check_count(self, count: int) -> None:
+        """Raises ProtocolError unless it has as many values as its set has coordinates."""
+        if count != len(self.values):
             raise ProtocolError(
                 ErrorCode.BAD_MESSAGE,
-                f"{len(self.values)} values; set {self.coordinate_set_id} has {len(coords)}",
+                f"{len(self.values)} values; set {self.coordinate_set_id} has {count}",
             )
+
+    def at(self, coords: Coords) -> SampledFrame:
+        """The whole message. Raises ProtocolError where the set has another length."""
+        self.check_count(len(coords))
         samples = np.empty((len(coords), 4), np.float32)
         samples[:, :2], samples[:, 3] = coords[:, :2], coords[:, 2]
         np.divide(self.values, VALUE_STEPS, out=samples[:, 2], dtype=np.float32)
@@ -87,7 +91,7 @@ FromClient: TypeAlias = ValuesOfFrame | WholeFrame
 
 def as_sent(coords: Coords) -> Coords:
     """(N, 3) as the other side reads it."""
-    quantised = _quantised(coords).astype(np.float32) / UV_STEPS
+    quantised = uv_steps(coords).astype(np.float32) / UV_STEPS
     return np.column_stack([quantised, coords[:, 2]])
 
 
@@ -142,7 +146,7 @@ def encode_coordinates(chosen: CoordinateSet) -> bytes:
                 HAS_FOOTPRINTS * chosen.footprints | HAS_PSNR * has_psnr,
                 len(version),
             ),
-            _quantised(chosen.coords).tobytes(),
+            uv_steps(chosen.coords).tobytes(),
             levels.astype(np.uint8).tobytes(),
             importance.data,
             version,
@@ -251,11 +255,6 @@ def _cut(data: memoryview, lengths: list[int]) -> list[memoryview]:
     _check(len(data) == sum(lengths), f"{len(data)} bytes of arrays, not {sum(lengths)}")
     ends = np.cumsum(lengths).tolist()
     return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-
-
-def _quantised(coords: Coords) -> NDArray[np.uint16]:
-    """(N, 2)."""
-    return np.round(coords[:, :2].astype(np.float64) * UV_STEPS).astype("<u2")
 
 
 def _check(holds: bool, otherwise: str) -> None:

@@ -34,6 +34,11 @@ def are_footprints(sides: NDArray[np.float32]) -> bool:
     )
 
 
+def uv_steps(coords: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """(N, 2 or more): u, v in 0..1 → (N, 2) as they travel."""
+    return np.round(coords[:, :2].astype(np.float64) * UV_STEPS).astype("<u2")
+
+
 def as_points(uv: NDArray[np.float32]) -> Coords:
     """(N, 2) → (N, 3): every footprint is one pixel."""
     return np.column_stack([uv, np.ones(len(uv), np.float32)])
