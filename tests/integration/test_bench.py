@@ -17,14 +17,13 @@ from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.model import figures
 from sgaps_cli.bench.pictures import cpu_pictures, gpu_pictures
 from sgaps_cli.bench.pipeline import bench_pipeline
-from sgaps_cli.bench.processes import process
+from sgaps_cli.bench.processes import process, result_of
 from sgaps_cli.bench.profile import place_of, profiled
 from sgaps_cli.bench.profile import told as profile_told
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Figure, Line, as_json, told
 from sgaps_cli.bench.scaling import FRAMES_PER_SEC, bench_scaling
-from sgaps_cli.bench.sessions import bench_sessions
-from sgaps_cli.bench.sessions import told as sessions_told
+from sgaps_cli.bench.stages import profile_stages
 from tools import require
 
 
@@ -76,7 +75,7 @@ def test_model() -> None:
 
 @pytest.mark.parametrize("side", ["ours", "floor"])
 def test_a_gpu_is_given_what_a_cpu_can_do(side: str) -> None:
-    """In bfloat16 and with entropy, several frames at once."""
+    """With entropy, several frames at once."""
     picture = replace(gpu_pictures()[0], device="cpu", batches=(1, 2), frames=2)
     one, two = model_loop.main(side, picture)
     assert one.p50_ms > 0
@@ -122,6 +121,13 @@ def may_trace() -> bool:
     return os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0"
 
 
+def test_each_worker_tells_where_its_time_goes() -> None:
+    require(may_trace(), "the right to trace a process")
+    recorder, reconstructor, sampler = profile_stages(frames=64)
+    assert (recorder.process, sampler.process) == ("recorder", "sampler")
+    assert "sgaps.model.attention" in {share.module for share in reconstructor.shares}
+
+
 def test_a_helper_and_a_wait_are_no_place_of_work() -> None:
     work = "<module> (gateway/__main__.py:99);frame (sgaps/bus/__init__.py:3)"
     assert place_of(work) == ("sgaps.bus", "frame")
@@ -132,14 +138,8 @@ def test_a_helper_and_a_wait_are_no_place_of_work() -> None:
     assert place_of(f"{work};EpollSelector.select (selectors.py:468)") is None
 
 
-def test_sessions() -> None:
-    """A limit that nobody keeps ends each climb at its first step."""
-    climbs = bench_sessions(gateways=2, first={"answered": 2, "accepted": 2}, p99_limit_ms=0)
-    assert [climb.limit for climb in climbs] == [0, 0]
-    answered, accepted = (climb.steps for climb in climbs)
-    everyone = {"broker", "gateway 1", "gateway 2", "reconstructor", "sampler", "players"}
-    assert set(answered[0].cores) == everyone
-    assert set(accepted[0].cores) == everyone - {"reconstructor", "sampler"}
-    assert all(cores > 0 for step in (*answered, *accepted) for cores in step.cores.values())
-    assert accepted[0].answers.answered_percent == 100
-    assert sessions_told(climbs).count("(p99): 0 sessions.") == 2
+def test_the_way_of_a_frame_is_the_sum_of_its_legs() -> None:
+    legs = result_of("sgaps_cli.bench.way", 4)
+    *parts, whole = (leg["p50_ms"] for leg in legs)
+    assert sum(parts) == pytest.approx(whole)
+    assert min(parts[:-1]) > 0

@@ -15,10 +15,10 @@ import pytest
 from websockets.sync.client import connect
 
 from integration import talk
-from integration.collector import Seen, collecting
 from integration.processes import ServiceProcess, ending, heartbeats, start_service, wait_until
 from sgaps import tracing
 from sgaps.settings import Settings, load_settings
+from sgaps_cli.bench.collector import Seen, collecting
 from sgaps_cli.broker import free_port
 
 PIPELINE = ("gateway", "reconstructor", "sampler", "recorder")
@@ -107,7 +107,9 @@ def _check_trace(by_stage: dict[str, Seen], session_id: str) -> None:
         span = by_stage[stage]
         assert span.parent_id == (by_stage[parent].span_id if parent else "")
         assert span.attributes["session.id"] == session_id
-        assert span.attributes["batch.size"] == 1
+        # The player waits for each answer, but not for the recorder, which may have all three.
+        together = 3 if stage == "record" else 1
+        assert 1 <= int(str(span.attributes["batch.size"])) <= together
         assert span.start_ns <= span.end_ns
         if parent:
             assert 0 <= float(str(span.attributes["queue.wait_secs"])) < 60

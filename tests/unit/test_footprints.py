@@ -10,9 +10,16 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
-from sgaps.messages import pack_footprints, pack_pixels, unpack_pixels, with_footprints
+from sgaps.messages import pack_footprints, pack_pixels, unpack_samples, with_footprints
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.footprints import FOOTPRINTS_PX, UV_STEPS, Coords, as_points, sample_image
+from sgaps.sampling.footprints import (
+    FOOTPRINTS_PX,
+    UV_STEPS,
+    Coords,
+    are_footprints,
+    as_points,
+    sample_image,
+)
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import load_settings
@@ -59,6 +66,35 @@ def test_its_leaves_cover_the_frame_once(width: int, height: int, count: int) ->
         covered[top : top + side, left : left + side] += 1
     assert (covered > 0).mean() > 0.95  # all but a strip at the border
     assert (covered > 1).sum() <= 2  # points where splitting by threes leaves two samples over
+
+
+def heaviest_first(importance: NDArray[np.float32], side: int, splits: int) -> set[tuple[int, ...]]:
+    """Blocks of a frame whose pixels are the map's cells, one split at a time."""
+    height, width = importance.shape
+    leaves = [(x, y, side) for y in range(0, height, side) for x in range(0, width, side)]
+
+    def mass(block: tuple[int, int, int]) -> float:
+        x, y, side = block
+        return float(importance[y : y + side, x : x + side].sum()) if side > 1 else -1
+
+    for _ in range(splits):
+        x, y, side = heaviest = max(leaves, key=mass)
+        leaves.remove(heaviest)
+        half = side // 2
+        leaves += [(x + dx, y + dy, half) for dx in (0, half) for dy in (0, half)]
+    return set(leaves)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_heaviest_leaf_is_split_again_and_again(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    importance = rng.random((64, 96), np.float32) ** 8
+    splits = 60  # of the 24 blocks of 16 pixels that are at most a quarter of 204 samples
+    coords = split_tiling(
+        importance, guided_share=1, count=24 + 3 * splits, width=96, height=64, rng=rng
+    )
+    blocks = {tuple(block) for block in blocks_of(coords, 96, 64).tolist()}
+    assert blocks == heaviest_first(importance, 16, splits)
 
 
 def test_importance_makes_squares_smaller() -> None:
@@ -138,10 +174,18 @@ def test_footprints_travel_as_bytes(sides: list[int]) -> None:
     np.testing.assert_array_equal(with_footprints(uv, data)[:, 2], footprints)
 
 
+@given(st.floats(width=32) | st.sampled_from(FOOTPRINTS_PX) | st.integers(-300, 300))
+def test_a_footprint_is_a_power_of_two(side: float) -> None:
+    sides = np.array([1, side, 64], np.float32)
+    assert are_footprints(sides) == bool(np.isin(sides, FOOTPRINTS_PX).all())
+
+
 @pytest.mark.parametrize("data", [b"\x01", b"\x01\x03", b"\x00\x01", b"\x01\x80"])
 def test_wrong_footprints_are_refused(data: bytes) -> None:
     with pytest.raises(MessageError, match="footprints"):
         with_footprints(np.zeros((2, 2), np.float32), data)
+    with pytest.raises(MessageError, match="footprints"):
+        unpack_samples(bytes(10), data)
 
 
 def test_a_picture_in_color_is_sampled_channel_by_channel() -> None:
@@ -161,10 +205,13 @@ def test_what_comes_in_the_steps_of_the_wire_is_packed_without_loss(
     pixels = np.column_stack([uv.astype(np.float32) / UV_STEPS, values.astype(np.float32) / 255])
     packed = pack_pixels(pixels)
     assert packed == uv.astype("<u2").tobytes() + values.tobytes()
-    np.testing.assert_array_equal(unpack_pixels(packed), pixels)
+    samples = unpack_samples(packed, bytes([8] * 7))
+    np.testing.assert_array_equal(samples[:, :3], pixels)
+    np.testing.assert_array_equal(samples[:, 3], 8)
+    np.testing.assert_array_equal(unpack_samples(packed, b"")[:, 3], 1)
 
 
 @pytest.mark.parametrize("size", [1, 4, 6])
 def test_half_a_pixel_is_refused(size: int) -> None:
     with pytest.raises(MessageError, match="no pixels"):
-        unpack_pixels(bytes(size))
+        unpack_samples(bytes(size), b"")

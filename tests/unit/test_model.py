@@ -316,7 +316,7 @@ def test_every_parameter_learns() -> None:
 def test_the_input_holds_no_true_frame() -> None:
     names = {field.name for field in dataclasses.fields(ModelInput)}
     assert names == {
-        *("uv", "value", "footprint", "age", "present", "attended", "valid"),
+        *("uv", "value", "footprint", "age", "present", "attended", "valid", "padded"),
         *("state", "state_valid", "height", "width"),
     }
 
@@ -351,8 +351,11 @@ def test_history_alone_is_not_refined_by_the_present(model: SparsePixelTransform
     """Padding between the present and the past of a batch is no sample."""
     short, long = samples_of(picture(), 20), samples_of(picture(2), 40)
     history = ((1, samples_of(picture(4), 15)),)
-    alone = model(inputs_of(short, history=history), return_entropy=True)
-    together = model(inputs_of(short, long, history=history), return_entropy=True)
+    alone_inputs = inputs_of(short, history=history)
+    padded_inputs = inputs_of(short, long, history=history)
+    assert (alone_inputs.padded, padded_inputs.padded) == (False, True)
+    alone = model(alone_inputs, return_entropy=True)
+    together = model(padded_inputs, return_entropy=True)
     torch.testing.assert_close(together.frame[:1], alone.frame)
     torch.testing.assert_close(together.entropy[:1], alone.entropy)
 
@@ -360,9 +363,11 @@ def test_history_alone_is_not_refined_by_the_present(model: SparsePixelTransform
 def test_the_network_may_compute_in_bfloat16(model: SparsePixelTransformer) -> None:
     """As it does on a GPU while it trains; the same dtypes meet on a CPU."""
     inputs = inputs_of(samples_of(picture()), history=((1, samples_of(picture(3))),))
-    exact = model(inputs)
+    exact = model(inputs, return_attention=True)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = model(inputs)
+        rough = model(inputs, return_attention=True)
+    torch.testing.assert_close(rough.attention, exact.attention, atol=0.01, rtol=0.05)
+    torch.testing.assert_close(rough.entropy, exact.entropy, atol=0.01, rtol=0.05)
     assert rough.frame.dtype == rough.log_error.dtype == torch.float32
     assert 0 < (rough.frame - exact.frame).abs().max() < 0.1
     rough.frame.square().mean().backward()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from reconstructor.build import build_reconstructor
@@ -15,7 +16,7 @@ from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.checkpoints import UNTRAINED, WEIGHTS_NAME
-from sgaps.model import CheckpointStore, predicted_psnr_db
+from sgaps.model import CheckpointStore, predicted_psnr_db, stores_of
 from sgaps.settings import Settings, load_settings
 from unit.test_checkpoints import publish
 from unit.test_model import picture, samples_of
@@ -255,3 +256,27 @@ def test_the_transformer_is_the_default_method(tmp_path: Path) -> None:
     reconstructor = build_reconstructor(settings_of(tmp_path))
     assert isinstance(reconstructor, NeuralReconstructor)
     reconstructor.warm_up()
+
+
+def test_what_a_gpu_serves_in_bfloat16_is_the_same_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped checkpoint on a CPU, by the precision that a GPU has."""
+    settings = load_settings(
+        ["data.checkpoints_dir=none", "importance.method=attention_entropy"], environment={}
+    )
+    reconstructor = NeuralReconstructor(stores_of(settings.data), settings)
+    frames = [frame("default", count=count, size=(160, 120), history=True) for count in (500, 400)]
+    frames = [*frames, frame("default", count=500, size=(84, 84))]
+    exact = reconstructor.reconstruct(frames)
+    monkeypatch.setattr(
+        "reconstructor.neural.network_precision",
+        lambda device: torch.autocast(device.type, torch.bfloat16),
+    )
+    for rough, right in zip(reconstructor.reconstruct(frames), exact, strict=True):
+        assert rough.image.dtype == np.uint8
+        off = np.abs(rough.image.astype(int) - right.image)
+        assert 0 < off.mean() < 1
+        assert off.max() < 20
+        for name, tolerance in (("log_error", 0.2), ("entropy", 0.05)):
+            grid = getattr(rough, name)
+            assert grid.dtype == np.float32
+            np.testing.assert_allclose(grid, getattr(right, name), atol=tolerance)

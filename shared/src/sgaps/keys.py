@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgaps.messages import Float32, Packed, unpack_pixels, with_footprints
+from sgaps.messages import Float32, Packed, unpack_samples
 
 SESSION_TTL_SECS = 3600.0
 
@@ -39,4 +39,4 @@ class PastSamples(Packed, frozen=True, kw_only=True):
     @property
     def samples(self) -> Float32:
         """float32 (N, 4): u, v, value, footprint. Raises MessageError."""
-        return with_footprints(unpack_pixels(self.samples_bytes), self.footprint_bytes)
+        return unpack_samples(self.samples_bytes, self.footprint_bytes)

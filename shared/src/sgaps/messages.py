@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
 from sgaps.probe import is_probe
-from sgaps.sampling.footprints import FOOTPRINTS_PX, UV_STEPS, VALUE_STEPS, uv_steps
+from sgaps.sampling.footprints import IS_FOOTPRINT, UV_STEPS, VALUE_STEPS, uv_steps
 
 Float32 = NDArray[np.float32]
 
@@ -34,6 +34,7 @@ def unpack_floats(data: bytes, *shape: int) -> Float32:
 
 
 PIXEL_BYTES = 5
+_UV, _VALUE = np.float32(UV_STEPS), np.float32(VALUE_STEPS)
 
 
 def pack_pixels(pixels: NDArray[np.floating]) -> bytes:
@@ -45,14 +46,19 @@ def pack_pixels(pixels: NDArray[np.floating]) -> bytes:
     return uv_steps(pixels).tobytes() + values.tobytes()
 
 
-def unpack_pixels(data: bytes) -> Float32:
-    """(N, 3): what `pack_pixels` wrote. Raises MessageError."""
+def unpack_samples(data: bytes, footprints: bytes) -> Float32:
+    """(N, 4): u, v, value, footprint: what `pack_pixels` and `pack_footprints` wrote.
+
+    Raises MessageError.
+    """
     count, rest = divmod(len(data), PIXEL_BYTES)
     if rest:
         raise MessageError(f"{len(data)} bytes are no pixels")
-    uv = np.frombuffer(data, "<u2", 2 * count).reshape(count, 2).astype(np.float32)
-    values = np.frombuffer(data, np.uint8, count, offset=4 * count).astype(np.float32)
-    return np.column_stack([uv / UV_STEPS, values / VALUE_STEPS])
+    samples = np.empty((count, 4), np.float32)
+    np.divide(np.frombuffer(data, "<u2", 2 * count).reshape(count, 2), _UV, out=samples[:, :2])
+    np.divide(np.frombuffer(data, np.uint8, offset=4 * count), _VALUE, out=samples[:, 2])
+    samples[:, 3] = _unpacked_footprints(footprints, count)
+    return samples
 
 
 def chosen_set_id(frame_id: int) -> int:
@@ -75,10 +81,19 @@ def pack_footprints(footprints: NDArray[np.floating]) -> bytes:
 
 def with_footprints(array: Float32, data: bytes) -> Float32:
     """(N, D) → (N, D + 1), the last what `pack_footprints` wrote. Raises MessageError."""
-    footprints = np.frombuffer(data, np.uint8) if data else np.ones(len(array), np.uint8)
-    if len(footprints) != len(array) or not np.isin(footprints, FOOTPRINTS_PX).all():
-        raise MessageError(f"no footprints of {len(array)} samples in {len(data)} bytes")
-    return np.column_stack([array, footprints.astype(np.float32)])
+    together = np.empty((len(array), array.shape[1] + 1), np.float32)
+    together[:, :-1], together[:, -1] = array, _unpacked_footprints(data, len(array))
+    return together
+
+
+def _unpacked_footprints(data: bytes, count: int) -> NDArray[np.uint8] | int:
+    """(count,), or 1 where all are points. Raises MessageError."""
+    if not data:
+        return 1
+    footprints = np.frombuffer(data, np.uint8)
+    if len(footprints) != count or not IS_FOOTPRINT[footprints].all():
+        raise MessageError(f"no footprints of {count} samples in {len(data)} bytes")
+    return footprints
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +167,7 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     @property
     def samples(self) -> Float32:
         """(N, 4): u, v, value, footprint. Raises MessageError."""
-        return with_footprints(unpack_pixels(self.samples_bytes), self.footprint_bytes)
+        return unpack_samples(self.samples_bytes, self.footprint_bytes)
 
     @property
     def state(self) -> Float32:
@@ -266,7 +281,7 @@ class ViewEncoded(Message, frozen=True, kw_only=True):
     @property
     def samples(self) -> Float32:
         """(N, 4): u, v, value, footprint. Raises MessageError."""
-        return with_footprints(unpack_pixels(self.samples_bytes), self.footprint_bytes)
+        return unpack_samples(self.samples_bytes, self.footprint_bytes)
 
     @property
     def state(self) -> Float32:

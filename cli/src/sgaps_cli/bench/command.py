@@ -15,13 +15,14 @@ from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway, profile_gateway
 from sgaps_cli.bench.model import bench_model
 from sgaps_cli.bench.pipeline import bench_pipeline
+from sgaps_cli.bench.processes import result_of
 from sgaps_cli.bench.recorder import bench_recorder
 from sgaps_cli.bench.report import Line, as_json, told
 from sgaps_cli.bench.scaling import bench_scaling
 from sgaps_cli.bench.sessions import as_json as sessions_as_json
 from sgaps_cli.bench.sessions import bench_sessions
 from sgaps_cli.bench.sessions import told as told_sessions
-from sgaps_cli.bench.stages import bench_stages
+from sgaps_cli.bench.stages import bench_stages, profile_stages
 from sgaps_cli.bench.stages import told as told_costs
 
 app = typer.Typer(help="Our speed as a ratio to a floor measured in the same run.")
@@ -133,8 +134,26 @@ def sessions(
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")
 def stages(
     frames: Annotated[int, typer.Option(min=16, help="Frames that each service does.")] = 1024,
+    profile: AsProfile = False,
     json: AsJson = False,
 ) -> None:
     """Processor seconds, broker commands and bytes that a frame costs each service."""
+    if profile:
+        _print_profile(profile_stages(frames=frames), json=json)
+        return
     costs = bench_stages(frames=frames)
     typer.echo(dumps([asdict(c) for c in costs], indent=2) if json else told_costs(costs))
+
+
+@app.command(epilog="Example: `sgaps bench way --frames 100 --json`")
+def way(
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each of eight players.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """Milliseconds of each piece of a frame's way, with a model that takes no time."""
+    legs = result_of("sgaps_cli.bench.way", frames)
+    if json:
+        typer.echo(dumps(legs, indent=2))
+        return
+    rows = [f"| {leg['name']} | {leg['p50_ms']:.2f} |" for leg in legs]
+    typer.echo("\n".join(["| on the way of a frame | median, ms |", "|---|---|", *rows]))

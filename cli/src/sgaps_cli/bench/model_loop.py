@@ -22,7 +22,7 @@ from reconstructor.worker import frame_input, summary
 from sampler.choose import choose
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.messages import FrameAccepted
-from sgaps.model import collate, load_serving, prepare_cpu, stores_of
+from sgaps.model import collate, load_serving, network_precision, prepare_cpu, stores_of
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.bench.frames import accepted_frames, past_of
 from sgaps_cli.bench.pictures import Pace, Picture
@@ -98,7 +98,8 @@ def floor(picture: Picture) -> Callable[[int], Work]:
         by_entropy = settings.importance.method == "attention_entropy"
 
         def forward() -> None:
-            model(ready, return_entropy=by_entropy)
+            with network_precision(torch.device(picture.device)):
+                model(ready, return_entropy=by_entropy)
             if picture.device == "cuda":
                 torch.cuda.synchronize()
 
@@ -137,8 +138,7 @@ def _on_device(run: Run, picture: Picture) -> Run:
 @torch.inference_mode()
 def main(side: str, picture: Picture) -> Sequence[Pace]:
     work = (ours if side == "ours" else floor)(picture)
-    with torch.autocast(picture.device, torch.bfloat16, enabled=picture.bfloat16):
-        return [pace(picture, batch, work(batch)) for batch in picture.batches]
+    return [pace(picture, batch, work(batch)) for batch in picture.batches]
 
 
 if __name__ == "__main__":

@@ -26,8 +26,6 @@ class Picture:
     """cpu or cuda."""
     threads: int
     """On the CPU."""
-    bfloat16: bool
-    """What the network computes in; float32 otherwise."""
     importance: str
     """learned or default: by entropy."""
     width: int
@@ -74,7 +72,6 @@ def cpu_pictures(frames: int) -> list[Picture]:
     small = Picture(
         device="cpu",
         threads=2,
-        bfloat16=False,
         importance="learned",
         width=SMALL[0],
         height=SMALL[1],
@@ -89,12 +86,11 @@ def cpu_pictures(frames: int) -> list[Picture]:
 
 
 def gpu_pictures() -> list[Picture]:
-    """With entropy, in bfloat16, which the served model does not compute in by itself yet."""
+    """With entropy."""
     return [
         Picture(
             device="cuda",
             threads=1,
-            bfloat16=True,
             importance="default",
             width=width,
             height=height,

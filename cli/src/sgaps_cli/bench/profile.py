@@ -79,7 +79,7 @@ def _looked_at(pid: int, file: Path) -> Iterator[None]:
     program = shutil.which("py-spy", path=sysconfig.get_path("scripts"))
     if program is None:
         raise BrokerError("py-spy is missing: pip install 'sgaps-cli[profile]'")
-    command = [program, "record", "--pid", str(pid), "--rate", str(LOOKS_PER_SEC)]
+    command = [program, "record", "--nonblocking", "--pid", str(pid), "--rate", str(LOOKS_PER_SEC)]
     log = file.with_suffix(".log")
     with log.open("wb") as said:
         looker = subprocess.Popen(

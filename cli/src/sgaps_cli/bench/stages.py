@@ -7,11 +7,11 @@ clock's, so a busy machine changes little.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from redis import Redis
 
@@ -22,6 +22,7 @@ from sgaps_cli.bench import frames as made
 from sgaps_cli.bench.drain import hold_and_fill, release
 from sgaps_cli.bench.gateway import FORMS, gateway_command, play
 from sgaps_cli.bench.processes import cpu_secs, listening, own_broker, ready
+from sgaps_cli.bench.profile import Profile, profiled
 
 BATCHES = {"recorder": 256, "reconstructor": 4, "sampler": made.SESSIONS}
 """The largest in which no frame supersedes another: on a CPU a reconstructor does four at once."""
@@ -45,15 +46,33 @@ class StageCost:
     broker_bytes_out: float
 
 
+T = TypeVar("T")
+Look: TypeAlias = Callable[[str, int, int], AbstractContextManager[list[T]]]
+"""Looks at a stage, by its name and pid, while it does so many frames: what was seen is in the list
+behind the block."""
+
+
 def bench_stages(*, frames: int) -> list[StageCost]:
     """The cost of each service in the order of a frame's way. Raises BrokerError."""
+    with _services(frames) as bench:
+        look = _counting(bench.redis)
+        return [bench.gateway(look), *bench.workers(look)]
+
+
+def profile_stages(*, frames: int) -> list[Profile]:
+    """Where the time of each worker goes. Raises BrokerError."""
+    with _services(frames) as bench:
+        return list(bench.workers(lambda name, pid, count: profiled({name: pid}, count)))
+
+
+@contextmanager
+def _services(frames: int) -> Iterator[_Bench]:
     with (
         own_broker() as url,
         Redis.from_url(url) as redis,
         tempfile.TemporaryDirectory() as folder,
     ):
-        bench = _Bench(redis, url, Path(folder), frames)
-        return [bench.gateway(), *bench.workers()]
+        yield _Bench(redis, url, Path(folder), frames)
 
 
 @dataclass(frozen=True)
@@ -63,34 +82,34 @@ class _Bench:
     folder: Path
     frames: int
 
-    def gateway(self) -> StageCost:
+    def gateway(self, look: Look[T]) -> T:
         port = broker.free_port()
         command = [*gateway_command(self.url), f"server.port={port}"]
         frames = self.frames * FRAMES_OF_A_GATEWAY
         with (
             listening(command, port) as process,
-            self._counted("gateway", process.pid, frames) as costs,
+            look("gateway", process.pid, frames) as seen,
         ):
             play(port, FORMS["binary"], frames)
-        return costs[0]
+        return seen[0]
 
-    def workers(self) -> Iterator[StageCost]:
+    def workers(self, look: Look[T]) -> Iterator[T]:
         accepted = made.accepted_frames(self.frames)
-        yield self._drained("recorder", accepted)
-        yield self._drained("reconstructor", accepted)
+        yield self._drained("recorder", accepted, look)
+        yield self._drained("reconstructor", accepted, look)
         rows: Any = self.redis.xrange(FrameReconstructed.STREAM)
         rebuilt = [FrameReconstructed.decode(fields[FIELD]) for _, fields in rows]
-        yield self._drained("sampler", rebuilt)
+        yield self._drained("sampler", rebuilt, look)
 
-    def _drained(self, name: str, waiting: Sequence[Message]) -> StageCost:
+    def _drained(self, name: str, waiting: Sequence[Message], look: Look[T]) -> T:
         """A service that is up, and held while its stream is filled, does all of it."""
         self.redis.flushall()
         command = ["-m", name, *self._settings(name)]
         with ready(command, self.redis, service=name) as process:
             hold_and_fill(self.redis, [process], waiting)
-            with self._counted(name, process.pid, len(waiting)) as costs:
+            with look(name, process.pid, len(waiting)) as seen:
                 release(self.redis, [process], waiting, group=name, look_every_secs=LOOK_EVERY_SECS)
-        return costs[0]
+        return seen[0]
 
     def _settings(self, name: str) -> list[str]:
         return [
@@ -101,13 +120,20 @@ class _Bench:
             "importance=learned",
         ]
 
+
+def _counting(redis: Redis) -> Look[StageCost]:
+    """Processor time of the stage and of the broker, and what went between them."""
+
+    def info() -> Mapping[str, float]:
+        told: Any = redis.info()
+        return {name: float(told[name]) for name in _COUNTERS}
+
     @contextmanager
-    def _counted(self, stage: str, pid: int, frames: int) -> Iterator[list[StageCost]]:
-        """What is used inside the block stands in the list behind it."""
+    def counted(stage: str, pid: int, frames: int) -> Iterator[list[StageCost]]:
         costs: list[StageCost] = []
-        before, before_secs = self._info(), cpu_secs(pid)
+        before, before_secs = info(), cpu_secs(pid)
         yield costs
-        after, after_secs = self._info(), cpu_secs(pid)
+        after, after_secs = info(), cpu_secs(pid)
         used = {name: (after[name] - before[name]) / frames for name in before}
         costs.append(
             StageCost(
@@ -120,9 +146,7 @@ class _Bench:
             )
         )
 
-    def _info(self) -> Mapping[str, float]:
-        told: Any = self.redis.info()
-        return {name: float(told[name]) for name in _COUNTERS}
+    return counted
 
 
 _COUNTERS = (

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.gpus import device_of
@@ -19,6 +21,7 @@ from sgaps.model import (
     SparsePixelTransformer,
     build_model,
     collate,
+    network_precision,
     predicted_psnr_db,
     prepare_cpu,
 )
@@ -92,10 +95,14 @@ class NeuralReconstructor:
         # An untrained error head knows nothing: better none than a number that means nothing.
         trained = serving.version != UNTRAINED
         by_entropy = self._settings.importance.method == "attention_entropy" or not trained
-        output = serving.model(inputs, return_entropy=by_entropy)
-        images = output.frame[:, 0].mul(255).round().to(torch.uint8).cpu().numpy()
-        entropies = output.entropy.float().cpu().numpy() if by_entropy else [None] * len(images)
-        log_errors = output.log_error.float().cpu().numpy()
+        with network_precision(self._device):
+            output = serving.model(inputs, return_entropy=by_entropy)
+        images, log_errors, *entropy = _on_host(
+            output.frame[:, 0].mul(255).round().to(torch.uint8),
+            output.log_error,
+            *((output.entropy,) if by_entropy else ()),
+        )
+        entropies = entropy[0] if by_entropy else [None] * len(images)
         return [
             Reconstruction(
                 image=image,
@@ -161,3 +168,11 @@ class NeuralReconstructor:
         )
         for _ in range(WARM_UP_RUNS):
             self.reconstruct([frame])
+
+
+def _on_host(*tensors: torch.Tensor) -> list[NDArray[Any]]:
+    """What a batch came to: all of it is on its way before the GPU is waited for, once."""
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if tensors[0].device.type == "cuda":
+        torch.cuda.current_stream().synchronize()
+    return [copy.numpy() for copy in copies]

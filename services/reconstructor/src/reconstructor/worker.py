@@ -42,8 +42,11 @@ class Worker:
         """Rebuild the batch; what is to be written."""
         frames = [delivery.message for delivery in batch]
         count = self._settings.model.history_frames + 1
-        pasts = await self._bus.lists([history_key(f.session_id) for f in frames], count=count)
-        watched = await self._bus.hashes([watch_key(f.session_id) for f in frames])
+        pasts, watched = await self._bus.lists_and_hashes(
+            [history_key(f.session_id) for f in frames],
+            [watch_key(f.session_id) for f in frames],
+            count=count,
+        )
         inputs = [frame_input(f, past) for f, past in zip(frames, pasts, strict=True)]
         started_at_secs = time.time()
         with stage("reconstruct", len(frames)):

@@ -31,6 +31,9 @@ from sgaps.sampling.importance import (
 from sgaps.sampling.schedule import MaskUpdateScheduler
 from sgaps.settings import ImportanceSettings, Settings
 
+COORDS_BYTES = 8
+"""Of u and v, both float32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCoordinates:
@@ -75,6 +78,10 @@ class StoredCoordinates:
             return None
         # NaN is on neither side of a bound.
         return stored if uv.size and ((uv >= 0) & (uv <= 1)).all() else None
+
+    @property
+    def count(self) -> int:
+        return len(self.coords_bytes) // COORDS_BYTES
 
     @property
     def coords(self) -> Coords:
@@ -129,7 +136,7 @@ def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed, settings: 
     return (
         (stored.width, stored.height) == (frame.width, frame.height)
         and stored.footprints == frame.footprints
-        and len(stored.coords) == _sample_count(frame, settings)
+        and stored.count == _sample_count(frame, settings)
     )
 
 

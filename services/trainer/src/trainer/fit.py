@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sgaps.errors import SgapsError
-from sgaps.model import SparsePixelTransformer
+from sgaps.model import SparsePixelTransformer, network_precision
 from sgaps.settings import ModelSettings, Settings
 from trainer.batch import Batch, make_batch
 from trainer.dataset import RecordingDataset
@@ -182,7 +182,7 @@ class _Stepper:
 
     def step(self, batch: Batch, learning_rate_factor: float) -> tuple[float, dict[str, float]]:
         """Forward, backward, and every accumulation_steps an update; the loss and its terms."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with network_precision(self.device):
             output = self._together(batch.inputs)
         loss, terms = self._loss(output, batch)
         if not torch.isfinite(loss):

@@ -176,20 +176,23 @@ class RedisBus(Bus):
         with _as_bus_errors():
             return int(await self._commands.xtrim(stream, minid=min_id, approximate=False))
 
-    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+    async def lists_and_hashes(
+        self, lists: Sequence[str], hashes: Sequence[str], *, count: int
+    ) -> tuple[list[list[bytes]], list[dict[str, bytes]]]:
         with _as_bus_errors():
             async with self._commands.pipeline(transaction=False) as pipe:
-                for key in keys:
+                for key in lists:
+                    pipe.lrange(key, 0, count - 1)
+                for key in hashes:
                     pipe.hgetall(key)
                 replies = await pipe.execute()
-        return [{name.decode(): value for name, value in reply.items()} for reply in replies]
-
-    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
-        with _as_bus_errors():
-            async with self._commands.pipeline(transaction=False) as pipe:
-                for key in keys:
-                    pipe.lrange(key, 0, count - 1)
-                return [list(reply) for reply in await pipe.execute()]
+        return (
+            [list(reply) for reply in replies[: len(lists)]],
+            [
+                {name.decode(): value for name, value in reply.items()}
+                for reply in replies[len(lists) :]
+            ],
+        )
 
     async def keys(self, prefix: str) -> list[str]:
         with _as_bus_errors():

@@ -3,7 +3,7 @@
 from sgaps.model.builder import build_model
 from sgaps.model.checkpoint import CheckpointStore, load_serving, stores_of
 from sgaps.model.collate import collate
-from sgaps.model.device import pick_device, prepare_cpu
+from sgaps.model.device import network_precision, pick_device, prepare_cpu
 from sgaps.model.prior import pull_push
 from sgaps.model.quality import predicted_psnr_db
 from sgaps.model.transformer import ModelInput, ModelOutput, SparsePixelTransformer
@@ -16,6 +16,7 @@ __all__ = [
     "build_model",
     "collate",
     "load_serving",
+    "network_precision",
     "pick_device",
     "predicted_psnr_db",
     "prepare_cpu",

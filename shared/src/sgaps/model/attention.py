@@ -44,9 +44,10 @@ class LocalAttention(nn.Module):
         """
         keys, values = self.to_key_value(tokens).chunk(2, dim=-1)
         q, k = self._located(self.to_query(queries), places, keys, origins)
-        v = _split(values, self.heads)
+        v = _split(values, self.heads).float()
         padded = F.pad(v, (0, k.shape[-1] - v.shape[-1]))  # one size for q, k and v
-        mixed = F.scaled_dot_product_attention(q, k, padded, attn_mask=bias, scale=1.0)
+        with torch.autocast(q.device.type, enabled=False):
+            mixed = F.scaled_dot_product_attention(q, k, padded, attn_mask=bias, scale=1.0)
         merged: Tensor = self.out(mixed[..., : v.shape[-1]].transpose(1, 2).flatten(2))
         return merged
 
@@ -67,15 +68,20 @@ class LocalAttention(nn.Module):
         """
         keys, _ = self.to_key_value(tokens).chunk(2, dim=-1)
         q, k = self._located(self.to_query(queries), places, keys, origins)
-        if dense or q.device.type != "cpu":
-            entropy, weights = entropy_dense(q, k, bias)
-            return entropy.mean(1), weights.mean(1) if dense else None
-        return entropy_fused(q, k, bias).mean(1), None
+        with torch.autocast(q.device.type, enabled=False):
+            if dense or q.device.type != "cpu":
+                entropy, weights = entropy_dense(q, k, bias)
+                return entropy.mean(1), weights.mean(1) if dense else None
+            return entropy_fused(q, k, bias).mean(1), None
 
     def _located(
         self, queries: Tensor, places: Tensor, keys: Tensor, origins: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Queries (B, heads, Q, d) and keys (B, heads, N, d) whose dot product is the score."""
+        """Queries (B, heads, Q, d) and keys (B, heads, N, d) whose dot product is the score.
+
+        In float32, whatever the network computes in: |b|² is in the hundreds, where bfloat16 knows
+        every second whole number, and a frame rebuilt by such scores is 18 of 255 levels off.
+        """
         q, k = _split(queries, self.heads), _split(keys, self.heads)
         sharpness = 0.5 * torch.exp(-2 * self.log_reach).view(1, -1, 1, 1)
         near = torch.cat([2 * places, torch.full_like(places[..., :1], -1.0)], dim=-1)
@@ -84,7 +90,8 @@ class LocalAttention(nn.Module):
         scaled = q / math.sqrt(q.shape[-1])
         located_q = torch.cat([scaled, sharpness * near.unsqueeze(1)], dim=-1)
         spread = where.unsqueeze(1).expand(-1, self.heads, -1, -1)
-        return F.pad(located_q, (0, filler)), F.pad(torch.cat([k, spread], dim=-1), (0, filler))
+        located_k = torch.cat([k, spread], dim=-1)
+        return F.pad(located_q, (0, filler)).float(), F.pad(located_k, (0, filler)).float()
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

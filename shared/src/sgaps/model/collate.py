@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def collate(
         valid[i, present : present + len(past)] = True
         state[i, : len(values)] = values[:max_state_dim]
     state_valid = (state != np.float32(sentinel)) & np.isfinite(state)
-    samples = torch.from_numpy(padded).to(device)
+    samples = _on(device, padded)
     return ModelInput(
         uv=samples[..., :2],
         value=samples[..., 2:-2],
@@ -54,12 +54,21 @@ def collate(
         age=samples[..., -1],
         present=present,
         attended=attended,
-        valid=torch.from_numpy(valid).to(device),
-        state=torch.from_numpy(np.where(state_valid, state, 0)).to(device),
-        state_valid=torch.from_numpy(state_valid).to(device),
+        valid=_on(device, valid),
+        padded=not valid[:, :attended].all(),
+        state=_on(device, np.where(state_valid, state, 0)),
+        state_valid=_on(device, state_valid),
         height=height,
         width=width,
     )
+
+
+def _on(device: torch.device, array: NDArray[Any]) -> torch.Tensor:
+    """A copy on the device. A GPU fetches it by itself from memory that stays where it is."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _with_ages(history: Sequence[tuple[int, Float32]], columns: int) -> Float32:

@@ -14,6 +14,14 @@ def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device(name)
 
 
+def network_precision(device: torch.device) -> torch.autocast:
+    """Inside it the network computes as it does on this device: on a GPU in bfloat16.
+
+    The interpolation, the scores of attention and the frame stay in float32.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
 def prepare_cpu(threads: int) -> None:
     """Call it in the thread that will run the model, before the first forward pass.
 

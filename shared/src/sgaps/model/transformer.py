@@ -46,6 +46,9 @@ class ModelInput:
     """Columns that become tokens. What is older only enters the memory picture."""
     valid: Tensor
     """(B, N) bool; False = padding."""
+    padded: bool
+    """Whether any column that becomes a token is padding: asked of `valid`, a GPU would be waited
+    for."""
     state: Tensor
     """(B, S)."""
     state_valid: Tensor
@@ -193,7 +196,7 @@ class SparsePixelTransformer(nn.Module):
         attended = _newest(inputs)
         measure = _per_sample_spacing(present, *size)  # (B, 1, 2)
         origins, places = attended.uv * measure, grid_uv * measure  # (B, N, 2), (B, Q, 2)
-        bias = _attention_bias(attended.valid)
+        bias = _attention_bias(attended.valid) if inputs.padded else None
         tokens = self.embed(attended, scale.normalised(attended.value))  # (B, N, D)
         tokens = self._encoded(tokens, origins, bias, inputs.present)
         shape = (grid.shape[-2], grid.shape[-1])
@@ -304,10 +307,8 @@ def _per_sample_spacing(present: Tensor, height: int, width: int) -> Tensor:
     return measure
 
 
-def _attention_bias(valid: Tensor) -> Tensor | None:
-    """(B, 1, 1, N): -inf at padding. None without padding, which is faster."""
-    if bool(valid.all()):
-        return None
+def _attention_bias(valid: Tensor) -> Tensor:
+    """(B, 1, 1, N): -inf at padding. Without padding there is none, which is faster."""
     # A frame without any sample attends to its padding: to nothing at all would be NaN.
     usable = valid | ~valid.any(1, keepdim=True)
     bias = torch.zeros(valid.shape, device=valid.device)

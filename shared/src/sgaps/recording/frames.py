@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sgaps.errors import RecordingError
 from sgaps.recording.layout import ENCODINGS, UNWRITTEN
-from sgaps.sampling.footprints import FOOTPRINTS_PX
+from sgaps.sampling.footprints import FOOTPRINTS_PX, are_footprints
 
 _U64 = 2**64
 
@@ -74,7 +74,7 @@ def _samples_problem(samples: NDArray[np.float32]) -> str:
     numbers = samples[:, :3]
     if not ((numbers >= 0) & (numbers <= 1)).all():
         return "a sample is outside 0..1"
-    if not np.isin(samples[:, 3], FOOTPRINTS_PX).all():
+    if not are_footprints(samples[:, 3]):
         return f"a footprint is none of {FOOTPRINTS_PX}"
     return ""
 

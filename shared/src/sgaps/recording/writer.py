@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from h5py import h5s
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sgaps.errors import RecordingError
@@ -325,11 +326,19 @@ def _create(
 
 
 def _extend(dataset: H5Object, rows: ArrayLike) -> None:
-    """Append rows to a dataset along its first axis."""
-    array = np.asarray(rows, dtype=dataset.dtype)
-    start = dataset.shape[0]
-    dataset.resize(start + len(array), axis=0)
-    dataset[start:] = array
+    """Append rows to a dataset along its first axis.
+
+    By h5py's low level: what its slices do beside would be a third of all that the recorder does.
+    """
+    array = np.ascontiguousarray(rows, dtype=dataset.dtype)
+    if not len(array):
+        return
+    start, *others = dataset.shape
+    dataset.id.set_extent((start + len(array), *others))
+    place = dataset.id.get_space()
+    place.select_hyperslab((start, *(0 for _ in others)), array.shape)
+    # The type of the file: the array has it already, so HDF5 converts nothing.
+    dataset.id.write(h5s.create_simple(array.shape), place, array, dataset.id.get_type())
 
 
 def _offsets(dataset: H5Object, counts: NDArray[np.uint32]) -> NDArray[np.uint64]:

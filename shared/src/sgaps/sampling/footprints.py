@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 MAX_FOOTPRINT_PX = 64
 FOOTPRINTS_PX = tuple(2**n for n in range(MAX_FOOTPRINT_PX.bit_length()))
 """Sides of the squares; 1 is a point."""
+IS_FOOTPRINT = np.isin(np.arange(256), FOOTPRINTS_PX)
+"""(256,) bool: whether a byte is one of them."""
+POWER_OF_TWO_MANTISSA = 0.5
 UV_STEPS = 65535
 VALUE_STEPS = 255
 """A coordinate travels as a multiple of 1/65,535, a value as one of 1/255."""
@@ -21,6 +24,14 @@ Coords: TypeAlias = NDArray[np.float32]
 """(N, 3): u, v, footprint."""
 Samples: TypeAlias = NDArray[np.float32]
 """(N, 4): u, v, value, footprint; (N, 6) of a picture in color, whose values are three."""
+
+
+def are_footprints(sides: NDArray[np.float32]) -> bool:
+    """(N,): whether all are sides of squares."""
+    mantissas, _ = np.frexp(sides)  # what `isin` finds out in three times the time; NaN stays NaN
+    return bool(
+        ((mantissas == POWER_OF_TWO_MANTISSA) & (sides >= 1) & (sides <= MAX_FOOTPRINT_PX)).all()
+    )
 
 
 def uv_steps(coords: NDArray[np.floating]) -> NDArray[np.uint16]:

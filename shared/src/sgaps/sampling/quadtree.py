@@ -6,8 +6,9 @@ large block, and what the model is unsure of is seen in small ones (Finkel and B
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Self
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,16 @@ UNEVENNESS = 1.0
 """How much heavier than another a block of its size may be when splits fall at random; below 3, for
 a block must stay heavier than its quarters."""
 
-TIE = 1e-9
-"""Added for each pixel of a side: of equals, a block is split before its quarters."""
+TIE = 1e-12
+"""Of all importance, added for each pixel of a side: of equals, a block is split before its
+quarters. Above what rounding adds to a sum, far below what a pixel weighs."""
 
-Mass = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+Blocks: TypeAlias = NDArray[np.intp]
+"""(N, 3): column and row of the first pixel, and side."""
+Weigh: TypeAlias = Callable[[Blocks], NDArray[np.float64]]
+"""(N, 3) → (N,) ≥ 0: a block weighs no less than its quarters."""
+
+_QUARTERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 
 
 def split_tiling(
@@ -47,13 +53,12 @@ def split_tiling(
     The even share looks where nobody expects anything, and somewhere else in every frame.
     importance (gh, gw) ≥ 0, count ≤ pixels → (count, 3).
     """
-    tree = _Quadtree.tiling(width, height, most_blocks=max(1, int(TILING_SHARE * count)))
-    splits = max(0, (count - tree.leaf_count) // COST_OF_SPLIT)
+    leaves = _tiling(width, height, max(1, int(TILING_SHARE * count)))
+    splits = max(0, (count - len(leaves)) // COST_OF_SPLIT)
     guided = round(splits * guided_share)
     if guided:
-        tree.split(guided, tree.masses_of(importance))
-    tree.split(splits - guided, tree.even_masses(rng))
-    leaves = tree.leaves()
+        leaves = _split(leaves, guided, _mass_of(importance, width, height))
+    leaves = _split(leaves, splits - guided, _even_mass(rng))
     if len(leaves) > count:  # fewer samples than blocks of the largest size
         leaves = rng.choice(leaves, count, replace=False, axis=0)
     blocks = _filled(leaves, count, width, height, rng)
@@ -61,127 +66,125 @@ def split_tiling(
     return np.hstack([(corners + side / 2) / [width, height], side]).astype(np.float32)
 
 
-class _Quadtree:
-    """Which blocks are split, level by level from the largest. Arrays are (rows, columns)."""
+@lru_cache(maxsize=32)
+def _tiling(width: int, height: int, most_blocks: int) -> Blocks:
+    """The smallest blocks of one size that are not more than this, if any size is.
 
-    def __init__(self, width: int, height: int, largest_side: int) -> None:
-        self._width, self._height = width, height
-        self._sides = [largest_side >> n for n in range(largest_side.bit_length())]
-        rows, columns = -(-height // largest_side), -(-width // largest_side)
-        shapes = [(rows << n, columns << n) for n in range(len(self._sides))]
-        self._split = [np.zeros(shape, bool) for shape in shapes]
-        self._fits = [
-            _fits(side, shape, width, height)
-            for side, shape in zip(self._sides, shapes, strict=True)
-        ]
-        for level in range(min(BORDER_HALVINGS, len(self._sides) - 1)):
-            self._split[level] = ~self._fits[level]
-
-    @classmethod
-    def tiling(cls, width: int, height: int, *, most_blocks: int) -> Self:
-        """The smallest blocks of one size that are not more than this, if any size is."""
-        side = 1
-        while side < MAX_FOOTPRINT_PX and -(-width // side) * -(-height // side) > most_blocks:
-            side *= 2
-        return cls(width, height, side)
-
-    @property
-    def leaf_count(self) -> int:
-        return sum(int(is_leaf.sum()) for is_leaf in self._are_leaves())
-
-    def leaves(self) -> NDArray[np.intp]:
-        """(N, 3): column and row of the first pixel, and side."""
-        found = []
-        for side, is_leaf in zip(self._sides, self._are_leaves(), strict=True):
-            rows, columns = np.nonzero(is_leaf)
-            found.append(np.stack([columns * side, rows * side, np.full_like(rows, side)], axis=1))
-        return np.concatenate(found)
-
-    def _are_leaves(self) -> list[Flags]:
-        parents = [np.ones_like(self._split[0]), *(_doubled(split) for split in self._split[:-1])]
-        return [
-            parent & fits & ~split
-            for parent, fits, split in zip(parents, self._fits, self._split, strict=True)
-        ]
-
-    def split(self, times: int, masses: list[Mass]) -> None:
-        """Split the heaviest block that is a leaf, again and again.
-
-        A block is at least as heavy as its quarters, so these are simply the heaviest of all.
-        """
-        candidates = [
-            np.where(split | ~fits, -1.0, mass + TIE * side).ravel()
-            for side, split, fits, mass in zip(
-                self._sides[:-1], self._split[:-1], self._fits[:-1], masses, strict=True
-            )
-        ]
-        if not candidates or times <= 0:
-            return
-        everything = np.concatenate(candidates)
-        times = min(times, int((everything >= 0).sum()))
-        chosen = np.zeros(len(everything), bool)
-        chosen[np.argpartition(-everything, times - 1)[:times]] = True
-        start = 0
-        for level, split in enumerate(self._split[:-1]):
-            part = chosen[start : start + split.size]
-            self._split[level] = split | part.reshape(split.shape)
-            start += split.size
-
-    def masses_of(self, importance: Map) -> list[Mass]:
-        """The importance in each block that can be split."""
-        if len(self._sides) == 1:
-            return []
-        rows, columns = self._split[-2].shape
-        down = _overlap(rows, self._height, importance.shape[0])
-        across = _overlap(columns, self._width, importance.shape[1])
-        # Not by BLAS: it would start threads for this, and wait for them where the cores are busy.
-        in_rows = np.einsum("rh,hw->rw", down, importance.astype(np.float64))
-        masses = [np.einsum("rw,cw->rc", in_rows, across)]
-        while len(masses) < len(self._sides) - 1:
-            masses.append(_in_fours(masses[-1]))
-        return masses[::-1]
-
-    def even_masses(self, rng: np.random.Generator) -> list[Mass]:
-        """The area of each block, give or take: the largest are split first, in random order."""
-        return [
-            side**2 * (1 + UNEVENNESS * rng.random(split.shape))
-            for side, split in zip(self._sides[:-1], self._split[:-1], strict=True)
-        ]
+    A block across the border is halved, and what then still lies outside is left out.
+    """
+    side = 1
+    while side < MAX_FOOTPRINT_PX and -(-width // side) * -(-height // side) > most_blocks:
+        side *= 2
+    rows, columns = np.indices((-(-height // side), -(-width // side)))
+    blocks = np.stack([columns * side, rows * side, np.full_like(rows, side)], axis=-1)
+    blocks = blocks.reshape(-1, 3)
+    fitting = []
+    for _ in range(min(BORDER_HALVINGS, side.bit_length() - 1)):
+        fits = _fits(blocks, width, height)
+        fitting.append(blocks[fits])
+        blocks = _quarters(blocks[~fits])
+    return np.concatenate([*fitting, blocks[_fits(blocks, width, height)]])
 
 
-def _fits(side: int, shape: tuple[int, int], width: int, height: int) -> Flags:
-    """Whether a block lies wholly in the frame."""
-    rows = (np.arange(shape[0]) + 1) * side <= height
-    columns = (np.arange(shape[1]) + 1) * side <= width
-    return np.asarray(rows[:, None] & columns[None, :])
+def _fits(blocks: Blocks, width: int, height: int) -> NDArray[np.bool_]:
+    return np.asarray((blocks[:, :2] + blocks[:, 2:] <= [width, height]).all(1))
+
+
+def _quarters(blocks: Blocks) -> Blocks:
+    """(N, 3) of a side above 1 → (4 N, 3)."""
+    half = blocks[:, None, 2:] // 2  # (N, 1, 1)
+    corners = blocks[:, None, :2] + half * _QUARTERS  # (N, 4, 2)
+    return np.asarray(np.concatenate([corners, half.repeat(4, axis=1)], axis=-1).reshape(-1, 3))
+
+
+def _split(leaves: Blocks, times: int, weigh: Weigh) -> Blocks:
+    """Split the heaviest leaf, again and again; the leaves then.
+
+    A block is at least as heavy as its quarters, so the split ones are simply the heaviest of all,
+    and the quarters of a block that is not among the heaviest need not be looked at.
+    """
+    if times <= 0:
+        return leaves
+    blocks, masses = leaves, _split_order(leaves, weigh)
+    parents = np.full(len(leaves), -1)
+    first_new = 0
+    while True:
+        is_split = _heaviest(masses, times)
+        new = first_new + np.flatnonzero(is_split[first_new:])
+        if not new.size:
+            return np.asarray(blocks[~is_split & ((parents < 0) | is_split[parents])])
+        first_new = len(blocks)
+        quarters = _quarters(blocks[new])
+        blocks = np.concatenate([blocks, quarters])
+        masses = np.concatenate([masses, _split_order(quarters, weigh)])
+        parents = np.concatenate([parents, new.repeat(4)])
+
+
+def _split_order(blocks: Blocks, weigh: Weigh) -> NDArray[np.float64]:
+    """(N,): the higher, the earlier; below 0 for a pixel, which cannot be split."""
+    side = blocks[:, 2]
+    return np.where(side > 1, weigh(blocks) + TIE * side, -1.0)
+
+
+def _heaviest(masses: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """(N,) → (N,): the `count` highest that are not below 0."""
+    if count >= len(masses):
+        return masses >= 0
+    chosen = np.zeros(len(masses), bool)
+    chosen[np.argpartition(-masses, count - 1)[:count]] = True
+    return chosen & (masses >= 0)
+
+
+def _mass_of(importance: Map, width: int, height: int) -> Weigh:
+    """The share of all importance that lies in each block of at least two pixels a side."""
+    summed = _summed(importance, width, height)
+    summed /= max(summed[-1, -1], np.finfo(np.float64).tiny)
+
+    def weigh(blocks: Blocks) -> NDArray[np.float64]:
+        left, top, side = (blocks // 2).T
+        right, bottom = left + side, top + side
+        mass = summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left]
+        return np.asarray(mass.clip(0))
+
+    return weigh
+
+
+def _summed(importance: Map, width: int, height: int) -> NDArray[np.float64]:
+    """(height // 2 + 1, width // 2 + 1): the importance above and left of every second pixel.
+
+    A cell's importance lies evenly in it, so between two edges of cells a sum grows evenly.
+    """
+    rows, columns = importance.shape
+    sums = np.zeros((rows + 1, columns + 1))
+    importance.cumsum(0, dtype=np.float64).cumsum(1, out=sums[1:, 1:])
+    row, down = _edges(height, rows)
+    column, across = _edges(width, columns)
+    sums = sums[:, column] + across * np.diff(sums)[:, column]
+    return np.asarray(sums[row] + down[:, None] * np.diff(sums, axis=0)[row])
 
 
 @lru_cache(maxsize=32)
-def _overlap(rows: int, pixels: int, cells: int) -> NDArray[np.float64]:
-    """(rows, cells): how much of each cell lies in each two rows of pixels, or outside."""
-    edges = np.arange(cells + 1) * (pixels / cells)
-    row = 2 * np.arange(rows)[:, None]
-    return np.asarray(np.minimum(row + 2, edges[1:]) - np.maximum(row, edges[:-1])).clip(0, 2)
+def _edges(pixels: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Of every second pixel's edge: the cell it lies in, and how far, in 0..1."""
+    at = np.arange(0, pixels + 1, 2, dtype=np.float64) * (cells / pixels)
+    cell = np.minimum(at.astype(np.intp), cells - 1)
+    return cell, at - cell
 
 
-def _in_fours(mass: Mass) -> Mass:
-    pairs = mass[0::2] + mass[1::2]
-    return np.asarray(pairs[:, 0::2] + pairs[:, 1::2])
-
-
-def _doubled(flags: Flags) -> Flags:
-    return flags.repeat(2, axis=0).repeat(2, axis=1)
+def _even_mass(rng: np.random.Generator) -> Weigh:
+    """The area of each block, give or take: the largest are split first, in random order."""
+    return lambda blocks: blocks[:, 2] ** 2 * (1 + UNEVENNESS * rng.random(len(blocks)))
 
 
 def _filled(
-    leaves: NDArray[np.intp], count: int, width: int, height: int, rng: np.random.Generator
-) -> NDArray[np.intp]:
+    leaves: Blocks, count: int, width: int, height: int, rng: np.random.Generator
+) -> Blocks:
     """What splitting by threes leaves over: single pixels that are no leaf yet."""
-    taken = leaves[leaves[:, 2] == 1]
-    free = np.ones(width * height, bool)
-    free[taken[:, 1] * width + taken[:, 0]] = False
     missing = count - len(leaves)
     if not missing:
         return leaves
-    y, x = np.divmod(rng.choice(np.flatnonzero(free), missing, replace=False), width)
+    taken = np.sort(leaves[leaves[:, 2] == 1] @ [1, width, 0])
+    free = rng.choice(width * height - len(taken), missing, replace=False)
+    # The pixels in order, without those taken: so many of them lie before the n-th that is free.
+    y, x = np.divmod(free + (taken - np.arange(len(taken))).searchsorted(free, "right"), width)
     return np.concatenate([leaves, np.stack([x, y, np.ones_like(x)], axis=1)])
