@@ -9,20 +9,27 @@ import time
 from sgaps import service as frame
 from sgaps.errors import DiskFull
 
-frame.DRAIN_SECS = 1.0
+HANGS = "here it hangs\n"
 
 
 async def main(service: frame.Service) -> None:
     match service.settings.instance:
         case "hangs":
+            sys.stderr.write(HANGS)
             await asyncio.Event().wait()
         case "thread_hangs":
-            await asyncio.to_thread(time.sleep, 60)
+            await asyncio.to_thread(_hang)
         case "fails":
             raise DiskFull("the disk is gone")
         case "crashes":
             raise ZeroDivisionError
 
 
+def _hang() -> None:
+    sys.stderr.write(HANGS)
+    time.sleep(60)
+
+
 if __name__ == "__main__":
+    frame.DRAIN_SECS = 1.0
     sys.exit(frame.run_service("stuck", main))

@@ -118,6 +118,7 @@ def has_settled(ports: Mapping[str, int]) -> bool:
     ]
     return (
         sum(outcomes) > 0
+        and all(scrape(port).of("sgaps_ready") == 1 for port in ports.values())
         and gateway.of("sgaps_probe_recorded_timestamp_seconds") > 0
         and gateway.of("sgaps_probe_answered_timestamp_seconds") > 0
         and recorder.of("sgaps_segments_sealed_total") > 0

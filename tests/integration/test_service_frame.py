@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from integration.processes import heartbeats, wait_until
+from integration.stuck_service import HANGS
 from sgaps.health import why_not
 from sgaps.service import HEARTBEAT_SECS, TURN_WITHIN_SECS, turns_lately
 from sgaps.settings import Settings
@@ -35,8 +36,9 @@ def test_the_end_is_bounded_and_told(
     command = [*STUCK, f"bus.url={clean_broker}", f"instance={behaviour}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        seen = _read_until_started(process)
+        seen = ""
         if behaviour.endswith("hangs"):  # the others end by themselves
+            seen = _read_until_it_hangs(process)
             process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=20)
     assert process.returncode == code
@@ -47,7 +49,7 @@ def test_the_end_is_bounded_and_told(
 def test_a_second_signal_ends_it_at_once(clean_broker: str) -> None:
     command = [*STUCK, f"bus.url={clean_broker}", "instance=hangs"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        _read_until_started(process)
+        _read_until_it_hangs(process)
         process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
@@ -58,10 +60,10 @@ def test_a_second_signal_ends_it_at_once(clean_broker: str) -> None:
     assert "told twice" in said
 
 
-def _read_until_started(process: subprocess.Popen[str]) -> str:
+def _read_until_it_hangs(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     seen = ""
-    while "starts" not in seen:
+    while HANGS not in seen:
         seen += process.stderr.readline()
     return seen
 
@@ -89,7 +91,7 @@ def test_readiness_is_in_the_heartbeat_and_the_health_check(
 ) -> None:
     command = [*STUCK, f"bus.url={clean_broker}", "instance=hangs"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        _read_until_started(process)
+        _read_until_it_hangs(process)
         wait_until(lambda: "stuck" in heartbeats(clean_broker, settings))
         time.sleep(2 * HEARTBEAT_SECS)
         heartbeat = heartbeats(clean_broker, settings)["stuck"]

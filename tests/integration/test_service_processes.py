@@ -38,7 +38,7 @@ from sgaps_cli import broker
 from unit import toy_recordings
 
 BROKER_LATE_SECS = 3.0
-FRAMES = 3000
+FRAMES = 6000
 
 
 def on_the_bus(url: str, settings: Settings, work: Callable[[RedisBus], Awaitable[None]]) -> None:
