@@ -109,6 +109,15 @@ def test_a_wrong_state_is_that_of_another_frame_and_no_state_is_none(toy: Settin
     assert (played([7, 900], none) != played([7, 900], right)).any()
 
 
+def test_strips_of_several_games_stand_below_one_another() -> None:
+    wide, narrow = np.full((2, 5), 7, np.uint8), np.full((3, 4), 9, np.uint8)
+    together = pictures.stacked([wide, narrow])
+    assert together.shape == (5, 5)
+    np.testing.assert_array_equal(together[:2], wide)
+    np.testing.assert_array_equal(together[2:, :4], narrow)
+    assert not together[2:, 4:].any()
+
+
 def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Settings) -> None:
     with pytest.raises(SgapsError, match="two frames"):
         compare(KEY, toy, frames=1)

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import cv2
-import numpy as np
 from matplotlib.figure import Figure
 
 from sgaps.errors import SgapsError
 from sgaps.model import prepare_cpu
 from sgaps.settings import load_settings
 from trainer.comparison import PERCEPTUAL_INTERVAL, Report, compare
+from trainer.pictures import stacked
 from trainer.scores import Mean, Row
 
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"evaluate: {error}\n")
         return 1
     if arguments.picture:
-        cv2.imwrite(str(arguments.picture), np.vstack(pictures))
+        cv2.imwrite(str(arguments.picture), stacked(pictures))
     if arguments.curve:
         efficiency_curve(report).savefig(arguments.curve)
     sys.stdout.write(json.dumps(asdict(report), indent=2) if arguments.json else told(report))

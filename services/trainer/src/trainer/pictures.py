@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import cv2
@@ -54,3 +55,9 @@ def strip(
     heat = cv2.resize(gray(importance), (width, height), interpolation=cv2.INTER_NEAREST)
     between = [] if interpolated is None else [interpolated]
     return np.hstack([truth, mosaic(samples, width, height), *between, frame, error, heat])
+
+
+def stacked(strips: Sequence[Picture]) -> Picture:
+    """One below the other; what is narrower (another game's) is black on its right."""
+    width = max(strip.shape[1] for strip in strips)
+    return np.vstack([np.pad(s, ((0, 0), (0, width - s.shape[1]))) for s in strips])

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from sgaps.settings import LoggingSettings, Settings
 from trainer.fit import Progress
 from trainer.look import Look
+from trainer.pictures import stacked
 
 if TYPE_CHECKING:
     import wandb
@@ -55,7 +56,7 @@ class RunLog:
         self._looks.append((step, look))
         self._write(step, {"val_psnr_db": look.psnr_db, "val_ssim": look.ssim})
         if look.strips:
-            pictures = np.vstack(look.strips)
+            pictures = stacked(look.strips)
             cv2.imwrite(str(self.folder / f"step-{step:06d}.png"), pictures)
             if self._wandb:
                 from wandb import Image  # noqa: PLC0415 - optional
