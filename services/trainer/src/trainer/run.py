@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from pydantic import JsonValue
@@ -237,7 +238,12 @@ def _options(
 def _validate(
     model: SparsePixelTransformer, dataset: RecordingDataset, settings: Settings
 ) -> float:
-    return validate(model, dataset, settings, max_examples=MAX_VAL_EXAMPLES)
+    """As many of the frames count without their state as are learned without."""
+    score = partial(validate, model, dataset, settings, max_examples=MAX_VAL_EXAMPLES)
+    absent = settings.augmentation.state_absent_share
+    if not absent:
+        return score()
+    return (1 - absent) * score() + absent * score(states=False)
 
 
 def _training(settings: Settings) -> dict[str, JsonValue]:

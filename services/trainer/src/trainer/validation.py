@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,16 +30,20 @@ def validate(
     settings: Settings,
     *,
     max_examples: int,
+    states: bool = True,
 ) -> float:
     """Mean PSNR in dB: over the frames of each session, then over the sessions.
 
-    On whole frames where the dataset has them, else on the held-out samples.
+    On whole frames where the dataset has them, else on the held-out samples; with their states or
+    without any.
     """
     model.eval()
     device = next(model.parameters()).device
     by_session: dict[str, list[float]] = defaultdict(list)
     for index in spread(len(dataset), max_examples):
         example = dataset[index]
+        if not states:
+            example = replace(example, state=np.empty(0, np.float32))
         batch = make_batch([example], settings, device)
         by_session[example.session_id].append(frame_psnr_db(model, batch))
     return float(np.mean([np.mean(values) for values in by_session.values()]))

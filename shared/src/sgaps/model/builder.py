@@ -42,6 +42,9 @@ def build_model(settings: ModelSettings) -> SparsePixelTransformer:
         encoder=[EncoderBlock(*block) for _ in range(settings.encoder_layers)],
         grid=QueryGrid(position, settings.query_stride, seen, dim),
         state=StateVectorEncoder(settings.max_state_dim, settings.state_frequencies, dim),
+        context=nn.Sequential(
+            nn.Linear(dim, dim), nn.GELU(), _zeroed(nn.Linear(dim, dim), bias=0.0)
+        ),
         film=_zeroed(nn.Linear(dim, 2 * dim), bias=0.0),
         decoder=[DecoderBlock(*block) for _ in range(settings.decoder_layers)],
         head=head,

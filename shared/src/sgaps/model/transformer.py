@@ -166,6 +166,7 @@ class SparsePixelTransformer(nn.Module):
         encoder: Sequence[EncoderBlock],
         grid: QueryGrid,
         state: StateVectorEncoder,
+        context: nn.Sequential,
         film: nn.Linear,
         decoder: Sequence[DecoderBlock],
         head: RefinementHead,
@@ -177,6 +178,7 @@ class SparsePixelTransformer(nn.Module):
         self.norm_tokens = nn.LayerNorm(film.in_features)
         self.grid = grid
         self.state = state
+        self.context = context
         self.film = film
         self.decoder = nn.ModuleList(decoder[:-1])
         self.final = decoder[-1]  # the block whose attention tells the doubt
@@ -200,7 +202,8 @@ class SparsePixelTransformer(nn.Module):
         tokens = self.embed(attended, scale.normalised(attended.value))  # (B, N, D)
         tokens = self._encoded(tokens, origins, bias, inputs.present)
         shape = (grid.shape[-2], grid.shape[-1])
-        queries = self._with_state(grid.flatten(2).transpose(1, 2), inputs)  # (B, Q, D)
+        scene = self._scene(tokens, inputs, present)
+        queries = self._modulated(grid.flatten(2).transpose(1, 2), scene)  # (B, Q, D)
         for block in self.decoder:
             queries = block(queries, places, tokens, origins, bias, shape)
         entropy, attention = None, None
@@ -245,8 +248,19 @@ class SparsePixelTransformer(nn.Module):
         stride = self.grid.stride
         return -(-height // stride) * stride, -(-width // stride) * stride
 
-    def _with_state(self, queries: Tensor, inputs: ModelInput) -> Tensor:
-        scale, shift = self.film(self.state(inputs.state, inputs.state_valid)).chunk(2, dim=-1)
+    def _scene(self, tokens: Tensor, inputs: ModelInput, present: Tensor) -> Tensor:
+        """(B, D): what game and place this is, by its state and by all its samples together.
+
+        Not every client sends a state, and that of another game means something else.
+        """
+        seen = present[:, : inputs.present].unsqueeze(-1).to(tokens.dtype)  # (B, N, 1)
+        mean = (tokens[:, : inputs.present] * seen).sum(1) / seen.sum(1).clamp(min=1)
+        scene: Tensor = self.state(inputs.state, inputs.state_valid) + self.context(mean)
+        return scene
+
+    def _modulated(self, queries: Tensor, scene: Tensor) -> Tensor:
+        """FiLM (Perez et al. 2018): queries (B, Q, D), scene (B, D) → (B, Q, D)."""
+        scale, shift = self.film(scene).chunk(2, dim=-1)
         modulated: Tensor = queries * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
         return modulated
 
