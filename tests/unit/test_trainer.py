@@ -22,7 +22,7 @@ from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
-from trainer import draw
+from trainer import draw, validation
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
@@ -59,6 +59,23 @@ def test_a_run_learns_and_publishes_what_is_better(tmp_path: Path, keyframes: bo
     again = train(toy_settings(tmp_path, "training.max_epochs=1"))
     assert again.champion_version == manifest.model_version
     assert again.champion_psnr_db == pytest.approx(report.challenger_psnr_db, abs=1e-3)
+
+
+def test_a_run_that_leaves_states_out_is_judged_without_them_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a measure that is 30 dB with states and 20 without."""
+    settings = toy_settings(
+        tmp_path, "training.max_epochs=1", "augmentation.state_absent_share=0.2"
+    )
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=6)
+    monkeypatch.setattr(
+        validation,
+        "frame_psnr_db",
+        lambda _, batch: 30.0 if batch.inputs.state_valid.any() else 20.0,
+    )
+    assert train(settings).champion_psnr_db == pytest.approx(0.8 * 30 + 0.2 * 20)
 
 
 def test_what_is_not_better_is_not_published(tmp_path: Path) -> None:
