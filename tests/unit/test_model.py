@@ -34,7 +34,7 @@ def model() -> SparsePixelTransformer:
     built = build_model(small()).eval()
     torch.nn.init.normal_(built.head.last.weight, std=0.1)
     torch.nn.init.normal_(built.film.weight, std=0.1)
-    torch.nn.init.normal_(built.context[-1].weight, std=0.1)
+    torch.nn.init.normal_(built.context.get_parameter("2.weight"), std=0.1)
     return built
 
 
@@ -303,7 +303,7 @@ def test_every_parameter_learns() -> None:
     model = build_model(small())
     torch.nn.init.normal_(model.head.last.weight, std=0.1)
     torch.nn.init.normal_(model.film.weight, std=0.1)
-    torch.nn.init.normal_(model.context[-1].weight, std=0.1)
+    torch.nn.init.normal_(model.context.get_parameter("2.weight"), std=0.1)
     torch.nn.init.normal_(model.log_error.weight, std=0.1)
     output = model(inputs_of(samples_of(picture())))
     (output.frame.square().mean() + output.log_error.square().mean()).backward()
