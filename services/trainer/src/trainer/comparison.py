@@ -137,16 +137,19 @@ class _Table:
             shown = self._played(played, loop, count)
             score(_closed(loop), (s.frame for s in shown), count)
             self._rank(shown, loop, count)
+            if loop == ERROR:  # as it is served
+                self._picture(shown[-1], squares[-1].frame)
+
+    def _picture(self, shown: Shown, interpolated: Picture) -> None:
         if len(self.pictures) < PICTURED_FRAMES:
-            last = len(played) - 1
-            importance = importance_of(shown[last], ERROR.guide, self._settings)
+            importance = importance_of(shown, ERROR.guide, self._settings)
             self.pictures.append(
                 strip(
-                    shown[last].truth,
-                    shown[last].samples,
-                    shown[last].frame,
+                    shown.truth,
+                    shown.samples,
+                    shown.frame,
                     importance,
-                    interpolated=squares[last].frame,
+                    interpolated=interpolated,
                 )
             )
 
