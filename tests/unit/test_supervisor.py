@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sgaps_cli import supervisor as supervisor_module
-from sgaps_cli.children import ends_with_us
 from sgaps_cli.supervisor import STEADY_SECS, Supervised, Supervisor, local_services
+from tools import require_tool
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(ends_with_us([]) == [], reason="needs setpriv (util-linux)")
 def test_a_child_does_not_outlive_a_killed_parent() -> None:
+    require_tool("setpriv", "util-linux")
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = Path("/proc") / parent.stdout.readline().decode().strip()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
+from tools import require
 from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
@@ -258,7 +260,7 @@ def test_a_run_leaves_numbers_curves_and_pictures(tmp_path: Path) -> None:
 
 
 def test_a_run_is_logged_to_wandb_offline(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
+    require(find_spec("wandb"), "wandb")
     log, _ = logged_run(tmp_path, "logging.wandb=offline")
     (run,) = (log.folder / "wandb").glob("offline-run-*")
     assert next(run.glob("run-*.wandb")).stat().st_size > 1000
