@@ -11,7 +11,9 @@ import os
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _FILES_PER_SEGMENT = 2
 _OTHER_FILES = 64
+_SYNCS_AT_ONCE = 8
+"""Files that wait for the disk side by side: it brings them there together."""
 RECOVERY_TURN_SECS = 0.1
 
 Owner: TypeAlias = tuple[str, str]
@@ -69,6 +73,7 @@ class Archive:
         self._max_open_segments = _max_open_segments()
         self.synced_at_secs = 0.0
         """Wall clock of the newest fsync; 0 before any."""
+        self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
         self._lock = lock_recordings(self._root)
         self._unrecovered = {_owner(part) for part in all_part_paths(self._root)}
 
@@ -142,16 +147,19 @@ class Archive:
         """
         self.ensure_space(frames)
         tally = _Tally()
-        for owner, batch in self._by_owner(frames, tally).items():
-            try:
-                self._record_session(owner, batch, tally)
-            except DiskFull as error:
-                self._set_aside(owner, error)
-                raise
-            except RecordingError as error:
-                tally.fail(owner[1], batch, error)
-                self._set_aside(owner, error)
-        return BatchReport(**vars(tally))
+        batches = self._by_owner(frames, tally)
+        writes: dict[Owner, _Write] = {}
+        for owner, batch in batches.items():
+            with self._failing(owner, batch, tally):
+                writes[owner] = self._write(owner, batch)
+            if tally.disk_full:
+                break
+        for owner, write in writes.items():
+            with self._failing(owner, batches[owner], tally):
+                self._finish(write, tally)
+        if tally.disk_full:
+            raise tally.disk_full
+        return tally.report()
 
     def seal_idle(self, now_secs: float) -> list[SegmentSealed]:
         """Seal the full segments, and those of sessions silent at this wall-clock time."""
@@ -169,6 +177,7 @@ class Archive:
 
     def close(self) -> None:
         """Unlock the folder for another recorder. Call `seal_all` first."""
+        self._syncs.shutdown()
         os.close(self._lock)
 
     def _by_owner(
@@ -185,18 +194,38 @@ class Archive:
                 batches[message.checkpoint_key, message.session_id].append(frame)
         return batches
 
-    def _record_session(self, owner: Owner, frames: Sequence[RecordedFrame], tally: _Tally) -> None:
+    @contextmanager
+    def _failing(
+        self, owner: Owner, frames: Sequence[RecordedFrame], tally: _Tally
+    ) -> Iterator[None]:
+        """What goes wrong with a session is told in the report, and sets it aside."""
+        try:
+            yield
+        except RecordingError as error:
+            if isinstance(error, DiskFull):
+                tally.disk_full = tally.disk_full or error
+            else:
+                tally.fail(owner[1], frames, error)
+            self._set_aside(owner, error)
+
+    def _write(self, owner: Owner, frames: Sequence[RecordedFrame]) -> _Write:
+        """Begin: while the disk takes its time, the next session's frames are written."""
         session = self._session(owner)
         session.active_at_secs = time.time()
         unseen = session.unseen(frames)
         session.write(unseen)
+        return _Write(session=session, unseen=unseen, seen=len(frames) - len(unseen))
+
+    def _finish(self, write: _Write, tally: _Tally) -> None:
+        """Wait for the disk, and book the frames."""
+        write.session.wait()
         self.synced_at_secs = time.time()
         metrics.FSYNC_AT_SECS.set(self.synced_at_secs)
-        metrics.FRAMES_RECORDED.inc(len(unseen))
-        metrics.RECORDED_BYTES.inc(sum(map(_frame_bytes, unseen)))
-        tally.recorded += len(unseen)
-        tally.duplicates += len(frames) - len(unseen)
-        tally.newest_frame_ids[owner[1]] = session.newest_frame_id
+        metrics.FRAMES_RECORDED.inc(len(write.unseen))
+        metrics.RECORDED_BYTES.inc(sum(map(_frame_bytes, write.unseen)))
+        tally.recorded += len(write.unseen)
+        tally.duplicates += write.seen
+        tally.newest_frame_ids[write.session.session_id] = write.session.newest_frame_id
 
     def _session(self, owner: Owner) -> SessionRecording:
         if owner not in self._sessions:
@@ -208,6 +237,7 @@ class Archive:
                 session_id=owner[1],
                 max_state_dim=self._max_state_dim,
                 sentinel=self._sentinel,
+                syncs=self._syncs,
             )
         return self._sessions[owner]
 
@@ -268,6 +298,16 @@ class Archive:
         return sealed
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Write:
+    """A session's part of a batch, on its way to the disk."""
+
+    session: SessionRecording
+    unseen: Sequence[RecordedFrame]
+    seen: int
+    """Frames that are on disk already."""
+
+
 @dataclass
 class _Tally:
     """A report in the making."""
@@ -276,6 +316,15 @@ class _Tally:
     duplicates: int = 0
     newest_frame_ids: dict[str, int] = field(default_factory=dict)
     failed: dict[FrameName, RecordingError | MessageError] = field(default_factory=dict)
+    disk_full: DiskFull | None = None
+
+    def report(self) -> BatchReport:
+        return BatchReport(
+            recorded=self.recorded,
+            duplicates=self.duplicates,
+            newest_frame_ids=self.newest_frame_ids,
+            failed=self.failed,
+        )
 
     def fail(self, session_id: str, frames: Sequence[RecordedFrame], error: RecordingError) -> None:
         self.failed |= {(session_id, frame.frame_id): error for frame in frames}

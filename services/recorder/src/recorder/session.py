@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent import futures
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from sgaps.errors import RecordingCorrupt
@@ -28,18 +30,22 @@ class SessionRecording:
         session_id: str,
         max_state_dim: int,
         sentinel: float,
+        syncs: Executor,
     ) -> None:
+        """`syncs` has the threads in which the disk is waited for."""
         self.active_at_secs = 0.0
         self._checkpoint_key = checkpoint_key
-        self._session_id = session_id
+        self.session_id = session_id
         self._max_state_dim = max_state_dim
         self._sentinel = sentinel
         self._writer: SegmentWriter | None = None
+        self._syncs = syncs
+        self._synced: Future[None] | None = None
         self._folder = session_folder(root, checkpoint_key, session_id)
         self._spans: dict[Path, tuple[int, int]] = {}
         """Lowest and highest frame id of sealed segments that were looked into."""
         self.newest_frame_id = _newest_on_disk(self._folder)
-        """Highest frame id on disk; -1 without any."""
+        """Highest frame id on disk, or about to be; -1 without any."""
 
     @property
     def open_frame_count(self) -> int:
@@ -53,24 +59,33 @@ class SessionRecording:
         return [frame for frame in frames if first.get(frame.frame_id) is frame]
 
     def write(self, frames: Sequence[RecordedFrame]) -> None:
-        """Return when unseen frames are on disk."""
+        """Begin to bring unseen frames to the disk: they are there once `wait` returns."""
         if not frames:
             return
         writer = self._writer = self._writer or self._next_writer()
         writer.append(frames)
-        writer.sync()
+        writer.flush()
+        self._synced = self._syncs.submit(writer.sync)
         self.newest_frame_id = max(self.newest_frame_id, *(frame.frame_id for frame in frames))
+
+    def wait(self) -> None:
+        """Return when all that was written is on disk."""
+        if self._synced is not None:
+            self._synced.result()
 
     def seal(self) -> SegmentInfo | None:
         """Seal the open segment, if there is one; the next write begins another."""
         if self._writer is None:
             return None
+        self.wait()
         path = self._writer.seal()
         self._writer = None
         return segment_info(path)
 
     def abandon(self) -> None:
         """Let go of a segment that failed; what it has is its part, for recovery."""
+        if self._synced is not None:
+            futures.wait([self._synced])
         if self._writer is not None:
             self._writer.abandon()
 
@@ -78,7 +93,7 @@ class SessionRecording:
         return SegmentWriter(
             next_segment_path(self._folder),
             checkpoint_key=self._checkpoint_key,
-            session_id=self._session_id,
+            session_id=self.session_id,
             max_state_dim=self._max_state_dim,
             sentinel=self._sentinel,
             newest_before=self.newest_frame_id if self.newest_frame_id >= 0 else None,

@@ -70,9 +70,8 @@ def _samples_problem(samples: NDArray[np.float32]) -> str:
         return f"samples are {samples.dtype} {samples.shape}, not float32 (N, 4)"
     if len(samples) >= UNWRITTEN:
         return "too many samples"
-    # A NaN fails both comparisons.
-    numbers = samples[:, :3]
-    if not ((numbers >= 0) & (numbers <= 1)).all():
+    numbers = np.ascontiguousarray(samples[:, :3].T)  # in a row, where the extremes are found soon
+    if len(samples) and not (numbers.min() >= 0 and numbers.max() <= 1):  # a NaN is both extremes
         return "a sample is outside 0..1"
     if not are_footprints(samples[:, 3]):
         return f"a footprint is none of {FOOTPRINTS_PX}"

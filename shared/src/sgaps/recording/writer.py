@@ -14,10 +14,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5s
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from sgaps.errors import RecordingError
+from sgaps.recording.column import Column
 from sgaps.recording.disk import (
     fsync_folder,
     keep_open,
@@ -105,7 +105,7 @@ class SegmentWriter:
         """Frames appended, synced or not."""
         self._max_state_dim = max_state_dim
         self._sentinel = sentinel
-        self._unsynced: list[NDArray[np.void]] = []
+        self._unflushed: list[NDArray[np.void]] = []
         self._usable = True
         self._file: H5Object = None
         with self._failing("create"):
@@ -127,8 +127,8 @@ class SegmentWriter:
     def frame_ids(self) -> NDArray[np.uint64]:
         """(F,) ids of all appended frames, read back from the file."""
         with self._failing("read the index of"):
-            on_disk: NDArray[np.uint64] = self._index.fields("frame_id")[:]
-        return np.concatenate([on_disk, *(rows["frame_id"] for rows in self._unsynced)])
+            on_disk: NDArray[np.uint64] = self._index.dataset.fields("frame_id")[:]
+        return np.concatenate([on_disk, *(rows["frame_id"] for rows in self._unflushed)])
 
     def append(self, frames: Sequence[RecordedFrame]) -> None:
         """Hand frames to HDF5, one write per dataset; they exist once `sync` returns."""
@@ -139,32 +139,40 @@ class SegmentWriter:
         with self._failing("append to"):
             rows = self._index_rows(frames)
             samples = np.concatenate([frame.samples for frame in frames])  # (all, 4)
-            _extend(self._pixels, samples[:, :3])
-            _extend(self._footprints, samples[:, 3])
+            self._pixels.extend(samples[:, :3])
+            self._footprints.extend(samples[:, 3])
             keyframes = b"".join(frame.keyframe for frame in frames)
-            _extend(self._keyframes, np.frombuffer(keyframes, np.uint8))
-            _extend(self._states, self._state_rows(frames))
-            _extend(self._resolution, [(frame.width, frame.height) for frame in frames])
+            self._keyframes.extend(np.frombuffer(keyframes, np.uint8))
+            self._states.extend(self._state_rows(frames))
+            self._resolution.extend([(frame.width, frame.height) for frame in frames])
             times = [(frame.client_time_secs, frame.received_at_secs) for frame in frames]
-            _extend(self._timestamps, times)
-        self._unsynced.append(rows)
+            self._timestamps.extend(times)
+        self._unflushed.append(rows)
         self.frame_count += len(frames)
 
-    def sync(self) -> None:
-        """Return when all appended frames are on disk: first data, then index, then fsync."""
-        if not self._unsynced:
+    def flush(self) -> None:
+        """Hand all appended frames to the system: first data, then index."""
+        if not self._unflushed:
             return
-        with self._failing("sync"):
-            for dataset in self._data:
-                dataset.flush()
-            _extend(self._index, np.concatenate(self._unsynced))
+        with self._failing("flush"):
+            for column in self._data:
+                column.flush()
+            self._index.extend(np.concatenate(self._unflushed))
             self._index.flush()
+        self._unflushed.clear()
+
+    def sync(self) -> None:
+        """Return when all appended frames are on disk.
+
+        Behind a `flush` any thread may wait for it: HDF5 has no part in it.
+        """
+        self.flush()
+        with self._failing("sync"):
             os.fsync(self._descriptor)
-        self._unsynced.clear()
 
     def seal(self) -> Path:
         """Sync, close, and give the segment its final name, which it keeps unchanged."""
-        self.sync()
+        self.flush()
         with self._failing("seal"):
             self._close()
             os.fsync(self._descriptor)
@@ -250,14 +258,14 @@ class SegmentWriter:
 
     def _create_datasets(self, group: H5Object) -> None:
         width = self._max_state_dim
-        self._pixels = _create(group, "pixels", "<f4", (SAMPLES_PER_CHUNK, 3))
-        self._footprints = _create(group, "footprints", "u1", (SAMPLES_PER_CHUNK,), 1)
-        self._keyframes = _create(group, "keyframes", "u1", (_KEYFRAME_BYTES_PER_CHUNK,))
-        self._states = _create(
+        self._pixels = Column(group, "pixels", "<f4", (SAMPLES_PER_CHUNK, 3))
+        self._footprints = Column(group, "footprints", "u1", (SAMPLES_PER_CHUNK,), 1)
+        self._keyframes = Column(group, "keyframes", "u1", (_KEYFRAME_BYTES_PER_CHUNK,))
+        self._states = Column(
             group, "state_vectors", "<f4", (STATES_PER_CHUNK, width), self._sentinel
         )
-        self._resolution = _create(group, "resolution", "<u4", (FRAMES_PER_CHUNK, 2))
-        self._timestamps = _create(group, "timestamps", "<f8", (FRAMES_PER_CHUNK, 2))
+        self._resolution = Column(group, "resolution", "<u4", (FRAMES_PER_CHUNK, 2))
+        self._timestamps = Column(group, "timestamps", "<f8", (FRAMES_PER_CHUNK, 2))
         self._data = (
             self._pixels,
             self._footprints,
@@ -268,7 +276,7 @@ class SegmentWriter:
         )
         unwritten = np.zeros((), INDEX_DTYPE)
         unwritten["pixels_count"] = UNWRITTEN
-        self._index = _create(group, "index", INDEX_DTYPE, (FRAMES_PER_CHUNK,), unwritten)
+        self._index = Column(group, "index", INDEX_DTYPE, (FRAMES_PER_CHUNK,), unwritten)
 
     def _index_rows(self, frames: Sequence[RecordedFrame]) -> NDArray[np.void]:
         rows = np.zeros(len(frames), INDEX_DTYPE)  # (B,)
@@ -308,40 +316,7 @@ def _claim(path: Path, part_path: Path) -> int:
     return descriptor
 
 
-def _create(
-    group: H5Object,
-    name: str,
-    dtype: DTypeLike,
-    chunk: tuple[int, ...],
-    fill: ArrayLike = 0,
-) -> H5Object:
-    return group.create_dataset(
-        name,
-        shape=(0, *chunk[1:]),
-        maxshape=(None, *chunk[1:]),
-        chunks=chunk,
-        dtype=dtype,
-        fillvalue=fill,
-    )
-
-
-def _extend(dataset: H5Object, rows: ArrayLike) -> None:
-    """Append rows to a dataset along its first axis.
-
-    By h5py's low level: what its slices do beside would be a third of all that the recorder does.
-    """
-    array = np.ascontiguousarray(rows, dtype=dataset.dtype)
-    if not len(array):
-        return
-    start, *others = dataset.shape
-    dataset.id.set_extent((start + len(array), *others))
-    place = dataset.id.get_space()
-    place.select_hyperslab((start, *(0 for _ in others)), array.shape)
-    # The type of the file: the array has it already, so HDF5 converts nothing.
-    dataset.id.write(h5s.create_simple(array.shape), place, array, dataset.id.get_type())
-
-
-def _offsets(dataset: H5Object, counts: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """(B,) where each of the next rows' runs begins in a flat dataset."""
+def _offsets(column: Column, counts: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """(B,) where each of the next rows' runs begins in a flat column."""
     ends = np.cumsum(counts, dtype=np.uint64)
-    return ends - counts + np.uint64(dataset.shape[0])
+    return ends - counts + np.uint64(column.length)

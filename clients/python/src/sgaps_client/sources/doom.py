@@ -35,6 +35,8 @@ SCENARIOS = (
     "my_way_home",
 )
 FREEDOOM_MAP = re.compile(r"(freedoom1)-(e[1-4]m[1-9])|(freedoom2)-(map(?:0[1-9]|[12]\d|3[0-2]))")
+WITHOUT_HUD = "-nohud"
+"""Behind the name of a scenario or level: without its status bar."""
 NATIVE_SIZE = (320, 240)
 TICS_PER_FRAME = (3, 4)
 """Doom has 35 tics a second: 3 and 4 in turn make 10 frames."""
@@ -117,8 +119,10 @@ class DoomSource:
 
 def _configured(scenario: str, *, resolution: vizdoom.ScreenResolution) -> vizdoom.DoomGame:
     game = vizdoom.DoomGame()
-    config, map_name = _config_and_map(scenario)
+    config, map_name = _config_and_map(scenario.removesuffix(WITHOUT_HUD))
     game.load_config(str(Path(vizdoom.scenarios_path) / f"{config}.cfg"))
+    if scenario.endswith(WITHOUT_HUD):
+        game.set_render_hud(False)
     if map_name:
         game.set_doom_map(map_name)
     game.set_mode(vizdoom.Mode.PLAYER)
@@ -142,7 +146,8 @@ def _config_and_map(scenario: str) -> tuple[str, str]:
         return config, map_name
     raise SourceError(
         f"there is no doom/{scenario}; there are doom/{', doom/'.join(SCENARIOS)} "
-        "and levels such as doom/freedoom1-e1m1 and doom/freedoom2-map01"
+        "and levels such as doom/freedoom1-e1m1 and doom/freedoom2-map01, "
+        f"all of them without a status bar too, by {WITHOUT_HUD} behind the name"
     )
 
 
