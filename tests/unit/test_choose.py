@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,19 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sampler.choose import StoredCoordinates, choose
+from sampler.choose import StoredCoordinates, choose, draft
 from sgaps.messages import CoordinatesChosen, FrameReconstructed, chosen_set_id, pack_floats
 from sgaps.settings import Settings, load_settings
 
 NAN = float("nan")
 OTHER_REPLICA = """
 import sys
-from sampler.choose import choose
+from sampler.choose import choose, draft
 from sgaps.messages import FrameReconstructed
 from sgaps.settings import load_settings
 
 frame = FrameReconstructed.decode(sys.stdin.buffer.read())
-sys.stdout.buffer.write(choose(frame, None, load_settings(environment={}))[0].encode())
+settings = load_settings(environment={})
+answer, _ = choose(frame, draft(frame, settings), None, settings)
+sys.stdout.buffer.write(answer.encode())
 """
 
 
@@ -77,8 +80,14 @@ def frame_of(
     )
 
 
+def answer_to(
+    frame: FrameReconstructed, stored: StoredCoordinates | None, settings: Settings
+) -> tuple[CoordinatesChosen, StoredCoordinates]:
+    return choose(frame, draft(frame, settings), stored, settings)
+
+
 def stored_fields(**changes: bytes) -> dict[str, bytes]:
-    _, stored = choose(frame_of(7), None, FIXED)
+    _, stored = answer_to(frame_of(7), None, FIXED)
     return {**stored.to_fields(), **changes}
 
 
@@ -86,7 +95,7 @@ def stored_fields(**changes: bytes) -> dict[str, bytes]:
 def test_set_ids_never_go_backwards_whatever_the_order(frame_ids: list[int]) -> None:
     stored, answered = None, []
     for frame_id in frame_ids:
-        answer, stored = choose(
+        answer, stored = answer_to(
             frame_of(frame_id, psnr_db=99.0 if frame_id % 2 else 20.0), stored, ADAPTIVE
         )
         assert answer.frame_id == frame_id
@@ -96,16 +105,16 @@ def test_set_ids_never_go_backwards_whatever_the_order(frame_ids: list[int]) -> 
 
 @pytest.mark.parametrize("width", [320, 64])
 def test_a_late_frame_leaves_the_newer_set_in_force(width: int) -> None:
-    _, stored = choose(frame_of(16), None, ADAPTIVE)
-    late, kept = choose(frame_of(14, width=width), stored, ADAPTIVE)
+    _, stored = answer_to(frame_of(16), None, ADAPTIVE)
+    late, kept = answer_to(frame_of(14, width=width), stored, ADAPTIVE)
     assert kept == stored
     assert late.coords_bytes == stored.coords_bytes
 
 
 @pytest.mark.parametrize("psnr_db", [20.0, 99.0, None, NAN])
 def test_redelivery_after_the_state_was_written_changes_nothing(psnr_db: float | None) -> None:
-    first, stored = choose(frame_of(7, psnr_db=psnr_db), None, ADAPTIVE)
-    again, kept = choose(frame_of(7, psnr_db=psnr_db), stored, ADAPTIVE)
+    first, stored = answer_to(frame_of(7, psnr_db=psnr_db), None, ADAPTIVE)
+    again, kept = answer_to(frame_of(7, psnr_db=psnr_db), stored, ADAPTIVE)
     assert again.encode() == first.encode()
     assert kept == stored
 
@@ -113,7 +122,7 @@ def test_redelivery_after_the_state_was_written_changes_nothing(psnr_db: float |
 @pytest.mark.parametrize("salt", ["1", "2"])
 def test_another_process_gives_the_same_answer(salt: str) -> None:
     """Python's own hash is salted per process: replicas would disagree."""
-    expected, _ = choose(frame_of(7), None, settings_of())
+    expected, _ = answer_to(frame_of(7), None, settings_of())
     answered = subprocess.run(
         [sys.executable, "-c", OTHER_REPLICA],
         input=frame_of(7).encode(),
@@ -127,30 +136,30 @@ def test_another_process_gives_the_same_answer(salt: str) -> None:
 def test_sessions_frames_and_seeds_draw_differently() -> None:
     seeded = settings_of("mask_update.strategy=fixed", "sampling.seed=1")
     draws = {
-        choose(frame_of(7), None, FIXED)[0].coords_bytes,
-        choose(frame_of(8), None, FIXED)[0].coords_bytes,
-        choose(frame_of(7, session_id="t"), None, FIXED)[0].coords_bytes,
-        choose(frame_of(7), None, seeded)[0].coords_bytes,
+        answer_to(frame_of(7), None, FIXED)[0].coords_bytes,
+        answer_to(frame_of(8), None, FIXED)[0].coords_bytes,
+        answer_to(frame_of(7, session_id="t"), None, FIXED)[0].coords_bytes,
+        answer_to(frame_of(7), None, seeded)[0].coords_bytes,
     }
     assert len(draws) == 4
 
 
 def test_a_short_frame_does_not_shrink_the_next_set() -> None:
-    answer, _ = choose(frame_of(7, sample_count=1), None, ADAPTIVE)
+    answer, _ = answer_to(frame_of(7, sample_count=1), None, ADAPTIVE)
     assert answer.coords.shape == (500, 3)
 
 
 def test_a_new_sample_count_needs_a_new_set() -> None:
-    _, stored = choose(frame_of(7), None, FIXED)
+    _, stored = answer_to(frame_of(7), None, FIXED)
     fewer = settings_of("mask_update.strategy=fixed", "sampling.default_sample_count=200")
-    answer, renewed = choose(frame_of(8), stored, fewer)
+    answer, renewed = answer_to(frame_of(8), stored, fewer)
     assert answer.coordinate_set_id == chosen_set_id(8)
     assert (answer.coords.shape, len(renewed.coords)) == ((200, 3), 200)
 
 
 def test_a_session_gets_as_many_samples_as_it_was_promised() -> None:
-    _, stored = choose(frame_of(7), None, FIXED)
-    answer, renewed = choose(frame_of(8, wanted_samples=300), stored, FIXED)
+    _, stored = answer_to(frame_of(7), None, FIXED)
+    answer, renewed = answer_to(frame_of(8, wanted_samples=300), stored, FIXED)
     assert (answer.coords.shape, len(renewed.coords)) == ((300, 3), 300)
 
 
@@ -161,7 +170,7 @@ def test_samples_are_placed_evenly_where_a_session_wants_that(footprints: bool) 
         float((answer.coords[:, 0] > 0.5).mean())
         for is_even in (False, True)
         for answer, _ in [
-            choose(
+            answer_to(
                 frame_of(
                     7,
                     footprints=footprints,
@@ -179,14 +188,14 @@ def test_samples_are_placed_evenly_where_a_session_wants_that(footprints: bool) 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2)])
 def test_a_tiny_frame_gets_all_its_pixels_and_keeps_them(width: int, height: int) -> None:
-    first, stored = choose(frame_of(7, width=width, height=height), None, FIXED)
-    again, _ = choose(frame_of(8, width=width, height=height), stored, FIXED)
+    first, stored = answer_to(frame_of(7, width=width, height=height), None, FIXED)
+    again, _ = answer_to(frame_of(8, width=width, height=height), stored, FIXED)
     assert first.coords.shape == (width * height, 3)
     assert again.coordinate_set_id == first.coordinate_set_id
 
 
 def test_the_answer_survives_the_stream() -> None:
-    answer, stored = choose(frame_of(7), None, FIXED)
+    answer, stored = answer_to(frame_of(7), None, FIXED)
     assert CoordinatesChosen.decode(answer.encode()) == answer
     assert StoredCoordinates.from_fields(stored.to_fields()) == stored
 
@@ -209,19 +218,19 @@ def test_a_broken_state_counts_as_none(changes: dict[str, bytes]) -> None:
 
 
 def test_squares_are_for_clients_that_can_sample_them() -> None:
-    points, stored = choose(frame_of(7), None, FIXED)
-    squares, renewed = choose(frame_of(8, footprints=True), stored, FIXED)
+    points, stored = answer_to(frame_of(7), None, FIXED)
+    squares, renewed = answer_to(frame_of(8, footprints=True), stored, FIXED)
     assert set(points.coords[:, 2].tolist()) == {1.0}
     assert squares.coords[:, 2].max() > 1
     assert squares.coordinate_set_id == chosen_set_id(8)
     restored = StoredCoordinates.from_fields(renewed.to_fields())
     assert restored == renewed
-    kept, _ = choose(frame_of(9, footprints=True), restored, FIXED)
+    kept, _ = answer_to(frame_of(9, footprints=True), restored, FIXED)
     np.testing.assert_array_equal(kept.coords, squares.coords)
 
 
 def test_a_new_set_answers_its_frame() -> None:
-    answer, stored = choose(frame_of(7), None, EVERY_FOURTH)
+    answer, stored = answer_to(frame_of(7), None, EVERY_FOURTH)
     assert (answer.frame_id, answer.coordinate_set_id) == (7, chosen_set_id(7))
     assert answer.coords.shape == (500, 3)
     assert len(answer.importance) == 30 * 40
@@ -229,24 +238,24 @@ def test_a_new_set_answers_its_frame() -> None:
 
 
 def test_the_set_is_kept_until_it_is_due() -> None:
-    _, stored = choose(frame_of(7), None, EVERY_FOURTH)
-    again, kept = choose(frame_of(10), stored, EVERY_FOURTH)
+    _, stored = answer_to(frame_of(7), None, EVERY_FOURTH)
+    again, kept = answer_to(frame_of(10), stored, EVERY_FOURTH)
     assert (again.frame_id, again.coordinate_set_id, kept) == (10, chosen_set_id(7), stored)
-    due, _ = choose(frame_of(11), stored, EVERY_FOURTH)
+    due, _ = answer_to(frame_of(11), stored, EVERY_FOURTH)
     assert due.coordinate_set_id == chosen_set_id(11)
     assert due.coords_bytes != again.coords_bytes
 
 
 def test_another_resolution_needs_another_set() -> None:
-    _, stored = choose(frame_of(7), None, EVERY_FOURTH)
-    answer, _ = choose(frame_of(8, width=640), stored, EVERY_FOURTH)
+    _, stored = answer_to(frame_of(7), None, EVERY_FOURTH)
+    answer, _ = answer_to(frame_of(8, width=640), stored, EVERY_FOURTH)
     assert answer.coordinate_set_id == chosen_set_id(8)
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_odd_entropy_still_gives_coordinates(value: float) -> None:
     blind = np.full((30, 40), value, np.float32)
-    answer, _ = choose(frame_of(7, entropy=blind), None, settings_of())
+    answer, _ = answer_to(frame_of(7, entropy=blind), None, settings_of())
     assert answer.coords.shape == (500, 3)
     assert set(answer.importance) == {255}
 
@@ -259,7 +268,7 @@ def test_importance_is_what_the_settings_say() -> None:
 
     def importance(method: str, frame: FrameReconstructed) -> np.ndarray:
         settings = load_settings([f"importance.method={method}"], environment={})
-        answer, _ = choose(frame, None, settings)
+        answer, _ = answer_to(frame, None, settings)
         return np.frombuffer(answer.importance, np.uint8).reshape(30, 40)
 
     assert importance("attention_entropy", frame)[[0, -1], [0, -1]].tolist() == [0, 255]
@@ -268,3 +277,27 @@ def test_importance_is_what_the_settings_say() -> None:
     assert 100 < chosen[15, 0] < 155  # half the error is half as important
     untrained = frame_of(3, entropy=entropy)
     assert importance("predicted_error", untrained)[[0, -1], [0, -1]].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(("psnr_db", "is_drawn"), [(20.0, True), (None, True), (99.0, False)])
+def test_a_set_is_drawn_ahead_only_where_it_is_due_in_any_case(
+    psnr_db: float | None, is_drawn: bool
+) -> None:
+    drafted = draft(frame_of(7, psnr_db=psnr_db), ADAPTIVE)
+    assert (drafted.new is not None) == is_drawn
+    assert draft(frame_of(7, psnr_db=psnr_db), FIXED).new is None
+
+
+@given(st.integers(0, 12), st.sampled_from([20.0, 99.0, None, NAN]), st.sampled_from([320, 64]))
+def test_what_was_drawn_ahead_changes_no_answer(
+    stored_frame_id: int, psnr_db: float | None, width: int
+) -> None:
+    _, stored = answer_to(frame_of(stored_frame_id), None, ADAPTIVE)
+    frame = frame_of(7, psnr_db=psnr_db, width=width)
+    drafted = draft(frame, ADAPTIVE)
+    without = replace(drafted, new=None)
+    for there in (None, stored):
+        ahead, kept = choose(frame, drafted, there, ADAPTIVE)
+        behind, kept_too = choose(frame, without, there, ADAPTIVE)
+        assert ahead.encode() == behind.encode()
+        assert kept == kept_too

@@ -19,7 +19,7 @@ import torch
 
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
-from sampler.choose import choose
+from sampler.choose import choose, draft
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.messages import FrameAccepted
 from sgaps.model import collate, load_serving, network_precision, prepare_cpu, stores_of
@@ -70,7 +70,8 @@ def ours(picture: Picture) -> Callable[[int], Work]:
             now_secs = time.time()
             results = reconstructor.reconstruct([frame_input(*pair) for pair in waiting[:batch]])
             for (frame, _), result in zip(waiting, results, strict=False):
-                choose(summary(frame, result, now_secs, 0.0, ""), None, settings)
+                told = summary(frame, result, now_secs, 0.0, "")
+                choose(told, draft(told, settings), None, settings)
 
         return rebuild
 

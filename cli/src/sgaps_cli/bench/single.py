@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from reconstructor.frame import Reconstructor
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
-from sampler.choose import StoredCoordinates, choose
+from sampler.choose import StoredCoordinates, choose, draft
 from sgaps.messages import FrameAccepted, pack_floats, pack_footprints, pack_pixels
 from sgaps.model import stores_of
 from sgaps.protocol import binary_codec, json_codec
@@ -53,7 +53,8 @@ class Session:
         (rebuilt,) = model.reconstruct([frame_input(frame, self._past)])
         self._past.appendleft(past_of(frame, frame.frame_id))
         told = summary(frame, rebuilt, time.time(), 0.0, "")
-        chosen, self._stored = choose(told, self._stored, self._settings)
+        drafted = draft(told, self._settings)
+        chosen, self._stored = choose(told, drafted, self._stored, self._settings)
         answer = CoordinateSet(
             frame_id=chosen.frame_id,
             coordinate_set_id=chosen.coordinate_set_id,

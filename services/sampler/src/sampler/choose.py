@@ -89,13 +89,32 @@ class StoredCoordinates:
         return with_footprints(unpack_floats(self.coords_bytes, -1, 2), self.footprint_bytes)
 
 
-def choose(
-    frame: FrameReconstructed, stored: StoredCoordinates | None, settings: Settings
-) -> tuple[CoordinatesChosen, StoredCoordinates]:
-    """The answer to a frame, and what is to be stored. Raises MessageError."""
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What follows from a frame alone, whatever set its session has."""
+
+    importance: Map
+    new: StoredCoordinates | None
+    """The set that the session gets, where one is due in any case."""
+
+
+def draft(frame: FrameReconstructed, settings: Settings) -> Draft:
+    """Done while the session's set is still being read. Raises MessageError."""
     importance = _importance(frame, settings.importance)
+    # As if the last one were just drawn: then only a poor picture makes a new one due.
+    is_due = _is_due(frame, frame.frame_id, settings)
+    return Draft(
+        importance=importance, new=_new_set(frame, importance, settings) if is_due else None
+    )
+
+
+def choose(
+    frame: FrameReconstructed, drafted: Draft, stored: StoredCoordinates | None, settings: Settings
+) -> tuple[CoordinatesChosen, StoredCoordinates]:
+    """The answer to a frame, and what is to be stored."""
+    importance = drafted.importance
     if stored is None or _needs_new(stored, frame, settings):
-        stored = _new_set(frame, importance, settings)
+        stored = drafted.new or _new_set(frame, importance, settings)
     answer = CoordinatesChosen(
         session_id=frame.session_id,
         gateway_id=frame.gateway_id,
@@ -128,7 +147,9 @@ def _needs_new(stored: StoredCoordinates, frame: FrameReconstructed, settings: S
     """A late frame, claimed from a dead replica, must not replace a set drawn from a newer one."""
     if frame.frame_id < stored.last_update_frame_id:
         return False
-    return not _still_fits(stored, frame, settings) or _is_due(stored, frame, settings)
+    return not _still_fits(stored, frame, settings) or _is_due(
+        frame, stored.last_update_frame_id, settings
+    )
 
 
 def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
@@ -140,10 +161,10 @@ def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed, settings: 
     )
 
 
-def _is_due(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
+def _is_due(frame: FrameReconstructed, last_update_frame_id: int, settings: Settings) -> bool:
     return MaskUpdateScheduler(settings.mask_update).should_update(
         frame_id=frame.frame_id,
-        last_update_frame_id=stored.last_update_frame_id,
+        last_update_frame_id=last_update_frame_id,
         predicted_psnr_db=frame.predicted_psnr_db,
     )
 

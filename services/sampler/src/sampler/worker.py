@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
 import msgspec
 
-from sampler.choose import StoredCoordinates, choose
+from sampler.choose import Draft, StoredCoordinates, choose, draft
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
 from sgaps.keys import SESSION_TTL_SECS, sampler_key
@@ -40,13 +41,13 @@ class Worker:
     async def handle(self, batch: Sequence[Delivery[FrameReconstructed]]) -> Outcome:
         """Choose for every session of the batch; what is to be written."""
         keys = [sampler_key(delivery.message.session_id) for delivery in batch]
-        stored = await self._bus.hashes(keys)
         answers: dict[str, list[Effect]] = {}
         with stage("sample", len(batch)):
-            for delivery, key, fields in zip(batch, keys, stored, strict=True):
-                started_at_secs = time.time()
+            started_at_secs = time.time()
+            stored, drafts = await asyncio.gather(self._bus.hashes(keys), self._drafts(batch))
+            for delivery, key, drafted, fields in zip(batch, keys, drafts, stored, strict=True):
                 state = StoredCoordinates.from_fields(fields)
-                chosen, state = choose(delivery.message, state, self._settings)
+                chosen, state = choose(delivery.message, drafted, state, self._settings)
                 traceparent = tracing.passed(
                     "sample",
                     chosen,
@@ -61,3 +62,7 @@ class Worker:
                     Put(key, state.to_fields(), SESSION_TTL_SECS),
                 ]
         return Outcome(answers=answers)
+
+    async def _drafts(self, batch: Sequence[Delivery[FrameReconstructed]]) -> list[Draft]:
+        """Waits for nothing: it is done while somebody else waits for the broker."""
+        return [draft(delivery.message, self._settings) for delivery in batch]
