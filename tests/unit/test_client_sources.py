@@ -82,6 +82,18 @@ def test_doom_walks_and_tells_where_it_is() -> None:
     assert frames[0].image.shape == (120, 160)
 
 
+def test_doom_is_drawn_without_its_status_bar_where_one_wants_that() -> None:
+    (barred,), (bare,) = (
+        some_frames(open_source(f"doom/freedoom2-map01{suffix}", seed=1), 1)
+        for suffix in ("", "-nohud")
+    )
+    bar = barred.image[-30:]
+    assert barred.image.shape == bare.image.shape
+    assert (bare.image[-30:] != bar).mean() > 0.5
+    # What is seen of the level is not scaled: the picture is only longer.
+    assert barred.state.tolist() == bare.state.tolist()
+
+
 def test_doom_starts_another_episode_when_one_is_over() -> None:
     # Standing on acid kills within half a minute of game time.
     frames = some_frames(open_source("doom/health_gathering_supreme", width=160, seed=4), 450)
