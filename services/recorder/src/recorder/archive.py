@@ -201,12 +201,14 @@ class Archive:
         """What goes wrong with a session is told in the report, and sets it aside."""
         try:
             yield
-        except RecordingError as error:
-            if isinstance(error, DiskFull):
-                tally.disk_full = tally.disk_full or error
-            else:
-                tally.fail(owner[1], frames, error)
+        except DiskFull as error:
+            tally.disk_full = tally.disk_full or error
             self._set_aside(owner, error)
+        except Exception as error:  # no memory, no thread: nobody knows what it has written
+            log.debug("why %s failed", owner, exc_info=True)
+            known = error if isinstance(error, RecordingError) else RecordingError(repr(error))
+            tally.fail(owner[1], frames, known)
+            self._set_aside(owner, known)
 
     def _write(self, owner: Owner, frames: Sequence[RecordedFrame]) -> _Write:
         """Begin: while the disk takes its time, the next session's frames are written."""
@@ -270,11 +272,12 @@ class Archive:
 
     def _set_aside(self, owner: Owner, error: RecordingError) -> None:
         """Give up a segment that failed; the session's next frame begins another."""
+        session = self._sessions.pop(owner, None)
+        if session is None:  # it was when it was opened, or is set aside already
+            log.warning("frames of %s are not recorded: %s", owner, error)
+            return
         ids = {"session_id": owner[1]}
         log.error("recording of %s is set aside: %s", owner, error, extra=ids)
-        session = self._sessions.pop(owner, None)
-        if session is None:
-            return
         self._unrecovered.add(owner)
         try:
             session.abandon()

@@ -60,6 +60,7 @@ class SessionRecording:
 
     def write(self, frames: Sequence[RecordedFrame]) -> None:
         """Begin to bring unseen frames to the disk: they are there once `wait` returns."""
+        self.wait()  # where a batch was cut off, what it began may still be on its way
         if not frames:
             return
         writer = self._writer = self._writer or self._next_writer()

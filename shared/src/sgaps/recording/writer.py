@@ -171,7 +171,7 @@ class SegmentWriter:
             os.fsync(self._descriptor)
 
     def seal(self) -> Path:
-        """Sync, close, and give the segment its final name, which it keeps unchanged."""
+        """Flush, close, sync, and give the segment its final name, which it keeps unchanged."""
         self.flush()
         with self._failing("seal"):
             self._close()
