@@ -64,5 +64,6 @@ class Worker:
         return Outcome(answers=answers)
 
     async def _drafts(self, batch: Sequence[Delivery[FrameReconstructed]]) -> list[Draft]:
-        """Waits for nothing: it is done while somebody else waits for the broker."""
+        """Begun when the broker has been asked, so that it is done while its answer comes."""
+        await asyncio.sleep(0)  # the question is sent by a task of redis-py's, which is next
         return [draft(delivery.message, self._settings) for delivery in batch]
