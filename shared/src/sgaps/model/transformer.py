@@ -21,6 +21,9 @@ from sgaps.model.prior import (
 )
 from sgaps.model.refinement import RefinementHead
 
+PROJECTIONS = 4
+"""Onto the frames that have the sampled means, and onto those between black and white, in turn: the
+true frame is among both, so each brings a guess nearer (Bregman 1965)."""
 AGE_SCALE_FRAMES = 8.0
 LEAST_CONTRAST = 0.02
 """Added to the deviation of the samples: a flat frame is not blown up to noise."""
@@ -219,10 +222,12 @@ class SparsePixelTransformer(nn.Module):
         details = _resized(self.head(decoded, picture).float(), size)
         residual, trust = details.tensor_split([-1], dim=1)
         base = torch.lerp(now.frame, memory.frame[:, :-1], trust.add(TRUST_AT_FIRST).sigmoid())
-        frame = consistent(base + scale.contrast * residual, now.levels)
+        frame = base + scale.contrast * residual
+        for _ in range(PROJECTIONS):
+            frame = consistent(frame, now.levels).clamp(0, 1)
         contrast = scale.deviation.mean(-1, keepdim=True)  # (B, 1, 1)
         return ModelOutput(
-            frame=frame.clamp(0, 1),
+            frame=frame,
             log_error=self.log_error(queries).float().view(-1, *shape) + contrast.log(),
             entropy=entropy,
             attention=attention,

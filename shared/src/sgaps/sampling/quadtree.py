@@ -59,8 +59,8 @@ def split_tiling(
     if guided:
         leaves = _split(leaves, guided, _mass_of(importance, width, height))
     leaves = _split(leaves, splits - guided, _even_mass(rng))
-    if len(leaves) > count:  # fewer samples than blocks of the largest size
-        leaves = rng.choice(leaves, count, replace=False, axis=0)
+    if len(leaves) > count:  # the border's small blocks give way: what is left shows most
+        leaves = leaves[np.argsort(-leaves[:, 2] - rng.random(len(leaves)))[:count]]
     blocks = _filled(leaves, count, width, height, rng)
     corners, side = blocks[:, :2], blocks[:, 2:]
     return np.hstack([(corners + side / 2) / [width, height], side]).astype(np.float32)
