@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sgaps.model import ModelOutput, SparsePixelTransformer
+from sgaps.model.quality import predicted_psnr_db
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Coords, sample_image
 from sgaps.sampling.importance import (
@@ -23,6 +24,7 @@ from sgaps.sampling.importance import (
     Map,
     PredictedErrorImportanceCalculator,
 )
+from sgaps.sampling.schedule import MaskUpdateScheduler
 from sgaps.settings import ImportanceMethod, PatternName, Settings
 from trainer.batch import make_batch
 from trainer.dataset import Example
@@ -85,9 +87,12 @@ def play(
     """Rebuild the frames one after the other."""
     rng = np.random.default_rng(settings.sampling.seed)
     past: deque[Samples] = deque(maxlen=settings.model.history_frames)
-    importance = NOTHING_KNOWN
-    for (truth, _), state in zip(frames, _states(frames, loop), strict=True):
-        coords = _coords(importance, loop, settings, sample_count, truth.shape, rng)
+    schedule = MaskUpdateScheduler(settings.mask_update)
+    importance, is_due = NOTHING_KNOWN, True
+    drawn_after: int | None = None
+    for frame_id, ((truth, _), state) in enumerate(zip(frames, _states(frames, loop), strict=True)):
+        if is_due:
+            coords = _coords(importance, loop, settings, sample_count, truth.shape, rng)
         samples = sample_image(truth, coords)
         output = _rebuilt(model, samples, tuple(past), state, truth.shape, settings)
         shown = Shown(
@@ -99,6 +104,13 @@ def play(
         )
         yield shown
         importance = importance_of(shown, loop.guide, settings)
+        is_due = not loop.history or schedule.should_update(
+            frame_id=frame_id,
+            last_update_frame_id=drawn_after,
+            predicted_psnr_db=predicted_psnr_db(shown.log_error),
+        )
+        if is_due:
+            drawn_after = frame_id
         if loop.history:
             past.appendleft(samples)
 
