@@ -6,7 +6,7 @@ import asyncio
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from tools import require, require_tool
 
 SESSIONS = ("one", "two", "three")
 WRITES = ("pwrite64", "write", "pwritev", "writev", "ftruncate")
-CALLS = ("fsync", "fdatasync", "recvfrom", "sendto", *WRITES)
+SYNCS = ("fsync", "fdatasync")
+CALLS = ("recvfrom", "sendto", *SYNCS, *WRITES)
 CALL = re.compile(r"^(\d+) +(\w+)\(\d+<(.*?)>")
 RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>")
+FAILED = re.compile(r"= (-1 E\w+ \(.*\)|\?)$")
 ENTRY_ID = re.compile(r"(?:(?<!\d)|(?<=\\\d{3}))\d{13}-\d+")
 """Behind no digit, unless that is of a byte that strace wrote in octal."""
 
@@ -43,12 +45,24 @@ def strace(tmp_path: Path) -> list[str]:
     return [program, "-f", "-yy", "-qq", "-e", "signal=none", *trace]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call of the system that did not fail: the lines of the trace where it began and ended."""
+
+    name: str
+    target: str
+    """File or socket."""
+    begin: int
+    end: int
+    text: str
+
+
 @dataclass(kw_only=True)
 class Life:
-    """When things happened to a session's files and to an entry, as line numbers of the trace."""
+    """What was done with a session's files."""
 
-    written: list[int] = field(default_factory=list)
-    synced: list[int] = field(default_factory=list)
+    writes: list[Call] = field(default_factory=list)
+    syncs: list[Call] = field(default_factory=list)
 
 
 async def test_every_acknowledgement_follows_an_fsync(
@@ -85,45 +99,53 @@ async def _all_acknowledged(redis: Redis) -> bool:
 
 
 def _check(lines: list[str], session_of: dict[str, str]) -> None:
-    """Received, then written, then synced, then acknowledged, and nothing written in between."""
+    """Received, then written, then synced from begin to end, then acknowledged."""
     received: dict[str, int] = {}
     acknowledged: dict[str, int] = {}
     lives = {name: Life() for name in SESSIONS}
-    for number, (call, target, text) in enumerate(_events(lines)):
-        life = next((lives[name] for name in SESSIONS if f"/{name}/0" in target), None)
-        if life and call == "fsync":
-            life.synced.append(number)
-        elif life:
-            life.written.append(number)
-        seen = received if call == "recvfrom" else acknowledged if _acknowledges(text) else {}
-        for entry_id in ENTRY_ID.findall(text):
-            seen.setdefault(entry_id, number)
-    assert min(len(life.synced) for life in lives.values()) > 5
+    for call in _calls(lines):
+        life = next((lives[name] for name in SESSIONS if f"/{name}/0" in call.target), None)
+        if life:
+            (life.syncs if call.name in SYNCS else life.writes).append(call)
+        elif call.name == "recvfrom":
+            _note(call.text, call.end, received)
+        elif _acknowledges(call):
+            _note(call.text, call.begin, acknowledged)
+    assert min(len(life.syncs) for life in lives.values()) > 5
+    assert session_of.keys() <= acknowledged.keys()
     for entry_id, session_id in session_of.items():
         life, start, end = lives[session_id], received[entry_id], acknowledged[entry_id]
-        written = max(number for number in life.written if number < end)
-        synced = max(number for number in life.synced if number < end)
-        assert start < written < synced < end, (entry_id, start, written, synced, end)
+        written = max((call for call in life.writes if call.begin < end), key=lambda c: c.begin)
+        assert start < written.begin, (entry_id, start, written, end)
+        assert any(
+            call.target == written.target and written.end < call.begin and call.end < end
+            for call in life.syncs
+        ), (entry_id, start, written, end)
 
 
-def _acknowledges(text: str) -> bool:
+def _note(text: str, line: int, seen: dict[str, int]) -> None:
+    for entry_id in ENTRY_ID.findall(text):
+        seen[entry_id] = min(line, seen.get(entry_id, line))
+
+
+def _acknowledges(call: Call) -> bool:
     """Ids are sent for other reasons too: how old the last one is, for the metrics."""
-    return "sendto" in text and ("XACK" in text or "EVAL" in text)
+    return call.name == "sendto" and ("XACK" in call.text or "EVAL" in call.text)
 
 
-def _events(lines: list[str]) -> Iterator[tuple[str, str, str]]:
-    """(call, file or socket, whole line). A sync counts when it ends, all else when it begins."""
-    syncing: dict[str, str] = {}
-    for line in lines:
-        if begun := CALL.match(line):
-            thread, call, target = begun.groups()
-            if not call.endswith("sync"):
-                yield call, target, line
-            elif "<unfinished" in line:
-                syncing[thread] = target
-            elif line.endswith("= 0"):
-                yield "fsync", target, line
-        elif (resumed := RESUMED.match(line)) and line.endswith("= 0") and resumed[2] == "fsync":
-            yield "fsync", syncing.pop(resumed[1]), line
-        elif resumed and resumed[2] == "recvfrom":
-            yield "recvfrom", "", line
+def _calls(lines: list[str]) -> Iterator[Call]:
+    """In the order in which they ended; where another thread's line came between, of two lines."""
+    begun: dict[str, Call] = {}
+    for number, line in enumerate(lines):
+        if match := CALL.match(line):
+            thread, name, target = match.groups()
+            call = Call(name=name, target=target, begin=number, end=number, text=line)
+            if line.endswith("<unfinished ...>"):
+                begun[thread] = call
+            elif not FAILED.search(line):
+                yield call
+        elif (match := RESUMED.match(line)) and match[1] in begun:
+            call = begun.pop(match[1])
+            assert call.name == match[2]
+            if not FAILED.search(line):
+                yield replace(call, end=number, text=call.text + line)
