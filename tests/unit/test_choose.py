@@ -274,7 +274,8 @@ def test_importance_is_what_the_settings_say() -> None:
     assert importance("attention_entropy", frame)[[0, -1], [0, -1]].tolist() == [0, 255]
     chosen = importance("predicted_error", frame)
     assert chosen[[0, -1], [0, -1]].tolist() == [255, 0]
-    assert 100 < chosen[15, 0] < 155  # half the error is half as important
+    # Half the error is nearly as important: 0.5 and 0.002 to the power of 0.3, stretched.
+    assert 190 < chosen[15, 0] < 205
     untrained = frame_of(3, entropy=entropy)
     assert importance("predicted_error", untrained)[[0, -1], [0, -1]].tolist() == [0, 255]
 

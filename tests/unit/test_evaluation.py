@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sgaps.checkpoints import DataCard, Metrics
 from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
 from sgaps.settings import Settings
@@ -60,6 +61,25 @@ def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
         for guide in ("attention_entropy", "predicted_error")
     }
     assert strips[0].shape == (HEIGHT, 6 * WIDTH)
+
+
+def test_a_set_stays_for_a_second_frame_where_the_picture_is_good(toy: Settings) -> None:
+    """As the sampler behind the gateway has it."""
+    truths = [scene(shift) for shift in range(5)]
+
+    def sets(quality_threshold: float, loop: Loop) -> list[bytes]:
+        update = toy.mask_update.model_copy(update={"quality_threshold": quality_threshold})
+        settings = toy.model_copy(update={"mask_update": update})
+        frames = [(truth, NO_STATE) for truth in truths]
+        shown = play(trained(toy), frames, loop, settings, sample_count=40)
+        return [s.samples[:, [0, 1, 3]].tobytes() for s in shown]
+
+    always = sets(100.0, Loop(guide="predicted_error"))
+    assert len(set(always)) == 5
+    first, second, third, fourth, fifth = sets(0.0, Loop(guide="predicted_error"))
+    assert (second, fourth) == (third, fifth)
+    assert len({first, second, fourth}) == 3
+    assert len(set(sets(0.0, Loop(guide="nothing", history=False)))) == 5
 
 
 def test_the_command_prints_a_table_or_json(
@@ -261,3 +281,49 @@ def test_the_rank_correlation_of_the_error_itself_is_one() -> None:
     cells = squared.reshape(4, 4, 4, 4).mean(axis=(1, 3)).astype(np.float32)
     assert rank_correlation(cells, frame, truth) == pytest.approx(1)
     assert rank_correlation(-cells, frame, truth) == pytest.approx(-1)
+
+
+def published(settings: Settings, *train_sessions: str) -> str:
+    manifest = CheckpointStore(settings.data.checkpoints_dir).publish(
+        KEY,
+        trained(settings),
+        settings=settings.model,
+        metrics=Metrics(val_psnr_db=21.0, champion_psnr_db=20.0),
+        parent=None,
+        data=DataCard(frames=4, train_sessions=train_sessions, val_sessions=()),
+        training={},
+    )
+    return manifest.model_version
+
+
+def test_sessions_that_were_trained_on_are_left_out_unless_named(
+    toy: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = published(toy, "a")
+    report, _ = compare(KEY, toy, frames=2, counts=(30,))
+    assert report.model_version == version
+    assert {row.sessions for row in report.rows} == {1}
+    data = toy.data.model_copy(update={"test": (toy.data.recordings_dir,)})
+    named, _ = compare(KEY, toy.model_copy(update={"data": data}), frames=2, counts=(30,))
+    assert {row.sessions for row in named.rows} == {2}
+    assert "was trained on a" in caplog.text
+    published(toy, "a", "bb")
+    with pytest.raises(SgapsError, match=r"data\.test="):
+        compare(KEY, toy, frames=2, counts=(30,))
+
+
+def test_a_checkpoint_is_measured_in_its_own_shape(toy: Settings) -> None:
+    published(toy)
+    other = toy.model_copy(
+        update={
+            "model": toy.model.model_copy(
+                update={"history_frames": 0, "attended_frames": 0, "max_state_dim": 5}
+            )
+        }
+    )
+
+    def model_psnr_db(settings: Settings) -> list[float]:
+        report, _ = compare(KEY, settings, frames=3, counts=(30,))
+        return [r.psnr_db.value for r in report.rows if r.method.startswith("model")]
+
+    assert model_psnr_db(other) == model_psnr_db(toy)

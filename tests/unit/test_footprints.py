@@ -68,6 +68,20 @@ def test_its_leaves_cover_the_frame_once(width: int, height: int, count: int) ->
     assert (covered > 1).sum() <= 2  # points where splitting by threes leaves two samples over
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "count", "covered"),
+    [(1920, 1080, 500, 0.95), (1280, 720, 250, 0.95), (640, 480, 60, 0.79), (320, 240, 20, 0.85)],
+)
+def test_with_fewer_samples_than_blocks_the_largest_are_kept(
+    width: int, height: int, count: int, covered: float
+) -> None:
+    rng = np.random.default_rng(0)
+    coords = split_tiling(
+        NOTHING_KNOWN, guided_share=0, count=count, width=width, height=height, rng=rng
+    )
+    assert (coords[:, 2] ** 2).sum() / (width * height) >= covered
+
+
 def heaviest_first(importance: NDArray[np.float32], side: int, splits: int) -> set[tuple[int, ...]]:
     """Blocks of a frame whose pixels are the map's cells, one split at a time."""
     height, width = importance.shape

@@ -176,6 +176,17 @@ def test_sampled_squares_have_their_mean(model: SparsePixelTransformer) -> None:
     assert np.quantile(np.abs(again[:, 2] - samples[:, 2]), 0.9) < 0.01
 
 
+def test_squares_of_black_and_white_have_their_mean(model: SparsePixelTransformer) -> None:
+    """What is cut off at black or white is made up for by the rest of its square."""
+    image = np.where(picture() > 0.9, 255, 0).astype(np.uint8)
+    samples = squares_of(image)
+    rebuilt = frame_of(model, inputs_of(samples))
+    assert (rebuilt.min(), rebuilt.max()) >= (0, 0)
+    assert rebuilt.max() <= 1
+    again = sample_image((rebuilt[0, 0] * 255).round().byte().numpy(), samples[:, [0, 1, 3]])
+    assert np.abs(again[:, 2] - samples[:, 2]).mean() < 0.01
+
+
 def test_making_a_frame_agree_with_its_samples_takes_it_nearer_to_the_truth() -> None:
     image = (picture() * 255).astype(np.uint8)
     truth = torch.from_numpy(image).float().div(255)[None, None]
