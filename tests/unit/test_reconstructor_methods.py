@@ -280,3 +280,13 @@ def test_what_a_gpu_serves_in_bfloat16_is_the_same_frame(monkeypatch: pytest.Mon
             grid = getattr(rough, name)
             assert grid.dtype == np.float32
             np.testing.assert_allclose(grid, getattr(right, name), atol=tolerance)
+
+
+def test_a_checkpoint_is_served_in_its_own_shape(tmp_path: Path) -> None:
+    manifest = publish(tmp_path / "own", "doom")
+    assert manifest.model.history_frames > 0
+    other = ("model.history_frames=0", "model.attended_frames=0", "max_state_dim=5")
+    seen = frame("doom", history=True)
+    (expected,) = neural(tmp_path).reconstruct([seen])
+    (result,) = neural(tmp_path, *other).reconstruct([seen])
+    assert_same(result, expected)

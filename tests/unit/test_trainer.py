@@ -406,3 +406,26 @@ def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:
     batch = make_batch(examples, toy_settings(tmp_path), torch.device("cpu"))
     assert batch.target is not None
     assert batch.target.shape == (6, 1, 19, 29)
+
+
+def test_a_model_of_another_shape_has_to_beat_what_serves(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b", "c"):
+        record(settings.data.recordings_dir, name, frames=24)
+    first = train(settings)
+    assert first.published is not None
+    other = ("model.ffn_dim=40", "model.history_frames=1", "model.attended_frames=1")
+    report = train(
+        toy_settings(tmp_path, *other, "training.max_epochs=1", "training.min_gain_db=50")
+    )
+    assert report.champion_version == first.published.model_version
+    assert report.champion_psnr_db == pytest.approx(first.challenger_psnr_db, abs=1e-3)
+    assert report.published is None
+    assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) == first.published
+
+
+def test_one_session_alone_is_not_trained_on(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    record(settings.data.recordings_dir, "a", frames=6)
+    with pytest.raises(SgapsError, match="two sessions are needed"):
+        train(settings)

@@ -25,8 +25,8 @@ LEGS = {
         "reconstruct",
     ),
     "a constant model, in a thread": ("reconstruct",),
-    "written; the sampler has read it and what its session has": ("reconstruct", "sample"),
-    "the next set drawn": ("sample",),
+    "written; the sampler has read it": ("reconstruct", "sample"),
+    "what its session has read, and the next set drawn": ("sample",),
     "written; the gateway has read it": ("sample", "deliver"),
     "handed to the session": ("deliver",),
 }

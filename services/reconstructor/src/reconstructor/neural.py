@@ -25,7 +25,7 @@ from sgaps.model import (
     predicted_psnr_db,
     prepare_cpu,
 )
-from sgaps.settings import Settings
+from sgaps.settings import ModelSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ class Serving:
     """A model and what it is called."""
 
     model: SparsePixelTransformer
+    settings: ModelSettings
+    """Its own shape, which need not be the configured one."""
     version: str
 
 
@@ -59,7 +61,8 @@ class NeuralReconstructor:
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
             prepare_cpu(settings.reconstructor.cpu_threads)
         untrained = build_model(settings.model).eval().to(self._device)
-        self._models = {DEFAULT_KEY: Serving(model=untrained, version=UNTRAINED)}
+        prior = Serving(model=untrained, settings=settings.model, version=UNTRAINED)
+        self._models = {DEFAULT_KEY: prior}
         self._refused: set[tuple[str, str]] = set()
         self.refresh()
 
@@ -83,12 +86,13 @@ class NeuralReconstructor:
 
     @torch.inference_mode()
     def _forward(self, serving: Serving, frames: Sequence[FrameInput]) -> list[Reconstruction]:
+        shape = serving.settings
         inputs = collate(
-            [(f.samples, f.history, f.state) for f in frames],
+            [(f.samples, f.history[: shape.history_frames], f.state) for f in frames],
             width=frames[0].width,
             height=frames[0].height,
-            attended_frames=self._settings.model.attended_frames,
-            max_state_dim=self._settings.max_state_dim,
+            attended_frames=shape.attended_frames,
+            max_state_dim=shape.max_state_dim,
             sentinel=self._settings.sentinel_value,
             device=self._device,
         )
@@ -150,7 +154,7 @@ class NeuralReconstructor:
             self._refused.add((key, version or ""))
             return None
         log.info("%s now serves %s", version, key)
-        return Serving(model=model.to(self._device), version=version)
+        return Serving(model=model.to(self._device), settings=manifest.model, version=version)
 
     def warm_up(self) -> None:
         width, height = WARM_UP_SIZE

@@ -39,7 +39,7 @@ def make_batch(examples: Sequence[Example], settings: Settings, device: torch.de
         width=examples[0].width,
         height=examples[0].height,
         attended_frames=settings.model.attended_frames,
-        max_state_dim=settings.max_state_dim,
+        max_state_dim=settings.model.max_state_dim,
         sentinel=settings.sentinel_value,
         device=device,
     )

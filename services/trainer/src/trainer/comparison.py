@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sgaps.checkpoints import UNTRAINED
+from sgaps.checkpoints import UNTRAINED, Manifest
 from sgaps.errors import CheckpointNotFound, SgapsError
 from sgaps.model import SparsePixelTransformer, build_model, load_serving
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments
@@ -22,6 +23,8 @@ from trainer.dataset import decode_keyframe
 from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, strip
 from trainer.scores import Mean, Row, Scores, gain_db, mean_over, rank_correlation
+
+log = logging.getLogger(__name__)
 
 POINTS_ALONE = Loop(guide="nothing", footprints=False, pattern="jittered_grid", history=False)
 SQUARES_ALONE = Loop(guide="nothing", history=False)
@@ -59,13 +62,16 @@ def compare(
     key: str, settings: Settings, *, frames: int, counts: Sequence[int] = ()
 ) -> tuple[Report, list[Picture]]:
     """The report, and a strip of pictures for some of the frames. Raises SgapsError."""
+    model, manifest = _model(key, settings)
+    if manifest is not None:  # it is served in its own shape, whatever is configured
+        settings = settings.model_copy(update={"model": manifest.model})
+    trained_on = frozenset(manifest.data.train_sessions if manifest else ())
     sessions = {
         session_id: _frames(segments, frames)
-        for session_id, segments in _sessions(key, settings).items()
+        for session_id, segments in _sessions(key, settings, trained_on).items()
     }
     if not all(len(played) > 1 for played in sessions.values()):
         raise SgapsError("two frames of each session are needed: a frame and the one before it")
-    model, version = _model(key, settings)
     table = _Table(settings, model, build_model(settings.model).eval())
     counts = counts or (settings.sampling.default_sample_count,)
     bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
@@ -76,6 +82,7 @@ def compare(
             table.play(session_id, played, count)
             bar.update()
     bar.close()
+    version = manifest.model_version if manifest else UNTRAINED
     return table.report(key, version), table.pictures
 
 
@@ -210,8 +217,14 @@ def _closed(loop: Loop) -> str:
     return f"model, closed loop: {loop.name}"
 
 
-def _sessions(key: str, settings: Settings) -> dict[str, list[SegmentInfo]]:
-    """Segments with whole frames, by session. Raises SgapsError where there are none."""
+def _sessions(
+    key: str, settings: Settings, trained_on: frozenset[str]
+) -> dict[str, list[SegmentInfo]]:
+    """Segments with whole frames, by session. Raises SgapsError where there are none.
+
+    Of the recordings folder only those that the checkpoint was not trained on; what data.test
+    names is measured all the same, with a warning.
+    """
     folders = settings.data.test or (settings.data.recordings_dir,)
     sessions: dict[str, list[SegmentInfo]] = {}
     for folder in folders:
@@ -223,7 +236,18 @@ def _sessions(key: str, settings: Settings) -> dict[str, list[SegmentInfo]]:
             f"no sessions of whole frames of {key!r} in {', '.join(map(str, folders))}; "
             "make some: sgaps capture doom/my_way_home"
         )
-    return sessions
+    seen = sorted(trained_on & sessions.keys())
+    if settings.data.test:
+        if seen:
+            log.warning("the checkpoint was trained on %s: too good here", ", ".join(seen))
+        return sessions
+    unseen = {name: found for name, found in sessions.items() if name not in trained_on}
+    if not unseen:
+        raise SgapsError(
+            f"the checkpoint was trained on every session of {key!r} in {folders[0]}; "
+            "record another one, or name sessions to measure it on: data.test=[…]"
+        )
+    return unseen
 
 
 def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
@@ -259,9 +283,10 @@ def _perceptual_score() -> PerceptualScore | None:
         return None
 
 
-def _model(key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:
+def _model(key: str, settings: Settings) -> tuple[SparsePixelTransformer, Manifest | None]:
+    """What serves the key; without a checkpoint the untrained prior and no manifest."""
     try:
         model, manifest = load_serving(settings.data, key)
     except CheckpointNotFound:
-        return build_model(settings.model).eval(), UNTRAINED
-    return model.eval(), manifest.model_version
+        return build_model(settings.model).eval(), None
+    return model.eval(), manifest

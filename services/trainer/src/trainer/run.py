@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from sgaps import checkpoints
 from sgaps.checkpoints import Manifest
-from sgaps.errors import CheckpointError, SgapsError
+from sgaps.errors import CheckpointError, CheckpointRejected, SgapsError
 from sgaps.model import (
     CheckpointStore,
     SparsePixelTransformer,
@@ -23,7 +23,7 @@ from sgaps.model import (
     prepare_cpu,
 )
 from sgaps.recording import SegmentInfo, being_read, note_trained
-from sgaps.settings import DataSettings, Settings
+from sgaps.settings import DataSettings, ModelSettings, Settings
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, Progress, RunMemory, fit
@@ -123,11 +123,18 @@ def _train(
         if options.val
         else split_by_session(segments, val_share=settings.training.val_share)
     )
+    if not split.val:
+        raise SgapsError(
+            "two sessions are needed: one is held out; record another one, or name some with "
+            "data.val=[…]"
+        )
     store = CheckpointStore(settings.data.checkpoints_dir)
-    model, champion_version = _champion(checkpoint_key, settings)
+    champion = _champion(checkpoint_key, settings)
+    champion_version = champion.version
+    champion_psnr_db = _champion_psnr_db(champion, split, settings)
+    model = _begun(checkpoint_key, champion, settings)
     model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(settings))
-    champion_psnr_db = _validate(model, held_out, settings)
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     memory = RunMemory(
         store.key_dir(checkpoint_key) / UNFINISHED_NAME,
@@ -207,20 +214,50 @@ class _Watch:
             )
 
 
-def _champion(checkpoint_key: str, settings: Settings) -> tuple[SparsePixelTransformer, str]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Champion:
+    """What a challenger has to beat."""
+
+    model: SparsePixelTransformer
+    settings: ModelSettings
+    """Its shape, which need not be that of the challenger."""
+    version: str
+
+
+def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
     """The model that serves the key now; the untrained prior where there is none to be used."""
     if settings.model.color_channels != 1:
         raise SgapsError("recordings are gray: model.color_channels must be 1")
     try:
         model, manifest = load_serving(settings.data, checkpoint_key)
+        if manifest.model.color_channels != 1:  # the reconstructor does not serve it either
+            raise CheckpointRejected(f"{manifest.model_version} is for frames in color")
     except CheckpointError as error:
         log.info("%s starts from the prior: %s", checkpoint_key, error)
-        torch.manual_seed(settings.training.seed)
-        return build_model(settings.model), checkpoints.UNTRAINED
-    if manifest.model == settings.model:
-        return model, manifest.model_version
+        return _Champion(
+            model=_fresh(settings), settings=settings.model, version=checkpoints.UNTRAINED
+        )
+    return _Champion(model=model, settings=manifest.model, version=manifest.model_version)
+
+
+def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> SparsePixelTransformer:
+    """What training starts from: the champion, or a new model where another shape is wanted."""
+    if champion.settings == settings.model:
+        return champion.model
     log.info("%s starts afresh: the model settings changed", checkpoint_key)
-    return build_model(settings.model), checkpoints.UNTRAINED
+    return _fresh(settings)
+
+
+def _fresh(settings: Settings) -> SparsePixelTransformer:
+    torch.manual_seed(settings.training.seed)
+    return build_model(settings.model)
+
+
+def _champion_psnr_db(champion: _Champion, split: Split, settings: Settings) -> float:
+    """On the held-out sessions, with the history that its own shape asks for."""
+    own = settings.model_copy(update={"model": champion.settings})
+    champion.model.to(pick_device(settings.training.device))
+    return _validate(champion.model, RecordingDataset(split.val, _options(own)), own)
 
 
 def _options(
