@@ -53,7 +53,7 @@ benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level'
 	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$secs data.recordings_dir=$$play data.checkpoints_dir=$$root && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
 
-bench: setup  ## speed of every part as a ratio to a floor, what a frame costs, how many can play: nine minutes on two quiet cores
+bench: setup  ## speed of every part as a ratio to a floor, what a frame costs, how many can play: ten minutes on two quiet cores
 	@for part in gateway bus pipeline recorder model scaling sessions alternatives stages; do \
 	  .venv/bin/sgaps bench $$part || exit 1; echo; done
 
