@@ -204,11 +204,14 @@ class Archive:
         except DiskFull as error:
             tally.disk_full = tally.disk_full or error
             self._set_aside(owner, error)
+        except RecordingError as error:
+            tally.fail(owner[1], frames, error)
+            self._set_aside(owner, error)
         except Exception as error:  # no memory, no thread: nobody knows what it has written
-            log.debug("why %s failed", owner, exc_info=True)
-            known = error if isinstance(error, RecordingError) else RecordingError(repr(error))
-            tally.fail(owner[1], frames, known)
-            self._set_aside(owner, known)
+            log.exception("%s failed", owner)
+            unforeseen = RecordingError(repr(error))
+            tally.fail(owner[1], frames, unforeseen)
+            self._set_aside(owner, unforeseen)
 
     def _write(self, owner: Owner, frames: Sequence[RecordedFrame]) -> _Write:
         """Begin: while the disk takes its time, the next session's frames are written."""
