@@ -17,6 +17,7 @@ import pytest
 
 from recorder.archive import Archive
 from sgaps.errors import DiskFull, RecordingError
+from sgaps.messages import FrameAccepted
 from sgaps.recording import SegmentReader, recover_parts
 from sgaps.settings import Settings
 from unit.test_recorder_archive import frames, recorded_ids, with_recorder
@@ -102,6 +103,19 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def all_is_recorded_once_when_it_comes_again(
+    settings: Settings, archive: Archive, batch: list[FrameAccepted], earlier: Sequence[int]
+) -> None:
+    """`batch`: frames 3 and 4 of the sessions `bad` and `good`, which had the earlier ones."""
+    report = archive.record([*batch, *frames("bad", 5)])
+    assert (report.failed, report.newest_frame_ids) == ({}, {"good": 4, "bad": 5})
+    assert report.recorded + report.duplicates == 5
+    seal_and_recover(archive)
+    assert recorded_ids(settings, "bad") == [*earlier, 3, 4, 5]
+    assert recorded_ids(settings, "good") == [*earlier, 3, 4]
+    assert left_over(settings) == []
+
+
 @pytest.mark.parametrize("names", [("bad", "good"), ("good", "bad")])
 @pytest.mark.parametrize("earlier", [(), (1, 2)])
 def test_a_sync_that_fails_fails_its_session_alone(
@@ -117,13 +131,7 @@ def test_a_sync_that_fails_fails_its_session_alone(
     assert {type(error) for error in report.failed.values()} == {RecordingError}
     assert (report.recorded, report.newest_frame_ids) == (2, {"good": 4})
     disk.mend()
-    report = archive.record([*batch, *frames("bad", 5)])
-    assert (report.failed, report.newest_frame_ids) == ({}, {"good": 4, "bad": 5})
-    assert report.recorded + report.duplicates == 5
-    seal_and_recover(archive)
-    assert recorded_ids(settings, "bad") == [*earlier, 3, 4, 5]
-    assert recorded_ids(settings, "good") == [*earlier, 3, 4]
-    assert left_over(settings) == []
+    all_is_recorded_once_when_it_comes_again(settings, archive, batch, earlier)
 
 
 def test_a_disk_that_stays_broken_fails_the_session_each_time_and_nothing_else(
@@ -165,13 +173,7 @@ def test_a_sync_for_which_there_is_no_space_loses_and_doubles_nothing(
     assert disk.threads[True] >= 1
     archive.seal_all()
     disk.mend()
-    report = archive.record([*batch, *frames("bad", 5)])
-    assert (report.failed, report.newest_frame_ids) == ({}, {"good": 4, "bad": 5})
-    assert report.recorded + report.duplicates == 5
-    seal_and_recover(archive)
-    assert recorded_ids(settings, "bad") == [*earlier, 3, 4, 5]
-    assert recorded_ids(settings, "good") == [*earlier, 3, 4]
-    assert left_over(settings) == []
+    all_is_recorded_once_when_it_comes_again(settings, archive, batch, earlier)
 
 
 @pytest.mark.parametrize("sync_secs", [0.0, 0.1])

@@ -118,19 +118,9 @@ def _train(
     options: RunOptions,
 ) -> RunReport:
     prepare_cpu(settings.training.cpu_threads)
-    split = (
-        Split(train=tuple(segments), val=options.val)
-        if options.val
-        else split_by_session(segments, val_share=settings.training.val_share)
-    )
-    if not split.val:
-        raise SgapsError(
-            "two sessions are needed: one is held out; record another one, or name some with "
-            "data.val=[…]"
-        )
+    split = _split(segments, settings, options)
     store = CheckpointStore(settings.data.checkpoints_dir)
     champion = _champion(checkpoint_key, settings)
-    champion_version = champion.version
     champion_psnr_db = _champion_psnr_db(champion, split, settings)
     model = _begun(checkpoint_key, champion, settings)
     model.to(pick_device(settings.training.device))
@@ -138,7 +128,7 @@ def _train(
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     memory = RunMemory(
         store.key_dir(checkpoint_key) / UNFINISHED_NAME,
-        champion_version=champion_version,
+        champion_version=champion.version,
         model=settings.model,
         resume=options.resume,
         writes=options.resumable and options.ranks.is_first,
@@ -169,17 +159,30 @@ def _train(
             metrics=checkpoints.Metrics(
                 val_psnr_db=challenger_psnr_db, champion_psnr_db=champion_psnr_db
             ),
-            parent=None if champion_version == checkpoints.UNTRAINED else champion_version,
+            parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
             data=_data(split),
             training=_training(settings),
         )
     return RunReport(
-        champion_version=champion_version,
+        champion_version=champion.version,
         champion_psnr_db=champion_psnr_db,
         challenger_psnr_db=challenger_psnr_db,
         fit=outcome,
         published=published,
     )
+
+
+def _split(segments: Sequence[SegmentInfo], settings: Settings, options: RunOptions) -> Split:
+    """Raises SgapsError where nothing would be held out."""
+    if options.val:
+        return Split(train=tuple(segments), val=options.val)
+    split = split_by_session(segments, val_share=settings.training.val_share)
+    if not split.val:
+        raise SgapsError(
+            "two sessions are needed: one is held out; record another one, or name some with "
+            "data.val=[…]"
+        )
+    return split
 
 
 class _Watch:
