@@ -192,19 +192,22 @@ async def test_a_play_that_waits_for_a_missing_server_ends_when_told_to() -> Non
 
 async def test_a_play_whose_server_hangs_ends_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "CLOSE_TIMEOUT_SECS", 0.1)
-    gateway = ScriptedGateway(freeze_at_frame=2, coords=((0.5, 0.5),) * 20_000)
+    frozen_at = 2
+    gateway = ScriptedGateway(freeze_at_frame=frozen_at, coords=((0.5, 0.5),) * 20_000)
     stop = asyncio.Event()
     async with gateway.running():
         source, given = Flat(), -1
         playing = asyncio.create_task(play(source, options(gateway), stop=stop))
-        while source.given > given:  # until no buffer on the way takes more of these frames
+        # Until it has begun, and then until no buffer on the way takes more of these frames.
+        while source.given <= frozen_at or source.given > given:
+            assert not playing.done()
             given = source.given
             await asyncio.sleep(0.5)
         stop.set()
         stopped_at_secs = time.monotonic()
         summary = await playing
         assert time.monotonic() - stopped_at_secs < 1
-    assert summary.sent > 2
+    assert summary.sent > frozen_at
     assert summary.sessions == ["session-0"]
 
 
