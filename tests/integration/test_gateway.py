@@ -218,7 +218,8 @@ async def test_the_importance_map_comes_if_asked_for(gateway: RunningGateway) ->
         ({**START, "extra": 1}, "bad_message", 1008),
         ({**START, "resume_session_id": "nobody"}, "session_not_found", 1008),
         (b"\x00\x01", "bad_message", 1008),
-        ("[" * 4000, "bad_json", 1008),
+        ("[" * 4000, "bad_message", 1008),
+        ('{"type":' + "[" * 4000, "bad_json", 1008),
         ('{"type":"\\ud800"}', "bad_json", 1008),
         ("x" * 4097, "message_too_large", 1009),
         ("x" * 10_000_000, "message_too_large", 1009),
@@ -242,7 +243,7 @@ async def test_before_a_session_every_mistake_is_typed_and_ends_the_connection(
     ("message", "code"),
     [
         ("{", "bad_json"),
-        (json.dumps(frame(9)).replace("0.25", "NaN"), "bad_message"),
+        (json.dumps(frame(9)).replace("0.25", "NaN"), "bad_json"),
         (json.dumps(frame(9)).replace("0.25", "1e400"), "bad_message"),
         (frame(5), "frame_id_backwards"),
         (frame(4), "frame_id_backwards"),

@@ -24,6 +24,7 @@ from sgaps.protocol.messages import (
     SessionStart,
     UvCoordinates,
 )
+from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 FRAME = (
     '{"type":"frame_data","frame_id":3,"pixels":[[0.5,0.25,1],[0,1,0.125]],'
@@ -90,13 +91,14 @@ def test_pixels_of_one_message_have_one_form() -> None:
         ("{", ErrorCode.BAD_JSON),
         ("", ErrorCode.BAD_JSON),
         (b"\xff\xfe", ErrorCode.BAD_JSON),
-        ("[" * 100_000, ErrorCode.BAD_JSON),
+        ("[" * 100_000, ErrorCode.BAD_MESSAGE),
+        ('{"type":' + "[" * 100_000, ErrorCode.BAD_JSON),
         ('{"type":"heartbeat","timestamp":"\ud800"}', ErrorCode.BAD_JSON),
         ('{"type":"heartbeat","\\ud800":1}', ErrorCode.BAD_JSON),
-        (FRAME.replace("0.125", "NaN"), ErrorCode.BAD_MESSAGE),
+        (FRAME.replace("0.125", "NaN"), ErrorCode.BAD_JSON),
         (FRAME.replace("0.125", "1e400"), ErrorCode.BAD_MESSAGE),
-        (FRAME.replace("1.5", "Infinity"), ErrorCode.BAD_MESSAGE),
-        (FRAME.replace("-999.0", "NaN"), ErrorCode.BAD_MESSAGE),
+        (FRAME.replace("1.5", "Infinity"), ErrorCode.BAD_JSON),
+        (FRAME.replace("-999.0", "NaN"), ErrorCode.BAD_JSON),
         ('{"type":"frame"}', ErrorCode.UNKNOWN_TYPE),
         ("{}", ErrorCode.UNKNOWN_TYPE),
         ("[]", ErrorCode.BAD_MESSAGE),
@@ -119,6 +121,49 @@ def test_pixels_of_one_message_have_one_form() -> None:
 )
 def test_what_is_wrong_is_refused_with_a_code(raw: str | bytes, code: ErrorCode) -> None:
     assert code_of(raw) is code
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (changed(pixels=[[0, 0, 1], [0, 1.01, 0]]), r"pixels: .*<= 1.*\[1\]\[1\]"),
+        (changed(pixels=[[0, 0, 1, 2], [0, 1, 0, 3]]), r"pixels: .*3.*\[1\]\[3\]"),
+        (changed(pixels=[{"u": 0, "v": 0, "value": 0, "w": 0}]), r"pixels: .*`w`.*\[0\]"),
+        (changed(pixels=[[0, 0, 0]] * 65536), "pixels: .*65535"),
+        (FRAME.replace("0.125", "NaN"), "byte .*; JSON has neither NaN nor Infinity"),
+        (changed(resolution=[0, 240]), "resolution.width"),
+    ],
+)
+def test_what_is_wrong_is_named(raw: str, reason: str) -> None:
+    with pytest.raises(ProtocolError, match=reason):
+        decode_client_message(raw)
+
+
+@pytest.mark.parametrize("footprint", FOOTPRINTS_PX)
+def test_every_footprint_is_read(footprint: int) -> None:
+    frame = decode_client_message(changed(pixels=[[0, 0, 1, footprint]]))
+    assert isinstance(frame, FrameData)
+    assert frame.samples()[0, 3] == footprint
+
+
+@pytest.mark.parametrize(
+    ("pixels", "count"),
+    [
+        ("[]", 0),
+        (" [ ] ", 0),
+        (" [ [ 0 , 1 , 0.5 , 8 ] ] ", 1),
+        (' [ { "value" : 1 , "v" : 0 , "u" : 0 } ] ', 1),
+    ],
+)
+def test_a_frame_may_have_no_pixels_and_spaces_anywhere(pixels: str, count: int) -> None:
+    frame = decode_client_message(FRAME.replace("[[0.5,0.25,1],[0,1,0.125]]", pixels))
+    assert isinstance(frame, FrameData)
+    assert frame.samples().shape == (count, 4)
+
+
+def test_pixels_in_another_message_are_an_unknown_field() -> None:
+    with pytest.raises(ProtocolError, match=r"heartbeat\.pixels"):
+        decode_client_message('{"type":"heartbeat","timestamp":1,"pixels":[[0,0,0]]}')
 
 
 def test_a_missing_field_is_named() -> None:

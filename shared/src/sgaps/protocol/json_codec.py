@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +22,7 @@ from sgaps.protocol.messages import (
     ServerMessage,
     UvCoordinates,
 )
+from sgaps.protocol.pixels import rows_of
 from sgaps.protocol.views import ViewStart
 
 SUBPROTOCOL = "sgaps.v1.json"
@@ -29,10 +32,12 @@ DECIMALS = 6
 MAX_REASON_CHARS = 300
 """A reason names the wrong field, which may be a megabyte of the client's own."""
 
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _client_messages: TypeAdapter[ClientMessage] = TypeAdapter(ClientMessage)
 _server_messages: TypeAdapter[ServerMessage] = TypeAdapter(ServerMessage)
 _viewer_messages: TypeAdapter[ViewStart] = TypeAdapter(ViewStart)
 
+T = TypeVar("T")
 M = TypeVar("M")
 
 _CODES = {
@@ -50,22 +55,47 @@ def encode(message: FromClient | FromServer) -> str:
 
 def decode_client_message(raw: str | bytes) -> ClientMessage:
     """Read what a client sent. Raises ProtocolError naming the first field that is wrong."""
-    return _decode(_client_messages, raw)
+    return _checked(_client_messages.validate_python, _fields(raw))
+
+
+def _fields(raw: str | bytes) -> dict[str, Any]:
+    """The fields of a message, its pixels checked already: pydantic takes four times as long."""
+    try:
+        return {name: _field(name, value) for name, value in _raw_fields.decode(raw).items()}
+    except msgspec.ValidationError as error:
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"message: {error}") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ProtocolError(ErrorCode.BAD_JSON, f"message: {error}{_hint(raw)}") from error
+
+
+def _field(name: str, value: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON
+    if name != "pixels":
+        return msgspec.json.decode(value)
+    try:
+        return rows_of(value)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"pixels: {error}") from error
+
+
+def _hint(raw: str | bytes) -> str:
+    """Many a language writes what no JSON parser reads."""
+    text = raw.encode(errors="replace") if isinstance(raw, str) else raw
+    return "; JSON has neither NaN nor Infinity" if b"NaN" in text or b"Infinity" in text else ""
 
 
 def decode_server_message(raw: str | bytes) -> ServerMessage:
     """Read what the server sent. Raises ProtocolError."""
-    return _decode(_server_messages, raw)
+    return _checked(_server_messages.validate_json, raw)
 
 
 def decode_viewer_message(raw: str | bytes) -> ViewStart:
     """Read what a viewer sent. Raises ProtocolError."""
-    return _decode(_viewer_messages, raw)
+    return _checked(_viewer_messages.validate_json, raw)
 
 
-def _decode(adapter: TypeAdapter[M], raw: str | bytes) -> M:
+def _checked(validate: Callable[[T], M], given: T) -> M:
     try:
-        return adapter.validate_json(raw)
+        return validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"

@@ -6,24 +6,24 @@ client ignores fields it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
+    PlainSerializer,
+    SkipValidation,
+    WithJsonSchema,
 )
 
 from sgaps.protocol.ids import ID_PATTERN
-from sgaps.sampling.footprints import FOOTPRINTS_PX
+from sgaps.protocol.pixels import MAX_SAMPLES, Rows, json_schema
+from sgaps.sampling.footprints import FOOTPRINTS_PX, Samples
 
 PROTOCOL_VERSION = 1
 SAMPLE_NUMBERS = 4
@@ -33,8 +33,6 @@ MAX_FRAME_ID = 2**52 - 2
 MAX_SET_ID = 2**53 - 1
 MAX_SIDE_PX = 8192
 MAX_STATE_DIM = 4096
-MAX_SAMPLES = 65535
-"""Of a message in either form: the binary one counts them in 16 bits."""
 MAX_STATE_VALUE = 3.4028235e38
 """The largest float32 in its shortest decimal form; what is larger would become infinite."""
 
@@ -102,35 +100,10 @@ AnyResolution = Annotated[
 ]
 
 
-class PixelObject(FromClient):
-    """The long form of a sample; `[u, v, value]` is the one we write."""
-
-    u: Unit
-    v: Unit
-    value: Unit
-    footprint: Footprint = 1
-
-
-def _pixel_form(pixels: Any) -> str:  # noqa: ANN401 - raw JSON comes in
-    """By the first pixel: all have one form."""
-    first = pixels[0] if isinstance(pixels, list) and pixels else None
-    if isinstance(first, dict | PixelObject):
-        return "objects"
-    with_footprint = isinstance(first, list | tuple) and len(first) == len(PixelObject.model_fields)
-    return "squares" if with_footprint else "points"
-
-
 # One wrong pixel is enough to refuse a message: a million reasons took seconds to collect.
 _few = Field(max_length=MAX_SAMPLES, fail_fast=True)
-Points = Annotated[list[tuple[Unit, Unit, Unit]], _few]
-Squares = Annotated[list[tuple[Unit, Unit, Unit, Footprint]], _few]
-Objects = Annotated[list[PixelObject], _few]
-Pixels = Annotated[
-    Annotated[Points, Tag("points")]
-    | Annotated[Squares, Tag("squares")]
-    | Annotated[Objects, Tag("objects")],
-    Discriminator(_pixel_form),
-]
+Pixels = Annotated[Rows, SkipValidation, PlainSerializer(list), WithJsonSchema(json_schema())]
+"""What `rows_of` has checked."""
 
 
 class ClientInfo(FromClient):
@@ -169,21 +142,13 @@ class FrameData(FromClient):
     coordinate_set_id: SetId = 0
     """The set that was sampled; 0 where a client does not say."""
 
-    def samples(self) -> NDArray[np.float32]:
+    def samples(self) -> Samples:
         """The pixels as float32 (N, 4): u, v, value, footprint."""
-        rows = _rows(self.pixels)
-        numbers = len(rows[0]) if rows else SAMPLE_NUMBERS
-        flat = np.fromiter(chain.from_iterable(rows), np.float32, len(rows) * numbers)
-        samples = np.ones((len(rows), SAMPLE_NUMBERS), np.float32)
+        numbers = len(self.pixels[0]) if self.pixels else SAMPLE_NUMBERS
+        flat = np.fromiter(chain.from_iterable(self.pixels), np.float32, len(self.pixels) * numbers)
+        samples = np.ones((len(self.pixels), SAMPLE_NUMBERS), np.float32)
         samples[:, :numbers] = flat.reshape(-1, numbers)
         return samples
-
-
-def _rows(pixels: Pixels) -> Sequence[tuple[float, ...]]:
-    """Three numbers of each, or four: all have the form of the first one."""
-    if pixels and isinstance(pixels[0], PixelObject):
-        return [(p.u, p.v, p.value, p.footprint) for p in pixels]
-    return cast("Sequence[tuple[float, ...]]", pixels)
 
 
 class Keyframe(FromClient):

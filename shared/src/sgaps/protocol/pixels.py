@@ -1,0 +1,53 @@
+"""The pixels of a JSON frame, in any of their three forms: read and checked in C."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+MAX_SAMPLES = 65535
+"""Of a message in either form: the binary one counts them in 16 bits."""
+
+_Unit = Annotated[float, Meta(ge=0, le=1)]
+_Footprint = Literal[1, 2, 4, 8, 16, 32, 64]
+"""FOOTPRINTS_PX, which a type cannot be made of."""
+
+
+class PixelObject(msgspec.Struct, forbid_unknown_fields=True):
+    """The long form of a sample; `[u, v, value]` is the one we write."""
+
+    u: _Unit
+    v: _Unit
+    value: _Unit
+    footprint: _Footprint = 1
+
+
+_FEW = Meta(max_length=MAX_SAMPLES)
+_POINTS: TypeAlias = Annotated[list[tuple[_Unit, _Unit, _Unit]], _FEW]
+_SQUARES: TypeAlias = Annotated[list[tuple[_Unit, _Unit, _Unit, _Footprint]], _FEW]
+_OBJECTS: TypeAlias = Annotated[list[PixelObject], _FEW]
+_points = msgspec.json.Decoder(_POINTS)
+_squares = msgspec.json.Decoder(_SQUARES)
+_objects = msgspec.json.Decoder(_OBJECTS)
+
+Rows: TypeAlias = list[tuple[float, float, float]] | list[tuple[float, float, float, _Footprint]]
+"""u, v, value of each pixel, and in squares the footprint."""
+
+
+def rows_of(pixels: msgspec.Raw) -> Rows:
+    """The pixels, which all have the form of the first one. Raises msgspec.DecodeError."""
+    first, _, _ = bytes(pixels).partition(b"]")
+    if b"{" in first:
+        return [(p.u, p.v, p.value, p.footprint) for p in _objects.decode(pixels)]
+    if first.count(b",") == len(PixelObject.__struct_fields__) - 1:
+        return _squares.decode(pixels)
+    return _points.decode(pixels)
+
+
+def json_schema() -> dict[str, Any]:
+    """Of the three forms, for those who write a client."""
+    _, parts = msgspec.json.schema_components([_OBJECTS])
+    objects = {"type": "array", "items": parts[PixelObject.__name__], "maxItems": MAX_SAMPLES}
+    return {"anyOf": [msgspec.json.schema(_POINTS), msgspec.json.schema(_SQUARES), objects]}
