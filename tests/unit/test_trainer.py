@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from sgaps.bus.memory_bus import MemoryBus
 from sgaps.errors import SgapsError
-from sgaps.model import CheckpointStore, build_model, prepare_cpu
+from sgaps.model import CheckpointStore, ModelOutput, build_model, prepare_cpu
 from sgaps.recording import find_segments, note_trained, trained_segments, untrained
 from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
@@ -27,8 +29,8 @@ from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
 from trainer.fit import Schedule, TrainingFailed, fit, sample_counts
-from trainer.losses import SampledPixelL2Loss, log_mse_loss, means_at
-from trainer.run import RunReport, enough_to_train, train_key
+from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, means_at
+from trainer.run import RunOptions, RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
 from trainer.worker import Worker
 from unit.toy_recordings import HEIGHT, KEY, WIDTH, dataset_of, record, scene, toy_settings
@@ -243,6 +245,31 @@ def test_the_frame_loss_falls_with_psnr() -> None:
     assert float(far - near) == pytest.approx(2 * np.log(10), abs=0.01)
 
 
+def test_the_predicted_error_of_a_frame_is_that_of_its_cells_together() -> None:
+    """Where a cell cannot be foretold, its best logarithm alone would tell too good a frame."""
+    rng = torch.Generator().manual_seed(0)
+    spread = torch.exp(torch.randn(4000, 1, 6, 8, generator=rng))  # unforeseeable, of one kind
+    error = 0.05 * F.interpolate(spread, scale_factor=8.0)
+    told = torch.zeros(6, 8, requires_grad=True)
+    optimiser = torch.optim.Adam([told], lr=0.1)
+    for _ in range(300):
+        output = ModelOutput(
+            frame=error, log_error=told.expand(4000, -1, -1), entropy=None, attention=None
+        )
+        optimiser.zero_grad()
+        log_error_loss(output, torch.zeros_like(error)).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    best_of_each_cell, best_of_frames = math.log(0.05), float(log_rms(error))
+    assert best_of_frames > best_of_each_cell + 0.5
+    expected = torch.full((6, 8), 0.5 * (best_of_each_cell + best_of_frames))
+    torch.testing.assert_close(told.detach(), expected, atol=0.1, rtol=0)
+
+
+def log_rms(error: torch.Tensor) -> torch.Tensor:
+    """Mean over frames (B, 1, H, W)."""
+    return 0.5 * error.square().mean((1, 2, 3)).log().mean()
+
+
 def test_a_batch_has_the_true_frames_beside_its_input(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=2)
     dataset = dataset_of(find_segments(tmp_path))
@@ -340,7 +367,7 @@ def test_without_shares_nothing_is_augmented() -> None:
     assert shape == BatchShape(samples=40)
     (truth,) = pipeline.truths([scene(1)], shape, rng, flip=pipeline.flips(rng))
     np.testing.assert_array_equal(pipeline.seen(truth, rng), scene(1))
-    np.testing.assert_array_equal(pipeline.state(state, shape, rng, flip=False), state)
+    np.testing.assert_array_equal(pipeline.state(state, rng), state)
 
 
 def test_augmented_frames_are_smaller_mirrored_and_noisy_but_judged_by_the_truth() -> None:
@@ -371,27 +398,49 @@ def test_crops_of_a_session_lie_in_one_place_and_have_as_many_samples_for_their_
     assert rows[0, 0] <= HEIGHT - height
 
 
-def test_in_a_mirror_and_in_a_cut_a_pose_is_missing() -> None:
+def test_a_pose_that_lies_is_missing() -> None:
     rng = np.random.default_rng(0)
-    state, whole = np.ones(1000, np.float32), BatchShape(samples=9)
-    assert (augmented().state(state, whole, rng, flip=True) == -999).all()
-    assert (
-        augmented().state(state, BatchShape(samples=9, crop=0.7), rng, flip=False) == -999
-    ).all()
-    dropped = augmented(state_drop_share=0.2).state(state, whole, rng, flip=False)
+    state = np.ones(1000, np.float32)
+    assert (augmented().state(state, rng, lies=True) == -999).all()
+    dropped = augmented(state_drop_share=0.2).state(state, rng)
     assert 0.15 < (dropped == -999).mean() < 0.25
 
 
 def test_some_examples_come_without_any_state() -> None:
     rng = np.random.default_rng(0)
     pipeline = augmented(state_absent_share=0.2)
-    states = [
-        pipeline.state(np.ones(9, np.float32), BatchShape(samples=9), rng, flip=False)
-        for _ in range(500)
-    ]
+    states = [pipeline.state(np.ones(9, np.float32), rng) for _ in range(500)]
     shares = np.array([(state == -999).mean() for state in states])
     assert set(shares) == {0.0, 1.0}
     assert 0.15 < shares.mean() < 0.25
+
+
+@pytest.mark.parametrize(("keyframes", "samples"), [(True, 0), (True, 60), (False, 60)])
+def test_recorded_and_drawn_examples_come_without_a_state_alike(
+    tmp_path: Path, keyframes: bool, samples: int
+) -> None:
+    record(tmp_path, "a", frames=9, keyframes=keyframes, samples=samples)
+    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
+    pipeline = augmented(state_absent_share=0.5)
+    options = ExampleOptions(history_frames=2, sampling=sampling, seed=0, augmentation=pipeline)
+    dataset = RecordingDataset(find_segments(tmp_path), options)
+    whole = BatchShape(samples=60)
+    requests = [Request(index=i, shape=whole, epoch=e) for i in range(9) for e in range(30)]
+    absent = [(dataset[request].state == -999).all() for request in requests]
+    assert 0.4 < np.mean(absent) < 0.6
+
+
+@pytest.mark.parametrize(("crop", "flip"), [(0.7, 0.0), (1.0, 1.0)])
+def test_in_a_mirror_and_in_a_cut_a_pose_is_missing(
+    tmp_path: Path, crop: float, flip: float
+) -> None:
+    record(tmp_path, "a", frames=3, samples=0)
+    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
+    pipeline = augmented(flip_share=flip)
+    options = ExampleOptions(history_frames=2, sampling=sampling, seed=0, augmentation=pipeline)
+    dataset = RecordingDataset(find_segments(tmp_path), options)
+    example = dataset[Request(index=2, shape=BatchShape(samples=60, crop=crop), epoch=0)]
+    assert (example.state == -999).all()
 
 
 def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:
@@ -422,6 +471,60 @@ def test_a_model_of_another_shape_has_to_beat_what_serves(tmp_path: Path) -> Non
     assert report.champion_psnr_db == pytest.approx(first.challenger_psnr_db, abs=1e-3)
     assert report.published is None
     assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) == first.published
+
+
+def test_what_the_champion_was_trained_on_is_held_out_last(tmp_path: Path) -> None:
+    """However sessions come, none goes from training to the measure."""
+    trained_on: set[str] = set()
+    for count in range(2, 13):
+        record(tmp_path, f"session-{count}", frames=1)
+        record(tmp_path, f"another-{count}", frames=1)
+        split = split_by_session(find_segments(tmp_path), val_share=0.25, trained_on=trained_on)
+        assert len(split.val_sessions) == math.ceil((2 * count - 2) / 4)
+        assert trained_on.isdisjoint(split.val_sessions)
+        trained_on = set(split.train_sessions)
+    everything = set(split.train_sessions) | set(split.val_sessions)
+    again = split_by_session(find_segments(tmp_path), val_share=0.25, trained_on=everything)
+    assert len(again.val_sessions) == len(split.val_sessions)
+
+
+def test_a_run_holds_out_what_its_champion_has_not_seen(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b", "c"):
+        record(settings.data.recordings_dir, name, frames=24)
+    first = train(settings).published
+    assert first is not None
+    for name in ("d", "e", "f", "g"):
+        record(settings.data.recordings_dir, name, frames=24)
+    again = train(toy_settings(tmp_path, "training.min_gain_db=0")).published
+    assert again is not None
+    assert len(again.data.val_sessions) == 2
+    assert set(first.data.train_sessions).isdisjoint(again.data.val_sessions)
+
+
+def test_held_out_sessions_that_are_known_are_refused(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b", "c"):
+        record(settings.data.recordings_dir, name, frames=24)
+    segments = find_segments(settings.data.recordings_dir)
+
+    def run(train: set[str], val: set[str]) -> RunReport:
+        return train_key(
+            KEY,
+            [s for s in segments if s.session_id in train],
+            settings,
+            stop=threading.Event(),
+            report=lambda _: None,
+            options=RunOptions(val=tuple(s for s in segments if s.session_id in val)),
+        )
+
+    with pytest.raises(SgapsError, match=r"b is in data\.train too"):
+        run({"a", "b"}, {"b", "c"})
+    first = run({"a", "b"}, {"c"})
+    assert first.published is not None
+    with pytest.raises(SgapsError, match=r"was trained on a and 0 more .* another --seed"):
+        run({"c"}, {"a"})
+    run({"a"}, {"c"})
 
 
 def test_one_session_alone_is_not_trained_on(tmp_path: Path) -> None:

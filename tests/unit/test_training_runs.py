@@ -32,7 +32,7 @@ from trainer.losses import ReconstructionLoss, TemporalLoss
 from trainer.ranks import ALONE, Ranks
 from trainer.run import UNFINISHED_NAME, RunOptions, RunReport, train_key
 from trainer.run_log import RunLog
-from trainer.saved_run import CannotResume
+from trainer.saved_run import CannotResume, RunHeader, load_run
 from unit.toy_recordings import KEY, dataset_of, record, toy_settings
 
 
@@ -107,11 +107,13 @@ class Run:
         return model.state_dict()
 
     def memory(self, *, resume: bool, champion: str = "untrained") -> RunMemory:
+        model = self.settings.model
         return RunMemory(
             self.path,
-            champion_version=champion,
-            model=self.settings.model,
-            resume=resume,
+            header=RunHeader(champion_version=champion, model=model, val_sessions=("b",)),
+            taken_up=(
+                load_run(self.path, champion_version=champion, model=model) if resume else None
+            ),
             writes=True,
         )
 
@@ -143,14 +145,7 @@ def test_what_does_not_belong_to_a_run_is_not_taken_up(tmp_path: Path) -> None:
         run(resume=True)
     run(stop_after=1)
     with pytest.raises(CannotResume, match="began at untrained"):
-        fit(
-            build_model(run.settings.model),
-            run.dataset,
-            run.settings,
-            stop=threading.Event(),
-            report=lambda _: None,
-            memory=run.memory(resume=True, champion="v0001-00000000"),
-        )
+        run.memory(resume=True, champion="v0001-00000000")
     run.path.write_bytes(run.path.read_bytes()[:100])
     with pytest.raises(CannotResume, match="cannot be read"):
         run(resume=True)

@@ -87,14 +87,11 @@ class AugmentationPipeline:
             picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
         return picture
 
-    def state(
-        self, state: Float32, shape: BatchShape, rng: np.random.Generator, *, flip: bool
-    ) -> Float32:
-        """A state vector (S,) without some values; without all in a mirror or a cut, where it lies.
+    def state(self, state: Float32, rng: np.random.Generator, *, lies: bool = False) -> Float32:
+        """A state vector (S,) without some values; without all where it lies.
 
-        What it says of a place holds for whole frames only.
+        What it says of a place holds for whole frames only, and in no mirror.
         """
-        lies = flip or shape.crop < 1
         absent = lies or rng.random() < self._settings.state_absent_share
         missing = rng.random(len(state)) < (1.0 if absent else self._settings.state_drop_share)
         return np.where(missing, np.float32(self._sentinel), state).astype(np.float32)

@@ -152,7 +152,7 @@ def _masked(
     return Example(
         samples=frame.samples[order[held_out:]],
         history=_past_samples(reader, position, options),
-        state=frame.state,
+        state=_state(frame, options, rng),
         width=frame.width,
         height=frame.height,
         target=None,
@@ -173,30 +173,39 @@ def _example(
     fresh = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004 - half
     if fresh or not shape.is_whole or sent != shape.samples:
         return _drawn(reader, position, options, shape, rng)
-    example = _recorded(reader, position, options)
+    example = _recorded(reader, position, options, rng)
     if not options.pairs:
         return example
     before = (
-        _recorded(reader, place, options)
+        _recorded(reader, place, options, rng)
         for place in places_before(reader.frame_ids, position, options.history_frames)
         if reader.read(place).keyframe
     )
     return replace(example, before=next(before, None))
 
 
-def _recorded(reader: SegmentReader, position: int, options: ExampleOptions) -> Example:
+def _recorded(
+    reader: SegmentReader, position: int, options: ExampleOptions, rng: np.random.Generator
+) -> Example:
     """A whole frame, with the samples that the session had of it and of those before it."""
     frame = reader.read(position)
     return Example(
         samples=frame.samples,
         history=_past_samples(reader, position, options),
-        state=frame.state,
+        state=_state(frame, options, rng),
         width=frame.width,
         height=frame.height,
         target=decode_keyframe(frame),
         held_out=np.empty((0, 4), np.float32),
         session_id=reader.session_id,
     )
+
+
+def _state(frame: RecordedFrame, options: ExampleOptions, rng: np.random.Generator) -> Float32:
+    """(S,), as training changes it."""
+    if options.augmentation is None:
+        return frame.state
+    return options.augmentation.state(frame.state, rng)
 
 
 def _past_samples(
@@ -229,7 +238,8 @@ def _drawn(
         flip = augment.flips(rng)
         truths = augment.truths(truths, shape, rng, flip=flip)
         seen = [augment.seen(truth, rng) for truth in truths]
-        states = [augment.state(state, shape, rng, flip=flip) for state in states]
+        lies = flip or shape.crop < 1
+        states = [augment.state(state, rng, lies=lies) for state in states]
     height, width = truths[0].shape
     sampling = options.sampling.model_copy(
         update={"default_sample_count": min(shape.samples, width * height)}

@@ -17,13 +17,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sgaps.errors import SgapsError
 from sgaps.model import SparsePixelTransformer, network_precision
-from sgaps.settings import ModelSettings, Settings
+from sgaps.settings import Settings
 from trainer.batch import Batch, make_batch
 from trainer.dataset import RecordingDataset
 from trainer.loader import BatchPlan, load, steps_per_epoch
 from trainer.losses import ReconstructionLoss
 from trainer.ranks import ALONE, Ranks
-from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_run
+from trainer.saved_run import RunHeader, SavedRun, save_run
 
 
 class TrainingFailed(SgapsError):
@@ -240,46 +240,26 @@ class RunMemory:
     """Keeps a run on disk while it goes on, so that it can be taken up after being cut off."""
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        champion_version: str,
-        model: ModelSettings,
-        resume: bool,
-        writes: bool,
+        self, path: Path, *, header: RunHeader, taken_up: SavedRun | None, writes: bool
     ) -> None:
-        """Without `resume` what is there is of no interest, and will be replaced."""
+        """`header` tells how the run began, `taken_up` how far it had come when it was cut off."""
         self._path = path
+        self._header = header
+        self._taken_up = taken_up
         self._writes = writes
-        self._champion_version = champion_version
-        self._model = model
-        self._resume = resume
 
     def recall(self, stepper: _Stepper) -> tuple[int, float]:
-        """The step and the seconds at which the run goes on. Raises CannotResume."""
-        if not self._resume:
+        """The step and the seconds at which the run goes on."""
+        if self._taken_up is None:
             return 0, 0.0
-        saved = load_run(self._path)
-        if (saved.header.model, saved.header.champion_version) != (
-            self._model,
-            self._champion_version,
-        ):
-            raise CannotResume(
-                f"the run that was cut off began at {saved.header.champion_version} and has its "
-                "own model settings; these are others: start without --resume"
-            )
-        stepper.restore(saved)
-        return saved.header.step, saved.header.elapsed_secs
+        stepper.restore(self._taken_up)
+        return self._taken_up.header.step, self._taken_up.header.elapsed_secs
 
     def keep(self, stepper: _Stepper, step: int, elapsed_secs: float) -> None:
         if not self._writes:
             return
-        header = RunHeader(
-            step=step - stepper.accumulated,
-            elapsed_secs=elapsed_secs,
-            champion_version=self._champion_version,
-            model=self._model,
-        )
+        now = {"step": step - stepper.accumulated, "elapsed_secs": elapsed_secs}
+        header = self._header.model_copy(update=now)
         save_run(self._path, SavedRun(header=header, tensors=stepper.tensors()))
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import torch
@@ -109,10 +110,24 @@ def log_mse_loss(frame: Tensor, target: Tensor) -> Tensor:
 
 
 def log_error_loss(output: ModelOutput, target: Tensor) -> Tensor:
-    """Squared error of the predicted log RMS error of each query's cell."""
+    """Squared error of the predicted log RMS error: of each query's cell, and of whole frames.
+
+    What is right for the logarithm of each cell is too low for their mean, of which the PSNR is
+    told: log E[x] > E[log x]. Frames teach the level of all cells alike: else the highest one alone
+    would take up what is missing.
+    """
     with torch.no_grad():
         rows, columns = output.log_error.shape[-2:]
         squared = (output.frame - target).square()  # (B, 1, H, W)
-        cells = F.adaptive_avg_pool2d(squared, (rows, columns))[:, 0]
-        truth = 0.5 * (cells + ERROR_FLOOR**2).log()  # (B, gh, gw)
-    return F.mse_loss(output.log_error, truth)
+        cells = F.adaptive_avg_pool2d(squared, (rows, columns)) + ERROR_FLOOR**2
+        truth = 0.5 * cells.log()[:, 0]  # (B, gh, gw)
+    told = output.log_error
+    level = told.mean((1, 2))  # (B,)
+    frames = level + (_log_rms(told) - level).detach()
+    return F.mse_loss(told, truth) + F.mse_loss(frames, _log_rms(truth))
+
+
+def _log_rms(log_error: Tensor) -> Tensor:
+    """Log RMS errors of cells (B, gh, gw) → of whole frames (B,)."""
+    cells = 2 * log_error.flatten(1)
+    return 0.5 * (cells.logsumexp(1) - math.log(cells.shape[1]))

@@ -30,7 +30,8 @@ from trainer.fit import FitReport, Progress, RunMemory, fit
 from trainer.look import efficiency, look
 from trainer.ranks import ALONE, Ranks
 from trainer.run_log import RunLog
-from trainer.split import Split, split_by_session
+from trainer.saved_run import RunHeader, SavedRun, load_run
+from trainer.split import Split, split_at, split_by_session
 from trainer.validation import validate
 
 log = logging.getLogger(__name__)
@@ -118,27 +119,35 @@ def _train(
     options: RunOptions,
 ) -> RunReport:
     prepare_cpu(settings.training.cpu_threads)
-    split = _split(segments, settings, options)
     store = CheckpointStore(settings.data.checkpoints_dir)
     champion = _champion(checkpoint_key, settings)
+    saved_at = store.key_dir(checkpoint_key) / UNFINISHED_NAME
+    taken_up = None
+    if options.resume:
+        taken_up = load_run(saved_at, champion_version=champion.version, model=settings.model)
+    split = _split(segments, settings, options, champion, taken_up)
     champion_psnr_db = _champion_psnr_db(champion, split, settings)
     model = _begun(checkpoint_key, champion, settings)
     model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(settings))
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     memory = RunMemory(
-        store.key_dir(checkpoint_key) / UNFINISHED_NAME,
-        champion_version=champion.version,
-        model=settings.model,
-        resume=options.resume,
+        saved_at,
+        header=RunHeader(
+            champion_version=champion.version,
+            model=settings.model,
+            val_sessions=split.val_sessions,
+        ),
+        taken_up=taken_up,
         writes=options.resumable and options.ranks.is_first,
     )
     watch = _Watch(options.log, held_out, settings, report)
     watch.look(0, model)
+    drawn_anew = _reseeded(settings, champion)
     outcome = fit(
         model,
-        RecordingDataset(split.train, _options(settings, augmentation)),
-        settings,
+        RecordingDataset(split.train, _options(drawn_anew, augmentation)),
+        drawn_anew,
         stop=stop,
         report=watch.step,
         ranks=options.ranks,
@@ -172,17 +181,42 @@ def _train(
     )
 
 
-def _split(segments: Sequence[SegmentInfo], settings: Settings, options: RunOptions) -> Split:
-    """Raises SgapsError where nothing would be held out."""
+def _split(
+    segments: Sequence[SegmentInfo],
+    settings: Settings,
+    options: RunOptions,
+    champion: _Champion,
+    taken_up: SavedRun | None,
+) -> Split:
+    """Raises SgapsError where nothing would be held out, or what was trained on."""
     if options.val:
-        return Split(train=tuple(segments), val=options.val)
-    split = split_by_session(segments, val_share=settings.training.val_share)
+        split = Split(train=tuple(segments), val=options.val)
+        _refuse_known(split, champion)
+        return split
+    if taken_up is not None:
+        split = split_at(segments, held_out=taken_up.header.val_sessions)
+    else:
+        split = split_by_session(
+            segments, val_share=settings.training.val_share, trained_on=champion.trained_on
+        )
     if not split.val:
         raise SgapsError(
             "two sessions are needed: one is held out; record another one, or name some with "
             "data.val=[…]"
         )
     return split
+
+
+def _refuse_known(split: Split, champion: _Champion) -> None:
+    """What was learned by heart tells nothing of how good a model is elsewhere."""
+    val = set(split.val_sessions)
+    if known := val.intersection(split.train_sessions):
+        raise SgapsError(f"data.val: {min(known)} is in data.train too")
+    if known := val & champion.trained_on:
+        raise SgapsError(
+            f"data.val: {champion.version} was trained on {min(known)} and {len(known) - 1} more "
+            "of these sessions; hold out others: sgaps capture makes them with another --seed"
+        )
 
 
 class _Watch:
@@ -225,6 +259,8 @@ class _Champion:
     settings: ModelSettings
     """Its shape, which need not be that of the challenger."""
     version: str
+    trained_on: frozenset[str] = frozenset()
+    """The sessions of its own run."""
 
 
 def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
@@ -240,7 +276,12 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
         return _Champion(
             model=_fresh(settings), settings=settings.model, version=checkpoints.UNTRAINED
         )
-    return _Champion(model=model, settings=manifest.model, version=manifest.model_version)
+    return _Champion(
+        model=model,
+        settings=manifest.model,
+        version=manifest.model_version,
+        trained_on=frozenset(manifest.data.train_sessions),
+    )
 
 
 def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> SparsePixelTransformer:
@@ -254,6 +295,14 @@ def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> Spar
 def _fresh(settings: Settings) -> SparsePixelTransformer:
     torch.manual_seed(settings.training.seed)
     return build_model(settings.model)
+
+
+def _reseeded(settings: Settings, champion: _Champion) -> Settings:
+    """A run that goes on from another draws otherwise than that one did."""
+    seed = settings.training.seed + checkpoints.version_number(champion.version)
+    return settings.model_copy(
+        update={"training": settings.training.model_copy(update={"seed": seed})}
+    )
 
 
 def _champion_psnr_db(champion: _Champion, split: Split, settings: Settings) -> float:
@@ -299,6 +348,6 @@ def _data(split: Split) -> checkpoints.DataCard:
     everything = [*split.train, *split.val]
     return checkpoints.DataCard(
         frames=sum(segment.frame_count for segment in everything),
-        train_sessions=tuple(sorted({segment.session_id for segment in split.train})),
-        val_sessions=tuple(sorted({segment.session_id for segment in split.val})),
+        train_sessions=split.train_sessions,
+        val_sessions=split.val_sessions,
     )

@@ -26,10 +26,12 @@ class RunHeader(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    step: int
-    elapsed_secs: float
     champion_version: str
     model: ModelSettings
+    val_sessions: tuple[str, ...]
+    """Held out. What comes while a run is cut off is trained on, and takes none of their places."""
+    step: int = 0
+    elapsed_secs: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,18 @@ def save_run(path: Path, run: SavedRun) -> None:
     write_durably(path, safetensors.torch.save(tensors, metadata=header))
 
 
-def load_run(path: Path) -> SavedRun:
-    """Raises CannotResume."""
+def load_run(path: Path, *, champion_version: str, model: ModelSettings) -> SavedRun:
+    """A run that began there, in that shape. Raises CannotResume."""
+    saved = _read(path)
+    if (saved.header.champion_version, saved.header.model) != (champion_version, model):
+        raise CannotResume(
+            f"the run that was cut off began at {saved.header.champion_version} and has its own "
+            "model settings; these are others: start without --resume"
+        )
+    return saved
+
+
+def _read(path: Path) -> SavedRun:
     if not path.exists():
         raise CannotResume("no run was cut off here: start one without --resume")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sgaps.recording import SegmentInfo
@@ -17,19 +17,39 @@ class Split:
     train: tuple[SegmentInfo, ...]
     val: tuple[SegmentInfo, ...]
 
+    @property
+    def train_sessions(self) -> tuple[str, ...]:
+        return _sessions(self.train)
 
-def split_by_session(segments: Sequence[SegmentInfo], *, val_share: float) -> Split:
+    @property
+    def val_sessions(self) -> tuple[str, ...]:
+        return _sessions(self.val)
+
+
+def split_by_session(
+    segments: Sequence[SegmentInfo], *, val_share: float, trained_on: Collection[str] = ()
+) -> Split:
     """Hold out `val_share` of the sessions, at least one, and leave at least one to train on.
 
-    The choice depends on the session id alone, so that a session held out once stays held out
-    while others come, as long as the share allows.
+    Those that the champion was trained on are held out last: it would look better on them than it
+    is. Else the choice depends on the session id alone.
     """
-    sessions = sorted({segment.session_id for segment in segments}, key=_rank)
-    held_out = set(sessions[: _val_count(len(sessions), val_share)])
+    ranked = sorted(
+        _sessions(segments), key=lambda session: (session in trained_on, _rank(session))
+    )
+    return split_at(segments, held_out=ranked[: _val_count(len(ranked), val_share)])
+
+
+def split_at(segments: Sequence[SegmentInfo], *, held_out: Collection[str]) -> Split:
+    """The sessions `held_out` to validate on, all others to train on."""
     return Split(
         train=tuple(s for s in segments if s.session_id not in held_out),
         val=tuple(s for s in segments if s.session_id in held_out),
     )
+
+
+def _sessions(segments: Sequence[SegmentInfo]) -> tuple[str, ...]:
+    return tuple(sorted({segment.session_id for segment in segments}))
 
 
 def _val_count(session_count: int, val_share: float) -> int:
