@@ -203,6 +203,7 @@ def keyframe_of(data: str) -> bytes:
         (frame_of(state_vector=[3.4028235e38]), "taken"),
         (frame_of(pixels=[[0, 0, 0]] * 65536), "bad_message"),
         (frame_of(frame_id=10**400), "bad_message"),
+        (frame_of(pixels=[{"x" * 10**6: 0}]), "bad_message"),
         (keyframe_of("\u00e4"), "bad_keyframe"),
         (keyframe_of("AAA"), "bad_keyframe"),
         (keyframe_of("AA\nA="), "bad_keyframe"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,8 @@ from trainer.losses import ReconstructionLoss, TemporalLoss
 from trainer.ranks import ALONE, Ranks
 from trainer.run import UNFINISHED_NAME, RunOptions, RunReport, train_key
 from trainer.run_log import RunLog
-from trainer.saved_run import CannotResume, RunHeader, load_run
+from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_run
+from trainer.split import split_by_session
 from unit.toy_recordings import KEY, dataset_of, record, toy_settings
 
 
@@ -341,3 +343,59 @@ def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
         next((tmp_path / "checkpoints" / KEY).glob("v*/manifest.json")).read_text()
     )
     assert manifest["parent"] is None
+
+
+def test_a_run_taken_up_holds_out_what_it_held_out(tmp_path: Path) -> None:
+    """However many come meanwhile; and it is told where they are gone."""
+    settings = toy_settings(tmp_path)
+    root = settings.data.recordings_dir
+    for name in ("e", "g"):
+        record(root, name, frames=24)
+
+    def run(*, resume: bool, stop_after: int) -> RunReport:
+        stop = threading.Event()
+
+        def watch(progress: Progress) -> None:
+            if progress.step == stop_after:
+                stop.set()
+
+        return train_key(
+            KEY,
+            find_segments(root, KEY),
+            settings,
+            stop=stop,
+            report=watch,
+            options=RunOptions(resumable=True, resume=resume),
+        )
+
+    run(resume=False, stop_after=3)
+    for name in ("d", "f"):  # which would be held out
+        record(root, name, frames=24)
+    assert split_by_session(find_segments(root), val_share=0.25).val_sessions == ("d",)
+    run(resume=True, stop_after=6)
+    published = run(resume=True, stop_after=10**9).published
+    assert published is not None
+    assert published.data.val_sessions == ("e",)
+    assert published.data.train_sessions == ("d", "f", "g")
+
+
+@pytest.mark.parametrize("gone", ["e", "g"])
+def test_a_run_whose_held_out_or_other_sessions_are_gone_cannot_be_taken_up(
+    tmp_path: Path, gone: str
+) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("e", "g"):
+        record(settings.data.recordings_dir, name, frames=24)
+    header = RunHeader(champion_version="untrained", model=settings.model, val_sessions=("e",))
+    saved_at = settings.data.checkpoints_dir / KEY / UNFINISHED_NAME
+    save_run(saved_at, SavedRun(header=header, tensors={}))
+    shutil.rmtree(settings.data.recordings_dir / KEY / gone)
+    with pytest.raises(CannotResume, match="not there any more"):
+        train_key(
+            KEY,
+            find_segments(settings.data.recordings_dir, KEY),
+            settings,
+            stop=threading.Event(),
+            report=lambda _: None,
+            options=RunOptions(resumable=True, resume=True),
+        )

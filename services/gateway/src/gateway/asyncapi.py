@@ -130,7 +130,7 @@ def _schemas() -> dict[str, Json]:
 
 
 def _portable(schema: Json) -> Json:
-    """In the draft 7 that AsyncAPI is on, with its patterns; a list without pixels has any form."""
+    """In the draft 7 that AsyncAPI is on, with its patterns."""
     if isinstance(schema, list):
         return [_portable(part) for part in schema]
     if not isinstance(schema, dict):
@@ -138,8 +138,6 @@ def _portable(schema: Json) -> Json:
     told = {name: _portable(part) for name, part in schema.items()}
     if isinstance(pattern := told.get("pattern"), str):
         told["pattern"] = pattern.replace(r"\A", "^").replace(r"\z", "$")
-    if "oneOf" in told:
-        told["anyOf"] = told.pop("oneOf")
     if "prefixItems" in told:
         told["items"] = told.pop("prefixItems")
     return told

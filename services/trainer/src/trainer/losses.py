@@ -110,11 +110,10 @@ def log_mse_loss(frame: Tensor, target: Tensor) -> Tensor:
 
 
 def log_error_loss(output: ModelOutput, target: Tensor) -> Tensor:
-    """Squared error of the predicted log RMS error: of each query's cell, and of whole frames.
+    """Squared error of the predicted log RMS error: of the cells among each other, and of frames.
 
-    What is right for the logarithm of each cell is too low for their mean, of which the PSNR is
-    told: log E[x] > E[log x]. Frames teach the level of all cells alike: else the highest one alone
-    would take up what is missing.
+    Cells teach where a frame is worse, frames how bad it is: the best logarithms of single cells
+    are together too low for their mean, of which the PSNR is told (log E[x] > E[log x]).
     """
     with torch.no_grad():
         rows, columns = output.log_error.shape[-2:]
@@ -122,9 +121,11 @@ def log_error_loss(output: ModelOutput, target: Tensor) -> Tensor:
         cells = F.adaptive_avg_pool2d(squared, (rows, columns)) + ERROR_FLOOR**2
         truth = 0.5 * cells.log()[:, 0]  # (B, gh, gw)
     told = output.log_error
-    level = told.mean((1, 2))  # (B,)
-    frames = level + (_log_rms(told) - level).detach()
-    return F.mse_loss(told, truth) + F.mse_loss(frames, _log_rms(truth))
+    level, true_level = (log.mean((1, 2), keepdim=True) for log in (told, truth))
+    # All cells rise and fall together: else the highest one alone would take up what is missing.
+    above = (_log_rms(told) - level.flatten()).detach()  # (B,)
+    shape = F.mse_loss(told - level, truth - true_level)
+    return shape + F.mse_loss(level.flatten() + above, _log_rms(truth))
 
 
 def _log_rms(log_error: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from trainer.fit import FitReport, Progress, RunMemory, fit
 from trainer.look import efficiency, look
 from trainer.ranks import ALONE, Ranks
 from trainer.run_log import RunLog
-from trainer.saved_run import RunHeader, SavedRun, load_run
+from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
 from trainer.split import Split, split_at, split_by_session
 from trainer.validation import validate
 
@@ -195,14 +195,25 @@ def _split(
         return split
     if taken_up is not None:
         split = split_at(segments, held_out=taken_up.header.val_sessions)
-    else:
-        split = split_by_session(
-            segments, val_share=settings.training.val_share, trained_on=champion.trained_on
-        )
+        if not (split.train and split.val):
+            raise CannotResume(
+                "the sessions that this run held out, or all others, are not there any more: "
+                "start without --resume"
+            )
+        return split
+    split = split_by_session(
+        segments, val_share=settings.training.val_share, trained_on=champion.trained_on
+    )
     if not split.val:
         raise SgapsError(
             "two sessions are needed: one is held out; record another one, or name some with "
             "data.val=[…]"
+        )
+    if not champion.trained_on.isdisjoint(split.val_sessions):
+        log.warning(
+            "%s was trained on what is held out, so it looks better than it is: record more, or "
+            "name other sessions with data.val=[…]",
+            champion.version,
         )
     return split
 
@@ -214,8 +225,8 @@ def _refuse_known(split: Split, champion: _Champion) -> None:
         raise SgapsError(f"data.val: {min(known)} is in data.train too")
     if known := val & champion.trained_on:
         raise SgapsError(
-            f"data.val: {champion.version} was trained on {min(known)} and {len(known) - 1} more "
-            "of these sessions; hold out others: sgaps capture makes them with another --seed"
+            f"data.val: {champion.version} was trained on {len(known)} of these sessions, "
+            f"{min(known)} among them; hold out others: sgaps capture makes some (another --seed)"
         )
 
 

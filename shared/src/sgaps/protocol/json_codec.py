@@ -63,9 +63,9 @@ def _fields(raw: str | bytes) -> dict[str, Any]:
     try:
         return {name: _field(name, value) for name, value in _raw_fields.decode(raw).items()}
     except msgspec.ValidationError as error:
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"message: {error}") from error
+        raise _refusal(ErrorCode.BAD_MESSAGE, f"message: {error}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ProtocolError(ErrorCode.BAD_JSON, f"message: {error}{_hint(raw)}") from error
+        raise _refusal(ErrorCode.BAD_JSON, f"message: {error}{_hint(raw)}") from error
 
 
 def _field(name: str, value: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON
@@ -74,7 +74,7 @@ def _field(name: str, value: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON
     try:
         return rows_of(value)
     except msgspec.DecodeError as error:
-        raise ProtocolError(ErrorCode.BAD_MESSAGE, f"pixels: {error}") from error
+        raise _refusal(ErrorCode.BAD_MESSAGE, f"pixels: {error}") from error
 
 
 def _hint(raw: str | bytes) -> str:
@@ -100,9 +100,13 @@ def _checked(validate: Callable[[T], M], given: T) -> M:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"])) or "message"
         code = _CODES.get(first["type"], ErrorCode.BAD_MESSAGE)
-        raise ProtocolError(code, f"{where}: {first['msg']}"[:MAX_REASON_CHARS]) from error
+        raise _refusal(code, f"{where}: {first['msg']}") from error
     except UnicodeEncodeError as error:
         raise ProtocolError(ErrorCode.BAD_JSON, "lone surrogate in the text") from error
+
+
+def _refusal(code: ErrorCode, reason: str) -> ProtocolError:
+    return ProtocolError(code, reason[:MAX_REASON_CHARS])
 
 
 def encode_frame(frame: SampledFrame) -> str:

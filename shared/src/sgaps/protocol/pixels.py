@@ -11,7 +11,7 @@ MAX_SAMPLES = 65535
 """Of a message in either form: the binary one counts them in 16 bits."""
 
 _Unit = Annotated[float, Meta(ge=0, le=1)]
-_Footprint = Literal[1, 2, 4, 8, 16, 32, 64]
+Footprint = Literal[1, 2, 4, 8, 16, 32, 64]
 """FOOTPRINTS_PX, which a type cannot be made of."""
 
 
@@ -21,18 +21,18 @@ class PixelObject(msgspec.Struct, forbid_unknown_fields=True):
     u: _Unit
     v: _Unit
     value: _Unit
-    footprint: _Footprint = 1
+    footprint: Footprint = 1
 
 
 _FEW = Meta(max_length=MAX_SAMPLES)
 _POINTS: TypeAlias = Annotated[list[tuple[_Unit, _Unit, _Unit]], _FEW]
-_SQUARES: TypeAlias = Annotated[list[tuple[_Unit, _Unit, _Unit, _Footprint]], _FEW]
+_SQUARES: TypeAlias = Annotated[list[tuple[_Unit, _Unit, _Unit, Footprint]], _FEW]
 _OBJECTS: TypeAlias = Annotated[list[PixelObject], _FEW]
 _points = msgspec.json.Decoder(_POINTS)
 _squares = msgspec.json.Decoder(_SQUARES)
 _objects = msgspec.json.Decoder(_OBJECTS)
 
-Rows: TypeAlias = list[tuple[float, float, float]] | list[tuple[float, float, float, _Footprint]]
+Rows: TypeAlias = list[tuple[float, float, float]] | list[tuple[float, float, float, Footprint]]
 """u, v, value of each pixel, and in squares the footprint."""
 
 
