@@ -32,6 +32,7 @@ from sgaps.bus import (
     Operation,
     Outcome,
     Publish,
+    Put,
 )
 from sgaps.errors import BusFull
 from sgaps.messages import CheckpointPublished, DeadLetter, FrameAccepted, FrameReconstructed
@@ -172,3 +173,36 @@ def reconstructed(frame: FrameAccepted) -> FrameReconstructed:
 
 def test_messages_without_a_session_are_no_probes() -> None:
     assert not CheckpointPublished(checkpoint_key="k", model_version="v", val_psnr_db=1).is_probe
+
+
+class TakesNoMarks(MemoryBus):
+    """A full broker: it acknowledges, and no more."""
+
+    is_full = True
+
+    async def write(self, *operations: Operation) -> None:
+        if any(isinstance(o, Put) for o in operations) and self.is_full:
+            raise BusFull("full")
+        await super().write(*operations)
+
+
+async def test_marks_that_a_full_broker_refused_are_written_later() -> None:
+    """Though no entry comes any more; and of each key the newest."""
+    bus = TakesNoMarks()
+
+    async def mark(batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        newest = str(batch[-1].message.frame_id).encode()
+        return Outcome(marks=[Put("sgaps:session:s", {"newest": newest}, 60)])
+
+    await bus.ensure_group(STREAM, GROUP)
+    settings = bus_settings()
+    worker = Consumer(bus, FrameAccepted, group=GROUP, name="one", settings=settings, handle=mark)
+    for frame_id in (1, 2):
+        await publish(bus, frame_id)
+        await worker.turn()
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+    assert await bus.hashes(["sgaps:session:s"]) == [{}]
+    bus.is_full = False
+    await asyncio.sleep(settings.min_idle_secs)
+    await worker.turn()
+    assert await bus.hashes(["sgaps:session:s"]) == [{"newest": b"2"}]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+from collections.abc import Sequence
 
 import httpx
 import numpy as np
@@ -19,9 +21,9 @@ from integration.conftest import (
     with_changes,
 )
 from integration.talk import START, chosen, frame, heartbeat, png, receive, refusal, send, start
-from sgaps.bus import Put
+from sgaps.bus import Put, RedisBus
 from sgaps.keys import PastSamples, history_key
-from sgaps.messages import FrameAccepted, ViewEncoded
+from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats
 from sgaps.service import heartbeat_key
 from sgaps.settings import Settings
 
@@ -291,6 +293,65 @@ async def test_a_session_is_resumed_and_taken_over(gateway: RunningGateway) -> N
             await send(new, frame(8))
             await heartbeat(new)
     assert [f.frame_id for f in await stored(gateway)] == [7, 8]
+
+
+async def test_answers_to_frames_before_a_resume_with_another_wish_are_not_for_it(
+    gateway: RunningGateway,
+) -> None:
+    """A set that its frames would be refused at would be the last one that it ever gets."""
+    squares = {"client": {"name": "t", "version": "1", "features": ["footprint"]}}
+    many = pack_floats(np.full((8, 2), 0.5))
+    async with gateway.connect() as old:
+        session_id = (await start(old, **squares))["session_id"]
+        await send(old, frame(7, pixels=[[0.5, 0.5, 0.25, 8]]))
+        await heartbeat(old)
+    async with gateway.connect() as new:
+        await start(new, resume_session_id=session_id, sampling={"sample_count": 4})
+        await gateway.bus.publish(chosen(session_id, 7, coords_bytes=many))
+        await gateway.bus.publish(chosen(session_id, 7, footprint_bytes=b"\x10"))
+        await send(new, frame(8))
+        await gateway.bus.publish(chosen(session_id, 8))
+        answer = await receive(new)
+    assert (answer["frame_id"], answer["coords"]) == (8, [[0.25, 0.75]])
+    assert (await gateway.bus.ledger())["out_of_order"] == 2
+
+
+class SlowToTell(RedisBus):
+    """A broker that lets a resuming client wait."""
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        await asyncio.sleep(0.3)
+        return await super().hashes(keys)
+
+
+async def test_a_session_resumed_twice_at_once_has_one_owner(gateway_settings: Settings) -> None:
+    async with running_gateway(gateway_settings) as gateway, gateway.connect() as socket:
+        session_id = (await start(socket))["session_id"]
+    again = {**START, "resume_session_id": session_id}
+    async with (
+        running_gateway(gateway_settings, SlowToTell) as gateway,
+        gateway.connect() as one,
+        gateway.connect() as other,
+    ):
+        for socket in (one, other):
+            await send(socket, again)
+        heard = [[await receive(socket), await receive(socket)] for socket in (one, other)]
+        assert [ack["resumed"] for ack, _ in heard] == [True, True]
+        assert (await receive(one))["code"] == "session_taken_over"
+        await send(other, frame(0))
+        await gateway.bus.publish(chosen(session_id, 0))
+        assert (await receive(other))["frame_id"] == 0
+
+
+async def test_a_picture_that_no_reconstructor_could_hold_is_refused(
+    gateway: RunningGateway,
+) -> None:
+    async with gateway.connect() as socket:
+        error = await refusal(socket, {**START, "resolution": [8192, 8192]})
+    assert (error["code"], error["fatal"]) == ("bad_message", True)
+    assert "server.max_pixels" in error["message"]
+    async with gateway.connect() as socket:
+        assert (await start(socket, resolution=[1920, 1080]))["type"] == "session_start_ack"
 
 
 async def test_a_session_survives_its_gateway(gateway_settings: Settings) -> None:

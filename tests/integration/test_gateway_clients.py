@@ -254,9 +254,14 @@ async def test_keyframes_come_no_faster_than_asked_for(gateway_settings: Setting
     assert 0 < error["retry_after_secs"] <= 0.5
 
 
-async def test_a_large_picture_is_asked_for_no_keyframes(gateway: RunningGateway) -> None:
-    large = {"resolution": {"width": 8192, "height": 8192}}
-    async with gateway.connect() as socket, gateway.connect() as small:
+async def test_a_large_picture_is_asked_for_no_keyframes(gateway_settings: Settings) -> None:
+    large = {"resolution": {"width": 640, "height": 480}}
+    settings = with_changes(gateway_settings, server={"max_keyframe_pixels": 640 * 480 - 1})
+    async with (
+        running_gateway(settings) as gateway,
+        gateway.connect() as socket,
+        gateway.connect() as small,
+    ):
         ack = await start(socket, **large)
         error = await refusal(socket, keyframe(0, "AAAA"))
         assert (ack["keyframe_interval"], (await start(small))["keyframe_interval"]) == (0, 5)

@@ -200,8 +200,7 @@ async def test_the_recorder_marks_a_probe_only_where_it_could_record(
         assert not done
         assert "disk full" in worker.waiting_for
     else:
-        (mark,) = handling.result().operations
-        assert isinstance(mark, Put)
+        (mark,) = handling.result().marks
         assert (mark.key, mark.fields) == (
             "sgaps:session:probe:east",
             {"last_recorded_frame_id": b"8"},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -12,11 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from reconstructor.build import build_reconstructor
+from reconstructor.checkpoints import follow_checkpoints
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
+from sgaps.bus import MemoryBus, Publish
 from sgaps.checkpoints import UNTRAINED, WEIGHTS_NAME
-from sgaps.model import CheckpointStore, predicted_psnr_db, stores_of
+from sgaps.messages import CheckpointPublished
+from sgaps.model import CheckpointStore, collate, predicted_psnr_db, stores_of
+from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from unit.test_checkpoints import publish
 from unit.test_model import picture, samples_of
@@ -198,6 +205,83 @@ def test_the_old_model_serves_on_and_the_trouble_is_told_once(
     assert reconstructor.serving()["doom"].endswith(expected_hash)
 
 
+def test_what_only_could_not_be_read_is_read_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path / "own", "doom")
+    reconstructor = neural(tmp_path)
+    new = publish(tmp_path / "own", "doom", seed=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", no_descriptor_left)
+        assert [reconstructor.refresh(), reconstructor.refresh()] == [0, 0]
+    assert reconstructor.refresh() == 1
+    assert reconstructor.serving()["doom"] == new.model_version
+    told = [r.message for r in caplog.records if r.levelno >= logging.ERROR]
+    assert len(told) == len(set(told)) > 0
+
+
+def no_descriptor_left(descriptor: int, *_: object) -> None:
+    os.close(descriptor)
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_torn_checkpoint_of_ones_own_does_not_hide_the_shipped_one(tmp_path: Path) -> None:
+    shipped = publish(tmp_path / "shipped", "default")
+    own = publish(tmp_path / "own", "default", seed=1)
+    weights = tmp_path / "own" / "default" / own.model_version / WEIGHTS_NAME
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    reconstructor = neural(tmp_path)
+    assert reconstructor.serving() == {"default": shipped.model_version}
+    newer = publish(tmp_path / "own", "default", seed=2)
+    assert reconstructor.refresh() == 1
+    assert reconstructor.serving() == {"default": newer.model_version}
+
+
+async def test_checkpoints_are_looked_at_again_whatever_went_wrong(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus, stop, looks = MemoryBus(), asyncio.Event(), asyncio.Queue[int]()
+
+    class OutOfMemory(InpaintReconstructor):
+        def refresh(self) -> int:
+            loop.call_soon_threadsafe(looks.put_nowait, 1)
+            raise RuntimeError("CUDA out of memory")
+
+    loop = asyncio.get_running_loop()
+    service = Service(name="reconstructor", settings=settings, bus=bus, stop=stop)
+    full = OutOfMemory("telea", radius_px=3, grid_stride=8, frames_at_once=1)
+    following = asyncio.create_task(follow_checkpoints(service, full))
+    published = CheckpointPublished(checkpoint_key="doom", model_version="v1", val_psnr_db=30.0)
+    for _ in range(2):
+        await bus.write(Publish(published))
+        await asyncio.wait_for(looks.get(), 10)
+    stop.set()
+    await asyncio.wait_for(following, 10)
+    assert "CUDA out of memory" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("steps", "ages"),
+    [((1, 2), [1, 2]), ((3, 10**6), [3, 17]), ((10**6, 2 * 10**6), [16, 17]), ((), [])],
+)
+def test_frame_ids_that_jump_make_old_samples_only_old(
+    steps: tuple[int, ...], ages: list[int]
+) -> None:
+    """A client may number its frames by a clock; a model was trained on neighbours."""
+    now = samples_of(picture(0, WIDTH, HEIGHT), 5)
+    inputs = collate(
+        [(now, tuple((step, now[:1]) for step in steps), np.empty(0, np.float32))],
+        width=WIDTH,
+        height=HEIGHT,
+        attended_frames=1,
+        max_state_dim=1,
+        sentinel=-999.0,
+        device=torch.device("cpu"),
+    )
+    assert inputs.age[0].tolist() == [0] * 5 + ages
+
+
 def test_a_checkpoint_of_another_state_length_serves(tmp_path: Path) -> None:
     manifest = publish(tmp_path / "own", "doom")
     settings = settings_of(tmp_path)
@@ -230,6 +314,8 @@ def test_frames_flow_while_models_are_swapped(tmp_path: Path) -> None:
 
 def test_predicted_psnr_is_that_of_the_mean_squared_error() -> None:
     assert predicted_psnr_db(np.log(np.full((3, 4), 0.1, np.float32))) == pytest.approx(20.0)
+    assert predicted_psnr_db(np.full((3, 4), 1e6, np.float32)) is None
+    assert predicted_psnr_db(np.full((3, 4), np.nan, np.float32)) is None
     uneven = np.log(np.array([[0.1, 0.3]], np.float32))
     assert predicted_psnr_db(uneven) == pytest.approx(-10 * np.log10(0.05), abs=1e-4)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from gateway.session import Session, SessionManager
+from sgaps.protocol.content import WholeFrame
 from sgaps.protocol.messages import Resolution
 from sgaps.settings import Settings
 
@@ -24,6 +28,36 @@ def test_sessions_that_start_at_once_do_not_forget_one_another(settings: Setting
     for session_id in ("a", "b", "c"):  # none has its socket yet
         sessions.add(a_session(session_id))
     assert [session.session_id for session in sessions] == ["a", "b", "c"]
+
+
+def test_a_keyframe_goes_with_the_socket_that_sent_it(settings: Settings) -> None:
+    """Else it would join the next frame of that id, sent by the socket that took over."""
+    sessions, session = SessionManager(settings.server), a_session("a")
+    sessions.add(session)
+    sessions.connect(session, lambda _: True, lambda _: None)
+    session.keyframe = WholeFrame(frame_id=1, encoding="png", data=b"whole")
+    sessions.connect(session, lambda _: True, lambda _: None)
+    assert session.keyframe is None
+
+
+@pytest.mark.parametrize(
+    ("footprints", "sides", "takes"),
+    [
+        (True, [1, 8], True),
+        (True, [8, 8, 8], False),
+        (False, [1, 1], True),
+        (False, [1, 8], False),
+        (False, [1, 1, 1], False),
+        (False, [], True),
+    ],
+)
+def test_a_session_takes_sets_that_its_frames_may_be_sampled_at(
+    footprints: bool, sides: list[int], takes: bool
+) -> None:
+    session = a_session("a")
+    session.footprints, session.sample_count = footprints, 2
+    coords = np.array([[0.5, 0.5, side] for side in sides], np.float32).reshape(-1, 3)
+    assert session.takes(coords) is takes
 
 
 def test_a_session_that_nobody_resumed_in_time_is_forgotten(settings: Settings) -> None:

@@ -7,6 +7,7 @@ below the root may be a link.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import uuid
@@ -15,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from sgaps.errors import CheckpointNotFound, CheckpointRejected
+from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.protocol.ids import is_valid_id
 from sgaps.settings import ModelSettings, Section
 
@@ -28,6 +29,8 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 1 << 30
 MAX_POINTER_BYTES = 128
 MAX_REASON_CHARS = 500
+_BY_A_LINK = (errno.ELOOP, errno.ENOTDIR)
+"""What opening a link says where none may be."""
 DEFAULT_KEY = "default"
 """The key whose checkpoint serves every key that has none of its own."""
 
@@ -133,7 +136,8 @@ class CheckpointDirectory:
         except FileNotFoundError as error:
             raise CheckpointNotFound(f"there is no {name}") from error
         except OSError as error:
-            raise CheckpointRejected(f"{name} cannot be read: {error}") from error
+            refusal = CheckpointRejected if error.errno in _BY_A_LINK else CheckpointUnreadable
+            raise refusal(f"{name} cannot be read: {error}") from error
 
     def promote(self, key: str, version: str) -> None:
         """Put a published version in force. Raises CheckpointError."""

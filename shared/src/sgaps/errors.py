@@ -124,5 +124,9 @@ class CheckpointRejected(CheckpointError):
     """The checkpoint is torn, tampered with, of the wrong shape, non-finite, or worse."""
 
 
+class CheckpointUnreadable(CheckpointRejected):
+    """The file system does not hand it out now: it may be as good as ever later."""
+
+
 class SourceError(SgapsError):
     """A game or file that frames should come from cannot be opened or read."""

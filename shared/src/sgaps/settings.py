@@ -88,6 +88,8 @@ class ServerSettings(Section):
     max_samples: Positive
     max_frame_rate: Annotated[float, Field(gt=0)]
     """Frames per second above which a session is told to slow down."""
+    max_pixels: Positive
+    """Of a session's picture: rebuilding one takes a reconstructor about 200 bytes for each."""
     max_keyframe_pixels: Positive
     """Sessions with larger pictures are asked for no keyframes."""
     keyframe_interval: Annotated[int, Field(ge=0)]

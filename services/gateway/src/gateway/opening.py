@@ -16,6 +16,7 @@ from sgaps.protocol.messages import (
     FOOTPRINT,
     IMPORTANCE_MAP,
     Placement,
+    Resolution,
     SamplingWish,
     SessionStart,
     SessionStartAck,
@@ -27,6 +28,7 @@ from sgaps.settings import Settings
 
 async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str) -> Session:
     """The session that a client asks for. Raises ProtocolError, BusError."""
+    _check_size(start.resolution, gateway.settings.server.max_pixels)
     if start.resume_session_id is not None:
         return await _resume(start, start.resume_session_id, gateway, address=address)
     gateway.sessions.check_room(address)  # before anything is written
@@ -42,12 +44,24 @@ async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str)
     return session
 
 
+def _check_size(resolution: Resolution, max_pixels: int) -> None:
+    """A large picture takes a reconstructor's memory and time from all others."""
+    pixels = resolution.width * resolution.height
+    if pixels > max_pixels:
+        raise ProtocolError(
+            ErrorCode.BAD_MESSAGE,
+            f"resolution: {resolution.width}x{resolution.height} are {pixels} pixels, at most "
+            f"{max_pixels} (server.max_pixels): sample a smaller picture",
+        )
+
+
 async def _resume(
     start: SessionStart, session_id: str, gateway: Gateway, *, address: str
 ) -> Session:
     """The session as this gateway knows it, else as the broker remembers it."""
-    known = gateway.sessions.get(session_id)
     (fields,) = await gateway.bus.hashes([session_key(session_id)])
+    # Only now: while the broker was asked, another connection may have resumed it, or it expired.
+    known = gateway.sessions.get(session_id)
     stored_key = fields.get("checkpoint_key", b"").decode()
     checkpoint_key = known.checkpoint_key if known else stored_key
     if not checkpoint_key:

@@ -86,6 +86,13 @@ class Session:
         while len(self.sets) > SETS_KEPT:
             del self.sets[next(iter(self.sets))]
 
+    def takes(self, coords: Coords) -> bool:
+        """Whether frames sampled there would be accepted: a resumed session may want other sets
+        than the one that its frames of before are answered with."""
+        return len(coords) <= self.sample_count and (
+            self.footprints or bool((coords[:, 2] == 1).all())
+        )
+
     @property
     def duration_secs(self) -> float:
         return (time.time() if self.connected else self.disconnected_at_secs) - self.started_at_secs
@@ -143,6 +150,7 @@ class SessionManager:
                 )
             )
         session.connected = True
+        session.keyframe = None  # of the socket that had it
         session.send, session.end = send, end
 
     def disconnect(self, session: Session, send: Callable[[CoordinateSet], bool]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from reconstructor.frame import Reconstructor
 from sgaps.errors import BusError
 from sgaps.messages import CheckpointPublished
 from sgaps.metrics import reconstructor as metrics
 from sgaps.service import Service
+
+log = logging.getLogger(__name__)
 
 RETRY_SECS = 0.5
 LOOK_AGAIN_SECS = 10.0
@@ -36,6 +39,15 @@ async def follow_checkpoints(service: Service, reconstructor: Reconstructor) -> 
             after_id = entries[-1].entry_id
         if entries or clock() - looked_at_secs > LOOK_AGAIN_SECS:
             looked_at_secs = clock()
-            swapped = await asyncio.to_thread(reconstructor.refresh)
-            metrics.SWAPPED.inc(swapped)
-            metrics.serve_models(reconstructor.serving())
+            await _refresh(reconstructor)
+
+
+async def _refresh(reconstructor: Reconstructor) -> None:
+    """Swap in what is new. Whatever goes wrong, a full GPU too, it is tried again: a replica that
+    no longer looked would serve old models for ever."""
+    try:
+        metrics.SWAPPED.inc(await asyncio.to_thread(reconstructor.refresh))
+    except Exception:
+        log.exception("the old models go on serving; checkpoints are looked at again")
+        metrics.REFUSED.inc()
+    metrics.serve_models(reconstructor.serving())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.gpus import device_of
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
-from sgaps.errors import CheckpointError, CheckpointRejected
+from sgaps.errors import CheckpointError, CheckpointRejected, CheckpointUnreadable
 from sgaps.metrics.reconstructor import REFUSED
 from sgaps.model import (
     CheckpointStore,
@@ -64,6 +64,8 @@ class NeuralReconstructor:
         prior = Serving(model=untrained, settings=settings.model, version=UNTRAINED)
         self._models = {DEFAULT_KEY: prior}
         self._refused: set[tuple[str, str]] = set()
+        """Keys and versions that are not looked at again."""
+        self._told: set[tuple[str, str]] = set()
         self.refresh()
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
@@ -125,15 +127,30 @@ class NeuralReconstructor:
     def refresh(self) -> int:
         fresh = {
             key: serving
-            for key, store in self._places().items()
-            if (serving := self._load_if_new(store, key)) is not None
+            for key, stores in self._places().items()
+            if (serving := self._newest(stores, key)) is not None
         }
         if fresh:
             self._models = {**self._models, **fresh}
         return len(fresh)
 
-    def _places(self) -> dict[str, CheckpointStore]:
-        return {key: store for store in reversed(self._stores) for key in store.all_keys()}
+    def _places(self) -> dict[str, list[CheckpointStore]]:
+        """Where each key has checkpoints, in the order of the stores."""
+        places: dict[str, list[CheckpointStore]] = {}
+        for store in self._stores:
+            for key in store.all_keys():
+                places.setdefault(key, []).append(store)
+        return places
+
+    def _newest(self, stores: Sequence[CheckpointStore], key: str) -> Serving | None:
+        """A later store is asked only where an earlier one has nothing usable for a key that has
+        nothing yet."""
+        for store in stores:
+            if serving := self._load_if_new(store, key):
+                return serving
+            if key in self._models and self._models[key].version != UNTRAINED:
+                break
+        return None
 
     def _load_if_new(self, store: CheckpointStore, key: str) -> Serving | None:
         """The checkpoint in force if it is another one and can be used; refused ones once only."""
@@ -148,13 +165,19 @@ class NeuralReconstructor:
             if manifest.model.color_channels != 1:
                 raise CheckpointRejected(f"{key}/{version} is for frames in color, these are gray")
         except CheckpointError as error:
-            if (key, version or "") not in self._refused:
-                log.error("keeping the old model of %s: %s", key, error)  # noqa: TRY400 - one line
-                REFUSED.inc()
-            self._refused.add((key, version or ""))
+            self._refuse((key, version or ""), error)
             return None
         log.info("%s now serves %s", version, key)
         return Serving(model=model.to(self._device), settings=manifest.model, version=version)
+
+    def _refuse(self, which: tuple[str, str], error: CheckpointError) -> None:
+        """Tell it once. What only could not be read is tried again at the next look."""
+        if which not in self._told:
+            log.error("keeping the old model of %s: %s", which[0], error)
+            REFUSED.inc()
+        self._told.add(which)
+        if not isinstance(error, CheckpointUnreadable):
+            self._refused.add(which)
 
     def warm_up(self) -> None:
         width, height = WARM_UP_SIZE

@@ -13,7 +13,7 @@ from typing import TypeVar
 from recorder.archive import Archive, BatchReport
 from recorder.retention import Retention
 from sgaps import tracing
-from sgaps.bus import Bus, Consumer, Delivery, Operation, Outcome, Publish, Put
+from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish, Put
 from sgaps.errors import BusError, DiskFull, RecordingError
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted, SegmentSealed
@@ -114,7 +114,7 @@ class Worker:
                     entry_id=delivery.entry_id,
                     batch_size=len(batch),
                 )
-        return Outcome(operations=marks, failed=failed)
+        return Outcome(marks=marks, failed=failed)
 
     async def _when_there_is_space(self, work: Callable[[], T]) -> T:
         """Do it, on a full disk as soon as it is not. Raises _Stopped if told to stop before."""
@@ -197,7 +197,7 @@ class Worker:
             log.debug("announcements wait for the broker: %s", error)
 
 
-def _marks(newest_frame_ids: Mapping[str, int]) -> list[Operation]:
+def _marks(newest_frame_ids: Mapping[str, int]) -> list[Put]:
     """What clients are told when they ask how far their session is on disk."""
     return [
         Put(session_key(session), {"last_recorded_frame_id": b"%d" % newest}, SESSION_TTL_SECS)

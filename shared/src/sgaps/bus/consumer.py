@@ -25,9 +25,9 @@ from sgaps.bus.base import (
     Count,
     Effect,
     Entry,
-    Operation,
     PendingEntry,
     Publish,
+    Put,
     published_at_secs,
 )
 from sgaps.bus.ledger import owed, unless_probe
@@ -57,8 +57,8 @@ class Outcome:
 
     answers: Mapping[str, Sequence[Effect]] = field(default_factory=dict)
     """Entry id → what is written if its acknowledgement counts: once, however often it is done."""
-    operations: Sequence[Operation] = ()
-    """What is written in any case; doing it twice must do no harm."""
+    marks: Sequence[Put] = ()
+    """What is written in any case, where a broker is full later; doing it twice must do no harm."""
     failed: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -107,6 +107,8 @@ class Consumer(Generic[M]):
         self._next_claim_at_secs = 0.0
         self._owed: Counter[str] = Counter()
         """What a full broker could not book yet."""
+        self._unmarked: dict[str, Put] = {}
+        """The newest marks that it did not take, by their key."""
         self.last_turn_at_secs = time.monotonic()
         """When the loop last turned: what readiness looks at."""
         self.waiting_for = ""
@@ -130,6 +132,7 @@ class Consumer(Generic[M]):
             every_secs = min(CLAIM_EVERY_SECS, self._settings.min_idle_secs / 4)
             self._next_claim_at_secs = time.monotonic() + every_secs
             await self._retry(await self._pending(self._settings.min_idle_secs))
+            await self._mark_late()
         entries = await self._bus.read(
             self._stream,
             self._group,
@@ -235,7 +238,7 @@ class Consumer(Generic[M]):
             outcome = await self._patiently(lambda: self._handle(deliveries))
             done = [d.entry_id for d in deliveries if d.entry_id not in outcome.failed]
             effects = {entry_id: outcome.answers.get(entry_id, ()) for entry_id in done}
-            await self._finish(effects, outcome.operations)
+            await self._finish(effects, outcome.marks)
         except _PASSING:
             raise
         except Exception:
@@ -248,26 +251,34 @@ class Consumer(Generic[M]):
         return not outcome.failed
 
     async def _finish(
-        self, effects: Mapping[str, Sequence[Effect]], operations: Sequence[Operation] = ()
+        self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put] = ()
     ) -> None:
         """Acknowledge entries, each with its effects."""
-        if effects or operations:
-            await self._patiently(lambda: self._write(effects, operations))
+        if effects or marks:
+            await self._patiently(lambda: self._write(effects, marks))
 
-    async def _write(
-        self, effects: Mapping[str, Sequence[Effect]], operations: Sequence[Operation]
-    ) -> None:
+    async def _write(self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put]) -> None:
+        newest = self._unmarked | {mark.key: mark for mark in marks}
         try:
-            await self._bus.write(*operations, *self._acks(effects))
+            await self._bus.write(*newest.values(), *self._acks(effects))
         except BusFull:
             if not effects:
                 raise
             # An acknowledgement alone needs no memory, and frees some: now the stream is trimmed.
             await self._bus.write(self._ack(list(effects)))
             self._owed += owed(effects.values())
+            self._unmarked = newest
         else:
+            self._unmarked = {}
             if effects:
                 self._owed.clear()
+
+    async def _mark_late(self) -> None:
+        """Write what a full broker did not take, though no entry may come any more."""
+        if self._unmarked:
+            with contextlib.suppress(BusFull):
+                await self._bus.write(*self._unmarked.values())
+                self._unmarked = {}
 
     def _acks(self, effects: Mapping[str, Sequence[Effect]]) -> list[Ack]:
         """Entries of which the same is booked, or nothing, go together."""

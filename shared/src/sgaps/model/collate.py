@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from sgaps.model.transformer import ModelInput
 
 Float32: TypeAlias = NDArray[np.float32]
+
+MOST_AGE_FRAMES = 16
+"""Frame ids may jump, a clock's by thousands, and what is farther back than any frame that a model
+was trained on is only old."""
 Frame: TypeAlias = tuple[Float32, Sequence[tuple[int, Float32]], Float32]
 """samples (N, 3 + C): u, v, one or three values, footprint; history [(age in frames, samples)]
 newest first; state (S,)."""
@@ -72,6 +76,9 @@ def _on(device: torch.device, array: NDArray[Any]) -> torch.Tensor:
 
 
 def _with_ages(history: Sequence[tuple[int, Float32]], columns: int) -> Float32:
-    """(M, columns + 1): the samples of all frames, the age of each last."""
-    rows = [np.column_stack([s, np.full(len(s), age, np.float32)]) for age, s in history]
+    """(M, columns + 1): the samples of all frames, the age of each last. The order is kept."""
+    rows = [
+        np.column_stack([s, np.full(len(s), min(age, MOST_AGE_FRAMES + k), np.float32)])
+        for k, (age, s) in enumerate(history)
+    ]
     return np.concatenate([np.empty((0, columns + 1), np.float32), *rows]).astype(np.float32)
