@@ -18,6 +18,8 @@ from trainer.perceptual import PerceptualLoss
 
 ERROR_FLOOR = 1.0 / 255
 """Half a grey level either way is as good as exact; it also keeps the logarithm finite."""
+ROUNDING_ERROR = ERROR_FLOOR / math.sqrt(12)
+"""RMS of what a frame of bytes is off where all else is exact."""
 
 Terms: TypeAlias = dict[str, Tensor]
 
@@ -120,12 +122,13 @@ def log_error_loss(output: ModelOutput, target: Tensor) -> Tensor:
         squared = (output.frame - target).square()  # (B, 1, H, W)
         cells = F.adaptive_avg_pool2d(squared, (rows, columns)) + ERROR_FLOOR**2
         truth = 0.5 * cells.log()[:, 0]  # (B, gh, gw)
+        true_frames = 0.5 * (squared.mean((1, 2, 3)) + ROUNDING_ERROR**2).log()  # (B,)
     told = output.log_error
     level, true_level = (log.mean((1, 2), keepdim=True) for log in (told, truth))
     # All cells rise and fall together: else the highest one alone would take up what is missing.
     above = (_log_rms(told) - level.flatten()).detach()  # (B,)
     shape = F.mse_loss(told - level, truth - true_level)
-    return shape + F.mse_loss(level.flatten() + above, _log_rms(truth))
+    return shape + F.mse_loss(level.flatten() + above, true_frames)
 
 
 def _log_rms(log_error: Tensor) -> Tensor:
