@@ -323,6 +323,34 @@ async def test_inference_keeps_the_newest_frame_of_each_session(bus: Bus) -> Non
     assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
 
 
+async def test_inference_lets_old_frames_go_that_it_never_heard_of(bus: Bus) -> None:
+    """Read, but the reply was lost: done one by one they would keep the new ones waiting."""
+    handler = Recorder()
+    newest = Consumer(
+        bus,
+        FrameAccepted,
+        group=GROUP,
+        name="one",
+        settings=bus_settings(),
+        handle=handler,
+        policy=KeepNewest(2),
+    )
+    await bus.ensure_group(STREAM, GROUP)
+    await publish(bus, *range(20))
+    await publish(bus, 5, session_id="t")
+    assert len(await read(bus)) == 21
+    stop = asyncio.Event()
+    running = asyncio.create_task(newest.run(stop))
+    await publish(bus, 20)
+    while 20 not in handler.seen:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert handler.seen == [19, 5, 20]
+    assert await bus.ledger() == {"seen": 3, "superseded": 19}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
 async def test_the_dead_consumers_work_is_claimed(bus: Bus) -> None:
     await publish(bus, 1, 2)
     await read(bus, "dead")

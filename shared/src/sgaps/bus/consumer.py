@@ -195,8 +195,11 @@ class Consumer(Generic[M]):
     ) -> int:
         """Claim entries one by one, so that a deadly one uses up only its own deliveries."""
         idle_secs = self._settings.min_idle_secs if min_idle_secs is None else min_idle_secs
+        let_go = await self._let_go(pending)
         unfinished = 0
         for row in pending:
+            if row.entry_id in let_go:
+                continue
             # A claim would take an entry that was trimmed off the list, and nobody would count it.
             waiting = await self._bus.entry(self._stream, row.entry_id)
             if waiting is None:
@@ -218,6 +221,23 @@ class Consumer(Generic[M]):
                 self._meter.begin([published_at_secs(entry.entry_id)])
                 unfinished += not await self._try([delivery])
         return unfinished
+
+    async def _let_go(self, pending: Sequence[PendingEntry]) -> set[str]:
+        """Acknowledge what the policy would have let go of had these been read together.
+
+        A read whose reply was lost leaves up to a batch behind: to do its old frames one by one
+        would keep the new ones waiting for seconds.
+        """
+        deliveries = []
+        for row in pending:
+            entry = await self._bus.entry(self._stream, row.entry_id)
+            if entry is not None and row.deliveries < self._settings.max_deliveries:
+                with contextlib.suppress(MessageError):  # it is buried when it is claimed
+                    message = self._type.decode(entry.data)
+                    deliveries.append(Delivery(entry_id=row.entry_id, message=message))
+        _, superseded = self._policy(deliveries)
+        await self._finish({d.entry_id: unless_probe(d.message, "superseded") for d in superseded})
+        return {delivery.entry_id for delivery in superseded}
 
     async def _decode(self, entry: Entry) -> Delivery[M] | None:
         try:
