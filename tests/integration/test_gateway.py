@@ -333,8 +333,9 @@ async def test_a_session_resumed_twice_at_once_has_one_owner(gateway_settings: S
         gateway.connect() as one,
         gateway.connect() as other,
     ):
-        for socket in (one, other):
-            await send(socket, again)
+        await send(one, again)
+        await asyncio.sleep(0.1)  # it is still waiting when the other one asks
+        await send(other, again)
         heard = [[await receive(socket), await receive(socket)] for socket in (one, other)]
         assert [ack["resumed"] for ack, _ in heard] == [True, True]
         assert (await receive(one))["code"] == "session_taken_over"
@@ -351,7 +352,7 @@ async def test_a_picture_that_no_reconstructor_could_hold_is_refused(
     assert (error["code"], error["fatal"]) == ("bad_message", True)
     assert "server.max_pixels" in error["message"]
     async with gateway.connect() as socket:
-        assert (await start(socket, resolution=[1920, 1080]))["type"] == "session_start_ack"
+        assert (await start(socket, resolution=[2560, 1600]))["type"] == "session_start_ack"
 
 
 async def test_a_session_survives_its_gateway(gateway_settings: Settings) -> None:

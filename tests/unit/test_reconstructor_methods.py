@@ -7,7 +7,9 @@ import errno
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +23,9 @@ from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.bus import MemoryBus, Publish
 from sgaps.checkpoints import UNTRAINED, WEIGHTS_NAME
+from sgaps.errors import CheckpointUnreadable
 from sgaps.messages import CheckpointPublished
-from sgaps.model import CheckpointStore, collate, predicted_psnr_db, stores_of
+from sgaps.model import CheckpointStore, collate, load_serving, predicted_psnr_db, stores_of
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from unit.test_checkpoints import publish
@@ -205,34 +208,96 @@ def test_the_old_model_serves_on_and_the_trouble_is_told_once(
     assert reconstructor.serving()["doom"].endswith(expected_hash)
 
 
-def test_what_only_could_not_be_read_is_read_at_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("trouble", ["descriptors", "not there yet", "memory"])
+def test_what_only_could_not_be_had_is_tried_at_the_next_look(
+    tmp_path: Path,
+    trouble: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publish(tmp_path / "own", "doom")
+    reconstructor = neural(tmp_path)
+    new = publish(tmp_path / "own", "doom", seed=1)
+    other = publish(tmp_path / "own", "pong", seed=2)
+    folder = tmp_path / "own" / "doom" / new.model_version
+    with monkeypatch.context() as patched:
+        if trouble == "descriptors":
+            patched.setattr(os, "fdopen", no_descriptor_for(folder / WEIGHTS_NAME))
+        elif trouble == "memory":
+            patched.setattr(reconstructor, "_on_device", no_room_once())
+        else:
+            folder.rename(tmp_path / "on its way")
+        assert [reconstructor.refresh(), reconstructor.refresh()] == [1, int(trouble == "memory")]
+        assert reconstructor.serving()["pong"] == other.model_version
+    if trouble == "not there yet":
+        (tmp_path / "on its way").rename(folder)
+    assert reconstructor.refresh() == int(trouble != "memory")
+    assert reconstructor.serving()["doom"] == new.model_version
+    assert len([r for r in caplog.records if r.levelno >= logging.ERROR]) == 1
+
+
+def no_descriptor_for(path: Path) -> Callable[..., Any]:
+    fdopen = os.fdopen
+
+    def opened(descriptor: int, *arguments: Any, **options: Any) -> Any:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == path:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return fdopen(descriptor, *arguments, **options)
+
+    return opened
+
+
+def no_room_once() -> Callable[[Any], Any]:
+    asked: list[Any] = []
+
+    def on_device(model: Any) -> Any:
+        asked.append(model)
+        if len(asked) == 1:
+            raise CheckpointUnreadable("no room for it")
+        return model
+
+    return on_device
+
+
+def test_a_device_without_room_is_no_reason_to_give_a_checkpoint_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(tmp_path / "own", "doom")
     reconstructor = neural(tmp_path)
     new = publish(tmp_path / "own", "doom", seed=1)
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fdopen", no_descriptor_left)
-        assert [reconstructor.refresh(), reconstructor.refresh()] == [0, 0]
+        patched.setattr(torch.nn.Module, "to", out_of_memory)
+        assert reconstructor.refresh() == 0
     assert reconstructor.refresh() == 1
     assert reconstructor.serving()["doom"] == new.model_version
-    told = [r.message for r in caplog.records if r.levelno >= logging.ERROR]
-    assert len(told) == len(set(told)) > 0
 
 
-def no_descriptor_left(descriptor: int, *_: object) -> None:
-    os.close(descriptor)
-    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+def out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_a_torn_checkpoint_of_ones_own_does_not_hide_the_shipped_one(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file_costs_no_descriptor(tmp_path: Path) -> None:
+    publish(tmp_path / "own", "doom")
+    (tmp_path / "own" / "pong" / "current").mkdir(parents=True)
+    reconstructor = neural(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        reconstructor.refresh()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("own_seed", [0, 1])  # 0: a copy of the shipped one
+def test_a_torn_checkpoint_of_ones_own_does_not_hide_the_shipped_one(
+    tmp_path: Path, own_seed: int
+) -> None:
     shipped = publish(tmp_path / "shipped", "default")
-    own = publish(tmp_path / "own", "default", seed=1)
+    own = publish(tmp_path / "own", "default", seed=own_seed)
     weights = tmp_path / "own" / "default" / own.model_version / WEIGHTS_NAME
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:1000])
+    weights.write_bytes(weights.read_bytes()[:1000])
     reconstructor = neural(tmp_path)
     assert reconstructor.serving() == {"default": shipped.model_version}
+    _, for_training = load_serving(settings_of(tmp_path).data, "doom")
+    assert for_training == shipped
     newer = publish(tmp_path / "own", "default", seed=2)
     assert reconstructor.refresh() == 1
     assert reconstructor.serving() == {"default": newer.model_version}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sgaps.bus.memory_bus import MemoryBus
-from sgaps.errors import SgapsError
+from sgaps.errors import CheckpointUnreadable, SgapsError
 from sgaps.model import CheckpointStore, ModelOutput, build_model, prepare_cpu
 from sgaps.recording import find_segments, note_trained, trained_segments, untrained
 from sgaps.sampling.footprints import as_points, sample_image
@@ -509,6 +509,23 @@ def test_a_run_holds_out_what_its_champion_has_not_seen(tmp_path: Path) -> None:
     assert again is not None
     assert len(again.data.val_sessions) == 2
     assert {"e", "f"}.isdisjoint(again.data.val_sessions)
+
+
+def test_a_champion_that_cannot_be_read_now_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A challenger that had only to beat the prior would take its place."""
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=24)
+    assert train(settings).published is not None
+
+    def no_descriptor(*_: object) -> bytes:
+        raise CheckpointUnreadable("no descriptor left")
+
+    monkeypatch.setattr(CheckpointStore, "read_file", no_descriptor)
+    with pytest.raises(CheckpointUnreadable):
+        train(settings)
 
 
 def test_a_champion_that_knows_all_is_said_to(

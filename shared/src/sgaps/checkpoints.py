@@ -126,13 +126,17 @@ class CheckpointDirectory:
         """A plain file below the root. What is checked is what was opened: nobody can swap it."""
         name = "/".join(steps)
         try:
-            with os.fdopen(_open_below(self.root, steps), "rb") as file:
-                found = os.fstat(file.fileno())
+            descriptor = _open_below(self.root, steps)
+            try:
+                found = os.fstat(descriptor)
                 if not stat.S_ISREG(found.st_mode) or found.st_size > max_bytes:
                     raise CheckpointRejected(
                         f"{name} is no plain file of {max_bytes} bytes at most"
                     )
-                return file.read(max_bytes)
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    return file.read(max_bytes)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError as error:
             raise CheckpointNotFound(f"there is no {name}") from error
         except OSError as error:

@@ -14,6 +14,7 @@ SgapsError
 ├── CheckpointError          a checkpoint cannot be used
 │   ├── CheckpointNotFound   there is none for this key or version
 │   └── CheckpointRejected   torn, wrong hash, wrong shapes, non-finite, or worse
+│       └── CheckpointUnreadable  not now: no descriptor, memory or device for it
 └── SourceError              a game or file that frames should come from cannot be opened
 """
 
@@ -125,7 +126,7 @@ class CheckpointRejected(CheckpointError):
 
 
 class CheckpointUnreadable(CheckpointRejected):
-    """The file system does not hand it out now: it may be as good as ever later."""
+    """Not now, for lack of a descriptor, of memory or of a device: it may be as good as ever."""
 
 
 class SourceError(SgapsError):

@@ -24,7 +24,8 @@ LOSSES = ("dead_", "lost_", "undecodable")
 CAUSES = {
     "superseded": "more frames than the reconstructors can do: start more, or lower target_fps",
     "expired": "the reconstructors do not keep up at all: start more of them",
-    "out_of_order": "replicas differ much in speed: look for one on a slower or busier machine",
+    "out_of_order": "replicas differ much in speed: look for one on a slower or busier machine; or "
+    "sessions are resumed with other wishes all the time",
     "session_gone": "clients leave or lose their connections before they are answered",
     "client_slow": "clients do not read what they are sent: look at their network",
     "broker_full": "the broker is full: raise maxmemory, or start who does not read its stream",

@@ -83,7 +83,7 @@ class Deliverer:
             ids = frame_ids(chosen)
             log.error("coordinates cannot be read: %s", error, extra=ids)  # noqa: TRY400 - one line
             return "undecodable"
-        if chosen.frame_id <= session.last_answered_frame_id or not session.takes(chosen.coords):
+        if chosen.frame_id <= session.last_answered_frame_id or not session.takes(answer.coords):
             return "out_of_order"
         return _hand_over(session, chosen, answer)
 

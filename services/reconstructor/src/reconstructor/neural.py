@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +15,12 @@ from numpy.typing import NDArray
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.gpus import device_of
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
-from sgaps.errors import CheckpointError, CheckpointRejected, CheckpointUnreadable
+from sgaps.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    CheckpointRejected,
+    CheckpointUnreadable,
+)
 from sgaps.metrics.reconstructor import REFUSED
 from sgaps.model import (
     CheckpointStore,
@@ -29,6 +35,8 @@ from sgaps.settings import ModelSettings, Settings
 
 log = logging.getLogger(__name__)
 
+_Place: TypeAlias = tuple[Path, str, str]
+"""A store's root, a key, a version."""
 WARM_UP_SIZE = (320, 240)
 WARM_UP_RUNS = 2
 CPU_BATCH = 1
@@ -63,9 +71,9 @@ class NeuralReconstructor:
         untrained = build_model(settings.model).eval().to(self._device)
         prior = Serving(model=untrained, settings=settings.model, version=UNTRAINED)
         self._models = {DEFAULT_KEY: prior}
-        self._refused: set[tuple[str, str]] = set()
-        """Keys and versions that are not looked at again."""
-        self._told: set[tuple[str, str]] = set()
+        self._refused: set[_Place] = set()
+        """What is not looked at again."""
+        self._told: set[_Place] = set()
         self.refresh()
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
@@ -125,14 +133,12 @@ class NeuralReconstructor:
         return {key: serving.version for key, serving in self._models.items()}
 
     def refresh(self) -> int:
-        fresh = {
-            key: serving
-            for key, stores in self._places().items()
-            if (serving := self._newest(stores, key)) is not None
-        }
-        if fresh:
-            self._models = {**self._models, **fresh}
-        return len(fresh)
+        swapped = 0
+        for key, stores in self._places().items():
+            if serving := self._newest(stores, key):
+                self._models = {**self._models, key: serving}
+                swapped += 1
+        return swapped
 
     def _places(self) -> dict[str, list[CheckpointStore]]:
         """Where each key has checkpoints, in the order of the stores."""
@@ -157,26 +163,35 @@ class NeuralReconstructor:
         version = None
         try:
             version = store.current_version(key)
-            if version is None or (key, version) in self._refused:
+            if version is None or (store.root, key, version) in self._refused:
                 return None
             if key in self._models and self._models[key].version == version:
                 return None
             model, manifest = store.load(key, version)
             if manifest.model.color_channels != 1:
                 raise CheckpointRejected(f"{key}/{version} is for frames in color, these are gray")
+            serving = Serving(
+                model=self._on_device(model), settings=manifest.model, version=version
+            )
         except CheckpointError as error:
-            self._refuse((key, version or ""), error)
+            self._refuse((store.root, key, version or ""), error)
             return None
         log.info("%s now serves %s", version, key)
-        return Serving(model=model.to(self._device), settings=manifest.model, version=version)
+        return serving
 
-    def _refuse(self, which: tuple[str, str], error: CheckpointError) -> None:
-        """Tell it once. What only could not be read is tried again at the next look."""
+    def _on_device(self, model: SparsePixelTransformer) -> SparsePixelTransformer:
+        try:
+            return model.to(self._device)
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is the former
+            raise CheckpointUnreadable(f"no room for it on {self._device}: {error}") from error
+
+    def _refuse(self, which: _Place, error: CheckpointError) -> None:
+        """Tell it once. What only could not be read, or is not all there yet, is tried again."""
         if which not in self._told:
-            log.error("keeping the old model of %s: %s", which[0], error)
+            log.error("keeping the old model of %s: %s", which[1], error)
             REFUSED.inc()
         self._told.add(which)
-        if not isinstance(error, CheckpointUnreadable):
+        if not isinstance(error, CheckpointUnreadable | CheckpointNotFound):
             self._refused.add(which)
 
     def warm_up(self) -> None:

@@ -19,7 +19,7 @@ from trainer.perceptual import PerceptualLoss
 ERROR_FLOOR = 1.0 / 255
 """Half a grey level either way is as good as exact; it also keeps the logarithm finite."""
 ROUNDING_ERROR = ERROR_FLOOR / math.sqrt(12)
-"""RMS of what a frame of bytes is off where all else is exact."""
+"""Of a frame, whose levels are bytes: nobody is told of more than 59 dB."""
 
 Terms: TypeAlias = dict[str, Tensor]
 

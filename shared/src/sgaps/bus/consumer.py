@@ -58,7 +58,8 @@ class Outcome:
     answers: Mapping[str, Sequence[Effect]] = field(default_factory=dict)
     """Entry id → what is written if its acknowledgement counts: once, however often it is done."""
     marks: Sequence[Put] = ()
-    """What is written in any case, where a broker is full later; doing it twice must do no harm."""
+    """What is written in any case, where a broker is full later: twice must do no harm, and nobody
+    else may write these fields."""
     failed: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -125,6 +126,8 @@ class Consumer(Generic[M]):
                     await self.turn()
             except BusError as error:
                 await self._wait_out(error)
+        with contextlib.suppress(BusError):
+            await self._mark_late()
 
     async def turn(self) -> None:
         """Claim if it is time to, then read one batch and handle it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -26,10 +27,17 @@ from sgaps.checkpoints import (
     version_number,
     write_durably,
 )
-from sgaps.errors import CheckpointNotFound, CheckpointRejected
+from sgaps.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    CheckpointRejected,
+    CheckpointUnreadable,
+)
 from sgaps.model.builder import build_model
 from sgaps.model.transformer import SparsePixelTransformer
 from sgaps.settings import DataSettings, ModelSettings
+
+log = logging.getLogger(__name__)
 
 
 class CheckpointStore(CheckpointDirectory):
@@ -105,12 +113,25 @@ def stores_of(data: DataSettings) -> tuple[CheckpointStore, ...]:
 
 
 def load_serving(data: DataSettings, key: str) -> tuple[SparsePixelTransformer, Manifest]:
-    """What serves a key: its own checkpoint, else the default one. Raises CheckpointError."""
+    """What serves a key: its own checkpoint, else the default one.
+
+    One that is torn is passed over, as a reconstructor does. Raises CheckpointError: of the first
+    one that was, where nothing else is there.
+    """
+    passed_over: CheckpointError | None = None
     for name in (key, DEFAULT_KEY):
         for store in stores_of(data):
-            if store.current_version(name) is not None:
-                return store.load_current(name)
-    raise CheckpointNotFound(f"there is no checkpoint of {key!r}, and no default one")
+            try:
+                if store.current_version(name) is not None:
+                    return store.load_current(name)
+            except CheckpointUnreadable:  # to train or measure another one instead would be worse
+                raise
+            except CheckpointError as error:
+                log.warning("passed over: %s", error)
+                passed_over = passed_over or error
+    raise passed_over or CheckpointNotFound(
+        f"there is no checkpoint of {key!r}, and no default one"
+    )
 
 
 def _model_of(weights: bytes, manifest: Manifest) -> SparsePixelTransformer:
