@@ -29,6 +29,7 @@ from sgaps.bus import (
     trim_recorded,
 )
 from sgaps.bus.consumer import nothing_to_prepare
+from sgaps.bus.policy import Policy, keep_every
 from sgaps.errors import BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter, FrameAccepted
 from sgaps.settings import BusSettings, load_settings
@@ -127,6 +128,7 @@ def consumer(
     *,
     name: str = "one",
     prepare: Callable[[FrameAccepted], Awaitable[None]] = nothing_to_prepare,
+    policy: Policy[FrameAccepted] = keep_every,
 ) -> Consumer[FrameAccepted]:
     return Consumer(
         bus,
@@ -136,6 +138,7 @@ def consumer(
         settings=bus_settings(),
         handle=handler,
         prepare=prepare,
+        policy=policy,
     )
 
 
@@ -308,15 +311,7 @@ async def test_inference_keeps_the_newest_frame_of_each_session(bus: Bus) -> Non
     await publish(bus, 1, session_id="t")
     handler = Recorder()
     await bus.ensure_group(STREAM, GROUP)
-    newest = Consumer(
-        bus,
-        FrameAccepted,
-        group=GROUP,
-        name="one",
-        settings=bus_settings(),
-        handle=handler,
-        policy=KeepNewest(2),
-    )
+    newest = consumer(bus, handler, policy=KeepNewest(2))
     await newest.turn()
     assert sorted(handler.seen) == [1, 3]
     assert await bus.ledger() == {"seen": 2, "superseded": 2}
@@ -326,15 +321,7 @@ async def test_inference_keeps_the_newest_frame_of_each_session(bus: Bus) -> Non
 async def test_inference_lets_old_frames_go_that_it_never_heard_of(bus: Bus) -> None:
     """Read, but the reply was lost: done one by one they would keep the new ones waiting."""
     handler = Recorder()
-    newest = Consumer(
-        bus,
-        FrameAccepted,
-        group=GROUP,
-        name="one",
-        settings=bus_settings(),
-        handle=handler,
-        policy=KeepNewest(2),
-    )
+    newest = consumer(bus, handler, policy=KeepNewest(2))
     await bus.ensure_group(STREAM, GROUP)
     await publish(bus, *range(20))
     await publish(bus, 5, session_id="t")
@@ -522,15 +509,7 @@ async def test_an_entry_that_two_have_done_is_answered_once(bus: Bus) -> None:
 
 async def test_inference_does_those_who_waited_longest(bus: Bus) -> None:
     handler, served = Recorder(), []
-    newest = Consumer(
-        bus,
-        FrameAccepted,
-        group=GROUP,
-        name="one",
-        settings=bus_settings(),
-        handle=handler,
-        policy=KeepNewest(2),
-    )
+    newest = consumer(bus, handler, policy=KeepNewest(2))
     await bus.ensure_group(STREAM, GROUP)
     for turn in range(3):
         for session in range(6):

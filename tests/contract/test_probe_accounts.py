@@ -82,15 +82,7 @@ async def test_a_probe_takes_no_frames_place(bus: Bus) -> None:
 
 
 def newest(bus: Bus, handler: Recorder, *, sessions: int) -> Consumer[FrameAccepted]:
-    return Consumer(
-        bus,
-        FrameAccepted,
-        group=GROUP,
-        name="one",
-        settings=bus_settings(),
-        handle=handler,
-        policy=KeepNewest(sessions),
-    )
+    return consumer(bus, handler, policy=KeepNewest(sessions))
 
 
 async def test_a_poisoned_probe_is_buried_and_not_counted(bus: Bus) -> None:

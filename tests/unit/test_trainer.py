@@ -264,11 +264,8 @@ def test_the_predicted_error_is_that_of_frames_and_its_cells_differ_as_theirs_do
         optimiser.step()
     cells = told.detach()
     torch.testing.assert_close(cells - cells.mean(), slope, atol=0.1, rtol=0)
-    rms_of_frame = 0.5 * (2 * cells).exp().mean().log()
-    torch.testing.assert_close(rms_of_frame, log_rms(error), atol=0.01, rtol=0)
-    assert (
-        float(rms_of_frame) > float(0.5 * (2 * (slope + math.log(0.05))).exp().mean().log()) + 0.5
-    )
+    torch.testing.assert_close(log_rms(cells.exp()[None, None]), log_rms(error), atol=0.01, rtol=0)
+    assert float(cells.mean()) > math.log(0.05) + 0.5  # the best of each cell alone
 
 
 def log_rms(error: torch.Tensor) -> torch.Tensor:
@@ -511,7 +508,7 @@ def test_a_run_holds_out_what_its_champion_has_not_seen(tmp_path: Path) -> None:
     assert {"e", "f"}.isdisjoint(again.data.val_sessions)
 
 
-def test_a_champion_that_cannot_be_read_now_is_waited_for(
+def test_a_run_ends_where_its_champion_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A challenger that had only to beat the prior would take its place."""
@@ -558,8 +555,8 @@ def test_a_run_that_goes_on_from_another_draws_other_samples(
     assert train(settings).published is not None
     again = train(toy_settings(tmp_path, "training.min_gain_db=0"))
     assert seeds == [0, 1]
-    if again.published is not None:
-        assert again.published.training["seed"] == 0
+    assert again.published is not None
+    assert again.published.training["seed"] == 0
 
 
 def test_held_out_sessions_that_are_known_are_refused(tmp_path: Path) -> None:

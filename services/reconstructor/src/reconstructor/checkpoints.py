@@ -43,8 +43,8 @@ async def follow_checkpoints(service: Service, reconstructor: Reconstructor) -> 
 
 
 async def _refresh(reconstructor: Reconstructor) -> None:
-    """Swap in what is new. Whatever goes wrong, a full GPU too, it is tried again: a replica that
-    no longer looked would serve old models for ever."""
+    """Swap in what is new. Whatever goes wrong, it is tried again: a replica that no longer looked
+    would serve old models for ever."""
     try:
         metrics.SWAPPED.inc(await asyncio.to_thread(reconstructor.refresh))
     except Exception:

@@ -74,6 +74,7 @@ class NeuralReconstructor:
         self._refused: set[_Place] = set()
         """What is not looked at again."""
         self._told: set[_Place] = set()
+        """What was in trouble, these among them: it is logged once."""
         self.refresh()
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
@@ -183,7 +184,7 @@ class NeuralReconstructor:
         try:
             return model.to(self._device)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is the former
-            raise CheckpointUnreadable(f"no room for it on {self._device}: {error}") from error
+            raise CheckpointUnreadable(f"it cannot be put on {self._device}: {error}") from error
 
     def _refuse(self, which: _Place, error: CheckpointError) -> None:
         """Tell it once. What only could not be read, or is not all there yet, is tried again."""

@@ -282,7 +282,7 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
         model, manifest = load_serving(settings.data, checkpoint_key)
         if manifest.model.color_channels != 1:  # the reconstructor does not serve it either
             raise CheckpointRejected(f"{manifest.model_version} is for frames in color")
-    except CheckpointUnreadable:  # it still serves: nothing may take its place unmeasured
+    except CheckpointUnreadable:  # it may still serve: nothing takes its place unmeasured
         raise
     except CheckpointError as error:
         log.info("%s starts from the prior: %s", checkpoint_key, error)

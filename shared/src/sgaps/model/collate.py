@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from sgaps.model.transformer import ModelInput
 
-Float32: TypeAlias = NDArray[np.float32]
-
 MOST_AGE_FRAMES = 16
 """Frame ids may jump, a clock's by thousands, and what is farther back than any frame that a model
 was trained on is only old."""
+
+Float32: TypeAlias = NDArray[np.float32]
 Frame: TypeAlias = tuple[Float32, Sequence[tuple[int, Float32]], Float32]
 """samples (N, 3 + C): u, v, one or three values, footprint; history [(age in frames, samples)]
 newest first; state (S,)."""

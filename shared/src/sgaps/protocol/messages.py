@@ -103,7 +103,7 @@ AnyResolution = Annotated[
 # One wrong pixel is enough to refuse a message: a million reasons took seconds to collect.
 _few = Field(max_length=MAX_SAMPLES, fail_fast=True)
 Pixels = Annotated[Rows, SkipValidation, PlainSerializer(list), WithJsonSchema(json_schema())]
-"""What `rows_of` has checked; what is made in Python is not."""
+"""What `rows_of` has checked, written as it is; what is made in Python is not checked."""
 
 
 class ClientInfo(FromClient):
