@@ -92,7 +92,6 @@ def inputs_of(
         attended_frames=1,
         max_state_dim=5,
         sentinel=SENTINEL,
-        device=torch.device("cpu"),
     )
 
 
@@ -329,7 +328,7 @@ def test_every_parameter_learns() -> None:
 def test_the_input_holds_no_true_frame() -> None:
     names = {field.name for field in dataclasses.fields(ModelInput)}
     assert names == {
-        *("uv", "value", "footprint", "age", "present", "attended", "valid", "padded"),
+        *("samples", "present", "attended", "valid", "padded"),
         *("state", "state_valid", "height", "width"),
     }
 
@@ -363,7 +362,7 @@ def test_attention_falls_with_distance_and_is_the_same_at_any_resolution() -> No
 def test_history_alone_is_not_refined_by_the_present(model: SparsePixelTransformer) -> None:
     """Padding between the present and the past of a batch is no sample."""
     short, long = samples_of(picture(), 20), samples_of(picture(2), 40)
-    history = ((1, samples_of(picture(4), 15)),)
+    history = ((1, samples_of(picture(4), 20)),)
     alone_inputs = inputs_of(short, history=history)
     padded_inputs = inputs_of(short, long, history=history)
     assert (alone_inputs.padded, padded_inputs.padded) == (False, True)

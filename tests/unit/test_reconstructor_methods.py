@@ -336,15 +336,14 @@ def test_frame_ids_that_jump_make_old_samples_only_old(
     """A client may number its frames by a clock; a model was trained on neighbours."""
     now = samples_of(picture(0, WIDTH, HEIGHT), 5)
     inputs = collate(
-        [(now, tuple((step, now[:1]) for step in steps), np.empty(0, np.float32))],
+        [(now, tuple((step, now) for step in steps), np.empty(0, np.float32))],
         width=WIDTH,
         height=HEIGHT,
         attended_frames=1,
         max_state_dim=1,
         sentinel=-999.0,
-        device=torch.device("cpu"),
     )
-    assert inputs.age[0].tolist() == [0] * 5 + ages
+    assert inputs.age[0, :: len(now)].tolist() == [0, *ages]
 
 
 def test_a_checkpoint_of_another_state_length_serves(tmp_path: Path) -> None:
@@ -419,7 +418,7 @@ def test_what_a_gpu_serves_in_bfloat16_is_the_same_frame(monkeypatch: pytest.Mon
     frames = [*frames, frame("default", count=500, size=(84, 84))]
     exact = reconstructor.reconstruct(frames)
     monkeypatch.setattr(
-        "reconstructor.neural.network_precision",
+        "reconstructor.forward.network_precision",
         lambda device: torch.autocast(device.type, torch.bfloat16),
     )
     for rough, right in zip(reconstructor.reconstruct(frames), exact, strict=True):

@@ -244,6 +244,9 @@ class ModelSettings(Section):
     state_frequencies: Width
     max_state_dim: Width
     refine_channels: Width
+    coarse_channels: Annotated[tuple[Width, ...], Field(max_length=4)] = ()
+    """Of the scales below those of `refine_channels`, each half as fine as the one before; none in
+    the manifests of checkpoints that are older than this setting."""
     history_frames: Annotated[int, Field(ge=0)]
     """Past sample sets the model reads beside the present one."""
     attended_frames: Annotated[int, Field(ge=0)]

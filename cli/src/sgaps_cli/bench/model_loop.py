@@ -17,19 +17,20 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
+from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
 from sampler.choose import choose, draft
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.messages import FrameAccepted
-from sgaps.model import collate, load_serving, network_precision, prepare_cpu, stores_of
+from sgaps.model import collate, load_serving, prepare_cpu, stores_of
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.bench.frames import accepted_frames, past_of
 from sgaps_cli.bench.pictures import Pace, Picture
 from sgaps_cli.bench.processes import Meter
 from sgaps_cli.bench.report import Run
 
-WARM_UP_BATCHES = 2
+WARM_UP_BATCHES = SEEN_BEFORE_CAPTURE + 1
 
 
 Work = Callable[[], object]
@@ -83,7 +84,8 @@ def floor(picture: Picture) -> Callable[[int], Work]:
     settings = settings_of(picture)
     if picture.device == "cpu":
         prepare_cpu(picture.threads)
-    model = load_serving(settings.data, DEFAULT_KEY)[0].to(picture.device)
+    device = torch.device(picture.device)
+    forward = Forward(load_serving(settings.data, DEFAULT_KEY)[0].to(device), device)
     inputs = [frame_input(*pair) for pair in waiting_frames(picture, settings)]
 
     def work(batch: int) -> Work:
@@ -94,17 +96,9 @@ def floor(picture: Picture) -> Callable[[int], Work]:
             attended_frames=settings.model.attended_frames,
             max_state_dim=settings.max_state_dim,
             sentinel=settings.sentinel_value,
-            device=torch.device(picture.device),
         )
         by_entropy = settings.importance.method == "attention_entropy"
-
-        def forward() -> None:
-            with network_precision(torch.device(picture.device)):
-                model(ready, return_entropy=by_entropy)
-            if picture.device == "cuda":
-                torch.cuda.synchronize()
-
-        return forward
+        return lambda: forward(ready, entropy=by_entropy)
 
     return work
 

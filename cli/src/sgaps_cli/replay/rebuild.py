@@ -129,7 +129,6 @@ def rebuild(shot: Shot, loaded: Loaded, *, sentinel: float) -> Rebuilt:
         attended_frames=loaded.settings.attended_frames,
         max_state_dim=loaded.settings.max_state_dim,
         sentinel=sentinel,
-        device=torch.device("cpu"),
     )
     output = loaded.model(inputs)
     return Rebuilt(

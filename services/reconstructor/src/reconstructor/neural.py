@@ -6,12 +6,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward, batch_size, columns
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.gpus import device_of
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
@@ -24,10 +23,10 @@ from sgaps.errors import (
 from sgaps.metrics.reconstructor import REFUSED
 from sgaps.model import (
     CheckpointStore,
+    ModelInput,
     SparsePixelTransformer,
     build_model,
     collate,
-    network_precision,
     predicted_psnr_db,
     prepare_cpu,
 )
@@ -38,7 +37,7 @@ log = logging.getLogger(__name__)
 _Place: TypeAlias = tuple[Path, str, str]
 """A store's root, a key, a version."""
 WARM_UP_SIZE = (320, 240)
-WARM_UP_RUNS = 2
+WARM_UP_RUNS = SEEN_BEFORE_CAPTURE + 1
 CPU_BATCH = 1
 """Frames of a forward pass on a CPU: 16 at once are no faster than one by one, and 1.7 times slower
 where other processes compete for the memory."""
@@ -50,7 +49,7 @@ CPU_FRAMES_AT_ONCE = 4
 class Serving:
     """A model and what it is called."""
 
-    model: SparsePixelTransformer
+    forward: Forward
     settings: ModelSettings
     """Its own shape, which need not be the configured one."""
     version: str
@@ -68,8 +67,8 @@ class NeuralReconstructor:
         if self._device.type == "cpu":
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
             prepare_cpu(settings.reconstructor.cpu_threads)
-        untrained = build_model(settings.model).eval().to(self._device)
-        prior = Serving(model=untrained, settings=settings.model, version=UNTRAINED)
+        untrained = Forward(build_model(settings.model).eval().to(self._device), self._device)
+        prior = Serving(forward=untrained, settings=settings.model, version=UNTRAINED)
         self._models = {DEFAULT_KEY: prior}
         self._refused: set[_Place] = set()
         """What is not looked at again."""
@@ -95,28 +94,13 @@ class NeuralReconstructor:
         size = CPU_BATCH if self._device.type == "cpu" else len(indices)
         return [indices[start : start + size] for start in range(0, len(indices), size)]
 
-    @torch.inference_mode()
     def _forward(self, serving: Serving, frames: Sequence[FrameInput]) -> list[Reconstruction]:
         shape = serving.settings
-        inputs = collate(
-            [(f.samples, f.history[: shape.history_frames], f.state) for f in frames],
-            width=frames[0].width,
-            height=frames[0].height,
-            attended_frames=shape.attended_frames,
-            max_state_dim=shape.max_state_dim,
-            sentinel=self._settings.sentinel_value,
-            device=self._device,
-        )
         # An untrained error head knows nothing: better none than a number that means nothing.
         trained = serving.version != UNTRAINED
         by_entropy = self._settings.importance.method == "attention_entropy" or not trained
-        with network_precision(self._device):
-            output = serving.model(inputs, return_entropy=by_entropy)
-        images, log_errors, *entropy = _on_host(
-            output.frame[:, 0].mul(255).round().to(torch.uint8),
-            output.log_error,
-            *((output.entropy,) if by_entropy else ()),
-        )
+        told = serving.forward(self._inputs(frames, shape), entropy=by_entropy)
+        images, log_errors, *entropy = (array[: len(frames)] for array in told)
         entropies = entropy[0] if by_entropy else [None] * len(images)
         return [
             Reconstruction(
@@ -129,6 +113,25 @@ class NeuralReconstructor:
             )
             for image, entropy, log_error in zip(images, entropies, log_errors, strict=True)
         ]
+
+    def _inputs(self, frames: Sequence[FrameInput], shape: ModelSettings) -> ModelInput:
+        """A batch on the host; for a GPU of a shape that comes again and again."""
+        pasts = [frame.history[: shape.history_frames] for frame in frames]
+        rows = [(f.samples, past, f.state) for f, past in zip(frames, pasts, strict=True)]
+        room = (1, 0)
+        if self._device.type == "cuda":
+            longest = max(len(s) for now, past, _ in rows for s in (now, *(s for _, s in past)))
+            room = (columns(longest), shape.history_frames)
+            rows += rows[-1:] * (batch_size(len(rows)) - len(rows))
+        return collate(
+            rows,
+            width=frames[0].width,
+            height=frames[0].height,
+            attended_frames=shape.attended_frames,
+            max_state_dim=shape.max_state_dim,
+            sentinel=self._settings.sentinel_value,
+            room=room,
+        )
 
     def serving(self) -> dict[str, str]:
         return {key: serving.version for key, serving in self._models.items()}
@@ -172,7 +175,7 @@ class NeuralReconstructor:
             if manifest.model.color_channels != 1:
                 raise CheckpointRejected(f"{key}/{version} is for frames in color, these are gray")
             serving = Serving(
-                model=self._on_device(model), settings=manifest.model, version=version
+                forward=self._on_device(model), settings=manifest.model, version=version
             )
         except CheckpointError as error:
             self._refuse((store.root, key, version or ""), error)
@@ -180,9 +183,9 @@ class NeuralReconstructor:
         log.info("%s now serves %s", version, key)
         return serving
 
-    def _on_device(self, model: SparsePixelTransformer) -> SparsePixelTransformer:
+    def _on_device(self, model: SparsePixelTransformer) -> Forward:
         try:
-            return model.to(self._device)
+            return Forward(model.to(self._device), self._device)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is the former
             raise CheckpointUnreadable(f"it cannot be put on {self._device}: {error}") from error
 
@@ -211,11 +214,3 @@ class NeuralReconstructor:
         )
         for _ in range(WARM_UP_RUNS):
             self.reconstruct([frame])
-
-
-def _on_host(*tensors: torch.Tensor) -> list[NDArray[Any]]:
-    """What a batch came to: all of it is on its way before the GPU is waited for, once."""
-    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
-    if tensors[0].device.type == "cuda":
-        torch.cuda.current_stream().synchronize()
-    return [copy.numpy() for copy in copies]

@@ -25,7 +25,7 @@ from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.pictures import Picture, on_black
 
-OPEN_SEGMENTS = 16
+OPEN_SEGMENTS = 64
 HELD_OUT_SHARE = 0.2
 """Share of the sampled pixels kept out of the input where there is no whole frame."""
 Float32 = NDArray[np.float32]

@@ -35,6 +35,7 @@ def build_model(settings: ModelSettings) -> SparsePixelTransformer:
         channels_in=seen,
         channels_out=channels + 1,
         width=settings.refine_channels,
+        coarse_widths=settings.coarse_channels,
     )
     convert_conv2d_weight_memory_format(head, torch.channels_last)
     return SparsePixelTransformer(

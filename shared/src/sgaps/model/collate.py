@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -29,56 +29,45 @@ def collate(
     attended_frames: int,
     max_state_dim: int,
     sentinel: float,
-    device: torch.device,
+    room: tuple[int, int] = (1, 0),
 ) -> ModelInput:
-    """Pad the frames to a common length; padding and missing state are marked as such."""
-    present = max(1, *(len(samples) for samples, _, _ in frames))
-    pasts = [_with_ages(history, samples.shape[1]) for samples, history, _ in frames]
-    columns = present + max(map(len, pasts))
-    attended = present + max(
-        sum(len(samples) for _, samples in history[:attended_frames]) for _, history, _ in frames
-    )
+    """Pad the frames to one shape, on the host; padding and missing state are marked as such.
+
+    `room` is for how many samples of a frame, and for how many frames of the past, there are
+    columns at least.
+    """
+    sets = [_of_all_ages(samples, history) for samples, history, _ in frames]
+    count = max(room[0], *(len(samples) for one in sets for _, samples in one))
+    times = max(room[1] + 1, *(len(one) for one in sets))
     # u, v, C values, footprint, age.
-    padded = np.zeros((len(frames), columns, frames[0][0].shape[1] + 1), np.float32)
+    padded = np.zeros((len(frames), times, count, frames[0][0].shape[1] + 1), np.float32)
     padded[..., -2] = 1
-    valid = np.zeros(padded.shape[:2], bool)
+    valid = np.zeros(padded.shape[:3], bool)
     state = np.full((len(frames), max_state_dim), sentinel, np.float32)  # (B, S)
-    for i, ((now, _, values), past) in enumerate(zip(frames, pasts, strict=True)):
-        padded[i, : len(now), :-1] = now
-        valid[i, : len(now)] = True
-        padded[i, present : present + len(past)] = past
-        valid[i, present : present + len(past)] = True
+    for i, (one, (_, _, values)) in enumerate(zip(sets, frames, strict=True)):
+        for k, (age, samples) in enumerate(one):
+            padded[i, k, : len(samples), :-1] = samples
+            padded[i, k, : len(samples), -1] = age
+            valid[i, k, : len(samples)] = True
         state[i, : len(values)] = values[:max_state_dim]
     state_valid = (state != np.float32(sentinel)) & np.isfinite(state)
-    samples = _on(device, padded)
+    attended = min(times, 1 + attended_frames)
     return ModelInput(
-        uv=samples[..., :2],
-        value=samples[..., 2:-2],
-        footprint=samples[..., -2],
-        age=samples[..., -1],
-        present=present,
-        attended=attended,
-        valid=_on(device, valid),
+        samples=torch.from_numpy(padded).flatten(1, 2),
+        present=count,
+        attended=attended * count,
+        valid=torch.from_numpy(valid).flatten(1, 2),
         padded=not valid[:, :attended].all(),
-        state=_on(device, np.where(state_valid, state, 0)),
-        state_valid=_on(device, state_valid),
+        state=torch.from_numpy(np.where(state_valid, state, 0)),
+        state_valid=torch.from_numpy(state_valid),
         height=height,
         width=width,
     )
 
 
-def _on(device: torch.device, array: NDArray[Any]) -> torch.Tensor:
-    """A copy on the device. A GPU fetches it by itself from memory that stays where it is."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
-def _with_ages(history: Sequence[tuple[int, Float32]], columns: int) -> Float32:
-    """(M, columns + 1): the samples of all frames, the age of each last. The order is kept."""
-    rows = [
-        np.column_stack([s, np.full(len(s), min(age, MOST_AGE_FRAMES + k), np.float32)])
-        for k, (age, s) in enumerate(history)
-    ]
-    return np.concatenate([np.empty((0, columns + 1), np.float32), *rows]).astype(np.float32)
+def _of_all_ages(
+    samples: Float32, history: Sequence[tuple[int, Float32]]
+) -> list[tuple[int, Float32]]:
+    """(age in frames, samples) of a frame and of those before it, the newest first."""
+    past = [(min(age, MOST_AGE_FRAMES + k), s) for k, (age, s) in enumerate(history)]
+    return [(0, samples), *past]

@@ -129,16 +129,22 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 def _cells(uv: Tensor, footprint: Tensor, *, height: int, width: int) -> tuple[Tensor, int]:
     """(B, N): the cell of a sample, counted through all levels; and how many there are."""
-    shapes = _sizes(height, width)
-    sizes = torch.tensor(shapes, device=uv.device)  # (levels, 2)
-    counts = sizes.prod(1)
+    # Counted on the device: a table from the host would make a GPU wait.
+    sides = 2 ** torch.arange(FOOTPRINT_LEVELS, device=uv.device)  # (levels,)
+    counts = _in_cells(height, sides) * _in_cells(width, sides)
     level = footprint.log2().round().long().clamp(0, FOOTPRINT_LEVELS - 1)  # (B, N)
-    height_cells, width_cells = sizes[level].unbind(-1)
-    side = 2**level
+    side = sides[level]
+    height_cells, width_cells = _in_cells(height, side), _in_cells(width, side)
     x = (uv[..., 0] * width / side).long().clamp(min=0).minimum(width_cells - 1)
     y = (uv[..., 1] * height / side).long().clamp(min=0).minimum(height_cells - 1)
     first = counts.cumsum(0) - counts
-    return first[level] + y * width_cells + x, sum(rows * columns for rows, columns in shapes)
+    count = sum(rows * columns for rows, columns in _sizes(height, width))
+    return first[level] + y * width_cells + x, count
+
+
+def _in_cells(length: int, side: Tensor) -> Tensor:
+    """How many cells of a side it takes."""
+    return (side + length - 1).div(side, rounding_mode="floor")
 
 
 def _splat(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +22,14 @@ class RefinementHead(nn.Module):
     """
 
     def __init__(
-        self, dim: int, stride: int, *, channels_in: int, channels_out: int, width: int
+        self,
+        dim: int,
+        stride: int,
+        *,
+        channels_in: int,
+        channels_out: int,
+        width: int,
+        coarse_widths: Sequence[int],
     ) -> None:
         super().__init__()
         halving = 2 if stride % 2 == 0 else 1
@@ -28,6 +38,7 @@ class RefinementHead(nn.Module):
             nn.Conv2d(dim, width // 2 * halving**2, 1), nn.PixelShuffle(halving)
         )
         self.mix = _convolution(width // 2 + channels_in * self.fold**2, width)
+        self.coarse = CoarseScales(width, coarse_widths)
         self.refine = _convolution(width, width)
         # Without a bias: it would first of all learn to swing the brightness of whole frames.
         self.last = nn.Conv2d(width, channels_out * self.fold**2, 3, padding=1, bias=False)
@@ -41,12 +52,46 @@ class RefinementHead(nn.Module):
         folded = F.pixel_unshuffle(picture, self.fold)
         joined = torch.cat([self.expand(queries), folded], dim=1)
         features = self.mix(joined.contiguous(memory_format=torch.channels_last))
+        features = self.coarse(features)
         features = features + self.refine(features)
         details: Tensor = RESIDUAL_GAIN * F.pixel_shuffle(self.last(features), self.fold)
         return details
 
 
-def _convolution(channels_in: int, channels_out: int) -> nn.Sequential:
-    convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+class CoarseScales(nn.Module):
+    """What blocks hear of what lies around them: a U-Net (Ronneberger et al. 2015) that begins as
+    nothing. Each scale has half the rows and columns of the one before.
+
+    Here is room to know a level by heart: few cells, so many channels cost little time.
+    """
+
+    def __init__(self, width: int, widths: Sequence[int]) -> None:
+        """Of features of `width` channels, with as many scales as there are `widths`."""
+        super().__init__()
+        pairs = list(pairwise([width, *widths]))
+        self.down = nn.ModuleList(_convolution(fine, coarse, stride=2) for fine, coarse in pairs)
+        self.seen = nn.ModuleList(_convolution(coarse, coarse) for _, coarse in pairs)
+        self.said = nn.ModuleList(_convolution(coarse, coarse) for _, coarse in pairs[:-1])
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairs)
+        for parameter in self.up[:1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, rows, columns) → the same."""
+        finer = []
+        for down, seen in zip(self.down, self.seen, strict=True):
+            finer.append(features)
+            features = down(features)
+            features = features + seen(features)
+        for scale, (up, fine) in reversed(list(enumerate(zip(self.up, finer, strict=True)))):
+            if scale < len(self.said):
+                features = features + self.said[scale](features)
+            told = F.interpolate(up(features), size=fine.shape[-2:], mode="bilinear")
+            features = fine + told
+        return features
+
+
+def _convolution(channels_in: int, channels_out: int, *, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1, stride=stride)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return nn.Sequential(convolution, nn.GroupNorm(1, channels_out), nn.GELU())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +35,9 @@ TRUST_AT_FIRST = -2.0
 class ModelInput:
     """One batch of frames of one resolution. The true frame is no part of it."""
 
-    uv: Tensor
-    """(B, N, 2)."""
-    value: Tensor
-    """(B, N, C) in 0..1."""
-    footprint: Tensor
-    """(B, N): side in pixels of the square whose mean the value is; 1 = a point."""
-    age: Tensor
-    """(B, N) in frames; 0 = of this frame, more = of the past."""
+    samples: Tensor
+    """(B, N, C + 4): what the properties below tell of each sample, in one tensor: a GPU gets it in
+    one copy."""
     present: int
     """The samples of this frame come first, in so many columns; then those of the past."""
     attended: int
@@ -58,6 +53,43 @@ class ModelInput:
     """(B, S) bool; False = missing."""
     height: int
     width: int
+
+    @property
+    def uv(self) -> Tensor:
+        """(B, N, 2)."""
+        return self.samples[..., :2]
+
+    @property
+    def value(self) -> Tensor:
+        """(B, N, C) in 0..1."""
+        return self.samples[..., 2:-2]
+
+    @property
+    def footprint(self) -> Tensor:
+        """(B, N): side in pixels of the square whose mean the value is; 1 = a point."""
+        return self.samples[..., -2]
+
+    @property
+    def age(self) -> Tensor:
+        """(B, N) in frames; 0 = of this frame, more = of the past."""
+        return self.samples[..., -1]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that lies on a device, by name."""
+        tensors = (f for f in fields(self) if isinstance(getattr(self, f.name), Tensor))
+        return {f.name: getattr(self, f.name) for f in tensors}
+
+    def on(self, device: torch.device) -> ModelInput:
+        """The same on a device. A GPU fetches it by itself from memory that stays where it is."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> ModelInput:
+        """The same in memory that stays where it is. torch's loader calls it by this name."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> ModelInput:
+        return replace(self, **{name: change(tensor) for name, tensor in self.tensors.items()})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,10 +336,7 @@ def _newest(inputs: ModelInput) -> ModelInput:
     first = slice(None, inputs.attended)
     return replace(
         inputs,
-        uv=inputs.uv[:, first],
-        value=inputs.value[:, first],
-        footprint=inputs.footprint[:, first],
-        age=inputs.age[:, first],
+        samples=inputs.samples[:, first],
         valid=inputs.valid[:, first],
     )
 
@@ -321,7 +350,8 @@ def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
 def _per_sample_spacing(present: Tensor, height: int, width: int) -> Tensor:
     """(B, 1, 2): what (u, v) is multiplied with to be in mean distances between samples."""
     count = present.sum(1).clamp(min=1).float()  # (B,)
-    size = count.new_tensor([width, height])
+    # Not `new_tensor`: a GPU would be waited for, and no graph of its work could hold the copy.
+    size = torch.stack([count.new_full((), side) for side in (width, height)])
     measure: Tensor = size * (count / (height * width)).sqrt().view(-1, 1, 1)
     return measure
 

@@ -58,8 +58,10 @@ def sample_image(image: NDArray[np.uint8], coords: Coords) -> Samples:
     top = _first_pixel(coords[:, 1], side, height)
     right, bottom = np.minimum(left + side, width), np.minimum(top + side, height)
     left, top = np.maximum(left, 0), np.maximum(top, 0)
-    summed = np.zeros((height + 1, width + 1, channels.shape[2]), np.int64)
-    summed[1:, 1:] = channels.cumsum(0, dtype=np.int64).cumsum(1)
+    # Sums may wrap around: what a square adds to them is exact all the same.
+    summed = np.zeros((height + 1, width + 1, channels.shape[2]), np.uint32)
+    down = channels.cumsum(0, dtype=np.uint32, out=summed[1:, 1:])
+    down.cumsum(1, out=down)
     total = summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left]
     mean = np.round(total / ((right - left) * (bottom - top))[:, None]) / 255  # (N, C)
     return np.column_stack([coords[:, :2], mean, side]).astype(np.float32)
