@@ -122,7 +122,7 @@ def losses(tmp_path: Path, *overrides: str, whole: bool = True) -> Terms:
     settings = toy_settings(tmp_path, *overrides)
     record(tmp_path / "recorded", "a", frames=1, keyframes=whole)
     example = dataset_of(find_segments(tmp_path / "recorded"))[0]
-    batch = make_batch([example], settings)
+    batch = make_batch([example], settings, torch.device("cpu"))
     terms: Terms
     with torch.no_grad():
         output = build_model(settings.model)(batch.inputs)

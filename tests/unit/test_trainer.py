@@ -277,7 +277,7 @@ def test_a_batch_has_the_true_frames_beside_its_input(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=2)
     dataset = dataset_of(find_segments(tmp_path))
     settings = toy_settings(tmp_path)
-    batch = make_batch([dataset[0], dataset[1]], settings)
+    batch = make_batch([dataset[0], dataset[1]], settings, torch.device("cpu"))
     assert batch.target is not None
     assert batch.target.shape == (2, 1, HEIGHT, WIDTH)
     assert batch.inputs.uv.shape == (2, 120, 2)
@@ -455,7 +455,7 @@ def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:
     shape = BatchShape(samples=40, scale=0.6)
     examples = [dataset[Request(index=i, shape=shape, epoch=0)] for i in range(len(dataset))]
     assert {(e.width, e.height, len(e.samples)) for e in examples} == {(29, 19, 40)}
-    batch = make_batch(examples, toy_settings(tmp_path))
+    batch = make_batch(examples, toy_settings(tmp_path), torch.device("cpu"))
     assert batch.target is not None
     assert batch.target.shape == (6, 1, 19, 29)
 

@@ -48,7 +48,7 @@ class Forward:
         if self._device.type == "cpu":
             return [tensor.numpy() for tensor in _told(self._model, inputs, entropy=entropy)]
         # Whether a batch happens to be full must not make another shape of it.
-        pinned = replace(inputs, padded=True).pin_memory()
+        pinned = replace(inputs, padded=True).pinned()
         return _on_host(self._on_gpu(pinned, entropy=entropy))
 
     def _on_gpu(self, inputs: ModelInput, *, entropy: bool) -> Sequence[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,25 +28,8 @@ class Batch:
     pairs: Tensor
     """(P, 2): rows of a frame and of the one before it, both of one session."""
 
-    def on(self, device: torch.device) -> Batch:
-        """The same on a device."""
-        return self._with(lambda part: part.to(device, non_blocking=True), self.inputs.on(device))
 
-    def pin_memory(self) -> Batch:
-        """The same in memory that a GPU can fetch it from. torch's loader calls it by this name."""
-        return self._with(Tensor.pin_memory, self.inputs.pin_memory())
-
-    def _with(self, change: Callable[[Tensor], Tensor], inputs: ModelInput) -> Batch:
-        return Batch(
-            inputs=inputs,
-            target=None if self.target is None else change(self.target),
-            held_out=change(self.held_out),
-            held_out_valid=change(self.held_out_valid),
-            pairs=change(self.pairs),
-        )
-
-
-def make_batch(examples: Sequence[Example], settings: Settings) -> Batch:
+def make_batch(examples: Sequence[Example], settings: Settings, device: torch.device) -> Batch:
     """Pad examples of one resolution to common lengths; the frames before them come last."""
     paired = [i for i, example in enumerate(examples) if example.before]
     pairs = [(i, len(examples) + k) for k, i in enumerate(paired)]
@@ -61,19 +44,19 @@ def make_batch(examples: Sequence[Example], settings: Settings) -> Batch:
     )
     held_out, valid = _pad([e.held_out for e in examples])
     return Batch(
-        inputs=inputs,
-        target=_targets(examples),
-        held_out=held_out,
-        held_out_valid=valid,
-        pairs=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2),
+        inputs=(inputs.pinned() if device.type == "cuda" else inputs).on(device),
+        target=_targets(examples, device),
+        held_out=held_out.to(device),
+        held_out_valid=valid.to(device),
+        pairs=torch.tensor(pairs, dtype=torch.long, device=device).reshape(-1, 2),
     )
 
 
-def _targets(examples: Sequence[Example]) -> Tensor | None:
+def _targets(examples: Sequence[Example], device: torch.device) -> Tensor | None:
     pictures = [e.target for e in examples if e.target is not None]
     if len(pictures) != len(examples):
         return None
-    stacked = torch.from_numpy(np.stack(pictures))  # (B, H, W)
+    stacked = torch.from_numpy(np.stack(pictures)).to(device)  # (B, H, W)
     return stacked.float().div(255).unsqueeze(1)
 
 

@@ -171,7 +171,7 @@ def _rebuilt(
         held_out=np.empty((0, 4), np.float32),
         session_id="",
     )
-    batch = make_batch([example], settings).on(next(model.parameters()).device)
+    batch = make_batch([example], settings, next(model.parameters()).device)
     output: ModelOutput = model(batch.inputs, return_entropy=True)
     return output
 

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from sgaps.errors import SgapsError
 from sgaps.model import SparsePixelTransformer, network_precision
 from sgaps.settings import Settings
-from trainer.batch import Batch
+from trainer.batch import Batch, make_batch
 from trainer.dataset import RecordingDataset
 from trainer.loader import BatchPlan, load, steps_per_epoch
 from trainer.losses import ReconstructionLoss
@@ -115,12 +115,12 @@ def fit(
 
     plan = BatchPlan(dataset, settings, ranks=ranks, first_step=step, counts=counts)
     model.train()
-    for batch in load(dataset, plan, settings):
+    for examples in load(dataset, plan, workers=training.workers):
         elapsed_secs = time.monotonic() - started_at_secs
         if ranks.any_of(stop.is_set() or schedule.done(step, elapsed_secs)):
             break
         factor = schedule.factor(step, elapsed_secs)
-        loss, terms = stepper.step(batch.on(stepper.device), factor)
+        loss, terms = stepper.step(make_batch(examples, settings, stepper.device), factor)
         step += 1
         report(
             Progress(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from sgaps.errors import SgapsError
-from sgaps.model import pick_device
 from sgaps.settings import Settings, TrainingSettings
 from trainer.augment import AugmentationPipeline
-from trainer.batch import Batch, make_batch
-from trainer.dataset import RecordingDataset, Request
+from trainer.dataset import Example, RecordingDataset, Request
 from trainer.ranks import Ranks
 
 AHEAD_PER_WORKER = 2
@@ -74,18 +71,19 @@ def steps_per_epoch(dataset: RecordingDataset, training: TrainingSettings, ranks
     return len(batches) // ranks.count
 
 
-def load(dataset: RecordingDataset, plan: BatchPlan, settings: Settings) -> Iterable[Batch]:
-    """Every batch of the plan, in its order, on the host."""
-    workers = settings.training.workers
+def load(dataset: RecordingDataset, plan: BatchPlan, *, workers: int) -> Iterable[list[Example]]:
+    """The examples of every batch of the plan, in its order.
+
+    Not as tensors: a process that has shared some may abort when it ends (torch 2.13), and then
+    the end of a run waits for it.
+    """
     return DataLoader(
         dataset,
         batch_sampler=plan,
         num_workers=workers,
-        # The training process has enough to do: what is handed to it is a batch of tensors.
-        collate_fn=partial(make_batch, settings=settings),
+        collate_fn=list,
         worker_init_fn=_begin_worker,
         prefetch_factor=AHEAD_PER_WORKER if workers else None,
-        pin_memory=pick_device(settings.training.device).type == "cuda",
         # A forked copy would share the open HDF5 files, and the locks of every other thread.
         multiprocessing_context="spawn" if workers else None,
     )

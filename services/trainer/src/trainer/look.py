@@ -92,7 +92,7 @@ def _rebuilt(
     model: SparsePixelTransformer, example: Example, settings: Settings
 ) -> tuple[Batch, ModelOutput]:
     model.eval()
-    batch = make_batch([example], settings).on(next(model.parameters()).device)
+    batch = make_batch([example], settings, next(model.parameters()).device)
     return batch, model(batch.inputs, return_attention=True)
 
 

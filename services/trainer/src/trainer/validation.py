@@ -44,7 +44,7 @@ def validate(
         example = dataset[index]
         if not states:
             example = replace(example, state=np.empty(0, np.float32))
-        batch = make_batch([example], settings).on(device)
+        batch = make_batch([example], settings, device)
         by_session[example.session_id].append(frame_psnr_db(model, batch))
     return float(np.mean([np.mean(values) for values in by_session.values()]))
 

@@ -184,7 +184,8 @@ def _smoothed(picture: Tensor, *, dim: int) -> Tensor:
     total.narrow(dim, 1, length - 1).add_(picture.narrow(dim, 0, length - 1))
     total.narrow(dim, 0, length - 1).add_(picture.narrow(dim, 1, length - 1))
     share = picture.new_full((length,), 1 / 3)
-    share[0] = share[-1] = 1 / 2
+    for end in (share[:1], share[-1:]):
+        end.fill_(1 / 2)  # not `share[0] = 1 / 2`, which is a copy from the host
     return total * share.view([-1 if d == dim % picture.ndim else 1 for d in range(picture.ndim)])
 
 

@@ -81,11 +81,11 @@ class ModelInput:
         return {f.name: getattr(self, f.name) for f in tensors}
 
     def on(self, device: torch.device) -> ModelInput:
-        """The same on a device. A GPU fetches it by itself from memory that stays where it is."""
+        """The same on a device."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> ModelInput:
-        """The same in memory that stays where it is. torch's loader calls it by this name."""
+    def pinned(self) -> ModelInput:
+        """The same in memory that stays where it is, so that a GPU can fetch it by itself."""
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> ModelInput:
