@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
@@ -84,9 +86,19 @@ def load(dataset: RecordingDataset, plan: BatchPlan, *, workers: int) -> Iterabl
         collate_fn=list,
         worker_init_fn=_begin_worker,
         prefetch_factor=AHEAD_PER_WORKER if workers else None,
-        # A forked copy would share the open HDF5 files, and the locks of every other thread.
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=_clean_copies() if workers else None,
     )
+
+
+def _clean_copies() -> BaseContext:
+    """Processes that are copies of one with the imports done and nothing open.
+
+    A copy of this one would share its open HDF5 files, and the locks of every other thread; one
+    that starts from nothing imports for seconds, and the next waits for it.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _begin_worker(_: int) -> None:
