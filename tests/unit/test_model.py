@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from sgaps.model import ModelInput, SparsePixelTransformer, build_model, collate, pull_push
 from sgaps.model.attention import entropy_dense, entropy_fused
-from sgaps.model.prior import _smoothed, consistent
+from sgaps.model.prior import consistent, sliding_mean
 from sgaps.sampling.footprints import sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.patterns import sample_pattern
@@ -388,6 +388,6 @@ def test_the_network_may_compute_in_bfloat16(model: SparsePixelTransformer) -> N
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (17, 30)])
 def test_smoothing_is_the_mean_of_the_neighbours(size: tuple[int, int]) -> None:
     a = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    smoothed = _smoothed(_smoothed(a, dim=-1), dim=-2)
+    smoothed = sliding_mean(sliding_mean(a, dim=-1), dim=-2)
     pooled = F.avg_pool2d(a, 3, stride=1, padding=1, count_include_pad=False)
     torch.testing.assert_close(smoothed, pooled)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgaps.model import ModelInput, SparsePixelTransformer, network_precision
 
@@ -34,8 +34,8 @@ class Forward:
     """A model at work on one device."""
 
     def __init__(self, model: SparsePixelTransformer, device: torch.device) -> None:
-        """`model` is on the device."""
-        self._model = model
+        """`model` is on the device; it is this one's own from now on."""
+        self._model = model if device.type == "cpu" else in_bfloat16(model)
         self._device = device
         self._shapes: OrderedDict[Shape, int | _Graph] = OrderedDict()
         # One memory for all: they are replayed one after the other, and what they told is copied.
@@ -93,6 +93,14 @@ class _Graph:
             self._inputs[name].copy_(tensor, non_blocking=True)
         self._graph.replay()
         return self._told
+
+
+def in_bfloat16(model: SparsePixelTransformer) -> SparsePixelTransformer:
+    """The same model, its weights once and for all in what `network_precision` computes in."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.to(torch.bfloat16)
+    return model
 
 
 def batch_size(frames: int) -> int:

@@ -69,9 +69,9 @@ class LocalAttention(nn.Module):
         keys, _ = self.to_key_value(tokens).chunk(2, dim=-1)
         q, k = self._located(self.to_query(queries), places, keys, origins)
         with torch.autocast(q.device.type, enabled=False):
-            if dense or q.device.type != "cpu":
+            if dense:
                 entropy, weights = entropy_dense(q, k, bias)
-                return entropy.mean(1), weights.mean(1) if dense else None
+                return entropy.mean(1), weights.mean(1)
             return entropy_fused(q, k, bias).mean(1), None
 
     def _located(
@@ -113,16 +113,33 @@ def entropy_dense(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Te
 
 
 def entropy_fused(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """The same entropy without the matrix, on the CPU: H = LSE(s) - E_p[s].
+    """The same entropy without the matrix: H = LSE(s) - E_p[s].
 
     E_p[s] = q · Σ p_j k_j, which is attention with the keys as values.
     """
-    mean_key, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k, k, attn_mask=bias, scale=1.0
+    mean_key, log_sum = (_attended_on_cpu if q.device.type == "cpu" else _attended_on_gpu)(
+        q, k, bias
     )
     expected = (q.float() * mean_key.float()).sum(-1)
     entropy: Tensor = log_sum - expected
     return entropy
+
+
+def _attended_on_cpu(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Σ p_j k_j (B, heads, Q, d), and the log of the sum of exponentials (B, heads, Q)."""
+    mean_key, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, k, attn_mask=bias, scale=1.0
+    )
+    return mean_key, log_sum
+
+
+def _attended_on_gpu(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """As on a CPU, by the kernel that takes float32 and a mask; its rows are filled up."""
+    spread = None if bias is None else bias.expand(-1, q.shape[1], q.shape[2], -1)
+    mean_key, log_sum, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, k, spread, compute_log_sumexp=True, scale=1.0
+    )
+    return mean_key, log_sum[..., : q.shape[2]]
 
 
 class EncoderBlock(nn.Module):

@@ -18,14 +18,14 @@ FOOTPRINT_LEVELS = MAX_FOOTPRINT_PX.bit_length()
 """A mean over 2**l pixels is known at level l of the pyramid."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Level:
     """What is known of the cells of 2**l pixels, l being its place in the pyramid."""
 
     mean: Tensor
     """(B, C, h, w): mean of the samples in a cell, 0 elsewhere."""
     is_known: Tensor
-    """(B, 1, h, w): 1 or 0."""
+    """(B, 1, h, w) bool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,14 @@ class Prior:
     levels: Sequence[Level]
     """The samples themselves, the finest level first."""
 
+    def rows(self, which: slice, *, channels: slice) -> Prior:
+        """Of some of the batch, and some of the channels."""
+        return Prior(
+            frame=self.frame[which, channels],
+            confidence=self.confidence[which],
+            levels=[Level(x.mean[which, channels], x.is_known[which]) for x in self.levels],
+        )
+
 
 def pull_push(
     uv: Tensor, value: Tensor, footprint: Tensor, valid: Tensor, *, height: int, width: int
@@ -48,7 +56,7 @@ def pull_push(
     A frame without a sample is mid-gray. Any resolution.
     """
     levels = _splat(uv, value, footprint, valid, height=height, width=width)
-    known = [_Known(levels[0].mean, levels[0].is_known)]
+    known = [_Known(levels[0].mean, levels[0].is_known.to(value.dtype))]
     while max(known[-1].value.shape[-2:]) > 1:
         coarser = known[-1].pulled()
         known.append(coarser.replaced(levels[len(known)]) if len(known) < len(levels) else coarser)
@@ -75,7 +83,7 @@ def consistent(frame: Tensor, levels: Sequence[Level]) -> Tensor:
         size = (mean.shape[-2], mean.shape[-1])
         if correction.shape[-2:] != size:
             correction = _doubled(correction, size)
-        correction = torch.where(level.is_known > 0, level.mean - mean, correction)
+        correction = torch.where(level.is_known, level.mean - mean, correction)
     return frame + correction
 
 
@@ -106,8 +114,8 @@ class _Known:
     def replaced(self, level: Level) -> _Known:
         """A sampled mean of the whole cell is better than a mean of some of its pixels."""
         return _Known(
-            torch.where(level.is_known > 0, level.mean, self.value),
-            torch.maximum(level.is_known, self.weight),
+            torch.where(level.is_known, level.mean, self.value),
+            torch.where(level.is_known, 1.0, self.weight),
         )
 
     def pushed(self, coarser: Tensor) -> Tensor:
@@ -117,7 +125,7 @@ class _Known:
         """
         size = (self.value.shape[-2], self.value.shape[-1])
         filled = F.interpolate(coarser, size=size, mode="bilinear", align_corners=False)
-        filled = _smoothed(_smoothed(filled, dim=-1), dim=-2)
+        filled = _smoothed(filled)
         sharp = torch.cat([self.value, self.weight], dim=1)
         return torch.lerp(filled, sharp, self.weight.expand_as(sharp))
 
@@ -158,24 +166,27 @@ def _splat(
     total = value.new_zeros(batch, channels + 1, count).scatter_add(2, index, amounts)
     weight = total[:, -1:]
     mean = total[:, :-1] / weight.clamp(min=1)
-    is_known = (weight > 0).to(value.dtype)
+    is_known = weight > 0
     levels, start = [], 0
     for rows, columns in _sizes(height, width):
         cells = slice(start, start + rows * columns)
         shape = (batch, -1, rows, columns)
-        levels.append(
-            Level(
-                mean=mean[..., cells].reshape(shape), is_known=is_known[..., cells].reshape(shape)
-            )
-        )
+        levels.append(Level(mean[..., cells].reshape(shape), is_known[..., cells].reshape(shape)))
         start += rows * columns
     return levels
 
 
-def _smoothed(picture: Tensor, *, dim: int) -> Tensor:
+def _smoothed(picture: Tensor) -> Tensor:
+    """Mean of each value and its eight neighbours: (B, C, h, w)."""
+    if picture.device.type == "cpu":
+        return sliding_mean(sliding_mean(picture, dim=-1), dim=-2)
+    return F.avg_pool2d(picture, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def sliding_mean(picture: Tensor, *, dim: int) -> Tensor:
     """Mean of each value and its neighbours along a dimension.
 
-    Twice, it is avg_pool2d over 3 x 3 without padding, in a fifth of its time on a CPU.
+    Along both, it is avg_pool2d over 3 x 3 without padding, in a fifth of its time on a CPU.
     """
     length = picture.shape[dim]
     if length == 1:
@@ -184,8 +195,7 @@ def _smoothed(picture: Tensor, *, dim: int) -> Tensor:
     total.narrow(dim, 1, length - 1).add_(picture.narrow(dim, 0, length - 1))
     total.narrow(dim, 0, length - 1).add_(picture.narrow(dim, 1, length - 1))
     share = picture.new_full((length,), 1 / 3)
-    for end in (share[:1], share[-1:]):
-        end.fill_(1 / 2)  # not `share[0] = 1 / 2`, which is a copy from the host
+    share[0] = share[-1] = 1 / 2
     return total * share.view([-1 if d == dim % picture.ndim else 1 for d in range(picture.ndim)])
 
 
@@ -194,5 +204,5 @@ def _halve(picture: Tensor) -> Tensor:
 
 
 def _doubled(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    whole = picture.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
+    whole = F.interpolate(picture, scale_factor=2, mode="nearest")
     return whole[..., : size[0], : size[1]]

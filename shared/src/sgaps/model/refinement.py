@@ -91,7 +91,27 @@ class CoarseScales(nn.Module):
         return features
 
 
+class WholeNorm(nn.GroupNorm):
+    """Every frame as a whole has mean 0 and deviation 1.
+
+    On a GPU in steps: torch's kernel gives each frame to one of its processors.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) → the same."""
+        if features.device.type == "cpu":
+            return super().forward(features)
+        return self.in_steps(features)
+
+    def in_steps(self, features: Tensor) -> Tensor:
+        """The same by other kernels."""
+        exact = features.float()
+        variance, mean = torch.var_mean(exact, (1, 2, 3), correction=0, keepdim=True)
+        normed = (exact - mean) * (variance + self.eps).rsqrt()
+        return torch.addcmul(self.bias[:, None, None], normed, self.weight[:, None, None])
+
+
 def _convolution(channels_in: int, channels_out: int, *, stride: int = 1) -> nn.Sequential:
     convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1, stride=stride)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    return nn.Sequential(convolution, nn.GroupNorm(1, channels_out), nn.GELU())
+    return nn.Sequential(convolution, WholeNorm(1, channels_out), nn.GELU())

@@ -226,7 +226,7 @@ class SparsePixelTransformer(nn.Module):
         """Rebuild a batch of frames from nothing but their samples and state."""
         present = inputs.valid & (inputs.age == 0)
         size = (inputs.height, inputs.width)
-        now, memory = _now(inputs, present), _memory(inputs)
+        now, memory = _pictures(inputs, present)
         scale = _Scale.of(inputs.value, present)
         picture = _resized(_seen(now, memory, scale), self._whole_cells(*size))
         grid, grid_uv = self.grid(picture)  # (B, D, gh, gw), (Q, 2)
@@ -302,18 +302,25 @@ class SparsePixelTransformer(nn.Module):
         return modulated
 
 
-def _now(inputs: ModelInput, present: Tensor) -> Prior:
-    """The picture of this frame's samples. present (B, N) bool."""
-    size = {"height": inputs.height, "width": inputs.width}
-    return pull_push(inputs.uv, inputs.value, inputs.footprint, present, **size)
+def _pictures(inputs: ModelInput, present: Tensor) -> tuple[Prior, Prior]:
+    """Of this frame's samples, and of the newest of each place, this frame's or older; the latter
+    with another channel, the age. present (B, N) bool.
 
-
-def _memory(inputs: ModelInput) -> Prior:
-    """The picture of the newest samples of each place, this frame's or older. Last channel: age."""
+    Interpolated together: as many steps, each of twice the size.
+    """
     size = {"height": inputs.height, "width": inputs.width}
-    aged = torch.cat([inputs.value, inputs.age.unsqueeze(-1) / AGE_SCALE_FRAMES], dim=-1)
     newest = newest_in_cell(inputs.uv, inputs.footprint, inputs.age, inputs.valid, **size)
-    return pull_push(inputs.uv, aged, inputs.footprint, newest, **size)
+    aged = torch.cat([inputs.value, inputs.age.unsqueeze(-1) / AGE_SCALE_FRAMES], dim=-1)
+    both = pull_push(
+        inputs.uv.repeat(2, 1, 1),
+        aged.repeat(2, 1, 1),
+        inputs.footprint.repeat(2, 1),
+        torch.cat([present, newest]),
+        **size,
+    )
+    frames = len(present)
+    now = both.rows(slice(frames), channels=slice(-1))
+    return now, both.rows(slice(frames, None), channels=slice(None))
 
 
 def _seen(now: Prior, memory: Prior, scale: _Scale) -> Tensor:
