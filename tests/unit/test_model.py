@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sgaps.model import ModelInput, SparsePixelTransformer, build_model, collate, pull_push
 from sgaps.model.attention import entropy_dense, entropy_fused
 from sgaps.model.prior import consistent, sliding_mean
+from sgaps.model.refinement import CoarseScales, WholeNorm
 from sgaps.sampling.footprints import sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.patterns import sample_pattern
@@ -38,8 +39,8 @@ def model() -> SparsePixelTransformer:
     return built
 
 
-def small(**changes: int) -> ModelSettings:
-    numbers = {
+def small(**changes: int | tuple[int, ...]) -> ModelSettings:
+    numbers: dict[str, int | tuple[int, ...]] = {
         "embed_dim": 24,
         "num_heads": 2,
         "encoder_layers": 1,
@@ -51,6 +52,7 @@ def small(**changes: int) -> ModelSettings:
         "state_frequencies": 2,
         "max_state_dim": 5,
         "refine_channels": 4,
+        "coarse_channels": (6, 8),
         "history_frames": 2,
         "attended_frames": 1,
     }
@@ -312,6 +314,7 @@ def test_attention_comes_on_request(model: SparsePixelTransformer) -> None:
 def test_every_parameter_learns() -> None:
     model = build_model(small())
     torch.nn.init.normal_(model.head.last.weight, std=0.1)
+    torch.nn.init.normal_(model.head.coarse.get_parameter("up.0.weight"), std=0.1)
     torch.nn.init.normal_(model.film.weight, std=0.1)
     torch.nn.init.normal_(model.context.get_parameter("2.weight"), std=0.1)
     torch.nn.init.normal_(model.log_error.weight, std=0.1)
@@ -323,6 +326,55 @@ def test_every_parameter_learns() -> None:
         if parameter.grad is None or not parameter.grad.abs().sum()
     ]
     assert still == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (16, 24)])
+def test_coarse_scales_begin_as_nothing_and_then_look_around(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    scales = CoarseScales(4, (6, 8))
+    features = torch.randn(2, 4, *size)
+    torch.testing.assert_close(scales(features), features)
+    torch.nn.init.normal_(scales.get_parameter("up.0.weight"), std=0.1)
+    elsewhere = features.clone()
+    elsewhere[..., -1, -1] += 1
+    assert scales(features).shape == features.shape
+    assert (scales(elsewhere) - scales(features))[..., 0, 0].abs().min() > 0
+
+
+def test_a_norm_in_steps_is_torchs() -> None:
+    torch.manual_seed(0)
+    norm = WholeNorm(1, 3)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    features = 5 + 2 * torch.randn(2, 3, 7, 9)
+    torch.testing.assert_close(norm.in_steps(features), norm(features))
+
+
+def test_room_for_more_samples_and_frames_changes_nothing(model: SparsePixelTransformer) -> None:
+    """As a batch on a GPU has it, whose shapes are few."""
+    frames = [
+        (samples_of(picture(seed)), ((1, samples_of(picture(9), 30)),), np.ones(2, np.float32))
+        for seed in (0, 1)
+    ]
+    tight, roomy = (
+        collate(
+            frames,
+            width=WIDTH,
+            height=HEIGHT,
+            attended_frames=1,
+            max_state_dim=5,
+            sentinel=SENTINEL,
+            room=room,
+        )
+        for room in ((1, 0), (64, 2))
+    )
+    assert tight.samples.shape == (2, 2 * 40, 5)
+    assert roomy.samples.shape == (2, 3 * 64, 5)
+    assert (roomy.present, roomy.attended, int(roomy.valid.sum())) == (64, 2 * 64, 2 * 70)
+    expected = model(tight, return_entropy=True)
+    got = model(roomy, return_entropy=True)
+    for name in ("frame", "log_error", "entropy"):
+        torch.testing.assert_close(getattr(got, name), getattr(expected, name))
 
 
 def test_the_input_holds_no_true_frame() -> None:

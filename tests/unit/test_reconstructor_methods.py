@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from reconstructor.build import build_reconstructor
 from reconstructor.checkpoints import follow_checkpoints
+from reconstructor.forward import batch_size, columns, in_bfloat16
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
@@ -40,6 +41,7 @@ def settings_of(root: Path, *overrides: str) -> Settings:
             f"data.checkpoints_dir={root / 'own'}",
             f"data.shipped_dir={root / 'shipped'}",
             *("model.embed_dim=24", "model.num_heads=2", "model.ffn_dim=32"),
+            *("model.refine_channels=8", "model.coarse_channels=[8]"),
             *overrides,
         ],
         environment={},
@@ -430,6 +432,34 @@ def test_what_a_gpu_serves_in_bfloat16_is_the_same_frame(monkeypatch: pytest.Mon
             grid = getattr(rough, name)
             assert grid.dtype == np.float32
             np.testing.assert_allclose(grid, getattr(right, name), atol=tolerance)
+
+
+def test_weights_in_bfloat16_are_what_the_network_computes_with() -> None:
+    """To round them once is to round them in every pass."""
+    model, manifest = load_serving(load_settings(["data.checkpoints_dir=none"]).data, "default")
+    now = frame("default", count=500, size=(160, 120))
+    inputs = collate(
+        [(now.samples, (), now.state)],
+        width=now.width,
+        height=now.height,
+        attended_frames=manifest.model.attended_frames,
+        max_state_dim=manifest.model.max_state_dim,
+        sentinel=-999.0,
+    )
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        every_time = model(inputs)
+        once = in_bfloat16(model)(inputs)
+    assert next(model.head.refine.parameters()).dtype == torch.bfloat16
+    torch.testing.assert_close(once.frame, every_time.frame, rtol=0, atol=0)
+    torch.testing.assert_close(once.log_error, every_time.log_error, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "samples", "expected"),
+    [(1, 500, (1, 512)), (3, 512, (4, 512)), (16, 1, (16, 64)), (17, 1000, (32, 1024))],
+)
+def test_shapes_on_a_gpu_are_few(frames: int, samples: int, expected: tuple[int, int]) -> None:
+    assert (batch_size(frames), columns(samples)) == expected
 
 
 def test_a_checkpoint_is_served_in_its_own_shape(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import shutil
 import threading
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sgaps.bus.memory_bus import MemoryBus
+from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import CheckpointUnreadable, SgapsError
 from sgaps.model import CheckpointStore, ModelOutput, build_model, prepare_cpu
 from sgaps.recording import find_segments, note_trained, trained_segments, untrained
@@ -474,6 +476,31 @@ def test_a_model_of_another_shape_has_to_beat_what_serves(tmp_path: Path) -> Non
     assert report.champion_psnr_db == pytest.approx(first.challenger_psnr_db, abs=1e-3)
     assert report.published is None
     assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) == first.published
+
+
+def test_a_model_of_another_shape_starts_from_the_general_one_that_has_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an update that brings a general checkpoint of a new shape."""
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b", "c"):
+        record(settings.data.recordings_dir, name, frames=24)
+    own = train(settings).published
+    assert own is not None
+    other = toy_settings(tmp_path, "model.ffn_dim=40", "training.max_epochs=1")
+    general = CheckpointStore(settings.data.shipped_dir).publish(
+        DEFAULT_KEY,
+        build_model(other.model),
+        settings=other.model,
+        metrics=own.metrics,
+        parent=None,
+        data=own.data,
+        training={},
+    )
+    with caplog.at_level(logging.INFO, "trainer.run"):
+        report = train(other)
+    assert f"{KEY} starts from {general.model_version}" in caplog.text
+    assert report.champion_version == own.model_version
 
 
 def test_what_the_champion_was_trained_on_is_held_out_last(tmp_path: Path) -> None:

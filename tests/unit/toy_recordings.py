@@ -74,6 +74,8 @@ def toy_settings(tmp_path: Path, *overrides: str) -> Settings:
             "model.embed_dim=32",
             "model.num_heads=2",
             "model.ffn_dim=48",
+            "model.refine_channels=16",
+            "model.coarse_channels=[16]",
             *overrides,
         ],
         environment={},

@@ -298,9 +298,14 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
 
 
 def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> SparsePixelTransformer:
-    """What training starts from: the champion, or a new model where another shape is wanted."""
+    """What training starts from: the champion; where another shape is wanted, the default key's
+    model if that has it, else a new one."""
     if champion.settings == settings.model:
         return champion.model
+    general = _champion(checkpoints.DEFAULT_KEY, settings)
+    if general.settings == settings.model:
+        log.info("%s starts from %s: its own has another shape", checkpoint_key, general.version)
+        return general.model
     log.info("%s starts afresh: the model settings changed", checkpoint_key)
     return _fresh(settings)
 
