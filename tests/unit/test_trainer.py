@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import shutil
 import threading
@@ -21,7 +20,13 @@ from torch.nn import functional as F
 from sgaps.bus.memory_bus import MemoryBus
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import CheckpointUnreadable, SgapsError
-from sgaps.model import CheckpointStore, ModelOutput, build_model, prepare_cpu
+from sgaps.model import (
+    CheckpointStore,
+    ModelOutput,
+    SparsePixelTransformer,
+    build_model,
+    prepare_cpu,
+)
 from sgaps.recording import find_segments, note_trained, trained_segments, untrained
 from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
@@ -479,7 +484,7 @@ def test_a_model_of_another_shape_has_to_beat_what_serves(tmp_path: Path) -> Non
 
 
 def test_a_model_of_another_shape_starts_from_the_general_one_that_has_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after an update that brings a general checkpoint of a new shape."""
     settings = toy_settings(tmp_path)
@@ -488,19 +493,29 @@ def test_a_model_of_another_shape_starts_from_the_general_one_that_has_it(
     own = train(settings).published
     assert own is not None
     other = toy_settings(tmp_path, "model.ffn_dim=40", "training.max_epochs=1")
-    general = CheckpointStore(settings.data.shipped_dir).publish(
+    CheckpointStore(settings.data.shipped_dir).publish(
         DEFAULT_KEY,
         build_model(other.model),
         settings=other.model,
         metrics=own.metrics,
         parent=None,
-        data=own.data,
+        data=own.data.model_copy(update={"train_sessions": own.data.val_sessions}),
         training={},
     )
-    with caplog.at_level(logging.INFO, "trainer.run"):
-        report = train(other)
-    assert f"{KEY} starts from {general.model_version}" in caplog.text
-    assert report.champion_version == own.model_version
+    begun: list[torch.Tensor] = []
+
+    def fit_seen(model: SparsePixelTransformer, *args: Any, **kwargs: Any) -> FitReport:
+        begun.append(model.grid.patch.weight.detach().clone())
+        return fit(model, *args, **kwargs)
+
+    monkeypatch.setattr("trainer.run.fit", fit_seen)
+    assert train(other).champion_version == own.model_version
+    shipped, _ = CheckpointStore(settings.data.shipped_dir).load_current(DEFAULT_KEY)
+    torch.testing.assert_close(begun[0], shipped.grid.patch.weight, rtol=0, atol=0)
+    assert "was trained on what is held out" in caplog.text  # by the general one
+    shutil.rmtree(settings.data.shipped_dir)
+    train(other)
+    assert not torch.equal(begun[1], begun[0])
 
 
 def test_what_the_champion_was_trained_on_is_held_out_last(tmp_path: Path) -> None:

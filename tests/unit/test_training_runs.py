@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -306,6 +308,41 @@ def test_two_ranks_train_one_checkpoint(tmp_path: Path) -> None:
     _, manifest = CheckpointStore(tmp_path / "checkpoints").load_current(KEY)
     assert manifest.metrics.val_psnr_db > manifest.metrics.champion_psnr_db + 0.3
     assert done.stdout.count("published") == 1
+
+
+def test_loader_processes_end_with_a_run_that_was_killed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=24)
+    mark = f"SGAPS_TEST_RUN={tmp_path}"
+    name, value = mark.split("=")
+    begun = subprocess.Popen(
+        [sys.executable, *command(tmp_path, "training.max_epochs=2000", "training.workers=2")],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"SGAPS__TRAINING__SAVE_EVERY_SECS": "0.2", name: value},
+    )
+    saved = tmp_path / "checkpoints" / KEY / UNFINISHED_NAME
+    wait_until(saved.exists, secs=120)
+    assert len(processes_with(mark)) > 3  # the run, the server of copies and two of them
+    begun.kill()
+    begun.wait()
+    wait_until(lambda: not processes_with(mark), secs=20)
+
+
+def wait_until(is_so: Callable[[], bool], *, secs: float) -> None:
+    deadline_secs = time.monotonic() + secs
+    while not is_so():
+        assert time.monotonic() < deadline_secs
+        time.sleep(0.1)
+
+
+def processes_with(mark: str) -> list[str]:
+    """Ids of the processes that have inherited a variable."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in environment.read_bytes().split(b"\0"):
+                found.append(environment.parent.name)
+    return found
 
 
 def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:

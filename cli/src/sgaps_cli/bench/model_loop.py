@@ -17,7 +17,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward
+from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward, columns
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
 from sampler.choose import choose, draft
@@ -87,6 +87,8 @@ def floor(picture: Picture) -> Callable[[int], Work]:
     device = torch.device(picture.device)
     forward = Forward(load_serving(settings.data, DEFAULT_KEY)[0].to(device), device)
     inputs = [frame_input(*pair) for pair in waiting_frames(picture, settings)]
+    on_gpu = picture.device == "cuda"
+    room = (columns(picture.samples), settings.model.history_frames) if on_gpu else (1, 0)
 
     def work(batch: int) -> Work:
         ready = collate(
@@ -96,6 +98,7 @@ def floor(picture: Picture) -> Callable[[int], Work]:
             attended_frames=settings.model.attended_frames,
             max_state_dim=settings.max_state_dim,
             sentinel=settings.sentinel_value,
+            room=room,
         )
         by_entropy = settings.importance.method == "attention_entropy"
         return lambda: forward(ready, entropy=by_entropy)

@@ -7,10 +7,12 @@ there is one for each shape of a batch.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -18,8 +20,10 @@ from torch import Tensor, nn
 
 from sgaps.model import ModelInput, SparsePixelTransformer, network_precision
 
-MOST_SHAPES = 32
-"""Of which a graph is kept, or how often they came: clients choose sizes and sample counts."""
+MOST_GRAPHS = 32
+"""Of a model: clients choose sizes and sample counts. A new checkpoint has none at first."""
+MOST_COUNTED = 256
+"""Shapes of which it is known how often they came."""
 SEEN_BEFORE_CAPTURE = 2
 """To capture a graph takes as long as a hundred passes: not for a shape that comes once."""
 SAMPLES_STEP = 64
@@ -27,17 +31,21 @@ SAMPLES_STEP = 64
 WARM_UP_PASSES = 2
 """Before a capture, for the libraries to choose their kernels."""
 
+log = logging.getLogger(__name__)
 Shape: TypeAlias = tuple[object, ...]
+_Kept = TypeVar("_Kept")
 
 
 class Forward:
-    """A model at work on one device."""
+    """A model at work on one device; one call at a time."""
 
     def __init__(self, model: SparsePixelTransformer, device: torch.device) -> None:
         """`model` is on the device; it is this one's own from now on."""
-        self._model = model if device.type == "cpu" else in_bfloat16(model)
         self._device = device
-        self._shapes: OrderedDict[Shape, int | _Graph] = OrderedDict()
+        self._model = model if device.type == "cpu" else in_bfloat16(model)
+        self._graphs: OrderedDict[Shape, _Graph | None] = OrderedDict()
+        """None where a capture failed. As below, what was wanted last comes last."""
+        self._seen: OrderedDict[Shape, int] = OrderedDict()
         # One memory for all: they are replayed one after the other, and what they told is copied.
         self._memory = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
@@ -47,21 +55,44 @@ class Forward:
         entropies (B, gh, gw)."""
         if self._device.type == "cpu":
             return [tensor.numpy() for tensor in _told(self._model, inputs, entropy=entropy)]
-        # Whether a batch happens to be full must not make another shape of it.
-        pinned = replace(inputs, padded=True).pinned()
-        return _on_host(self._on_gpu(pinned, entropy=entropy))
+        # Streams and graphs are of the current GPU, which is the first one until told otherwise.
+        with torch.cuda.device(self._device):
+            # Whether a batch happens to be full must not make another shape of it.
+            pinned = replace(inputs, padded=True).pinned()
+            return _on_host(self.on_gpu(pinned, entropy=entropy))
 
-    def _on_gpu(self, inputs: ModelInput, *, entropy: bool) -> Sequence[Tensor]:
+    def on_gpu(self, inputs: ModelInput, *, entropy: bool) -> Sequence[Tensor]:
+        """By the graph of this shape, if it is worth one."""
         shape = _shape_of(inputs, entropy)
-        known = self._shapes.pop(shape, 0)
-        if isinstance(known, int) and known >= SEEN_BEFORE_CAPTURE:
-            known = _Graph(self._model, inputs.on(self._device), self._memory, entropy=entropy)
-        self._shapes[shape] = known + 1 if isinstance(known, int) else known
-        if len(self._shapes) > MOST_SHAPES:
-            self._shapes.popitem(last=False)
-        if isinstance(known, _Graph):
-            return known.replay(inputs)
+        seen = self._seen.get(shape, 0)
+        graph = None
+        if shape in self._graphs:
+            graph = self._graphs[shape]
+            _keep(self._graphs, shape, graph, most=MOST_GRAPHS)
+        elif seen < SEEN_BEFORE_CAPTURE:
+            _keep(self._seen, shape, seen + 1, most=MOST_COUNTED)
+        else:
+            graph = self._captured(inputs, entropy=entropy)
+            _keep(self._graphs, shape, graph, most=MOST_GRAPHS)
+        if graph:
+            return graph.replay(inputs)
         return _told(self._model, inputs.on(self._device), entropy=entropy)
+
+    def _captured(self, inputs: ModelInput, *, entropy: bool) -> _Graph | None:
+        try:
+            return _Graph(self._model, inputs.on(self._device), self._memory, entropy=entropy)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            log.warning(
+                "frames of %dx%d go without a graph: %s", inputs.width, inputs.height, error
+            )
+            return None
+
+
+def _keep(kept: OrderedDict[Shape, _Kept], shape: Shape, value: _Kept, *, most: int) -> None:
+    kept[shape] = value
+    kept.move_to_end(shape)
+    if len(kept) > most:
+        kept.popitem(last=False)
 
 
 class _Graph:
@@ -77,15 +108,20 @@ class _Graph:
     ) -> None:
         """`inputs` on the GPU: later batches are copied over them."""
         self._inputs = inputs.tensors
-        aside = torch.cuda.Stream(inputs.samples.device)  # type: ignore[no-untyped-call]
+        self._graph = torch.cuda.CUDAGraph()
+        # One stream for all: each would have a workspace of its own, which is never given back.
+        aside = _capturing_stream(inputs.samples.device)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP_PASSES):
                 _told(model, inputs, entropy=entropy)
+            # Another thread may put a new checkpoint on the GPU meanwhile, which is no business
+            # of this capture.
+            with torch.cuda.graph(
+                self._graph, pool=memory, stream=aside, capture_error_mode="thread_local"
+            ):
+                self._told = _told(model, inputs, entropy=entropy)
         torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=memory):
-            self._told = _told(model, inputs, entropy=entropy)
 
     def replay(self, inputs: ModelInput) -> Sequence[Tensor]:
         """What is told of another batch, until the next one."""
@@ -93,6 +129,11 @@ class _Graph:
             self._inputs[name].copy_(tensor, non_blocking=True)
         self._graph.replay()
         return self._told
+
+
+@lru_cache
+def _capturing_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def in_bfloat16(model: SparsePixelTransformer) -> SparsePixelTransformer:
@@ -110,7 +151,7 @@ def batch_size(frames: int) -> int:
 
 def columns(samples: int) -> int:
     """For how many samples of a frame there is room in a GPU's batch."""
-    return -(-samples // SAMPLES_STEP) * SAMPLES_STEP
+    return -(-max(1, samples) // SAMPLES_STEP) * SAMPLES_STEP
 
 
 def _told(model: SparsePixelTransformer, inputs: ModelInput, *, entropy: bool) -> Sequence[Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.context import BaseContext
 
@@ -105,3 +107,12 @@ def _begin_worker(_: int) -> None:
     """Ctrl-C reaches the whole group of processes; the training one decides what it means."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_the_training, daemon=True).start()
+
+
+def _end_with_the_training() -> None:
+    """Also when it was killed: torch looks at the parent, which is the server of copies here."""
+    training = multiprocessing.parent_process()
+    if training is not None:
+        multiprocessing.connection.wait([training.sentinel])
+        os._exit(1)

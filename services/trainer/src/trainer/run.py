@@ -125,10 +125,11 @@ def _train(
     taken_up = None
     if options.resume:
         taken_up = load_run(saved_at, champion_version=champion.version, model=settings.model)
-    split = _split(segments, settings, options, champion, taken_up)
+    begun = _begun(checkpoint_key, champion, settings)
+    known = champion.trained_on | begun.trained_on
+    split = _split(segments, settings, options, champion, known, taken_up)
     champion_psnr_db = _champion_psnr_db(champion, split, settings)
-    model = _begun(checkpoint_key, champion, settings)
-    model.to(pick_device(settings.training.device))
+    model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(settings))
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     memory = RunMemory(
@@ -143,7 +144,7 @@ def _train(
     )
     watch = _Watch(options.log, held_out, settings, report)
     watch.look(0, model)
-    drawn_anew = _reseeded(settings, champion)
+    drawn_anew = _reseeded(settings, begun)
     outcome = fit(
         model,
         RecordingDataset(split.train, _options(drawn_anew, augmentation)),
@@ -186,12 +187,16 @@ def _split(
     settings: Settings,
     options: RunOptions,
     champion: _Champion,
+    known: frozenset[str],
     taken_up: SavedRun | None,
 ) -> Split:
-    """Raises SgapsError where nothing would be held out, or what was trained on."""
+    """`known` are the sessions that champion and challenger come from.
+
+    Raises SgapsError where nothing would be held out, or what was trained on.
+    """
     if options.val:
         split = Split(train=tuple(segments), val=options.val)
-        _refuse_known(split, champion)
+        _refuse_known(split, champion, known)
         return split
     if taken_up is not None:
         split = split_at(segments, held_out=taken_up.header.val_sessions)
@@ -201,15 +206,13 @@ def _split(
                 "start without --resume"
             )
         return split
-    split = split_by_session(
-        segments, val_share=settings.training.val_share, trained_on=champion.trained_on
-    )
+    split = split_by_session(segments, val_share=settings.training.val_share, trained_on=known)
     if not split.val:
         raise SgapsError(
             "two sessions are needed: one is held out; record another one, or name some with "
             "data.val=[…]"
         )
-    if not champion.trained_on.isdisjoint(split.val_sessions):
+    if not known.isdisjoint(split.val_sessions):
         log.warning(
             "%s was trained on what is held out, so it looks better than it is: record more, or "
             "name other sessions with data.val=[…]",
@@ -218,15 +221,15 @@ def _split(
     return split
 
 
-def _refuse_known(split: Split, champion: _Champion) -> None:
+def _refuse_known(split: Split, champion: _Champion, known: frozenset[str]) -> None:
     """What was learned by heart tells nothing of how good a model is elsewhere."""
     val = set(split.val_sessions)
-    if known := val.intersection(split.train_sessions):
-        raise SgapsError(f"data.val: {min(known)} is in data.train too")
-    if known := val & champion.trained_on:
+    if both := val.intersection(split.train_sessions):
+        raise SgapsError(f"data.val: {min(both)} is in data.train too")
+    if seen := val & known:
         raise SgapsError(
-            f"data.val: {champion.version} was trained on {len(known)} of these sessions, "
-            f"{min(known)} among them; hold out others: sgaps capture makes some (another --seed)"
+            f"data.val: {champion.version} was trained on {len(seen)} of these sessions, "
+            f"{min(seen)} among them; hold out others: sgaps capture makes some (another --seed)"
         )
 
 
@@ -264,7 +267,7 @@ class _Watch:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Champion:
-    """What a challenger has to beat."""
+    """What a challenger has to beat, or starts from."""
 
     model: SparsePixelTransformer
     settings: ModelSettings
@@ -286,9 +289,28 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
         raise
     except CheckpointError as error:
         log.info("%s starts from the prior: %s", checkpoint_key, error)
-        return _Champion(
-            model=_fresh(settings), settings=settings.model, version=checkpoints.UNTRAINED
-        )
+        return _fresh(settings)
+    return _served(model, manifest)
+
+
+def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> _Champion:
+    """What training starts from: the champion; where another shape is wanted, the default key's
+    model if that has it, else a new one."""
+    if champion.settings == settings.model:
+        return champion
+    try:
+        model, manifest = load_serving(settings.data, checkpoints.DEFAULT_KEY)
+    except CheckpointError as error:
+        log.info("no general checkpoint to start from: %s", error)
+    else:
+        if manifest.model == settings.model:
+            log.info("%s starts from the general %s", checkpoint_key, manifest.model_version)
+            return _served(model, manifest)
+    log.info("%s starts afresh: the model settings changed", checkpoint_key)
+    return _fresh(settings)
+
+
+def _served(model: SparsePixelTransformer, manifest: Manifest) -> _Champion:
     return _Champion(
         model=model,
         settings=manifest.model,
@@ -297,27 +319,16 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
     )
 
 
-def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> SparsePixelTransformer:
-    """What training starts from: the champion; where another shape is wanted, the default key's
-    model if that has it, else a new one."""
-    if champion.settings == settings.model:
-        return champion.model
-    general = _champion(checkpoints.DEFAULT_KEY, settings)
-    if general.settings == settings.model:
-        log.info("%s starts from %s: its own has another shape", checkpoint_key, general.version)
-        return general.model
-    log.info("%s starts afresh: the model settings changed", checkpoint_key)
-    return _fresh(settings)
-
-
-def _fresh(settings: Settings) -> SparsePixelTransformer:
+def _fresh(settings: Settings) -> _Champion:
     torch.manual_seed(settings.training.seed)
-    return build_model(settings.model)
+    return _Champion(
+        model=build_model(settings.model), settings=settings.model, version=checkpoints.UNTRAINED
+    )
 
 
-def _reseeded(settings: Settings, champion: _Champion) -> Settings:
+def _reseeded(settings: Settings, begun: _Champion) -> Settings:
     """A run that goes on from another draws otherwise than that one did."""
-    seed = settings.training.seed + checkpoints.version_number(champion.version)
+    seed = settings.training.seed + checkpoints.version_number(begun.version)
     return settings.model_copy(
         update={"training": settings.training.model_copy(update={"seed": seed})}
     )

@@ -13,6 +13,8 @@ REACH_NEAREST, REACH_FARTHEST = 0.7, 4.0
 HEAD_DIM_MULTIPLE = 8
 """Fused kernels like round sizes."""
 LOCATION_DIM = 3
+MASK_MULTIPLE = 8
+"""Columns of a mask that a GPU's kernel can read; `scaled_dot_product_attention` pads by itself."""
 
 
 class LocalAttention(nn.Module):
@@ -135,7 +137,11 @@ def _attended_on_cpu(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor,
 
 def _attended_on_gpu(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """As on a CPU, by the kernel that takes float32 and a mask; its rows are filled up."""
-    spread = None if bias is None else bias.expand(-1, q.shape[1], q.shape[2], -1)
+    spread = None
+    if bias is not None:
+        filler = -k.shape[2] % MASK_MULTIPLE
+        k = F.pad(k, (0, 0, 0, filler))
+        spread = F.pad(bias, (0, filler), value=-torch.inf).expand(-1, q.shape[1], q.shape[2], -1)
     mean_key, log_sum, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
         q, k, k, spread, compute_log_sumexp=True, scale=1.0
     )

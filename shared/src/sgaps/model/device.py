@@ -19,7 +19,7 @@ def network_precision(device: torch.device) -> torch.autocast:
 
     The interpolation, the scores of attention and the frame stay in float32.
     """
-    # Without its cache: a weight is used once, and a graph must not hold what the cache lets go of.
+    # Without its cache: a graph must not hold what the cache lets go of.
     return torch.autocast(
         device.type, torch.bfloat16, enabled=device.type == "cuda", cache_enabled=False
     )

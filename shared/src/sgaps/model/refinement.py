@@ -92,7 +92,7 @@ class CoarseScales(nn.Module):
 
 
 class WholeNorm(nn.GroupNorm):
-    """Every frame as a whole has mean 0 and deviation 1.
+    """GroupNorm of every frame as a whole.
 
     On a GPU in steps: torch's kernel gives each frame to one of its processors.
     """
