@@ -22,7 +22,8 @@ from sgaps.settings import Settings, load_settings
 KEY = "faults"
 SMALL_MODEL = (
     *("reconstructor.method=spt", "model.embed_dim=12", "model.num_heads=1", "model.ffn_dim=16"),
-    *("model.refine_channels=4", "model.history_frames=1", "model.attended_frames=0"),
+    *("model.refine_channels=4", "model.coarse_channels=[]"),
+    *("model.history_frames=1", "model.attended_frames=0"),
 )
 TORN = [*TENSORS.values(), *WEIGHTS.values()]
 """Kinds of damage that leave the place for the next checkpoint as it is."""

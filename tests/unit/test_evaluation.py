@@ -93,6 +93,7 @@ def test_the_command_prints_a_table_or_json(
         "model.embed_dim=32",
         "model.num_heads=2",
         "model.ffn_dim=48",
+        "model.coarse_channels=[16]",
     ]
     # Settings may stand before, between and after options.
     arguments = [overrides[0], "--key", KEY, "--frames", "3", *overrides[1:], "--samples", "60"]

@@ -282,6 +282,7 @@ def command(tmp_path: Path, *overrides: str) -> list[str]:
         *("training=live", "training.min_sessions=2", "training.learning_rate=3e-3"),
         *("sampling.default_sample_count=60", "training.cpu_threads=1"),
         *("model.embed_dim=32", "model.num_heads=2", "model.ffn_dim=48"),
+        *("model.refine_channels=16", "model.coarse_channels=[16]"),
         f"data.recordings_dir={tmp_path / 'recordings'}",
         f"data.checkpoints_dir={tmp_path / 'checkpoints'}",
         f"data.shipped_dir={tmp_path / 'shipped'}",
