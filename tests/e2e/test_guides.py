@@ -32,7 +32,7 @@ STAND_IN = (
     ".venv/bin/sgaps up --set server.auth_token_file=secrets/auth_token",
 )
 """`make secrets`, as its container runs it, and the same services with the same token."""
-KEY = "doom-my_way_home"
+KEY = "atari-space_invaders"
 
 
 def plays(_: Scratch, said: str) -> None:
@@ -48,7 +48,7 @@ def shows_the_loop(scratch: Scratch, _: str) -> None:
 
 
 def lists_recordings(_: Scratch, said: str) -> None:
-    assert re.search(r"atari-pong|doom-my", said)
+    assert re.search(r"(atari|doom)-\w", said)  # the table wraps long keys
 
 
 def captured(scratch: Scratch, _: str) -> None:
