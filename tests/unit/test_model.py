@@ -373,7 +373,8 @@ def test_room_for_more_samples_and_frames_changes_nothing(model: SparsePixelTran
         )
         for room in ((1, 0), (64, 2))
     )
-    assert tight.samples.shape == (2, 2 * 40, 5)
+    assert (tight.present, tight.samples.shape) == (40, (2, 40 + 30, 5))
+    assert not tight.padded
     assert roomy.samples.shape == (2, 3 * 64, 5)
     assert (roomy.present, roomy.attended, int(roomy.valid.sum())) == (64, 2 * 64, 2 * 70)
     expected = model(tight, return_entropy=True)
@@ -419,7 +420,7 @@ def test_attention_falls_with_distance_and_is_the_same_at_any_resolution() -> No
 def test_history_alone_is_not_refined_by_the_present(model: SparsePixelTransformer) -> None:
     """Padding between the present and the past of a batch is no sample."""
     short, long = samples_of(picture(), 20), samples_of(picture(2), 40)
-    history = ((1, samples_of(picture(4), 20)),)
+    history = ((1, samples_of(picture(4), 15)),)
     alone_inputs = inputs_of(short, history=history)
     padded_inputs = inputs_of(short, long, history=history)
     assert (alone_inputs.padded, padded_inputs.padded) == (False, True)

@@ -314,12 +314,11 @@ def test_two_ranks_train_one_checkpoint(tmp_path: Path) -> None:
 def test_loader_processes_end_with_a_run_that_was_killed(tmp_path: Path) -> None:
     for name in ("a", "b"):
         record(tmp_path / "recordings", name, frames=24)
-    mark = f"SGAPS_TEST_RUN={tmp_path}"
-    name, value = mark.split("=")
+    mark = {"SGAPS_TEST_RUN": str(tmp_path)}
     begun = subprocess.Popen(
         [sys.executable, *command(tmp_path, "training.max_epochs=2000", "training.workers=2")],
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"SGAPS__TRAINING__SAVE_EVERY_SECS": "0.2", name: value},
+        env=os.environ | {"SGAPS__TRAINING__SAVE_EVERY_SECS": "0.2"} | mark,
     )
     saved = tmp_path / "checkpoints" / KEY / UNFINISHED_NAME
     wait_until(saved.exists, secs=120)
@@ -336,12 +335,13 @@ def wait_until(is_so: Callable[[], bool], *, secs: float) -> None:
         time.sleep(0.1)
 
 
-def processes_with(mark: str) -> list[str]:
+def processes_with(mark: dict[str, str]) -> list[str]:
     """Ids of the processes that have inherited a variable."""
+    ((name, value),) = mark.items()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            if mark.encode() in environment.read_bytes().split(b"\0"):
+            if f"{name}={value}".encode() in environment.read_bytes().split(b"\0"):
                 found.append(environment.parent.name)
     return found
 

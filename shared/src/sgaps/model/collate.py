@@ -36,38 +36,37 @@ def collate(
     `room` is for how many samples of a frame, and for how many frames of the past, there are
     columns at least.
     """
-    sets = [_of_all_ages(samples, history) for samples, history, _ in frames]
-    count = max(room[0], *(len(samples) for one in sets for _, samples in one))
-    times = max(room[1] + 1, *(len(one) for one in sets))
+    pasts = [history for _, history, _ in frames]
+    present = max([room[0], *(len(samples) for samples, _, _ in frames)])
+    older = max([room[0], *(len(samples) for past in pasts for _, samples in past)])
+    times = max([room[1], *map(len, pasts)])
     # u, v, C values, footprint, age.
-    padded = np.zeros((len(frames), times, count, frames[0][0].shape[1] + 1), np.float32)
+    shape = (len(frames), present + times * older, frames[0][0].shape[1] + 1)
+    padded = np.zeros(shape, np.float32)
     padded[..., -2] = 1
-    valid = np.zeros(padded.shape[:3], bool)
+    valid = np.zeros(shape[:2], bool)
     state = np.full((len(frames), max_state_dim), sentinel, np.float32)  # (B, S)
-    for i, (one, (_, _, values)) in enumerate(zip(sets, frames, strict=True)):
-        for k, (age, samples) in enumerate(one):
-            padded[i, k, : len(samples), :-1] = samples
-            padded[i, k, : len(samples), -1] = age
-            valid[i, k, : len(samples)] = True
+    for i, (now, past, values) in enumerate(frames):
+        aged = [
+            (present + k * older, min(age, MOST_AGE_FRAMES + k), samples)
+            for k, (age, samples) in enumerate(past)
+        ]
+        for start, age, samples in [(0, 0, now), *aged]:
+            columns = slice(start, start + len(samples))
+            padded[i, columns, :-1] = samples
+            padded[i, columns, -1] = age
+            valid[i, columns] = True
         state[i, : len(values)] = values[:max_state_dim]
     state_valid = (state != np.float32(sentinel)) & np.isfinite(state)
-    attended = min(times, 1 + attended_frames)
+    attended = present + min(times, attended_frames) * older
     return ModelInput(
-        samples=torch.from_numpy(padded).flatten(1, 2),
-        present=count,
-        attended=attended * count,
-        valid=torch.from_numpy(valid).flatten(1, 2),
+        samples=torch.from_numpy(padded),
+        present=present,
+        attended=attended,
+        valid=torch.from_numpy(valid),
         padded=not valid[:, :attended].all(),
         state=torch.from_numpy(np.where(state_valid, state, 0)),
         state_valid=torch.from_numpy(state_valid),
         height=height,
         width=width,
     )
-
-
-def _of_all_ages(
-    samples: Float32, history: Sequence[tuple[int, Float32]]
-) -> list[tuple[int, Float32]]:
-    """(age in frames, samples) of a frame and of those before it, the newest first."""
-    past = [(min(age, MOST_AGE_FRAMES + k), s) for k, (age, s) in enumerate(history)]
-    return [(0, samples), *past]

@@ -83,11 +83,11 @@ class CoarseScales(nn.Module):
             finer.append(features)
             features = down(features)
             features = features + seen(features)
-        for scale, (up, fine) in reversed(list(enumerate(zip(self.up, finer, strict=True)))):
-            if scale < len(self.said):
+        for scale in reversed(range(len(finer))):
+            if scale < len(self.said):  # the coarsest has only just been seen
                 features = features + self.said[scale](features)
-            told = F.interpolate(up(features), size=fine.shape[-2:], mode="bilinear")
-            features = fine + told
+            fine, told = finer[scale], self.up[scale](features)
+            features = fine + F.interpolate(told, size=fine.shape[-2:], mode="bilinear")
         return features
 
 
