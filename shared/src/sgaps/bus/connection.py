@@ -18,8 +18,11 @@ MAX_CONNECTIONS = 256
 """Of one pool. Every blocking read holds one, and a gateway has a reader for each viewer."""
 
 
-def connect(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
+def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redis:
     """A client whose pool connects when it is used. Raises SettingsError.
+
+    Without a time-out of its own each command costs less: redis-py sends one with a time-out in a
+    task. Whoever uses it then minds the time.
 
     A connection that died in silence is found by the time-out of the next command, so there are
     no health checks: a PING would find it no sooner. Who wants a connection when all are in use
@@ -29,12 +32,12 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float) -> Redis:
         pool = _Pool.from_url(
             settings.url,
             max_connections=MAX_CONNECTIONS,
-            timeout=socket_timeout_secs,
+            timeout=settings.socket_timeout_secs,
             protocol=2,  # one shape of replies, whatever the server speaks
             client_name=settings.client_name or None,
             driver_info=None,  # CLIENT SETINFO is not in Redis 7.0, and no user may be granted it
             socket_timeout=socket_timeout_secs,
-            socket_connect_timeout=socket_timeout_secs,
+            socket_connect_timeout=settings.socket_timeout_secs,
             socket_keepalive=True,
             retry=Retry(NoBackoff(), retries=0),  # a write that is sent again may count twice
             **_credentials(settings),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool
@@ -20,6 +20,10 @@ from sgaps.settings import BusSettings
 GROUP_LOST_PAUSE_SECS = 0.2
 """A flush loses the group under every reader at once; the pause keeps that from a busy loop."""
 SCAN_COUNT = 500
+TRIPS_AT_ONCE = 2
+"""While the broker works on what came with one, the next is put together."""
+FEW_WRITES = 4
+"""So few are not worth two trips: one costs as much as what goes with it."""
 WRITES_TOGETHER = 64
 """Of as many sessions; more would hold up the first for too long."""
 REFUSED_CURE = "(bus.username, bus.password_file; `sgaps acl` writes users with their rights)"
@@ -71,15 +75,17 @@ class RedisBus(Bus):
 
     def __init__(self, settings: BusSettings) -> None:
         self._commands = connect(settings, socket_timeout_secs=settings.socket_timeout_secs)
-        self._writer = _Writer(self._commands.connection_pool)
+        self._writes = connect(settings, socket_timeout_secs=None)
+        self._writer = _Writer(
+            self._writes.connection_pool, timeout_secs=settings.socket_timeout_secs
+        )
         # A blocking read may legally be silent for block_secs on top of a command's time.
         self._reads = connect(
             settings, socket_timeout_secs=settings.socket_timeout_secs + settings.block_secs
         )
 
     async def write(self, *operations: Operation) -> None:
-        with _as_bus_errors():
-            await self._writer.write(command_of(operations))
+        await self._writer.write(command_of(operations))
 
     async def ensure_group(self, stream: str, group: str) -> None:
         with _as_bus_errors():
@@ -209,34 +215,45 @@ class RedisBus(Bus):
             await self._commands.ping()
 
     async def close(self) -> None:
-        await self._commands.aclose()
-        await self._reads.aclose()
+        for client in (self._commands, self._writes, self._reads):
+            await client.aclose()
 
 
 class _Writer:
     """Writes that come while others are on their way go together in the next trip to the broker.
 
-    Each is one command of its own. A write alone waits for nothing.
+    Each is one command of its own. A write alone waits for nothing; of several at once none is sure
+    to be done before another.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, *, timeout_secs: float) -> None:
+        """The time is that of a whole trip: the pool's connections should have none."""
         self._pool = pool
+        self._timeout_secs = timeout_secs
         self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._carriers: set[asyncio.Task[None]] = set()
+        self._is_departing = False
+        """Whether a carrier has yet to look at what waits."""
 
     async def write(self, command: Command) -> None:
         """Returns when the broker has done it; raises what became of it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, done))
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send())
+        self._depart()
         await done
 
-    async def _send(self) -> None:
+    def _depart(self) -> None:
+        """Send a carrier for what waits, unless one is about to take it or all are on their way."""
+        if self._waiting and not self._is_departing and len(self._carriers) < TRIPS_AT_ONCE:
+            self._is_departing = True
+            self._carriers.add(asyncio.create_task(self._carry()))
+
+    async def _carry(self) -> None:
+        """Trip after trip, until nothing waits."""
+        self._is_departing = False
         try:
-            while self._waiting:
-                together = self._waiting[:WRITES_TOGETHER]
-                del self._waiting[:WRITES_TOGETHER]
+            while together := self._taken():
+                self._depart()
                 outcomes = await self._outcomes([command for command, _ in together])
                 for (_, done), error in zip(together, outcomes, strict=True):
                     if done.done():  # its writer was cancelled meanwhile
@@ -244,9 +261,16 @@ class _Writer:
                     if error is None:
                         done.set_result(None)
                     else:
-                        done.set_exception(error)
+                        done.set_exception(_bus_error(error))
         finally:
-            self._sending = None
+            self._carriers.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _taken(self) -> list[tuple[Command, asyncio.Future[None]]]:
+        """Half of what waits: the broker can begin with it while the other half is packed."""
+        half = -(-len(self._waiting) // 2)
+        count = min(max(half, FEW_WRITES), WRITES_TOGETHER)
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
 
     async def _outcomes(self, commands: Sequence[Command]) -> list[Exception | None]:
         """What became of each. A broker that was started again has forgotten the script."""
@@ -261,20 +285,28 @@ class _Writer:
         return outcomes
 
     async def _trip(self, commands: Sequence[Command]) -> list[Exception | None]:
-        """What became of each.
+        """What became of each."""
+        try:
+            async with asyncio.timeout(self._timeout_secs):
+                return await self._replies(commands)
+        except TimeoutError:
+            late = redis_errors.TimeoutError(f"{self._timeout_secs:g} s are over")
+            return [late for _ in commands]
+        except (redis_errors.RedisError, OSError) as error:
+            return [error for _ in commands]
+
+    async def _replies(self, commands: Sequence[Command]) -> list[Exception | None]:
+        """What the broker says against each, by one connection.
 
         Without the client's pipeline, which costs more than what it sends: it keeps books of
         retries and of what a connection was told, and nothing here is retried.
         """
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-            try:
-                await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _error(connection) for _ in commands]
-            finally:
-                await self._pool.release(connection)
-        except (redis_errors.RedisError, OSError) as error:
-            return [error for _ in commands]
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await _error(connection) for _ in commands]
+        finally:
+            await self._pool.release(connection)
 
 
 async def _error(connection: AbstractConnection) -> Exception | None:

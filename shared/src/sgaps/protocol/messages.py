@@ -6,10 +6,8 @@ client ignores fields it does not know.
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Annotated, Any, Literal, TypeAlias
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,12 +20,10 @@ from pydantic import (
 )
 
 from sgaps.protocol.ids import ID_PATTERN
-from sgaps.protocol.pixels import MAX_SAMPLES, Rows, json_schema
+from sgaps.protocol.pixels import MAX_SAMPLES, Rows, json_schema, samples_of
 from sgaps.sampling.footprints import FOOTPRINTS_PX, Samples
 
 PROTOCOL_VERSION = 1
-SAMPLE_NUMBERS = 4
-"""u, v, value, footprint."""
 MAX_FRAME_ID = 2**52 - 2
 """A set id is twice a frame id; a double, and so a JavaScript client, holds both exactly."""
 MAX_SET_ID = 2**53 - 1
@@ -144,11 +140,7 @@ class FrameData(FromClient):
 
     def samples(self) -> Samples:
         """The pixels as float32 (N, 4): u, v, value, footprint."""
-        numbers = len(self.pixels[0]) if self.pixels else SAMPLE_NUMBERS
-        flat = np.fromiter(chain.from_iterable(self.pixels), np.float32, len(self.pixels) * numbers)
-        samples = np.ones((len(self.pixels), SAMPLE_NUMBERS), np.float32)
-        samples[:, :numbers] = flat.reshape(-1, numbers)
-        return samples
+        return samples_of(self.pixels)
 
 
 class Keyframe(FromClient):

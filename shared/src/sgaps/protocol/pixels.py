@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+import numpy as np
 from msgspec import Meta
+
+from sgaps.sampling.footprints import Samples
 
 MAX_SAMPLES = 65535
 """Of a message in either form: the binary one counts them in 16 bits."""
@@ -44,6 +47,30 @@ def rows_of(pixels: msgspec.Raw) -> Rows:
     if first.count(b",") == len(PixelObject.__struct_fields__) - 1:
         return _squares.decode(pixels)
     return _points.decode(pixels)
+
+
+_PACKED_NUMBERS = np.dtype([("kind", "u1"), ("number", ">f8")])
+_PACKED_POINT = np.dtype([("kind", "u1"), ("of_point", _PACKED_NUMBERS, 3)])
+_PACKED_SQUARE = np.dtype([*_PACKED_POINT.descr, ("footprint", "u1")])
+"""A row as MessagePack has it: a float takes nine bytes, a footprint is small enough for one."""
+
+
+def samples_of(rows: Rows) -> Samples:
+    """Rows as they were read → float32 (N, 4). Raises ValueError where a u, v or value is an int.
+
+    By way of MessagePack: numpy takes five times as long to look at each number.
+    """
+    samples = np.ones((len(rows), len(PixelObject.__struct_fields__)), np.float32)
+    if rows:
+        is_point = len(rows[0]) == samples.shape[1] - 1
+        layout = _PACKED_POINT if is_point else _PACKED_SQUARE
+        message = msgspec.msgpack.encode(rows)
+        head_bytes = len(message) - len(rows) * layout.itemsize
+        packed = np.frombuffer(message, layout, len(rows), offset=head_bytes)
+        samples[:, :3] = packed["of_point"]["number"]
+        if not is_point:
+            samples[:, 3] = packed["footprint"]
+    return samples
 
 
 def json_schema() -> dict[str, Any]:
