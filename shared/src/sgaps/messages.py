@@ -42,7 +42,7 @@ def pack_pixels(pixels: NDArray[np.floating]) -> bytes:
 
     What a client sends in binary is not rounded by it, for it comes in these steps.
     """
-    values = np.round(pixels[:, 2] * VALUE_STEPS).astype(np.uint8)
+    values = np.rint(pixels[:, 2] * VALUE_STEPS).astype(np.uint8)
     return uv_steps(pixels).tobytes() + values.tobytes()
 
 
@@ -76,7 +76,8 @@ def first_set_id(last_frame_id: int) -> int:
 
 def pack_footprints(footprints: NDArray[np.floating]) -> bytes:
     """One byte for each side in pixels; nothing where all are points."""
-    return b"" if (footprints == 1).all() else footprints.astype(np.uint8).tobytes()
+    sides = footprints.astype(np.uint8).tobytes()
+    return b"" if sides.count(1) == len(sides) else sides
 
 
 def with_footprints(array: Float32, data: bytes) -> Float32:

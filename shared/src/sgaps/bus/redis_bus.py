@@ -249,12 +249,13 @@ class _Writer:
             self._carriers.add(asyncio.create_task(self._carry()))
 
     async def _carry(self) -> None:
-        """Trip after trip, until nothing waits."""
+        """Trip after trip by one connection, until nothing waits."""
         self._is_departing = False
+        line = _Line(self._pool)
         try:
             while together := self._taken():
                 self._depart()
-                outcomes = await self._outcomes([command for command, _ in together])
+                outcomes = await self._outcomes(line, [command for command, _ in together])
                 for (_, done), error in zip(together, outcomes, strict=True):
                     if done.done():  # its writer was cancelled meanwhile
                         continue
@@ -262,7 +263,9 @@ class _Writer:
                         done.set_result(None)
                     else:
                         done.set_exception(_bus_error(error))
+                await asyncio.sleep(0)  # those who were told may have more by now
         finally:
+            await line.close()
             self._carriers.remove(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _taken(self) -> list[tuple[Command, asyncio.Future[None]]]:
@@ -272,40 +275,53 @@ class _Writer:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    async def _outcomes(self, commands: Sequence[Command]) -> list[Exception | None]:
+    async def _outcomes(self, line: _Line, commands: Sequence[Command]) -> list[Exception | None]:
         """What became of each. A broker that was started again has forgotten the script."""
-        outcomes = await self._trip(commands)
+        outcomes = await self._trip(line, commands)
         unknown = [
             n for n, error in enumerate(outcomes) if isinstance(error, redis_errors.NoScriptError)
         ]
         if unknown:
-            again = await self._trip([with_script(commands[n]) for n in unknown])
+            again = await self._trip(line, [with_script(commands[n]) for n in unknown])
             for n, outcome in zip(unknown, again, strict=True):
                 outcomes[n] = outcome
         return outcomes
 
-    async def _trip(self, commands: Sequence[Command]) -> list[Exception | None]:
-        """What became of each."""
+    async def _trip(self, line: _Line, commands: Sequence[Command]) -> list[Exception | None]:
+        """What became of each.
+
+        Without the client's pipeline, which costs more than what it sends: it keeps books of
+        retries and of what a connection was told, and nothing here is retried.
+        """
         try:
             async with asyncio.timeout(self._timeout_secs):
-                return await self._replies(commands)
+                connection = await line.connection()
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await _error(connection) for _ in commands]
         except TimeoutError:
             late = redis_errors.TimeoutError(f"{self._timeout_secs:g} s are over")
             return [late for _ in commands]
         except (redis_errors.RedisError, OSError) as error:
             return [error for _ in commands]
 
-    async def _replies(self, commands: Sequence[Command]) -> list[Exception | None]:
-        """What the broker says against each, by one connection.
 
-        Without the client's pipeline, which costs more than what it sends: it keeps books of
-        retries and of what a connection was told, and nothing here is retried.
-        """
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            await connection.send_packed_command(connection.pack_commands(commands))
-            return [await _error(connection) for _ in commands]
-        finally:
+class _Line:
+    """A connection of the pool for trips that follow one another; another one where it broke."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._connection: AbstractConnection | None = None
+
+    async def connection(self) -> AbstractConnection:
+        if self._connection is None or not self._connection.is_connected:
+            await self.close()
+            self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        return self._connection
+
+    async def close(self) -> None:
+        """Give it back."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
             await self._pool.release(connection)
 
 

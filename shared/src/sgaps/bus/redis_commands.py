@@ -55,13 +55,10 @@ def command_of(operations: Sequence[Operation]) -> Command:
     keys: dict[Part, None] = {}
     steps: list[Step] = []
     for operation in operations:
-        commands = _commands_of(operation)
-        for command in commands:
+        effects = []
+        for command in _commands_of(operation):
             keys[command[1]] = None
-        effects = [
-            [_string(part) if isinstance(part, bytes) else part for part in command]
-            for command in commands
-        ]
+            effects.append([_string(p) if isinstance(p, bytes) else p for p in command])
         if isinstance(operation, Ack):
             keys[operation.stream] = None
             steps.append((effects, operation.entry_ids, operation.stream, operation.group))

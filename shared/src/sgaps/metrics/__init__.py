@@ -7,8 +7,7 @@ never of a session. docs/monitoring.md lists them all.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 
@@ -79,16 +78,20 @@ def begin_stage(name: str) -> tuple[Histogram, Histogram]:
     return STAGE_SECS.labels(name), BATCH_SIZE.labels(name)
 
 
-@contextmanager
-def stage(name: str, batch_size: int = 1) -> Iterator[None]:
+class stage:  # noqa: N801 - a context manager, as those of contextlib, which take twice as long
     """Time one stage on one batch."""
-    secs, sizes = begin_stage(name)
-    start_secs = time.perf_counter()
-    sizes.observe(batch_size)
-    try:
-        yield
-    finally:
-        secs.observe(time.perf_counter() - start_secs)
+
+    __slots__ = ("_secs", "_started_at_secs")
+
+    def __init__(self, name: str, batch_size: int = 1) -> None:
+        self._secs, sizes = begin_stage(name)
+        sizes.observe(batch_size)
+
+    def __enter__(self) -> None:
+        self._started_at_secs = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._secs.observe(time.perf_counter() - self._started_at_secs)
 
 
 def serve_metrics(host: str, port: int) -> None:

@@ -36,7 +36,7 @@ def are_footprints(sides: NDArray[np.float32]) -> bool:
 
 def uv_steps(coords: NDArray[np.floating]) -> NDArray[np.uint16]:
     """(N, 2 or more): u, v in 0..1 → (N, 2) as they travel."""
-    return np.round(coords[:, :2].astype(np.float64) * UV_STEPS).astype("<u2")
+    return np.rint(np.multiply(coords[:, :2], UV_STEPS, dtype=np.float64)).astype("<u2")
 
 
 def as_points(uv: NDArray[np.float32]) -> Coords:
