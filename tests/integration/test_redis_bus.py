@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from sgaps.bus import (
     Put,
     RedisBus,
 )
+from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER
 from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter
 from sgaps.settings import Settings
@@ -130,6 +132,40 @@ async def test_a_broker_that_has_forgotten_the_script_is_told_it_again(
     await bus.close()
 
 
+async def test_writes_that_come_at_once_go_by_two_connections(gateway_settings: Settings) -> None:
+    bus = RedisBus(gateway_settings.bus.model_copy(update={"client_name": "writer"}))
+    writes = 3 * WRITES_TOGETHER
+    await asyncio.gather(*(bus.write(Count("x")) for _ in range(writes)))
+    assert await bus.ledger() == {"x": writes}
+    async with Redis.from_url(gateway_settings.bus.url) as redis:
+        names = [client["name"] for client in await redis.client_list()]
+    assert names.count("writer") == TRIPS_AT_ONCE
+    await bus.close()
+
+
+async def test_a_writer_that_gives_up_costs_the_others_nothing(gateway_settings: Settings) -> None:
+    bus = RedisBus(gateway_settings.bus)
+    writes = [asyncio.create_task(bus.write(Count("x"))) for _ in range(9)]
+    await asyncio.sleep(0)  # all wait
+    writes[0].cancel()
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes[1:]] == [type(None)] * 8
+    await bus.write(Count("x"))
+    assert await bus.ledger() == {"x": len(writes) + 1}  # it had set out, as a lost reply has
+    await bus.close()
+
+
+async def test_a_refused_question_leaves_the_next_its_own_answers(
+    gateway_settings: Settings,
+) -> None:
+    bus = RedisBus(gateway_settings.bus)
+    await bus.write(Push("list", b"1", 9, 9), Put("hash", {"a": b"2"}, 9))
+    with pytest.raises(BusError, match="WRONGTYPE"):
+        await bus.lists_and_hashes(["hash", "list"], ["hash"], count=9)
+    assert await bus.lists_and_hashes(["list"], ["hash"], count=9) == ([[b"1"]], [{"a": b"2"}])
+    await bus.close()
+
+
 def announcement(number: int) -> CheckpointPublished:
     return CheckpointPublished(checkpoint_key="k", model_version=f"v{number}", val_psnr_db=1.0)
 
@@ -150,6 +186,29 @@ async def test_without_a_broker_every_writer_hears_it(gateway_settings: Settings
     with pytest.raises(BusUnavailable):
         await bus.write(Count("x"))
     await bus.close()
+
+
+async def test_all_writers_hear_of_a_broker_that_falls_silent(
+    gateway_settings: Settings,
+) -> None:
+    """Those whose trip it was, and those that waited behind them."""
+    proxy = Proxy(urlsplit(gateway_settings.bus.url).port or 0, slow_secs=0)
+    await proxy.start()
+    changes = {"url": f"redis://127.0.0.1:{proxy.port}/0", "socket_timeout_secs": 0.5}
+    bus = RedisBus(gateway_settings.bus.model_copy(update=changes))
+    await bus.write(Count("x"))
+    proxy.hurt("half-open")
+    started_at_secs = time.monotonic()
+    writes = (bus.write(Count("x")) for _ in range(2 * WRITES_TOGETHER))
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {BusUnavailable}
+    assert "nothing in 0.5 s" in str(outcomes[0])
+    assert time.monotonic() - started_at_secs < 10 * 0.5
+    proxy.heal()
+    await bus.write(Count("y"))
+    assert (await bus.ledger())["y"] == 1
+    await bus.close()
+    await proxy.stop()
 
 
 async def test_connections_that_went_dead_together_cost_one_time_out(

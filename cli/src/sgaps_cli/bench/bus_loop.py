@@ -16,8 +16,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from sgaps.bus import Consumer, Delivery, Outcome, Publish, RedisBus
-from sgaps.bus.redis_bus import WRITES_TOGETHER
 from sgaps.bus.redis_commands import FIELD
+from sgaps.bus.redis_trips import WRITES_TOGETHER
 from sgaps.messages import FrameAccepted
 from sgaps.settings import BusSettings, load_settings
 from sgaps_cli.bench.frames import accepted_frames

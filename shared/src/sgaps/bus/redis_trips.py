@@ -1,0 +1,159 @@
+"""Trips to the broker: commands that are packed and sent together, and what it says to each.
+
+By redis-py's connections, without its client: that sends each command in a task of its own, because
+of its time-out, and its pipeline keeps books of retries and of what a connection was told, where
+nothing here is retried. Both cost more than what is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+from redis import exceptions as redis_errors
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+
+from sgaps.bus.redis_commands import Command, with_script
+from sgaps.bus.redis_failures import bus_error
+
+TRIPS_AT_ONCE = 2
+"""While the broker works on what came with one, the next is put together."""
+FEW_WRITES = 4
+"""So few are not worth two trips: one costs as much as what goes with it."""
+WRITES_TOGETHER = 64
+"""Of as many sessions; more would hold up the first for too long."""
+
+
+async def replies(
+    pool: ConnectionPool, commands: Sequence[Command], *, timeout_secs: float
+) -> list[Any]:
+    """What the broker says to each. Raises RedisError or OSError, also where it refuses one."""
+    line = Line(pool, timeout_secs=timeout_secs)
+    try:
+        said = await line.trip(commands)
+    finally:
+        await line.close()
+    for reply in said:
+        if isinstance(reply, redis_errors.ResponseError):
+            raise reply
+    return said
+
+
+class Line:
+    """A connection of the pool for trips that follow one another; another one where it broke."""
+
+    def __init__(self, pool: ConnectionPool, *, timeout_secs: float) -> None:
+        """The time is that of a whole trip: the pool's connections should have none."""
+        self._pool = pool
+        self._timeout_secs = timeout_secs
+        self._connection: AbstractConnection | None = None
+
+    async def trip(self, commands: Sequence[Command]) -> list[Any]:
+        """The reply to each, which may be a ResponseError. Raises RedisError, OSError."""
+        try:
+            async with asyncio.timeout(self._timeout_secs):
+                connection = await self._connected()
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await _reply(connection) for _ in commands]
+        except TimeoutError:
+            raise redis_errors.TimeoutError(f"nothing in {self._timeout_secs:g} s") from None
+
+    async def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await self._pool.release(connection)
+
+    async def _connected(self) -> AbstractConnection:
+        if self._connection is None or not self._connection.is_connected:
+            await self.close()
+            self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        return self._connection
+
+
+async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - redis-py does not type it
+    """The next one. An error is one too: those behind it belong to the other commands."""
+    try:
+        return await connection.read_response()
+    except redis_errors.ResponseError as error:
+        return error
+
+
+class Writer:
+    """Writes that come while others are on their way go together in the next trip to the broker.
+
+    Each is one command of its own. A write alone waits for nothing; of several at once none is sure
+    to be done before another.
+    """
+
+    def __init__(self, pool: ConnectionPool, *, timeout_secs: float) -> None:
+        """The time is that of a whole trip."""
+        self._pool = pool
+        self._timeout_secs = timeout_secs
+        self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
+        self._carriers: set[asyncio.Task[None]] = set()
+        self._is_departing = False
+        """Whether a carrier has yet to look at what waits."""
+
+    async def write(self, command: Command) -> None:
+        """Returns when the broker has done it; raises what became of it."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, done))
+        self._depart()
+        await done
+
+    def _depart(self) -> None:
+        """Send a carrier for what waits, unless one is about to take it or all are on their way."""
+        if self._waiting and not self._is_departing and len(self._carriers) < TRIPS_AT_ONCE:
+            self._is_departing = True
+            self._carriers.add(asyncio.create_task(self._carry()))
+
+    async def _carry(self) -> None:
+        """Trip after trip by one connection, until nothing waits."""
+        self._is_departing = False
+        line = Line(self._pool, timeout_secs=self._timeout_secs)
+        try:
+            while together := self._taken():
+                self._depart()
+                outcomes = await self._outcomes(line, [command for command, _ in together])
+                for (_, done), error in zip(together, outcomes, strict=True):
+                    if done.done():  # its writer was cancelled meanwhile
+                        continue
+                    if error is None:
+                        done.set_result(None)
+                    else:
+                        done.set_exception(bus_error(error))
+                await asyncio.sleep(0)  # those who were told may have more by now
+        finally:
+            await line.close()
+            self._carriers.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _taken(self) -> list[tuple[Command, asyncio.Future[None]]]:
+        """Half of what waits: the broker can begin with it while the other half is packed."""
+        half = -(-len(self._waiting) // 2)
+        count = min(max(half, FEW_WRITES), WRITES_TOGETHER)
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+    async def _outcomes(self, line: Line, commands: Sequence[Command]) -> list[Exception | None]:
+        """What became of each. A broker that was started again has forgotten the script."""
+        outcomes = await _errors(line, commands)
+        unknown = [
+            n for n, error in enumerate(outcomes) if isinstance(error, redis_errors.NoScriptError)
+        ]
+        if unknown:
+            again = await _errors(line, [with_script(commands[n]) for n in unknown])
+            for n, outcome in zip(unknown, again, strict=True):
+                outcomes[n] = outcome
+        return outcomes
+
+
+async def _errors(line: Line, commands: Sequence[Command]) -> list[Exception | None]:
+    """What went wrong with each."""
+    try:
+        said = await line.trip(commands)
+    except (redis_errors.RedisError, OSError) as error:
+        return [error for _ in commands]
+    return [reply if isinstance(reply, Exception) else None for reply in said]
