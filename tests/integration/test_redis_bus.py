@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
 from faults.proxy import Proxy
@@ -23,10 +26,14 @@ from sgaps.bus import (
     Put,
     RedisBus,
 )
-from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER
+from sgaps.bus.connection import connect
+from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER, Line
 from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter
 from sgaps.settings import Settings
+from sgaps_cli import broker
+
+PATIENCE_SECS = 10
 
 
 async def test_a_write_that_fails_alone_fails_alone(gateway_settings: Settings) -> None:
@@ -148,7 +155,8 @@ async def test_a_writer_that_gives_up_costs_the_others_nothing(gateway_settings:
     writes = [asyncio.create_task(bus.write(Count("x"))) for _ in range(9)]
     await asyncio.sleep(0)  # all wait
     writes[0].cancel()
-    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    async with asyncio.timeout(PATIENCE_SECS):
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes[1:]] == [type(None)] * 8
     await bus.write(Count("x"))
     assert await bus.ledger() == {"x": len(writes) + 1}  # it had set out, as a lost reply has
@@ -158,12 +166,54 @@ async def test_a_writer_that_gives_up_costs_the_others_nothing(gateway_settings:
 async def test_a_refused_question_leaves_the_next_its_own_answers(
     gateway_settings: Settings,
 ) -> None:
+    """On one connection: the pool would not give it to another with answers left on it."""
     bus = RedisBus(gateway_settings.bus)
     await bus.write(Push("list", b"1", 9, 9), Put("hash", {"a": b"2"}, 9))
+    client = connect(gateway_settings.bus, socket_timeout_secs=None)
+    line = Line(client.connection_pool, timeout_secs=5)
+    refused, answered = await line.trip([("LRANGE", "hash", 0, 9), ("LRANGE", "list", 0, 9)])
+    assert isinstance(refused, redis_errors.ResponseError)
+    assert answered == [b"1"]
+    assert await line.trip([("HGETALL", "hash")]) == [[b"a", b"2"]]
+    await line.close()
+    await client.aclose()
     with pytest.raises(BusError, match="WRONGTYPE"):
         await bus.lists_and_hashes(["hash", "list"], ["hash"], count=9)
     assert await bus.lists_and_hashes(["list"], ["hash"], count=9) == ([[b"1"]], [{"a": b"2"}])
     await bus.close()
+
+
+async def test_a_command_that_cannot_be_packed_lets_nobody_wait_for_ever(
+    gateway_settings: Settings,
+) -> None:
+    """A mistake of ours costs those that went with it, with the mistake itself; not the next."""
+    bus = RedisBus(gateway_settings.bus)
+    lone_surrogate = "\ud800"
+    writes = [
+        bus.write(Count(lone_surrogate if i == 70 else "x")) for i in range(3 * WRITES_TOGETHER)
+    ]
+    async with asyncio.timeout(PATIENCE_SECS):
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        await bus.write(Count("y"))
+    wrong = [outcome for outcome in outcomes if outcome is not None]
+    assert {type(outcome) for outcome in wrong} == {UnicodeEncodeError}
+    assert await bus.ledger() == {"x": len(writes) - len(wrong), "y": 1}
+    await bus.close()
+
+
+async def test_the_bus_speaks_to_a_socket_in_the_file_system(
+    tmp_path: Path, gateway_settings: Settings
+) -> None:
+    path = str(tmp_path / "socket")
+    started = broker.start(
+        broker.find_program(), tmp_path, log_file=tmp_path / "log", further={"unixsocket": path}
+    )
+    bus = RedisBus(gateway_settings.bus.model_copy(update={"url": f"unix://{path}"}))
+    await bus.write(Count("x"))
+    assert await bus.ledger() == {"x": 1}
+    assert await bus.length("stream") == 0
+    await bus.close()
+    started.stop()
 
 
 def announcement(number: int) -> CheckpointPublished:
@@ -211,8 +261,9 @@ async def test_all_writers_hear_of_a_broker_that_falls_silent(
     await proxy.stop()
 
 
+@pytest.mark.parametrize("ask", [partial(RedisBus.length, stream="s"), RedisBus.ledger])
 async def test_connections_that_went_dead_together_cost_one_time_out(
-    gateway_settings: Settings,
+    ask: Callable[[RedisBus], Awaitable[object]], gateway_settings: Settings
 ) -> None:
     """Eight lie idle when the network begins to swallow all; one command finds out for them."""
     proxy = Proxy(urlsplit(gateway_settings.bus.url).port or 0, slow_secs=0)
@@ -220,11 +271,11 @@ async def test_connections_that_went_dead_together_cost_one_time_out(
     changes = {"url": f"redis://127.0.0.1:{proxy.port}/0", "socket_timeout_secs": 1.0}
     bus = RedisBus(gateway_settings.bus.model_copy(update=changes))
     commands = 8
-    await asyncio.gather(*(bus.length("s") for _ in range(commands)))
+    await asyncio.gather(*(ask(bus) for _ in range(commands)))
     proxy.hurt("half-open")
     with pytest.raises(BusUnavailable):
-        await bus.length("s")
+        await ask(bus)
     proxy.heal()
-    assert await asyncio.gather(*(bus.length("s") for _ in range(commands))) == [0] * commands
+    await asyncio.gather(*(ask(bus) for _ in range(commands)))
     await bus.close()
     await proxy.stop()

@@ -44,6 +44,7 @@ class Worker:
         answers: dict[str, list[Effect]] = {}
         with stage("sample", len(batch)):
             started_at_secs = time.time()
+            # In this order: the question is on its way before the first draft is begun.
             stored, drafts = await asyncio.gather(self._bus.hashes(keys), self._drafts(batch))
             for delivery, key, drafted, fields in zip(batch, keys, drafts, stored, strict=True):
                 state = StoredCoordinates.from_fields(fields)
@@ -64,6 +65,5 @@ class Worker:
         return Outcome(answers=answers)
 
     async def _drafts(self, batch: Sequence[Delivery[FrameReconstructed]]) -> list[Draft]:
-        """Begun when the broker has been asked, so that it is done while its answer comes."""
-        await asyncio.sleep(0)  # the question is sent by a task of redis-py's, which is next
+        """Done while the broker's answer comes."""
         return [draft(delivery.message, self._settings) for delivery in batch]

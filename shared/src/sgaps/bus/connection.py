@@ -28,18 +28,21 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redi
     no health checks: a PING would find it no sooner. Who wants a connection when all are in use
     waits for one instead of hearing that there is no broker.
     """
+    patience_secs = socket_timeout_secs or settings.socket_timeout_secs
+    # A socket in the file system has none, and redis-py's connections to one refuse the word.
+    keepalive = {} if settings.url.startswith("unix:") else {"socket_keepalive": True}
     try:
         pool = _Pool.from_url(
             settings.url,
             max_connections=MAX_CONNECTIONS,
-            timeout=settings.socket_timeout_secs,
+            timeout=patience_secs,
             protocol=2,  # one shape of replies, whatever the server speaks
             client_name=settings.client_name or None,
             driver_info=None,  # CLIENT SETINFO is not in Redis 7.0, and no user may be granted it
             socket_timeout=socket_timeout_secs,
-            socket_connect_timeout=settings.socket_timeout_secs,
-            socket_keepalive=True,
+            socket_connect_timeout=patience_secs,
             retry=Retry(NoBackoff(), retries=0),  # a write that is sent again may count twice
+            **keepalive,
             **_credentials(settings),
             **_tls(settings),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool
@@ -24,6 +24,9 @@ FEW_WRITES = 4
 """So few are not worth two trips: one costs as much as what goes with it."""
 WRITES_TOGETHER = 64
 """Of as many sessions; more would hold up the first for too long."""
+
+
+_Write: TypeAlias = tuple[Command, asyncio.Future[None]]
 
 
 async def replies(
@@ -85,14 +88,14 @@ class Writer:
     """Writes that come while others are on their way go together in the next trip to the broker.
 
     Each is one command of its own. A write alone waits for nothing; of several at once none is sure
-    to be done before another.
+    to be done before another, and one that was given up may be done after the next.
     """
 
     def __init__(self, pool: ConnectionPool, *, timeout_secs: float) -> None:
         """The time is that of a whole trip."""
         self._pool = pool
         self._timeout_secs = timeout_secs
-        self._waiting: list[tuple[Command, asyncio.Future[None]]] = []
+        self._waiting: list[_Write] = []
         self._carriers: set[asyncio.Task[None]] = set()
         self._is_departing = False
         """Whether a carrier has yet to look at what waits."""
@@ -117,20 +120,25 @@ class Writer:
         try:
             while together := self._taken():
                 self._depart()
-                outcomes = await self._outcomes(line, [command for command, _ in together])
-                for (_, done), error in zip(together, outcomes, strict=True):
-                    if done.done():  # its writer was cancelled meanwhile
-                        continue
-                    if error is None:
-                        done.set_result(None)
-                    else:
-                        done.set_exception(bus_error(error))
+                await self._deliver(together, line)
                 await asyncio.sleep(0)  # those who were told may have more by now
         finally:
-            await line.close()
             self._carriers.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._depart()
+            await line.close()
 
-    def _taken(self) -> list[tuple[Command, asyncio.Future[None]]]:
+    async def _deliver(self, together: Sequence[_Write], line: Line) -> None:
+        """Make the trip, and tell each writer what became of its write."""
+        try:
+            outcomes = await self._outcomes(line, [command for command, _ in together])
+        except BaseException as error:  # a mistake of ours, or the end: nobody may wait for ever
+            for _, done in together:
+                done.cancel() if isinstance(error, asyncio.CancelledError) else _tell(done, error)
+            raise
+        for (_, done), outcome in zip(together, outcomes, strict=True):
+            _tell(done, outcome)
+
+    def _taken(self) -> list[_Write]:
         """Half of what waits: the broker can begin with it while the other half is packed."""
         half = -(-len(self._waiting) // 2)
         count = min(max(half, FEW_WRITES), WRITES_TOGETHER)
@@ -148,6 +156,20 @@ class Writer:
             for n, outcome in zip(unknown, again, strict=True):
                 outcomes[n] = outcome
         return outcomes
+
+
+def _tell(done: asyncio.Future[None], error: BaseException | None) -> None:
+    """What became of a write, unless its writer was cancelled meanwhile."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    elif isinstance(error, redis_errors.RedisError | OSError):
+        told = bus_error(error)
+        told.__cause__ = error
+        done.set_exception(told)
+    else:
+        done.set_exception(error)
 
 
 async def _errors(line: Line, commands: Sequence[Command]) -> list[Exception | None]:
