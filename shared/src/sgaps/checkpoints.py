@@ -64,6 +64,8 @@ class Manifest(Section):
     model: ModelSettings
     metrics: Metrics
     parent: str | None
+    """What served before. The weights may come from elsewhere: of another shape, from the general
+    checkpoint's or from nothing."""
     data: DataCard
     training: dict[str, JsonValue]
 
