@@ -42,7 +42,7 @@ def pack_pixels(pixels: NDArray[np.floating]) -> bytes:
 
     What a client sends in binary is not rounded by it, for it comes in these steps.
     """
-    values = np.rint(pixels[:, 2] * VALUE_STEPS).astype(np.uint8)
+    values = np.asarray(np.rint(pixels[:, 2] * VALUE_STEPS), np.uint8)
     return uv_steps(pixels).tobytes() + values.tobytes()
 
 

@@ -36,7 +36,8 @@ def are_footprints(sides: NDArray[np.float32]) -> bool:
 
 def uv_steps(coords: NDArray[np.floating]) -> NDArray[np.uint16]:
     """(N, 2 or more): u, v in 0..1 → (N, 2) as they travel."""
-    return np.rint(np.multiply(coords[:, :2], UV_STEPS, dtype=np.float64)).astype("<u2")
+    steps: NDArray[np.float64] = np.multiply(coords[:, :2], UV_STEPS, dtype=np.float64)
+    return np.asarray(np.rint(steps), "<u2")
 
 
 def as_points(uv: NDArray[np.float32]) -> Coords:
