@@ -133,7 +133,7 @@ class Writer:
             outcomes = await self._outcomes(line, [command for command, _ in together])
         except BaseException as error:  # a mistake of ours, or the end: nobody may wait for ever
             for _, done in together:
-                done.cancel() if isinstance(error, asyncio.CancelledError) else _tell(done, error)
+                _tell(done, error)
             raise
         for (_, done), outcome in zip(together, outcomes, strict=True):
             _tell(done, outcome)
@@ -164,6 +164,8 @@ def _tell(done: asyncio.Future[None], error: BaseException | None) -> None:
         return
     if error is None:
         done.set_result(None)
+    elif isinstance(error, asyncio.CancelledError):
+        done.cancel()
     elif isinstance(error, redis_errors.RedisError | OSError):
         told = bus_error(error)
         told.__cause__ = error

@@ -78,7 +78,7 @@ def begin_stage(name: str) -> tuple[Histogram, Histogram]:
     return STAGE_SECS.labels(name), BATCH_SIZE.labels(name)
 
 
-class stage:  # noqa: N801 - a context manager, as those of contextlib, which take twice as long
+class stage:  # noqa: N801 - used as a function; one of contextlib's costs a frame 0.7 µs more
     """Time one stage on one batch."""
 
     __slots__ = ("_secs", "_started_at_secs")
