@@ -72,7 +72,7 @@ def test_a_flipped_bit_of_a_manifest_changes_no_weight(tmp_path: Path, good: Pat
     root = tmp_path / "own"
     shutil.copytree(good / "old", root)
     store = CheckpointStore(root)
-    _, manifest = store.load_current("doom")
+    _, manifest, _ = store.load_current("doom")
     path = root / "doom" / manifest.model_version / MANIFEST_NAME
     whole = path.read_bytes()
     taken = []

@@ -43,7 +43,7 @@ def publish(
 
 def test_what_is_published_is_loaded_again(tmp_path: Path) -> None:
     manifest = publish(tmp_path)
-    model, loaded = CheckpointStore(tmp_path).load_current("doom")
+    model, loaded, _ = CheckpointStore(tmp_path).load_current("doom")
     torch.manual_seed(0)
     expected = build_model(small()).state_dict()
     assert loaded == manifest
@@ -243,5 +243,5 @@ def test_a_manifest_of_another_model_shape_builds_that_shape(tmp_path: Path) -> 
         data=DataCard(frames=0, train_sessions=(), val_sessions=()),
         training={},
     )
-    model, _ = CheckpointStore(tmp_path).load_current("doom")
+    model, *_ = CheckpointStore(tmp_path).load_current("doom")
     assert model.film.in_features == 48

@@ -306,7 +306,7 @@ def test_a_torn_checkpoint_of_ones_own_does_not_hide_the_shipped_one(
     weights.write_bytes(weights.read_bytes()[:1000])
     reconstructor = neural(tmp_path)
     assert reconstructor.serving() == {"default": shipped.model_version}
-    _, for_training = load_serving(settings_of(tmp_path).data, "doom")
+    _, for_training, _ = load_serving(settings_of(tmp_path).data, "doom")
     assert for_training == shipped
     newer = publish(tmp_path / "own", "default", seed=2)
     assert reconstructor.refresh() == 1
@@ -444,7 +444,7 @@ def test_what_a_gpu_serves_in_bfloat16_is_the_same_frame(monkeypatch: pytest.Mon
 
 def test_weights_in_bfloat16_are_what_the_network_computes_with() -> None:
     """To round them once is to round them in every pass."""
-    model, manifest = load_serving(load_settings(["data.checkpoints_dir=none"]).data, "default")
+    model, manifest, _ = load_serving(load_settings(["data.checkpoints_dir=none"]).data, "default")
     now = frame("default", count=500, size=(160, 120))
     inputs = collate(
         [(now.samples, (), now.state)],

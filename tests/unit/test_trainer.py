@@ -63,7 +63,7 @@ def test_a_run_learns_and_publishes_what_is_better(tmp_path: Path, keyframes: bo
     report = train(settings)
     assert report.champion_version == "untrained"
     assert report.challenger_psnr_db > report.champion_psnr_db + 0.3
-    _, manifest = CheckpointStore(settings.data.checkpoints_dir).load_current(KEY)
+    _, manifest, _ = CheckpointStore(settings.data.checkpoints_dir).load_current(KEY)
     assert manifest == report.published
     assert manifest.metrics.val_psnr_db == report.challenger_psnr_db
     assert set(manifest.data.train_sessions).isdisjoint(manifest.data.val_sessions)
@@ -510,7 +510,7 @@ def test_a_model_of_another_shape_starts_from_the_general_one_that_has_it(
 
     monkeypatch.setattr("trainer.run.fit", fit_seen)
     assert train(other).champion_version == own.model_version
-    shipped, _ = CheckpointStore(settings.data.shipped_dir).load_current(DEFAULT_KEY)
+    shipped, *_ = CheckpointStore(settings.data.shipped_dir).load_current(DEFAULT_KEY)
     torch.testing.assert_close(begun[0], shipped.grid.patch.weight, rtol=0, atol=0)
     assert "was trained on what is held out" in caplog.text  # by the general one
     shutil.rmtree(settings.data.shipped_dir)

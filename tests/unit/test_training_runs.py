@@ -306,7 +306,7 @@ def test_two_ranks_train_one_checkpoint(tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    _, manifest = CheckpointStore(tmp_path / "checkpoints").load_current(KEY)
+    _, manifest, _ = CheckpointStore(tmp_path / "checkpoints").load_current(KEY)
     assert manifest.metrics.val_psnr_db > manifest.metrics.champion_psnr_db + 0.3
     assert done.stdout.count("published") == 1
 

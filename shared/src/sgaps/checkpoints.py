@@ -1,8 +1,8 @@
 """Checkpoints on disk, as far as one can see without torch: manifests, versions, the pointer.
 
-Layout: `<root>/<key>/<version>/model.safetensors` and `manifest.json` beside it, and
-`<root>/<key>/current`, a file that holds the version in force. Nothing
-below the root may be a link.
+Layout: `<root>/<key>/<version>/model.safetensors`, beside it `manifest.json` and, of a level that
+is known by heart, `atlas.safetensors`; and `<root>/<key>/current`, a file that holds the version in
+force. Nothing below the root may be a link.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
+from sgaps.atlas.camera import Camera
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.protocol.ids import is_valid_id
-from sgaps.settings import ModelSettings, Section
+from sgaps.settings import ModelSettings, PoseLayout, Section
 
 UNTRAINED = "untrained"
 """Model version of a model without a checkpoint: the pull-push prior."""
 WEIGHTS_NAME = "model.safetensors"
+ATLAS_NAME = "atlas.safetensors"
 MANIFEST_NAME = "manifest.json"
 POINTER_NAME = "current"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 1 << 30
+MAX_ATLAS_BYTES = 1 << 28
+MAX_ATLAS_PICTURES = 1 << 14
+MAX_ATLAS_SIDE_PX = 1 << 11
 MAX_POINTER_BYTES = 128
 MAX_REASON_CHARS = 500
 _BY_A_LINK = (errno.ELOOP, errno.ENOTDIR)
@@ -51,6 +56,18 @@ class DataCard(Section):
     val_sessions: tuple[str, ...]
 
 
+class AtlasCard(Section):
+    """What the atlas of a checkpoint is, and how to know its file."""
+
+    sha256: str
+    bytes: Annotated[int, Field(ge=0, le=MAX_ATLAS_BYTES)]
+    pictures: Annotated[int, Field(gt=0, le=MAX_ATLAS_PICTURES)]
+    width: Annotated[int, Field(gt=0, le=MAX_ATLAS_SIDE_PX)]
+    height: Annotated[int, Field(gt=0, le=MAX_ATLAS_SIDE_PX)]
+    layout: PoseLayout
+    camera: Camera
+
+
 class Manifest(Section):
     """All there is to know about a checkpoint but its weights."""
 
@@ -68,6 +85,8 @@ class Manifest(Section):
     checkpoint's or from nothing."""
     data: DataCard
     training: dict[str, JsonValue]
+    atlas: AtlasCard | None = None
+    """None where it knows no level by heart."""
 
 
 class CheckpointDirectory:

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -409,6 +410,34 @@ class ReconstructorSettings(Section):
     inpaint_radius_px: Positive
 
 
+class PoseLayout(Section):
+    """Which values of a state vector tell where the eye is and where it looks."""
+
+    values: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=4, max_length=5)
+    """Of east, north, up, yaw, and where there is one pitch. Degrees; yaw from east, anticlockwise,
+    pitch above the horizon."""
+    nearest: Annotated[float, Field(gt=0)]
+    """How near a wall may be, in units of the position; forty times that is far away."""
+
+
+class AtlasSettings(Section):
+    """Of which levels whole pictures are kept, to know them by heart."""
+
+    layouts: Mapping[str, PoseLayout]
+    """By a pattern of checkpoint keys, as of file names; the first that fits."""
+    max_pictures: Annotated[int, Field(gt=0, le=1 << 14)]
+    """Of a level; a picture of 320x240 takes some 15 kB."""
+
+    def layout_of(self, checkpoint_key: str) -> PoseLayout | None:
+        """None where the states of a key tell no pose."""
+        fitting = (
+            layout
+            for pattern, layout in self.layouts.items()
+            if fnmatchcase(checkpoint_key, pattern)
+        )
+        return next(fitting, None)
+
+
 class Settings(Section):
     """All settings of all services; each reads its own section."""
 
@@ -435,6 +464,7 @@ class Settings(Section):
     tracing: TracingSettings
     recorder: RecorderSettings
     reconstructor: ReconstructorSettings
+    atlas: AtlasSettings
 
     @model_validator(mode="after")
     def _samples_are_accepted(self) -> Settings:

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from cachetools import LRUCache, cachedmethod
 
+from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED, CheckpointDirectory, Manifest, version_number
 from sgaps.errors import CheckpointError, CheckpointRejected
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, stores_of
@@ -46,6 +47,7 @@ class Loaded:
     version: str
     model: SparsePixelTransformer
     settings: ModelSettings
+    atlas: Atlas | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -88,12 +90,12 @@ class Models:
             settings = self._settings.model.model_copy(update={"color_channels": GRAY})
             return Loaded(version=UNTRAINED, model=build_model(settings).eval(), settings=settings)
         try:
-            model, manifest = store.load(choice.key, choice.version)
+            model, manifest, atlas = store.load(choice.key, choice.version)
         except CheckpointError as error:
             raise type(error)(f"{error}; choose another checkpoint") from error
         if problem := _problem(manifest):
             raise CheckpointRejected(f"{choice.key}/{choice.version} {problem}")
-        return Loaded(version=choice.version, model=model, settings=manifest.model)
+        return Loaded(version=choice.version, model=model, settings=manifest.model, atlas=atlas)
 
 
 def _choices(store: CheckpointDirectory, *, is_shipped: bool) -> Iterator[Choice]:

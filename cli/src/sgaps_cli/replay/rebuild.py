@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sgaps.atlas import blend
 from sgaps.model import collate, predicted_psnr_db
 from sgaps.protocol.content import PictureEncoding
 from sgaps.protocol.views import (
@@ -120,7 +121,7 @@ def true_picture(frame: RecordedFrame) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def rebuild(shot: Shot, loaded: Loaded, *, sentinel: float) -> Rebuilt:
-    """One forward pass on the CPU."""
+    """One forward pass on the CPU, and what the atlas tells."""
     frame = shot.frame
     inputs = collate(
         [(shot.samples, shot.history, frame.state)],
@@ -131,10 +132,17 @@ def rebuild(shot: Shot, loaded: Loaded, *, sentinel: float) -> Rebuilt:
         sentinel=sentinel,
     )
     output = loaded.model(inputs)
-    return Rebuilt(
-        image=output.frame[0, 0].mul(255).round().to(torch.uint8).numpy(),
-        log_error=output.log_error[0].float().numpy() if loaded.is_trained else None,
-    )
+    image = output.frame[0, 0].mul(255).round().to(torch.uint8).numpy()
+    log_error = output.log_error[0].float().numpy()
+    if loaded.atlas:
+        image, log_error = blend.with_atlas(
+            loaded.atlas,
+            blend.Rebuilt(image, log_error),
+            samples=shot.samples,
+            state=frame.state,
+            sentinel=sentinel,
+        )
+    return Rebuilt(image=image, log_error=log_error if loaded.is_trained else None)
 
 
 def measured_psnr_db(shot: Shot, rebuilt: Rebuilt) -> float | None:

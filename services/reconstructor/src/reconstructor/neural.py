@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +14,8 @@ import numpy as np
 from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward, batch_size, columns
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.gpus import device_of
+from sgaps.atlas.atlas import Atlas
+from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
 from sgaps.errors import (
     CheckpointError,
@@ -53,6 +56,7 @@ class Serving:
     settings: ModelSettings
     """Its own shape, which need not be the configured one."""
     version: str
+    atlas: Atlas | None = None
 
 
 class NeuralReconstructor:
@@ -102,17 +106,26 @@ class NeuralReconstructor:
         told = serving.forward(self._inputs(frames, shape), entropy=by_entropy)
         images, log_errors, *entropy = (array[: len(frames)] for array in told)
         entropies = entropy[0] if by_entropy else [None] * len(images)
+        rebuilt = map(Rebuilt, images, log_errors)
+        if serving.atlas:
+            rebuilt = map(partial(self._recalled, serving.atlas), rebuilt, frames)
         return [
             Reconstruction(
-                image=image,
+                image=frame,
                 grid=log_error.shape,
                 entropy=entropy,
                 log_error=log_error if trained else None,
                 predicted_psnr_db=predicted_psnr_db(log_error) if trained else None,
                 model_version=serving.version,
             )
-            for image, entropy, log_error in zip(images, entropies, log_errors, strict=True)
+            for (frame, log_error), entropy in zip(rebuilt, entropies, strict=True)
         ]
+
+    def _recalled(self, atlas: Atlas, rebuilt: Rebuilt, frame: FrameInput) -> Rebuilt:
+        sentinel = self._settings.sentinel_value
+        return with_atlas(
+            atlas, rebuilt, samples=frame.samples, state=frame.state, sentinel=sentinel
+        )
 
     def _inputs(self, frames: Sequence[FrameInput], shape: ModelSettings) -> ModelInput:
         """A batch on the host; for a GPU of a shape that comes again and again."""
@@ -171,11 +184,14 @@ class NeuralReconstructor:
                 return None
             if key in self._models and self._models[key].version == version:
                 return None
-            model, manifest = store.load(key, version)
+            model, manifest, atlas = store.load(key, version)
             if manifest.model.color_channels != 1:
                 raise CheckpointRejected(f"{key}/{version} is for frames in color, these are gray")
             serving = Serving(
-                forward=self._on_device(model), settings=manifest.model, version=version
+                forward=self._on_device(model),
+                settings=manifest.model,
+                version=version,
+                atlas=atlas,
             )
         except CheckpointError as error:
             self._refuse((store.root, key, version or ""), error)

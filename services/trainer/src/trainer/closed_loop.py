@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sgaps.atlas.atlas import Atlas
+from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.model import ModelOutput, SparsePixelTransformer
 from sgaps.model.quality import predicted_psnr_db
 from sgaps.sampling.adaptive import AdaptiveUVSampler
@@ -48,13 +50,16 @@ class Loop:
     """Whether the model remembers the frames before: without, every frame stands alone."""
     state: Literal["true", "wrong", "no"] = "true"
     """Wrong: each frame comes with the state vector of another one of its session."""
+    atlas: bool = True
+    """Whether the level is known by heart, where it can be."""
 
     @property
     def name(self) -> str:
         shape = "squares" if self.footprints else "points"
         guide = "even" if self.guide == "nothing" else f"by {self.guide}"
         state = "" if self.state == "true" else f", {self.state} state"
-        return f"{shape}, {self.pattern or guide}{state}"
+        atlas = "" if self.atlas else ", no atlas"
+        return f"{shape}, {self.pattern or guide}{state}{atlas}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +88,7 @@ def play(
     settings: Settings,
     *,
     sample_count: int,
+    atlas: Atlas | None = None,
 ) -> Iterator[Shown]:
     """Rebuild the frames one after the other."""
     rng = np.random.default_rng(settings.sampling.seed)
@@ -95,12 +101,17 @@ def play(
             coords = _coords(importance, loop, settings, sample_count, truth.shape, rng)
         samples = sample_image(truth, coords)
         output = _rebuilt(model, samples, tuple(past), state, truth.shape, settings)
+        rebuilt = Rebuilt(gray(output.frame[0, 0].cpu().numpy()), _map(output.log_error))
+        if atlas and loop.atlas:
+            rebuilt = with_atlas(
+                atlas, rebuilt, samples=samples, state=state, sentinel=settings.sentinel_value
+            )
         shown = Shown(
             truth=truth,
-            frame=gray(output.frame[0, 0].cpu().numpy()),
+            frame=rebuilt.frame,
             samples=samples,
             entropy=_map(output.entropy),
-            log_error=_map(output.log_error),
+            log_error=rebuilt.log_error,
         )
         yield shown
         importance = importance_of(shown, loop.guide, settings)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import UNTRAINED, Manifest
 from sgaps.errors import CheckpointNotFound, SgapsError
 from sgaps.model import SparsePixelTransformer, build_model, load_serving
@@ -37,6 +38,7 @@ CLOSED_LOOPS = (
 )
 EVEN, ENTROPY, ERROR = CLOSED_LOOPS[2:]
 WRONG_STATE, NO_STATE = replace(ERROR, state="wrong"), replace(ERROR, state="no")
+NO_ATLAS = replace(ERROR, atlas=False)
 PICTURED_FRAMES = 4
 PERCEPTUAL_INTERVAL = 15
 """ST-LPIPS is measured on every so many frames of a session, counted back from its last.
@@ -62,7 +64,7 @@ def compare(
     key: str, settings: Settings, *, frames: int, counts: Sequence[int] = ()
 ) -> tuple[Report, list[Picture]]:
     """The report, and a strip of pictures for some of the frames. Raises SgapsError."""
-    model, manifest = _model(key, settings)
+    model, manifest, atlas = _checkpoint(key, settings)
     if manifest is not None:  # it is served in its own shape, whatever is configured
         settings = settings.model_copy(update={"model": manifest.model})
     trained_on = frozenset(manifest.data.train_sessions if manifest else ())
@@ -72,7 +74,7 @@ def compare(
     }
     if not all(len(played) > 1 for played in sessions.values()):
         raise SgapsError("two frames of each session are needed: a frame and the one before it")
-    table = _Table(settings, model, build_model(settings.model).eval())
+    table = _Table(settings, model, atlas, prior=build_model(settings.model).eval())
     counts = counts or (settings.sampling.default_sample_count,)
     bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
     medians = _medians(sessions)
@@ -90,10 +92,17 @@ class _Table:
     """All rows, filled session by session."""
 
     def __init__(
-        self, settings: Settings, model: SparsePixelTransformer, prior: SparsePixelTransformer
+        self,
+        settings: Settings,
+        model: SparsePixelTransformer,
+        atlas: Atlas | None,
+        *,
+        prior: SparsePixelTransformer,
     ) -> None:
         self._settings = settings
         self._model = model
+        self._atlas = atlas
+        self._other_loops = (WRONG_STATE, NO_STATE, *((NO_ATLAS,) if atlas else ()))
         self._prior = prior
         self._scores: dict[tuple[str, int], Scores] = {}
         self._ranks: dict[str, list[float]] = {}
@@ -140,7 +149,7 @@ class _Table:
         for loop in (POINTS_ALONE, SQUARES_ALONE):
             alone = self._played(played, loop, count)
             score(f"model, one frame: {loop.name}", (s.frame for s in alone), count)
-        for loop in (*CLOSED_LOOPS, WRONG_STATE, NO_STATE):
+        for loop in (*CLOSED_LOOPS, *self._other_loops):
             shown = self._played(played, loop, count)
             score(_closed(loop), (s.frame for s in shown), count)
             self._rank(shown, loop, count)
@@ -168,8 +177,9 @@ class _Table:
         *,
         model: SparsePixelTransformer | None = None,
     ) -> list[Shown]:
+        atlas = None if model else self._atlas
         model = model or self._model
-        return list(play(model, played, loop, self._settings, sample_count=count))
+        return list(play(model, played, loop, self._settings, sample_count=count, atlas=atlas))
 
     def _rank(self, shown: Sequence[Shown], loop: Loop, count: int) -> None:
         """How well a guide foretold the errors of the next frame, where nothing was guided."""
@@ -203,9 +213,9 @@ class _Table:
                         gain = gain_db(self._scores[name, count], self._scores[other, count])
                         yield f"{count} samples, {name} over {other}", gain
             true = self._scores[_closed(ERROR), count]
-            for loop in (WRONG_STATE, NO_STATE):
+            for loop in self._other_loops:
                 gain = gain_db(true, self._scores[_closed(loop), count])
-                yield f"{count} samples, true state over {loop.state} state", gain
+                yield f"{count} samples, as served over {_without(loop)}", gain
         # What placement is worth in samples.
         for fewer, more in pairwise(sorted(counts)):
             for other in (random, grid):
@@ -283,10 +293,15 @@ def _perceptual_score() -> PerceptualScore | None:
         return None
 
 
-def _model(key: str, settings: Settings) -> tuple[SparsePixelTransformer, Manifest | None]:
+def _without(loop: Loop) -> str:
+    return "no atlas" if not loop.atlas else f"{loop.state} state"
+
+
+def _checkpoint(
+    key: str, settings: Settings
+) -> tuple[SparsePixelTransformer, Manifest | None, Atlas | None]:
     """What serves the key; without a checkpoint the untrained prior and no manifest."""
     try:
-        model, manifest = load_serving(settings.data, key)
+        return load_serving(settings.data, key)
     except CheckpointNotFound:
-        return build_model(settings.model).eval(), None
-    return model.eval(), manifest
+        return build_model(settings.model).eval(), None, None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from pydantic import JsonValue
 
 from sgaps import checkpoints
+from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import Manifest
 from sgaps.errors import CheckpointError, CheckpointRejected, CheckpointUnreadable, SgapsError
 from sgaps.model import (
@@ -24,6 +25,7 @@ from sgaps.model import (
 )
 from sgaps.recording import SegmentInfo, being_read, note_trained
 from sgaps.settings import DataSettings, ModelSettings, Settings
+from trainer.atlas import build_atlas
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, Progress, RunMemory, fit
@@ -48,6 +50,8 @@ class RunReport:
     champion_version: str
     champion_psnr_db: float
     challenger_psnr_db: float
+    atlas_gain_db: float
+    """Of that, by what is known of the level by heart; 0 where that is nothing."""
     fit: FitReport
     published: Manifest | None
     """None where the challenger was not better by training.min_gain_db."""
@@ -155,7 +159,11 @@ def _train(
         memory=memory,
         look=watch.look,
     )
-    challenger_psnr_db = _validate(model, held_out, settings)
+    alone_psnr_db = _validate(model, held_out, settings)
+    atlas = _atlas(checkpoint_key, split, champion, settings) if options.ranks.is_first else None
+    challenger_psnr_db = _validate(model, held_out, settings, atlas)
+    if challenger_psnr_db <= alone_psnr_db:
+        atlas, challenger_psnr_db = None, alone_psnr_db
     better = challenger_psnr_db >= champion_psnr_db + settings.training.min_gain_db
     if not stop.is_set():
         memory.forget()
@@ -172,11 +180,13 @@ def _train(
             parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
             data=_data(split),
             training=_training(settings),
+            atlas=atlas,
         )
     return RunReport(
         champion_version=champion.version,
         champion_psnr_db=champion_psnr_db,
         challenger_psnr_db=challenger_psnr_db,
+        atlas_gain_db=challenger_psnr_db - alone_psnr_db,
         fit=outcome,
         published=published,
     )
@@ -275,6 +285,7 @@ class _Champion:
     version: str
     trained_on: frozenset[str] = frozenset()
     """The sessions of its own run."""
+    atlas: Atlas | None = None
 
 
 def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
@@ -282,7 +293,7 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
     if settings.model.color_channels != 1:
         raise SgapsError("recordings are gray: model.color_channels must be 1")
     try:
-        model, manifest = load_serving(settings.data, checkpoint_key)
+        model, manifest, atlas = load_serving(settings.data, checkpoint_key)
         if manifest.model.color_channels != 1:  # the reconstructor does not serve it either
             raise CheckpointRejected(f"{manifest.model_version} is for frames in color")
     except CheckpointUnreadable:  # it may still serve: nothing takes its place unmeasured
@@ -290,7 +301,7 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
     except CheckpointError as error:
         log.info("%s starts from the prior: %s", checkpoint_key, error)
         return _fresh(settings)
-    return _served(model, manifest)
+    return replace(_served(model, manifest), atlas=atlas)
 
 
 def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> _Champion:
@@ -299,7 +310,7 @@ def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> _Cha
     if champion.settings == settings.model:
         return champion
     try:
-        model, manifest = load_serving(settings.data, checkpoints.DEFAULT_KEY)
+        model, manifest, _ = load_serving(settings.data, checkpoints.DEFAULT_KEY)
     except CheckpointError as error:
         log.info("no general checkpoint to start from: %s", error)
     else:
@@ -338,7 +349,20 @@ def _champion_psnr_db(champion: _Champion, split: Split, settings: Settings) -> 
     """On the held-out sessions, with the history that its own shape asks for."""
     own = settings.model_copy(update={"model": champion.settings})
     champion.model.to(pick_device(settings.training.device))
-    return _validate(champion.model, RecordingDataset(split.val, _options(own)), own)
+    held_out = RecordingDataset(split.val, _options(own))
+    return _validate(champion.model, held_out, own, champion.atlas)
+
+
+def _atlas(
+    checkpoint_key: str, split: Split, champion: _Champion, settings: Settings
+) -> Atlas | None:
+    """Of what is trained on; by the camera that the champion's was drawn with."""
+    known = champion.atlas
+    if known and known.layout != settings.atlas.layout_of(checkpoint_key):
+        known = None
+    return build_atlas(
+        checkpoint_key, split.train, settings, camera=known.camera if known else None
+    )
 
 
 def _options(
@@ -354,10 +378,13 @@ def _options(
 
 
 def _validate(
-    model: SparsePixelTransformer, dataset: RecordingDataset, settings: Settings
+    model: SparsePixelTransformer,
+    dataset: RecordingDataset,
+    settings: Settings,
+    atlas: Atlas | None = None,
 ) -> float:
     """As many of the frames count without their state as are learned without."""
-    score = partial(validate, model, dataset, settings, max_examples=MAX_VAL_EXAMPLES)
+    score = partial(validate, model, dataset, settings, max_examples=MAX_VAL_EXAMPLES, atlas=atlas)
     absent = settings.augmentation.state_absent_share
     if not absent:
         return score()

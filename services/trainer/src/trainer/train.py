@@ -110,6 +110,8 @@ def _told(report: RunReport) -> str:
         f"{report.champion_psnr_db:.2f} dB ({report.champion_version}); "
         f"{report.fit.steps} steps in {report.fit.secs:.0f} s"
     )
+    if report.atlas_gain_db:
+        gain += f"; {report.atlas_gain_db:.2f} dB of it by the atlas of the level"
     if report.published is None:
         return f"kept {report.champion_version}: {gain}"
     return f"published {report.published.model_version}: {gain}"

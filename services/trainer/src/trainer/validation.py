@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgaps.atlas.atlas import Atlas
+from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.model import SparsePixelTransformer
 from sgaps.settings import Settings
 from trainer.batch import Batch, make_batch
-from trainer.dataset import RecordingDataset
+from trainer.dataset import Example, RecordingDataset
 from trainer.losses import means_at
+from trainer.pictures import gray
 
 MSE_FLOOR = 1e-10
 
@@ -31,6 +34,7 @@ def validate(
     *,
     max_examples: int,
     states: bool = True,
+    atlas: Atlas | None = None,
 ) -> float:
     """Mean PSNR in dB: over the frames of each session, then over the sessions.
 
@@ -38,21 +42,31 @@ def validate(
     without any.
     """
     model.eval()
-    device = next(model.parameters()).device
     by_session: dict[str, list[float]] = defaultdict(list)
     for index in spread(len(dataset), max_examples):
         example = dataset[index]
         if not states:
             example = replace(example, state=np.empty(0, np.float32))
-        batch = make_batch([example], settings, device)
-        by_session[example.session_id].append(frame_psnr_db(model, batch))
+        by_session[example.session_id].append(frame_psnr_db(model, example, settings, atlas))
     return float(np.mean([np.mean(values) for values in by_session.values()]))
 
 
 @torch.inference_mode()
-def frame_psnr_db(model: SparsePixelTransformer, batch: Batch) -> float:
-    """PSNR of one frame."""
-    frame = model(batch.inputs).frame
+def frame_psnr_db(
+    model: SparsePixelTransformer, example: Example, settings: Settings, atlas: Atlas | None
+) -> float:
+    """PSNR of one frame, as it is served."""
+    batch = make_batch([example], settings, next(model.parameters()).device)
+    output = model(batch.inputs)
+    frame = output.frame
+    if atlas:
+        log_error = output.log_error[0].float().cpu().numpy()
+        rebuilt = Rebuilt(gray(frame[0, 0].cpu().numpy()), log_error)
+        sentinel = settings.sentinel_value
+        rebuilt = with_atlas(
+            atlas, rebuilt, samples=example.samples, state=example.state, sentinel=sentinel
+        )
+        frame = torch.from_numpy(rebuilt.frame).to(frame).div(255)[None, None]
     return psnr_db(float(squared_error(frame, batch).mean()))
 
 

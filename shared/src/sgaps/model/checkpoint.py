@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
@@ -15,10 +16,14 @@ from pydantic import JsonValue
 from safetensors import SafetensorError
 from torch import Tensor
 
+from sgaps.atlas import file as atlas_file
+from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import (
+    ATLAS_NAME,
     DEFAULT_KEY,
     MANIFEST_NAME,
     WEIGHTS_NAME,
+    AtlasCard,
     CheckpointDirectory,
     DataCard,
     Manifest,
@@ -40,6 +45,14 @@ from sgaps.settings import DataSettings, ModelSettings
 log = logging.getLogger(__name__)
 
 
+class Checkpoint(NamedTuple):
+    """What was loaded."""
+
+    model: SparsePixelTransformer
+    manifest: Manifest
+    atlas: Atlas | None
+
+
 class CheckpointStore(CheckpointDirectory):
     """Publishes and loads checkpoints under a root."""
 
@@ -53,12 +66,14 @@ class CheckpointStore(CheckpointDirectory):
         parent: str | None,
         data: DataCard,
         training: dict[str, JsonValue],
+        atlas: Atlas | None = None,
     ) -> Manifest:
         """Write a new version, all of it durable, then put it in force."""
         weights = safetensors.torch.save(
             {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
         )
         digest = hashlib.sha256(weights).hexdigest()
+        pictures = b"" if atlas is None else atlas_file.to_bytes(atlas)
         manifest = Manifest(
             checkpoint_key=key,
             model_version=f"v{self._next_number(key):04d}-{digest[:8]}",
@@ -70,41 +85,59 @@ class CheckpointStore(CheckpointDirectory):
             parent=parent,
             data=data,
             training=training,
+            atlas=None if atlas is None else _card(atlas, pictures),
         )
-        self._write(manifest, weights)
+        files = {WEIGHTS_NAME: weights} | ({ATLAS_NAME: pictures} if atlas else {})
+        self._write(manifest, files)
         self.promote(key, manifest.model_version)
         return manifest
 
     def _next_number(self, key: str) -> int:
         return max(map(version_number, self.versions(key)), default=0) + 1
 
-    def _write(self, manifest: Manifest, weights: bytes) -> None:
+    def _write(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
         folder = self.key_dir(manifest.checkpoint_key) / manifest.model_version
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        write_durably(temporary / WEIGHTS_NAME, weights)
+        for name, data in files.items():
+            write_durably(temporary / name, data)
         write_durably(temporary / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
         temporary.rename(folder)
         sync_folder(folder.parent)
 
-    def load_current(self, key: str) -> tuple[SparsePixelTransformer, Manifest]:
+    def load_current(self, key: str) -> Checkpoint:
         """The checkpoint in force. Raises CheckpointNotFound, CheckpointRejected."""
         version = self.current_version(key)
         if version is None:
             raise CheckpointNotFound(f"there is no checkpoint of {key!r}")
         return self.load(key, version)
 
-    def load(self, key: str, version: str) -> tuple[SparsePixelTransformer, Manifest]:
+    def load(self, key: str, version: str) -> Checkpoint:
         """A version, checked from hash to last number. Raises CheckpointError."""
         manifest = self.manifest(key, version)
         if manifest.metrics.val_psnr_db < manifest.metrics.champion_psnr_db:
             raise CheckpointRejected(f"{key}/{version} is worse than what it would replace")
-        weights = self.read_file(key, version, WEIGHTS_NAME, manifest.weights_bytes)
-        torn = len(weights) != manifest.weights_bytes
-        if torn or hashlib.sha256(weights).hexdigest() != manifest.weights_sha256:
-            raise CheckpointRejected(f"{key}/{version}: the weights are torn or not its own")
-        return _model_of(weights, manifest), manifest
+        size_bytes, digest = manifest.weights_bytes, manifest.weights_sha256
+        weights = self._whole(manifest, WEIGHTS_NAME, size_bytes, digest)
+        return Checkpoint(_model_of(weights, manifest), manifest, self._atlas(manifest))
+
+    def _atlas(self, manifest: Manifest) -> Atlas | None:
+        card = manifest.atlas
+        if card is None:
+            return None
+        data = self._whole(manifest, ATLAS_NAME, card.bytes, card.sha256)
+        try:
+            return atlas_file.from_bytes(data, card)
+        except CheckpointRejected as error:
+            raise CheckpointRejected(f"{_name(manifest)}: {error}") from error
+
+    def _whole(self, manifest: Manifest, name: str, size_bytes: int, digest: str) -> bytes:
+        """A file that is what its manifest says."""
+        data = self.read_file(manifest.checkpoint_key, manifest.model_version, name, size_bytes)
+        if len(data) != size_bytes or hashlib.sha256(data).hexdigest() != digest:
+            raise CheckpointRejected(f"{_name(manifest)}: {name} is torn or not its own")
+        return data
 
 
 def stores_of(data: DataSettings) -> tuple[CheckpointStore, ...]:
@@ -112,7 +145,7 @@ def stores_of(data: DataSettings) -> tuple[CheckpointStore, ...]:
     return CheckpointStore(data.checkpoints_dir), CheckpointStore(data.shipped_dir)
 
 
-def load_serving(data: DataSettings, key: str) -> tuple[SparsePixelTransformer, Manifest]:
+def load_serving(data: DataSettings, key: str) -> Checkpoint:
     """What serves a key: its own checkpoint, else the default one.
 
     One that is torn is passed over, as a reconstructor does. Raises CheckpointError: of the first
@@ -135,7 +168,7 @@ def load_serving(data: DataSettings, key: str) -> tuple[SparsePixelTransformer, 
 
 
 def _model_of(weights: bytes, manifest: Manifest) -> SparsePixelTransformer:
-    name = f"{manifest.checkpoint_key}/{manifest.model_version}"
+    name = _name(manifest)
     try:
         tensors = safetensors.torch.load(weights)
     except (SafetensorError, KeyError) as error:  # a KeyError is a number type that torch lacks
@@ -149,6 +182,22 @@ def _model_of(weights: bytes, manifest: Manifest) -> SparsePixelTransformer:
     model = build_model(manifest.model)
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def _card(atlas: Atlas, data: bytes) -> AtlasCard:
+    return AtlasCard(
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        pictures=len(atlas),
+        width=atlas.width,
+        height=atlas.height,
+        layout=atlas.layout,
+        camera=atlas.camera,
+    )
+
+
+def _name(manifest: Manifest) -> str:
+    return f"{manifest.checkpoint_key}/{manifest.model_version}"
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

@@ -55,7 +55,7 @@ def pull_push(
 
     A frame without a sample is mid-gray. Any resolution.
     """
-    levels = _splat(uv, value, footprint, valid, height=height, width=width)
+    levels = sampled(uv, value, footprint, valid, height=height, width=width)
     known = [_Known(levels[0].mean, levels[0].is_known.to(value.dtype))]
     while max(known[-1].value.shape[-2:]) > 1:
         coarser = known[-1].pulled()
@@ -155,9 +155,10 @@ def _in_cells(length: int, side: Tensor) -> Tensor:
     return (side + length - 1).div(side, rounding_mode="floor")
 
 
-def _splat(
+def sampled(
     uv: Tensor, value: Tensor, footprint: Tensor, valid: Tensor, *, height: int, width: int
 ) -> list[Level]:
+    """The samples as means of cells, the finest level first; arguments as of `pull_push`."""
     batch, _, channels = value.shape
     cell, count = _cells(uv, footprint, height=height, width=width)
     counted = valid.to(value.dtype).unsqueeze(1)  # (B, 1, N)

@@ -44,7 +44,7 @@ TICS_PER_FRAME = (3, 4)
 STATE_VARIABLES = (
     vizdoom.GameVariable.POSITION_X,
     vizdoom.GameVariable.POSITION_Y,
-    vizdoom.GameVariable.POSITION_Z,
+    vizdoom.GameVariable.CAMERA_POSITION_Z,
     vizdoom.GameVariable.ANGLE,
     vizdoom.GameVariable.PITCH,
     vizdoom.GameVariable.VELOCITY_X,
@@ -55,7 +55,8 @@ STATE_VARIABLES = (
     vizdoom.GameVariable.SELECTED_WEAPON_AMMO,
 )
 """The state vector, in order: map units, degrees (0 = east, anticlockwise), map units per tic,
-points, points, rounds. Nothing is normalised."""
+points, points, rounds. Nothing is normalised. The height is that of the eye, which bobs with each
+step: where it is decides what is seen."""
 _AMMO = STATE_VARIABLES.index(vizdoom.GameVariable.SELECTED_WEAPON_AMMO)
 _NO_AMMO = -1.0
 _TURNS = (vizdoom.Button.TURN_LEFT, vizdoom.Button.TURN_RIGHT)

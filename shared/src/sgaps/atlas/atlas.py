@@ -1,0 +1,138 @@
+"""Whole pictures of a level and where they were taken: what a key knows by heart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.atlas.camera import Camera, Pose
+from sgaps.errors import CheckpointRejected
+from sgaps.settings import PoseLayout
+
+SHRINK = 4
+"""Depths are looked for in pictures of so many times fewer rows and columns."""
+JPEG_QUALITY = 90
+PAINTED_DEVIATION = 8.0
+"""Grey levels: what changes less over an atlas is painted on the screen, not in the level."""
+MIN_PICTURES_TO_TELL = 32
+"""Fewer may all show the same wall."""
+NEAR_TURN = math.radians(40)
+NEAR_STEP = 1.6
+"""A picture so many `PoseLayout.nearest` away is as good as one turned by NEAR_TURN."""
+SAME_TURN = math.radians(2)
+SAME_STEP = 0.15
+"""Two pictures that are nearer to one another show the same."""
+CANDIDATES = 200
+MAX_TURN = math.radians(80)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Atlas:
+    """Pictures of one size, each with its pose."""
+
+    pictures: Sequence[bytes]
+    """JPEG, gray."""
+    poses: Sequence[Pose]
+    small: NDArray[np.uint8]
+    """(P, h, w): the pictures in a SHRINKth of their rows and columns."""
+    width: int
+    height: int
+    layout: PoseLayout
+    camera: Camera
+
+    @classmethod
+    def of(
+        cls,
+        pictures: Sequence[bytes],
+        poses: Sequence[Pose],
+        *,
+        width: int,
+        height: int,
+        layout: PoseLayout,
+        camera: Camera,
+    ) -> Atlas:
+        """Of one picture at least. Raises CheckpointRejected where one cannot be decoded."""
+        return cls(
+            pictures=tuple(pictures),
+            poses=tuple(poses),
+            small=np.stack([_shrunk(decoded(data, width, height)) for data in pictures]),
+            width=width,
+            height=height,
+            layout=layout,
+            camera=camera,
+        )
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """(H, W)"""
+        return decoded(self.pictures[index], self.width, self.height)
+
+    @cached_property
+    def scenery(self) -> NDArray[np.uint8]:
+        """(h, w): 255 where the level is seen, 0 where something is painted on the screen, a status
+        bar for one."""
+        if len(self) < MIN_PICTURES_TO_TELL:
+            return np.full(self.small.shape[1:], 255, np.uint8)
+        changes = self.small.std(axis=0, dtype=np.float32) >= PAINTED_DEVIATION
+        return np.where(changes, 255, 0).astype(np.uint8)
+
+    @cached_property
+    def _places(self) -> NDArray[np.float64]:
+        """(P, 4): east, north, up, yaw."""
+        return np.array([(*pose.position, pose.yaw) for pose in self.poses])
+
+    def nearest(self, pose: Pose, count: int, *, but: frozenset[int] = frozenset()) -> list[int]:
+        """At most so many pictures that show most of what is seen from a pose, none twice.
+
+        `but` are left out.
+        """
+        away = np.linalg.norm(self._places[:, :3] - pose.position, axis=1) / self.layout.nearest
+        turned = np.abs(np.remainder(self._places[:, 3] - pose.yaw + math.pi, math.tau) - math.pi)
+        order = np.argsort(away / NEAR_STEP + turned / NEAR_TURN, kind="stable")
+        chosen: list[int] = []
+        for index in order[: CANDIDATES + len(but)].tolist():
+            seen = turned[index] < MAX_TURN and index not in but
+            if seen and not any(self._same(index, other) for other in chosen):
+                chosen.append(index)
+            if len(chosen) == count:
+                break
+        return chosen
+
+    def _same(self, one: int, other: int) -> bool:
+        return shows_the_same(self.poses[one], self.poses[other], self.layout)
+
+
+def shows_the_same(one: Pose, other: Pose, layout: PoseLayout) -> bool:
+    """Whether two pictures tell nothing that one does not."""
+    step = math.dist(one.position, other.position) / layout.nearest
+    turn = abs(math.remainder(one.yaw - other.yaw, math.tau))
+    return step < SAME_STEP and turn < SAME_TURN
+
+
+def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) → (H / SHRINK, W / SHRINK), rounded up."""
+    height, width = picture.shape
+    size = (-(-width // SHRINK), -(-height // SHRINK))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def encoded(picture: NDArray[np.uint8]) -> bytes:
+    """JPEG of (H, W)."""
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return data.tobytes()
+
+
+def decoded(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
+    """(H, W). Raises CheckpointRejected."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if picture is None or picture.shape != (height, width):
+        raise CheckpointRejected("a picture of the atlas cannot be decoded")
+    return np.asarray(picture, np.uint8)

@@ -1,0 +1,100 @@
+"""A rebuilt frame and what an atlas shows from where it was seen: each where it errs less."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sgaps.atlas.atlas import Atlas
+from sgaps.atlas.camera import pose_of
+from sgaps.atlas.sweep import Float32, Recalled, recall
+from sgaps.model.prior import Level, consistent, sampled
+from sgaps.model.transformer import PROJECTIONS
+
+WHITE = 255.0
+WINDOW = 25
+"""Pixels over which it is judged how far the atlas is off."""
+SPREAD_SHARE = 0.25
+ERROR_GAIN = 4.0
+"""The mean of a square is off by less than its pixels are: on play of two levels, four times."""
+LEAST_ERROR = 1.0
+"""Grey levels."""
+TOLD_SHARE = 0.4
+"""Of what is gained where both know nothing of one another: both are wrong where a level has
+changed, and on the same edges."""
+
+
+class Rebuilt(NamedTuple):
+    """A frame and what is thought of it."""
+
+    frame: NDArray[np.uint8]
+    """(H, W)"""
+    log_error: Float32
+    """(gh, gw): log of the RMS error in each cell, of frames in 0..1."""
+
+
+def with_atlas(
+    atlas: Atlas,
+    rebuilt: Rebuilt,
+    *,
+    samples: Float32,
+    state: Float32,
+    sentinel: float,
+) -> Rebuilt:
+    """The frame, better where the atlas knows the place.
+
+    samples (N, 4) u, v, value, footprint; state (S,). As it was where the state tells no pose, no
+    picture was taken near by, or the frame is of another size.
+    """
+    pose = pose_of(state, atlas.layout, sentinel=sentinel)
+    if pose is None or rebuilt.frame.shape != (atlas.height, atlas.width) or not len(samples):
+        return rebuilt
+    frame = rebuilt.frame.astype(np.float32)
+    recalled = recall(atlas, pose, frame)
+    if recalled is None:
+        return rebuilt
+    levels = _levels(samples, frame.shape)
+    error = _error_of(recalled, frame, levels)
+    doubt = WHITE * _resized(np.exp(rebuilt.log_error), frame.shape)
+    # Two guesses with errors that know nothing of one another: weights by inverse variance.
+    share = np.where(recalled.is_seen, doubt**2 / (doubt**2 + error**2), 0)
+    blended = frame + share * (recalled.picture - frame)
+    for _ in range(PROJECTIONS):
+        blended = np.clip(_consistent(blended, levels), 0, WHITE)
+    rows, columns = rebuilt.log_error.shape
+    left = cv2.resize(np.log1p(-share), (columns, rows), interpolation=cv2.INTER_AREA)
+    log_error = rebuilt.log_error + 0.5 * TOLD_SHARE * left
+    return Rebuilt(np.round(blended).astype(np.uint8), log_error.astype(np.float32))
+
+
+def _error_of(recalled: Recalled, frame: Float32, levels: list[Level]) -> Float32:
+    """(H, W) in grey levels: how far what is recalled may be off, by the samples and by how far
+    the pictures are from one another."""
+    picture = np.where(recalled.is_seen, recalled.picture, frame)
+    off = np.clip(_consistent(picture, levels), 0, WHITE) - picture
+    wrong = cv2.blur(off**2 + SPREAD_SHARE * recalled.spread**2, (WINDOW, WINDOW))
+    error: Float32 = np.sqrt(ERROR_GAIN * wrong + LEAST_ERROR**2)
+    return error
+
+
+def _levels(samples: Float32, shape: tuple[int, ...]) -> list[Level]:
+    rows = torch.tensor(samples).unsqueeze(0)  # (1, N, 4)
+    everything = torch.ones(rows.shape[:2], dtype=torch.bool)
+    return sampled(
+        rows[..., :2], rows[..., 2:3], rows[..., 3], everything, height=shape[0], width=shape[1]
+    )
+
+
+def _consistent(frame: Float32, levels: list[Level]) -> Float32:
+    """The nearest frame (H, W) in grey levels whose squares have the sampled means."""
+    nearest = consistent(torch.from_numpy(frame / WHITE)[None, None], levels)
+    return WHITE * np.asarray(nearest[0, 0].numpy(), np.float32)
+
+
+def _resized(grid: Float32, shape: tuple[int, ...]) -> Float32:
+    size = (shape[1], shape[0])
+    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32)
