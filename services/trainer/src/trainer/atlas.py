@@ -97,7 +97,7 @@ def calibrated(atlas: Atlas) -> Atlas:
     By turns the field of view, its height alone and the horizon are changed, by ever smaller steps.
     """
     best, error = atlas.camera, misfit(atlas)
-    for step in tqdm(STEPS, desc="calibrate the camera", leave=False):
+    for step in tqdm(STEPS, desc="calibrate the camera", leave=False, disable=None):
         improved = True
         while improved:
             improved = False

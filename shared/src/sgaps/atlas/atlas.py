@@ -17,13 +17,13 @@ from sgaps.settings import PoseLayout
 
 SHRINK = 4
 """Depths are looked for in pictures of so many times fewer rows and columns."""
-JPEG_QUALITY = 90
+JPEG_QUALITY = 80
 PAINTED_DEVIATION = 8.0
 """Grey levels: what changes less over an atlas is painted on the screen, not in the level."""
 MIN_PICTURES_TO_TELL = 32
 """Fewer may all show the same wall."""
-NEAR_TURN = math.radians(40)
-NEAR_STEP = 1.6
+NEAR_TURN = math.radians(50)
+NEAR_STEP = 0.7
 """A picture so many `PoseLayout.nearest` away is as good as one turned by NEAR_TURN."""
 SAME_TURN = math.radians(2)
 SAME_STEP = 0.15

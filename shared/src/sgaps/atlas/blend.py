@@ -18,9 +18,10 @@ from sgaps.model.transformer import PROJECTIONS
 WHITE = 255.0
 WINDOW = 25
 """Pixels over which it is judged how far the atlas is off."""
-SPREAD_SHARE = 0.25
-ERROR_GAIN = 4.0
-"""The mean of a square is off by less than its pixels are: on play of two levels, four times."""
+SQUARE_GAIN = 4.0
+"""The mean of a square is off by less than its pixels: of the squared error, on play of two levels,
+a quarter."""
+SPREAD_GAIN = 0.5
 LEAST_ERROR = 1.0
 """Grey levels."""
 TOLD_SHARE = 0.4
@@ -58,7 +59,7 @@ def with_atlas(
     if recalled is None:
         return rebuilt
     levels = _levels(samples, frame.shape)
-    error = _error_of(recalled, frame, levels)
+    error = _error_of(recalled, frame, samples, levels)
     doubt = WHITE * _resized(np.exp(rebuilt.log_error), frame.shape)
     # Two guesses with errors that know nothing of one another: weights by inverse variance.
     share = np.where(recalled.is_seen, doubt**2 / (doubt**2 + error**2), 0)
@@ -71,14 +72,35 @@ def with_atlas(
     return Rebuilt(np.round(blended).astype(np.uint8), log_error.astype(np.float32))
 
 
-def _error_of(recalled: Recalled, frame: Float32, levels: list[Level]) -> Float32:
+def _error_of(recalled: Recalled, frame: Float32, samples: Float32, levels: list[Level]) -> Float32:
     """(H, W) in grey levels: how far what is recalled may be off, by the samples and by how far
-    the pictures are from one another."""
+    the pictures are from one another. Infinite where no sample tells."""
     picture = np.where(recalled.is_seen, recalled.picture, frame)
     off = np.clip(_consistent(picture, levels), 0, WHITE) - picture
-    wrong = cv2.blur(off**2 + SPREAD_SHARE * recalled.spread**2, (WINDOW, WINDOW))
-    error: Float32 = np.sqrt(ERROR_GAIN * wrong + LEAST_ERROR**2)
-    return error
+    side = _sides(samples, frame.shape)
+    told = _blurred(np.where(side > 0, 1, 0).astype(np.float32))
+    gain = np.where(side > 1, SQUARE_GAIN, 1).astype(np.float32)
+    wrong = _blurred(gain * off**2 * (side > 0)) / np.maximum(told, np.finfo(np.float32).tiny)
+    error = np.sqrt(wrong + SPREAD_GAIN * _blurred(recalled.spread**2) + LEAST_ERROR**2)
+    return np.where(told > 0, error, np.inf).astype(np.float32)
+
+
+def _sides(samples: Float32, shape: tuple[int, ...]) -> Float32:
+    """(H, W): the side of the smallest square that tells of a pixel; 0 where none does."""
+    sides = np.zeros(shape, np.float32)
+    corners = samples[:, :2] * (shape[1], shape[0]) - samples[:, 3:] / 2  # (N, 2): left, top
+    order = np.argsort(-samples[:, 3], kind="stable")
+    for (left, top), side in zip(
+        np.maximum(0, np.round(corners[order])).astype(int).tolist(),
+        samples[order, 3].astype(int).tolist(),
+        strict=True,
+    ):
+        sides[top : top + side, left : left + side] = side
+    return sides
+
+
+def _blurred(picture: Float32) -> Float32:
+    return np.asarray(cv2.blur(picture, (WINDOW, WINDOW)), np.float32)
 
 
 def _levels(samples: Float32, shape: tuple[int, ...]) -> list[Level]:

@@ -27,7 +27,7 @@ ALONE = 10.0
 UNSEEN = 100.0
 """What no picture shows, against the guide."""
 GUIDE_WINDOW = 5
-COST_WINDOW = 7
+COST_WINDOW = 9
 """Small pixels over which a plane is judged."""
 LEAST_CURVATURE = 1e-3
 Float32 = NDArray[np.float32]
