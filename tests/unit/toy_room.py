@@ -1,0 +1,124 @@
+"""A room with painted walls, seen from anywhere: pictures whose geometry is known exactly."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.atlas.atlas import Atlas, encoded
+from sgaps.atlas.camera import Camera, Pose
+from sgaps.recording import RecordedFrame, SegmentWriter
+from sgaps.settings import PoseLayout
+
+WIDTH, HEIGHT = 160, 120
+HALF_SIDE, CEILING = 200.0, 120.0
+CAMERA = Camera(focal_width=0.5, focal_height=0.8, horizon=0.45)
+LAYOUT = PoseLayout(values=(0, 1, 2, 3, 4), nearest=40.0)
+KEY = "doom-room"
+SENTINEL = -999.0
+
+
+def pose_at(
+    east: float, north: float, yaw_deg: float, *, up: float = 50, pitch_deg: float = 0
+) -> Pose:
+    return Pose(
+        position=(east, north, up), yaw=math.radians(yaw_deg), pitch=math.radians(pitch_deg)
+    )
+
+
+def seen(pose: Pose, camera: Camera = CAMERA) -> NDArray[np.uint8]:
+    """The picture (H, W) of a camera at a pose: every pixel's ray to the first wall."""
+    x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    aside = (x / WIDTH - 0.5) / camera.focal_width
+    down = (y / HEIGHT - camera.horizon) / camera.focal_height
+    turn, lift = pose.yaw, pose.pitch
+    ahead = (math.cos(lift) * math.cos(turn), math.cos(lift) * math.sin(turn), math.sin(lift))
+    right = (math.sin(turn), -math.cos(turn), 0)
+    up = (-math.sin(lift) * math.cos(turn), -math.sin(lift) * math.sin(turn), math.cos(lift))
+    ray = [a + aside * r - down * u for a, r, u in zip(ahead, right, up, strict=True)]
+    low, high = (-HALF_SIDE, -HALF_SIDE, 0.0), (HALF_SIDE, HALF_SIDE, CEILING)
+    away = np.full(x.shape, np.inf)
+    for axis in range(3):
+        wall = np.where(ray[axis] > 0, high[axis], low[axis]) - pose.position[axis]
+        with np.errstate(divide="ignore"):
+            away = np.minimum(away, wall / ray[axis])
+    return _painted(*(at + away * part for at, part in zip(pose.position, ray, strict=True)))
+
+
+def _painted(
+    east: NDArray[np.float64], north: NDArray[np.float64], up: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    waves = (
+        np.sin(0.11 * east + 0.05 * north)
+        + np.sin(0.17 * north - 0.13 * up)
+        + np.sin(0.23 * up + 0.07 * east)
+        + np.sin(0.031 * east - 0.043 * north + 1)
+    )
+    return np.round(128 + 30 * waves).astype(np.uint8)
+
+
+def walk(count: int, seed: int = 0) -> list[Pose]:
+    """Poses in the middle of the room, that look everywhere."""
+    rng = np.random.default_rng(seed)
+    return [
+        pose_at(
+            *rng.uniform(-90, 90, 2).tolist(),
+            float(rng.uniform(0, 360)),
+            up=float(rng.uniform(40, 60)),
+        )
+        for _ in range(count)
+    ]
+
+
+def atlas_of(poses: list[Pose], *, camera: Camera = CAMERA, bar_rows: int = 0) -> Atlas:
+    """Of what is seen from these poses; under a status bar of so many rows."""
+    pictures = [seen(pose) for pose in poses]
+    for picture in pictures if bar_rows else ():
+        picture[-bar_rows:] = 77
+    return Atlas.of(
+        [encoded(picture) for picture in pictures],
+        poses,
+        width=WIDTH,
+        height=HEIGHT,
+        layout=LAYOUT,
+        camera=camera,
+    )
+
+
+def state_of(pose: Pose) -> NDArray[np.float32]:
+    angles = math.degrees(pose.yaw), math.degrees(pose.pitch)
+    return np.array([*pose.position, *angles], np.float32)
+
+
+def record(root: Path, session_id: str, poses: list[Pose], *, keyframes: bool = True) -> None:
+    """A sealed segment of whole frames, captured without samples."""
+    writer = SegmentWriter(
+        root / KEY / session_id / "000000.h5",
+        checkpoint_key=KEY,
+        session_id=session_id,
+        max_state_dim=64,
+        sentinel=SENTINEL,
+    )
+    writer.append([_frame(i, pose, keyframes=keyframes) for i, pose in enumerate(poses)])
+    writer.sync()
+    writer.seal()
+
+
+def _frame(frame_id: int, pose: Pose, *, keyframes: bool) -> RecordedFrame:
+    _, png = cv2.imencode(".png", seen(pose))
+    return RecordedFrame(
+        frame_id=frame_id,
+        coordinate_set_id=0,
+        width=WIDTH,
+        height=HEIGHT,
+        samples=np.empty((0, 4), np.float32),
+        state=state_of(pose),
+        client_time_secs=0.0,
+        received_at_secs=0.0,
+        keyframe_encoding="png" if keyframes else "",
+        keyframe=png.tobytes() if keyframes else b"",
+    )
