@@ -15,10 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 
-from sgaps.checkpoints import MANIFEST_NAME, POINTER_NAME, WEIGHTS_NAME
+from sgaps.checkpoints import ATLAS_NAME, MANIFEST_NAME, POINTER_NAME, WEIGHTS_NAME
 
 Damage = Callable[[Path], object]
 """Takes the folder of a version: `<root>/<key>/<version>`."""
@@ -35,7 +39,8 @@ def hostile_checkpoints() -> Iterator[tuple[str, Damage]]:
     yield from MANIFESTS.items()
     yield from PLACES.items()
     yield from POINTERS.items()
-    for name in (WEIGHTS_NAME, MANIFEST_NAME):
+    yield from ATLASES.items()
+    for name in (WEIGHTS_NAME, MANIFEST_NAME, ATLAS_NAME):
         for size_bytes in CUTS:
             yield f"{name} cut to {size_bytes} bytes", _cut(name, size_bytes)
     for number in range(BITS_FLIPPED):
@@ -130,6 +135,73 @@ def _flip(number: int) -> Damage:
         path.write_bytes(data)
 
     return damage
+
+
+def _card(**fields: Any) -> Damage:
+    """What the manifest says of the atlas."""
+
+    def damage(folder: Path) -> None:
+        card = json.loads((folder / MANIFEST_NAME).read_text())["atlas"]
+        claim(folder, atlas={**card, **fields})
+
+    return damage
+
+
+def _atlas(data: bytes) -> Damage:
+    """Another atlas, with a manifest that says so."""
+
+    def damage(folder: Path) -> None:
+        (folder / ATLAS_NAME).write_bytes(data)
+        _card(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))(folder)
+
+    return damage
+
+
+def _atlas_tensors(change: Callable[[dict[str, NDArray[Any]]], object]) -> Damage:
+    def damage(folder: Path) -> None:
+        tensors = dict(safetensors.numpy.load_file(folder / ATLAS_NAME))
+        change(tensors)
+        _atlas(safetensors.numpy.save(tensors))(folder)
+
+    return damage
+
+
+def _pictures(picture: bytes) -> Damage:
+    """All pictures replaced by one."""
+
+    def damage(folder: Path) -> None:
+        tensors = dict(safetensors.numpy.load_file(folder / ATLAS_NAME))
+        count = len(tensors["ends"])
+        tensors["jpeg"] = np.frombuffer(picture * count, np.uint8)
+        tensors["ends"] = len(picture) * np.arange(1, count + 1)
+        _atlas(safetensors.numpy.save(tensors))(folder)
+
+    return damage
+
+
+def _pose(value: float) -> Damage:
+    return _atlas_tensors(
+        lambda tensors: tensors.update(poses=np.full_like(tensors["poses"], value))
+    )
+
+
+def _jpeg(width: int, height: int) -> bytes:
+    return cv2.imencode(".jpg", np.zeros((height, width), np.uint8))[1].tobytes()
+
+
+def _wrap(tensors: dict[str, NDArray[Any]]) -> None:
+    """Ends whose differences are all positive where int64 overflows."""
+    ends = tensors["ends"].copy()
+    ends[0], ends[1] = 2**63 - 1, -(2**63) + 10
+    tensors["ends"] = ends
+
+
+def _huge() -> bytes:
+    """A JPEG of a few hundred bytes that says that it has 65,500 rows and columns."""
+    data = bytearray(_jpeg(8, 8))
+    frame = data.index(b"\xff\xc0")
+    struct.pack_into(">HH", data, frame + 5, 65500, 65500)
+    return bytes(data)
 
 
 def _instead(path: Path, make: Callable[[Path], object]) -> None:
@@ -240,6 +312,46 @@ MANIFESTS: dict[str, Damage] = {
     "a lone surrogate": _replaced(MANIFEST_NAME, b'{"checkpoint_key":"\\ud800"}'),
     "empty object": _replaced(MANIFEST_NAME, b"{}"),
     "manifest is missing": lambda folder: (folder / MANIFEST_NAME).unlink(),
+}
+
+ATLASES: dict[str, Damage] = {
+    "atlas is missing": lambda folder: (folder / ATLAS_NAME).unlink(),
+    "atlas of another hash": _card(sha256="0" * 64),
+    "atlas is a pickle": _atlas(pickle.dumps({"a": 1})),
+    "atlas is empty": _atlas(b""),
+    "atlas without tensors": _atlas(safetensors.numpy.save({})),
+    "atlas of no size": _card(width=0),
+    "atlas of another size": _card(width=99),
+    "atlas of a huge size": _card(width=1 << 30),
+    "atlas of a million pictures": _card(pictures=10**6),
+    "atlas of more pictures": _card(pictures=5),
+    "atlas of absurd bytes": _card(bytes=1 << 60),
+    "atlas of no focal length": _card(camera={"focal_width": 0, "focal_height": 1, "horizon": 0.5}),
+    "atlas of an endless focal length": _card(
+        camera={"focal_width": 1e300, "focal_height": 1, "horizon": 0.5}
+    ),
+    "atlas of nan": _card(camera={"focal_width": 1, "focal_height": float("nan"), "horizon": 0.5}),
+    "atlas of a negative place": _card(layout={"values": [-1, 0, 1, 2], "nearest": 40}),
+    "atlas of three values": _card(layout={"values": [0, 1, 2], "nearest": 40}),
+    "atlas of nothing near": _card(layout={"values": [0, 1, 2, 3], "nearest": 1e-300}),
+    "atlas is text": _claim(atlas="big"),
+    "a pose is nan": _pose(float("nan")),
+    "a pose is infinite": _pose(float("inf")),
+    "a pose is huge": _pose(1e300),
+    "a pose turns a billion times": _pose(1e12),
+    "ends wrap around": _atlas_tensors(_wrap),
+    "poses in another type": _atlas_tensors(
+        lambda tensors: tensors.update(poses=tensors["poses"].astype(np.float32))
+    ),
+    "poses are fewer": _atlas_tensors(lambda tensors: tensors.update(poses=tensors["poses"][1:])),
+    "ends backwards": _atlas_tensors(
+        lambda tensors: tensors.update(ends=tensors["ends"][::-1].copy())
+    ),
+    "ends below zero": _atlas_tensors(lambda tensors: tensors.update(ends=-tensors["ends"])),
+    "ends beyond the end": _atlas_tensors(lambda tensors: tensors.update(ends=tensors["ends"] + 1)),
+    "pictures are no pictures": _pictures(b"GIF89a"),
+    "pictures of another size": _pictures(_jpeg(8, 8)),
+    "pictures that claim to be huge": _pictures(_huge()),
 }
 
 PLACES: dict[str, Damage] = {

@@ -15,6 +15,7 @@ from sgaps.model import CheckpointStore
 from sgaps.settings import Settings
 from unit.test_checkpoints import publish
 from unit.test_reconstructor_methods import frame, settings_of
+from unit.toy_room import atlas_of, walk
 
 KINDS = dict(hostile_checkpoints())
 
@@ -23,9 +24,9 @@ KINDS = dict(hostile_checkpoints())
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of one key: the first in force under `old`, the second under `new`."""
     root = tmp_path_factory.mktemp("good")
-    publish(root / "old", "doom")
+    publish(root / "old", "doom", atlas=atlas_of(walk(4)))
     shutil.copytree(root / "old", root / "new")
-    publish(root / "new", "doom", seed=1)
+    publish(root / "new", "doom", seed=1, atlas=atlas_of(walk(4, seed=1)))
     return root
 
 

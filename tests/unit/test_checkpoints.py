@@ -12,11 +12,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import MANIFEST_NAME, WEIGHTS_NAME, DataCard, Manifest, Metrics
 from sgaps.errors import CheckpointNotFound, CheckpointRejected
 from sgaps.model import CheckpointStore, build_model, load_serving
 from sgaps.settings import DataSettings, ModelSettings
 from unit.test_model import small
+from unit.toy_room import atlas_of, walk
 
 
 def publish(
@@ -27,6 +29,7 @@ def publish(
     psnr_db: float = 21.0,
     champion_db: float = 20.0,
     color_channels: int = 1,
+    atlas: Atlas | None = None,
 ) -> Manifest:
     torch.manual_seed(seed)
     settings = small(color_channels=color_channels)
@@ -38,6 +41,7 @@ def publish(
         parent=None,
         data=DataCard(frames=10, train_sessions=("a",), val_sessions=("b",)),
         training={"seed": seed},
+        atlas=atlas,
     )
 
 
@@ -49,6 +53,18 @@ def test_what_is_published_is_loaded_again(tmp_path: Path) -> None:
     assert loaded == manifest
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, expected[name])
+
+
+def test_an_atlas_comes_and_goes_with_its_checkpoint(tmp_path: Path) -> None:
+    atlas = atlas_of(walk(4))
+    manifest = publish(tmp_path, atlas=atlas)
+    again = CheckpointStore(tmp_path).load_current("doom").atlas
+    assert manifest.atlas is not None
+    assert manifest.atlas.pictures == 4
+    assert again is not None
+    assert again.poses == atlas.poses
+    publish(tmp_path, seed=1)
+    assert CheckpointStore(tmp_path).load_current("doom").atlas is None
 
 
 def test_the_newest_is_in_force_until_another_is_promoted(tmp_path: Path) -> None:

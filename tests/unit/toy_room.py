@@ -20,6 +20,7 @@ CAMERA = Camera(focal_width=0.5, focal_height=0.8, horizon=0.45)
 LAYOUT = PoseLayout(values=(0, 1, 2, 3, 4), nearest=40.0)
 KEY = "doom-room"
 SENTINEL = -999.0
+BAR_GRAY = 77
 
 
 def pose_at(
@@ -64,21 +65,16 @@ def _painted(
 def walk(count: int, seed: int = 0) -> list[Pose]:
     """Poses in the middle of the room, that look everywhere."""
     rng = np.random.default_rng(seed)
-    return [
-        pose_at(
-            *rng.uniform(-90, 90, 2).tolist(),
-            float(rng.uniform(0, 360)),
-            up=float(rng.uniform(40, 60)),
-        )
-        for _ in range(count)
-    ]
+    low, high = (-90, -90, 0, 40), (90, 90, 360, 60)
+    drawn = rng.uniform(low, high, (count, 4)).tolist()
+    return [pose_at(east, north, yaw_deg, up=up) for east, north, yaw_deg, up in drawn]
 
 
 def atlas_of(poses: list[Pose], *, camera: Camera = CAMERA, bar_rows: int = 0) -> Atlas:
     """Of what is seen from these poses; under a status bar of so many rows."""
     pictures = [seen(pose) for pose in poses]
     for picture in pictures if bar_rows else ():
-        picture[-bar_rows:] = 77
+        picture[-bar_rows:] = BAR_GRAY
     return Atlas.of(
         [encoded(picture) for picture in pictures],
         poses,

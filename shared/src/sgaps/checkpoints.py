@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from sgaps.atlas.camera import Camera
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
@@ -31,7 +31,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 1 << 30
 MAX_ATLAS_BYTES = 1 << 28
 MAX_ATLAS_PICTURES = 1 << 14
-MAX_ATLAS_SIDE_PX = 1 << 11
+MAX_ATLAS_PIXELS = 1 << 30
 MAX_POINTER_BYTES = 128
 MAX_REASON_CHARS = 500
 _BY_A_LINK = (errno.ELOOP, errno.ENOTDIR)
@@ -62,10 +62,16 @@ class AtlasCard(Section):
     sha256: str
     bytes: Annotated[int, Field(ge=0, le=MAX_ATLAS_BYTES)]
     pictures: Annotated[int, Field(gt=0, le=MAX_ATLAS_PICTURES)]
-    width: Annotated[int, Field(gt=0, le=MAX_ATLAS_SIDE_PX)]
-    height: Annotated[int, Field(gt=0, le=MAX_ATLAS_SIDE_PX)]
+    width: Annotated[int, Field(gt=0, le=MAX_ATLAS_PIXELS)]
+    height: Annotated[int, Field(gt=0, le=MAX_ATLAS_PIXELS)]
     layout: PoseLayout
     camera: Camera
+
+    @model_validator(mode="after")
+    def _fits_into_memory(self) -> AtlasCard:
+        if self.pictures * self.width * self.height > MAX_ATLAS_PIXELS:
+            raise ValueError(f"an atlas has {MAX_ATLAS_PIXELS} pixels at most")
+        return self
 
 
 class Manifest(Section):
@@ -87,6 +93,11 @@ class Manifest(Section):
     training: dict[str, JsonValue]
     atlas: AtlasCard | None = None
     """None where it knows no level by heart."""
+
+    @property
+    def json_text(self) -> str:
+        """As it is written: without a word of an atlas where there is none, for older readers."""
+        return self.model_dump_json(indent=2, exclude=None if self.atlas else {"atlas"})
 
 
 class CheckpointDirectory:

@@ -413,10 +413,10 @@ class ReconstructorSettings(Section):
 class PoseLayout(Section):
     """Which values of a state vector tell where the eye is and where it looks."""
 
-    values: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=4, max_length=5)
+    values: tuple[Annotated[int, Field(ge=0, lt=1024)], ...] = Field(min_length=4, max_length=5)
     """Of east, north, up, yaw, and where there is one pitch. Degrees; yaw from east, anticlockwise,
     pitch above the horizon."""
-    nearest: Annotated[float, Field(gt=0)]
+    nearest: Annotated[float, Field(ge=1e-6, le=1e6)]
     """How near a wall may be, in units of the position; forty times that is far away."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,8 @@ class NeuralReconstructor:
         if self._device.type == "cpu":
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
             prepare_cpu(settings.reconstructor.cpu_threads)
+        # What a level looks like is computed on the processor, which lies idle beside a GPU.
+        self._recallers = ThreadPoolExecutor(thread_name_prefix="recall")
         untrained = Forward(build_model(settings.model).eval().to(self._device), self._device)
         prior = Serving(forward=untrained, settings=settings.model, version=UNTRAINED)
         self._models = {DEFAULT_KEY: prior}
@@ -106,9 +109,9 @@ class NeuralReconstructor:
         told = serving.forward(self._inputs(frames, shape), entropy=by_entropy)
         images, log_errors, *entropy = (array[: len(frames)] for array in told)
         entropies = entropy[0] if by_entropy else [None] * len(images)
-        rebuilt = map(Rebuilt, images, log_errors)
+        rebuilt: Iterable[Rebuilt] = map(Rebuilt, images, log_errors)
         if serving.atlas:
-            rebuilt = map(partial(self._recalled, serving.atlas), rebuilt, frames)
+            rebuilt = self._recallers.map(partial(self._recalled, serving.atlas), rebuilt, frames)
         return [
             Reconstruction(
                 image=frame,

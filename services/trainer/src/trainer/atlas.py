@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from sgaps.atlas.atlas import Atlas, encoded, shows_the_same
-from sgaps.atlas.camera import Camera, Pose, pose_of
+from sgaps.atlas.camera import FOCAL_LIMITS, Camera, Pose, pose_of
 from sgaps.atlas.sweep import MAX_SPREAD, Float32, recall
-from sgaps.recording import SegmentInfo, SegmentReader
+from sgaps.checkpoints import MAX_ATLAS_BYTES, MAX_ATLAS_PIXELS
+from sgaps.recording import SegmentInfo
 from sgaps.settings import PoseLayout, Settings
-from trainer.dataset import decode_keyframe
+from trainer.dataset import decode_keyframe, open_segment
 from trainer.validation import spread
 
+log = logging.getLogger(__name__)
+
 FEWEST_PICTURES = 32
+BYTES_BESIDE = 1 << 20
+"""Of an atlas, for what is not pictures."""
 PROBES = 16
 """Pictures by which a camera is judged."""
 STEPS = (0.16, 0.08, 0.04, 0.02, 0.01)
 """Shares of a focal length by which a camera is changed to see whether it then fits better."""
+STEPS_FROM_A_KNOWN_ONE = STEPS[-1:]
 HORIZON_STEP = 0.4
 """Heights of the picture, for a whole step."""
 GUIDE_WINDOW_PX = 9
+Pictures: TypeAlias = Mapping[Pose, Callable[[], bytes]]
+"""How to get the JPEG that was seen from a pose."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class _View:
-    """A whole frame, and where it was seen from."""
+    """A whole frame of a recording, and where it was seen from."""
 
-    jpeg: bytes
+    segment: SegmentInfo
+    position: int
     pose: Pose
     size: tuple[int, int]
     """Width and height."""
+
+    def jpeg(self) -> bytes:
+        return encoded(decode_keyframe(open_segment(self.segment).read(self.position)))
 
 
 def build_atlas(
@@ -43,81 +59,113 @@ def build_atlas(
     segments: Sequence[SegmentInfo],
     settings: Settings,
     *,
-    camera: Camera | None = None,
+    stop: threading.Event,
+    known: Atlas | None = None,
 ) -> Atlas | None:
-    """The atlas of a level, from the whole frames of these segments.
+    """The atlas of a level, from the whole frames of these segments and from what was known.
 
-    None where the key's states tell no pose, or too few frames came whole. A camera that is not
-    known is found out. Raises RecordingCorrupt.
+    None where the key's states tell no pose, too few frames came whole, or it was told to stop.
+    Raises RecordingCorrupt.
     """
     layout = settings.atlas.layout_of(checkpoint_key)
     if layout is None:
         return None
     views = list(_views(segments, layout, settings.sentinel_value))
     sizes = Counter(view.size for view in views)
-    if not sizes or max(sizes.values()) < FEWEST_PICTURES:
+    (width, height), count = next(iter(sizes.most_common(1)), ((1, 1), 0))
+    most = min(settings.atlas.max_pictures, MAX_ATLAS_PIXELS // (width * height))
+    camera = _square_pixels(width, height)
+    if min(count, most) < FEWEST_PICTURES or camera is None:
         return None
-    width, height = max(sizes, key=lambda size: sizes[size])
-    views = [view for view in views if view.size == (width, height)]
-    views = [views[i] for i in spread(len(views), settings.atlas.max_pictures)]
+    if known and (known.layout, known.width, known.height) != (layout, width, height):
+        known = None
+    pictures = {view.pose: view.jpeg for view in views if view.size == (width, height)}
+    if known:
+        old = zip(known.poses, known.pictures, strict=True)
+        pictures = {pose: partial(bytes, jpeg) for pose, jpeg in old} | pictures
+    chosen = _chosen(pictures, most, stop)
+    if stop.is_set():
+        return None
     atlas = Atlas.of(
-        [view.jpeg for view in views],
-        [view.pose for view in views],
+        list(chosen.values()),
+        list(chosen),
         width=width,
         height=height,
         layout=layout,
-        camera=camera or _square_pixels(width, height),
+        camera=known.camera if known else camera,
     )
-    return atlas if camera else calibrated(atlas)
+    return calibrated(atlas, STEPS_FROM_A_KNOWN_ONE if known else STEPS, stop)
 
 
 def _views(segments: Sequence[SegmentInfo], layout: PoseLayout, sentinel: float) -> Iterator[_View]:
     """Whole frames with a pose, but for those that show what the one before did."""
     for segment in segments:
-        last: Pose | None = None
-        with SegmentReader(segment.path) as reader:
-            for position in reader.keyframe_positions.tolist():
-                frame = reader.read(position)
-                pose = pose_of(frame.state, layout, sentinel=sentinel)
-                if pose is None or (last and shows_the_same(pose, last, layout)):
-                    continue
-                last = pose
-                jpeg = encoded(decode_keyframe(frame))
-                yield _View(jpeg=jpeg, pose=pose, size=(frame.width, frame.height))
+        reader, last = open_segment(segment), None
+        for position in reader.keyframe_positions.tolist():
+            frame = reader.read(position)
+            pose = pose_of(frame.state, layout, sentinel=sentinel)
+            if pose and not (last and shows_the_same(pose, last, layout)):
+                last, size = pose, (frame.width, frame.height)
+                yield _View(segment=segment, position=position, pose=pose, size=size)
 
 
-def _square_pixels(width: int, height: int) -> Camera:
-    """A field of view of 90 degrees."""
-    return Camera(focal_width=0.5, focal_height=0.5 * width / height, horizon=0.5)
+def _chosen(pictures: Pictures, most: int, stop: threading.Event) -> dict[Pose, bytes]:
+    """At most so many, evenly over all, and no more bytes than an atlas may have."""
+    poses = list(pictures)
+    chosen: dict[Pose, bytes] = {}
+    for index in spread(len(poses), most):
+        if stop.is_set():
+            return {}
+        chosen[poses[index]] = pictures[poses[index]]()
+    size_bytes, most_bytes = sum(map(len, chosen.values())), MAX_ATLAS_BYTES - BYTES_BESIDE
+    if size_bytes > most_bytes:
+        fewer = spread(len(chosen), len(chosen) * most_bytes // size_bytes * 9 // 10)
+        kept = [list(chosen)[index] for index in fewer]
+        return {pose: chosen[pose] for pose in kept}
+    return chosen
 
 
-def calibrated(atlas: Atlas) -> Atlas:
+def _square_pixels(width: int, height: int) -> Camera | None:
+    """A field of view of 90 degrees; None of pictures too narrow or too wide for any camera."""
+    return _camera(0.5, 0.5 * width / height, 0.5)
+
+
+def _camera(focal_width: float, focal_height: float, horizon: float) -> Camera | None:
+    low, high = FOCAL_LIMITS
+    if not (low <= focal_width <= high and low <= focal_height <= high and 0 <= horizon <= 1):
+        return None
+    return Camera(focal_width=focal_width, focal_height=focal_height, horizon=horizon)
+
+
+def calibrated(atlas: Atlas, steps: Sequence[float], stop: threading.Event) -> Atlas:
     """The same with the camera by which its pictures show one another best.
 
     By turns the field of view, its height alone and the horizon are changed, by ever smaller steps.
     """
-    best, error = atlas.camera, misfit(atlas)
-    for step in tqdm(STEPS, desc="calibrate the camera", leave=False, disable=None):
-        improved = True
-        while improved:
-            improved = False
-            for camera in _beside(best, step):
-                changed = misfit(replace(atlas, camera=camera))
-                if changed < error:
-                    best, error, improved = camera, changed, True
-                    break
-    return replace(atlas, camera=best)
+    error = misfit(atlas)
+    for step in tqdm(steps, desc="calibrate the camera", leave=False, disable=None):
+        while not stop.is_set():
+            others = ((replace(atlas, camera=camera)) for camera in _beside(atlas.camera, step))
+            judged = ((misfit(other), other) for other in others)
+            better = next(((e, other) for e, other in judged if e < error), None)
+            if better is None:
+                break
+            error, atlas = better
+    log.info("%s, by which pictures are off by %.1f grey levels", atlas.camera, error)
+    return atlas
 
 
 def _beside(camera: Camera, step: float) -> Iterator[Camera]:
     """Cameras a step away."""
     wide, high, horizon = camera.focal_width, camera.focal_height, camera.horizon
     for sign in (1, -1):
-        factor = (1 + step) ** sign
-        yield Camera(focal_width=wide * factor, focal_height=high * factor, horizon=horizon)
-        yield Camera(focal_width=wide, focal_height=high * factor, horizon=horizon)
-        moved = min(max(horizon + sign * step * HORIZON_STEP, 0), 1)
-        yield Camera(focal_width=wide, focal_height=high, horizon=moved)
+        factor, moved = (1 + step) ** sign, horizon + sign * step * HORIZON_STEP
+        tried = (
+            _camera(wide * factor, high * factor, horizon),
+            _camera(wide, high * factor, horizon),
+            _camera(wide, high, moved),
+        )
+        yield from filter(None, tried)
 
 
 def misfit(atlas: Atlas) -> float:

@@ -106,7 +106,7 @@ class RecordingDataset(Dataset[Example]):
             wanted = Request(index=wanted, shape=whole, epoch=0)
         segment, position = self._places[wanted.index, :2].tolist()
         rng = np.random.default_rng((self._options.seed, wanted.epoch, wanted.index))
-        reader = _reader(self._segments[segment])
+        reader = open_segment(self._segments[segment])
         if not self.has_keyframes:
             return _masked(reader, position, self._options, rng)
         return _example(reader, position, self._options, wanted.shape, rng)
@@ -130,7 +130,7 @@ def decode_keyframe(frame: RecordedFrame) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=OPEN_SEGMENTS)
-def _reader(segment: SegmentInfo) -> SegmentReader:
+def open_segment(segment: SegmentInfo) -> SegmentReader:
     return SegmentReader(segment.path)
 
 

@@ -159,9 +159,12 @@ def _train(
         memory=memory,
         look=watch.look,
     )
-    alone_psnr_db = _validate(model, held_out, settings)
-    atlas = _atlas(checkpoint_key, split, champion, settings) if options.ranks.is_first else None
-    challenger_psnr_db = _validate(model, held_out, settings, atlas)
+    alone_psnr_db = challenger_psnr_db = _validate(model, held_out, settings)
+    atlas = None
+    if options.ranks.is_first:
+        atlas = _atlas(checkpoint_key, split, champion, settings, stop)
+    if atlas:
+        challenger_psnr_db = _validate(model, held_out, settings, atlas)
     if challenger_psnr_db <= alone_psnr_db:
         atlas, challenger_psnr_db = None, alone_psnr_db
     better = challenger_psnr_db >= champion_psnr_db + settings.training.min_gain_db
@@ -301,7 +304,8 @@ def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
     except CheckpointError as error:
         log.info("%s starts from the prior: %s", checkpoint_key, error)
         return _fresh(settings)
-    return replace(_served(model, manifest), atlas=atlas)
+    own = manifest.checkpoint_key == checkpoint_key
+    return replace(_served(model, manifest), atlas=atlas if own else None)
 
 
 def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> _Champion:
@@ -354,15 +358,18 @@ def _champion_psnr_db(champion: _Champion, split: Split, settings: Settings) -> 
 
 
 def _atlas(
-    checkpoint_key: str, split: Split, champion: _Champion, settings: Settings
+    checkpoint_key: str,
+    split: Split,
+    champion: _Champion,
+    settings: Settings,
+    stop: threading.Event,
 ) -> Atlas | None:
-    """Of what is trained on; by the camera that the champion's was drawn with."""
-    known = champion.atlas
-    if known and known.layout != settings.atlas.layout_of(checkpoint_key):
-        known = None
-    return build_atlas(
-        checkpoint_key, split.train, settings, camera=known.camera if known else None
-    )
+    """Of what is trained on, and of what the champion knows. A training is not lost with it."""
+    try:
+        return build_atlas(checkpoint_key, split.train, settings, known=champion.atlas, stop=stop)
+    except SgapsError:
+        log.exception("%s goes without an atlas", checkpoint_key)
+        return None
 
 
 def _options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,11 @@ SAME_STEP = 0.15
 """Two pictures that are nearer to one another show the same."""
 CANDIDATES = 200
 MAX_TURN = math.radians(80)
+MAX_STEP = 40.0
+"""Farther away than the farthest wall that is looked for: a picture of somewhere else."""
+START_OF_IMAGE, MARKER, BASELINE = b"\xff\xd8", b"\xff", 0xC0
+HEADER_BYTES = 9
+"""Of a JPEG's frame, up to its size."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +47,9 @@ class Atlas:
     poses: Sequence[Pose]
     small: NDArray[np.uint8]
     """(P, h, w): the pictures in a SHRINKth of their rows and columns."""
+    scenery: NDArray[np.uint8]
+    """(h, w): 255 where the level is seen, 0 where something is painted on the screen, a status
+    bar for one."""
     width: int
     height: int
     layout: PoseLayout
@@ -58,10 +67,14 @@ class Atlas:
         camera: Camera,
     ) -> Atlas:
         """Of one picture at least. Raises CheckpointRejected where one cannot be decoded."""
+        small = np.empty((len(pictures), -(-height // SHRINK), -(-width // SHRINK)), np.uint8)
+        for row, data in zip(small, pictures, strict=True):
+            row[:] = _shrunk(decoded(data, width, height))
         return cls(
             pictures=tuple(pictures),
             poses=tuple(poses),
-            small=np.stack([_shrunk(decoded(data, width, height)) for data in pictures]),
+            small=small,
+            scenery=_scenery(small),
             width=width,
             height=height,
             layout=layout,
@@ -76,15 +89,6 @@ class Atlas:
         return decoded(self.pictures[index], self.width, self.height)
 
     @cached_property
-    def scenery(self) -> NDArray[np.uint8]:
-        """(h, w): 255 where the level is seen, 0 where something is painted on the screen, a status
-        bar for one."""
-        if len(self) < MIN_PICTURES_TO_TELL:
-            return np.full(self.small.shape[1:], 255, np.uint8)
-        changes = self.small.std(axis=0, dtype=np.float32) >= PAINTED_DEVIATION
-        return np.where(changes, 255, 0).astype(np.uint8)
-
-    @cached_property
     def _places(self) -> NDArray[np.float64]:
         """(P, 4): east, north, up, yaw."""
         return np.array([(*pose.position, pose.yaw) for pose in self.poses])
@@ -97,10 +101,11 @@ class Atlas:
         away = np.linalg.norm(self._places[:, :3] - pose.position, axis=1) / self.layout.nearest
         turned = np.abs(np.remainder(self._places[:, 3] - pose.yaw + math.pi, math.tau) - math.pi)
         order = np.argsort(away / NEAR_STEP + turned / NEAR_TURN, kind="stable")
+        shows = (away < MAX_STEP) & (turned < MAX_TURN)
         chosen: list[int] = []
         for index in order[: CANDIDATES + len(but)].tolist():
-            seen = turned[index] < MAX_TURN and index not in but
-            if seen and not any(self._same(index, other) for other in chosen):
+            usable = shows[index] and index not in but
+            if usable and not any(self._same(index, other) for other in chosen):
                 chosen.append(index)
             if len(chosen) == count:
                 break
@@ -108,6 +113,18 @@ class Atlas:
 
     def _same(self, one: int, other: int) -> bool:
         return shows_the_same(self.poses[one], self.poses[other], self.layout)
+
+
+def _scenery(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(P, h, w) → (h, w): 255 where pictures differ."""
+    if len(small) < MIN_PICTURES_TO_TELL:
+        return np.full(small.shape[1:], 255, np.uint8)
+    total, squares = np.zeros(small.shape[1:], np.float32), np.zeros(small.shape[1:], np.float32)
+    for picture in small:  # one by one: an atlas may be large
+        cv2.accumulate(picture, total)
+        cv2.accumulateSquare(picture, squares)
+    variance = squares / len(small) - np.square(total / len(small))
+    return np.where(variance >= PAINTED_DEVIATION**2, 255, 0).astype(np.uint8)
 
 
 def shows_the_same(one: Pose, other: Pose, layout: PoseLayout) -> bool:
@@ -132,7 +149,20 @@ def encoded(picture: NDArray[np.uint8]) -> bytes:
 
 def decoded(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
     """(H, W). Raises CheckpointRejected."""
+    if _claimed_size(data) != (width, height):
+        raise CheckpointRejected(f"a picture of the atlas is no JPEG of {width}x{height}")
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if picture is None or picture.shape != (height, width):
         raise CheckpointRejected("a picture of the atlas cannot be decoded")
     return np.asarray(picture, np.uint8)
+
+
+def _claimed_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by a JPEG's header: a decoder takes memory for whatever it claims."""
+    at = len(START_OF_IMAGE)
+    while data[at : at + 1] == MARKER and len(data) >= at + HEADER_BYTES:
+        if data[at + 1] == BASELINE:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None

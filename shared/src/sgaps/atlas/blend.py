@@ -59,25 +59,27 @@ def with_atlas(
     if recalled is None:
         return rebuilt
     levels = _levels(samples, frame.shape)
-    error = _error_of(recalled, frame, samples, levels)
-    doubt = WHITE * _resized(np.exp(rebuilt.log_error), frame.shape)
+    error = _error_of(recalled, frame, levels)
+    # A head far from all that it knows may tell anything; no frame is off by more than white.
+    log_error = np.nan_to_num(rebuilt.log_error, nan=0, posinf=0).clip(max=0)
+    doubt = WHITE * _resized(np.exp(log_error), frame.shape)
     # Two guesses with errors that know nothing of one another: weights by inverse variance.
     share = np.where(recalled.is_seen, doubt**2 / (doubt**2 + error**2), 0)
     blended = frame + share * (recalled.picture - frame)
     for _ in range(PROJECTIONS):
         blended = np.clip(_consistent(blended, levels), 0, WHITE)
-    rows, columns = rebuilt.log_error.shape
+    rows, columns = log_error.shape
     left = cv2.resize(np.log1p(-share), (columns, rows), interpolation=cv2.INTER_AREA)
-    log_error = rebuilt.log_error + 0.5 * TOLD_SHARE * left
-    return Rebuilt(np.round(blended).astype(np.uint8), log_error.astype(np.float32))
+    told = rebuilt.log_error + 0.5 * TOLD_SHARE * left
+    return Rebuilt(np.round(blended).astype(np.uint8), told.astype(np.float32))
 
 
-def _error_of(recalled: Recalled, frame: Float32, samples: Float32, levels: list[Level]) -> Float32:
+def _error_of(recalled: Recalled, frame: Float32, levels: list[Level]) -> Float32:
     """(H, W) in grey levels: how far what is recalled may be off, by the samples and by how far
     the pictures are from one another. Infinite where no sample tells."""
     picture = np.where(recalled.is_seen, recalled.picture, frame)
     off = np.clip(_consistent(picture, levels), 0, WHITE) - picture
-    side = _sides(samples, frame.shape)
+    side = _sides(levels, frame.shape)
     told = _blurred(np.where(side > 0, 1, 0).astype(np.float32))
     gain = np.where(side > 1, SQUARE_GAIN, 1).astype(np.float32)
     wrong = _blurred(gain * off**2 * (side > 0)) / np.maximum(told, np.finfo(np.float32).tiny)
@@ -85,17 +87,13 @@ def _error_of(recalled: Recalled, frame: Float32, samples: Float32, levels: list
     return np.where(told > 0, error, np.inf).astype(np.float32)
 
 
-def _sides(samples: Float32, shape: tuple[int, ...]) -> Float32:
+def _sides(levels: list[Level], shape: tuple[int, ...]) -> Float32:
     """(H, W): the side of the smallest square that tells of a pixel; 0 where none does."""
     sides = np.zeros(shape, np.float32)
-    corners = samples[:, :2] * (shape[1], shape[0]) - samples[:, 3:] / 2  # (N, 2): left, top
-    order = np.argsort(-samples[:, 3], kind="stable")
-    for (left, top), side in zip(
-        np.maximum(0, np.round(corners[order])).astype(int).tolist(),
-        samples[order, 3].astype(int).tolist(),
-        strict=True,
-    ):
-        sides[top : top + side, left : left + side] = side
+    for number, level in reversed(list(enumerate(levels))):
+        side = 2**number
+        known = level.is_known[0, 0].numpy().repeat(side, 0).repeat(side, 1)
+        sides[known[: shape[0], : shape[1]]] = side
     return sides
 
 
@@ -104,7 +102,7 @@ def _blurred(picture: Float32) -> Float32:
 
 
 def _levels(samples: Float32, shape: tuple[int, ...]) -> list[Level]:
-    rows = torch.tensor(samples).unsqueeze(0)  # (1, N, 4)
+    rows = torch.tensor(np.ascontiguousarray(samples)).unsqueeze(0)  # (1, N, 4)
     everything = torch.ones(rows.shape[:2], dtype=torch.bool)
     return sampled(
         rows[..., :2], rows[..., 2:3], rows[..., 3], everything, height=shape[0], width=shape[1]

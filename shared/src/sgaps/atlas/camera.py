@@ -17,7 +17,10 @@ from pydantic import Field
 from sgaps.settings import PoseLayout, Section
 
 Matrix: TypeAlias = NDArray[np.float64]
-Share: TypeAlias = Annotated[float, Field(gt=0, le=8)]
+FOCAL_LIMITS = 0.05, 20.0
+Share: TypeAlias = Annotated[float, Field(ge=FOCAL_LIMITS[0], le=FOCAL_LIMITS[1])]
+FARTHEST_POSITION = 1e9
+"""Beyond it there is no level, and numbers lose their digits."""
 
 
 class Camera(Section):
@@ -52,11 +55,11 @@ class Pose:
 
 
 def pose_of(state: NDArray[np.float32], layout: PoseLayout, *, sentinel: float) -> Pose | None:
-    """The pose that a state vector (S,) tells; None where a value of it is missing."""
+    """The pose that a state vector (S,) tells; None where a value of it is missing or absurd."""
     if len(state) <= max(layout.values):
         return None
     told = state[list(layout.values)].astype(np.float64)  # (4,) or (5,)
-    if not np.isfinite(told).all() or (told == sentinel).any():
+    if not (np.abs(told) <= FARTHEST_POSITION).all() or (told == sentinel).any():
         return None
     east, north, up, yaw, pitch = (*told.tolist(), 0.0)[:5]
     return Pose(position=(east, north, up), yaw=math.radians(yaw), pitch=math.radians(pitch))

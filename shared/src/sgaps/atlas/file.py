@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from sgaps.atlas.atlas import Atlas
-from sgaps.atlas.camera import Pose
+from sgaps.atlas.camera import FARTHEST_POSITION, Pose
 from sgaps.checkpoints import AtlasCard
 from sgaps.errors import CheckpointRejected
 
@@ -62,10 +62,12 @@ def _check(
     ]
     if kinds != wanted:
         raise CheckpointRejected("the atlas has other tensors than its manifest claims")
-    if (np.diff(ends, prepend=0) <= 0).any() or ends[-1] != len(jpeg):
+    # First of all within the bytes: differences of larger numbers wrap around.
+    inside = ((ends > 0) & (ends <= len(jpeg))).all()
+    if not inside or (np.diff(ends) <= 0).any() or ends[-1] != len(jpeg):
         raise CheckpointRejected("the pictures of the atlas do not fill its bytes")
-    if not np.isfinite(poses).all():
-        raise CheckpointRejected("a pose of the atlas is not finite")
+    if not (np.abs(poses) <= FARTHEST_POSITION).all():
+        raise CheckpointRejected("a pose of the atlas is nowhere")
 
 
 def _pose(numbers: list[float]) -> Pose:

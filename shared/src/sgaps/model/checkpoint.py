@@ -102,7 +102,7 @@ class CheckpointStore(CheckpointDirectory):
         temporary.mkdir(parents=True)
         for name, data in files.items():
             write_durably(temporary / name, data)
-        write_durably(temporary / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
+        write_durably(temporary / MANIFEST_NAME, manifest.json_text.encode())
         temporary.rename(folder)
         sync_folder(folder.parent)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import cv2
 import torch
 
 
@@ -32,4 +33,5 @@ def prepare_cpu(threads: int) -> None:
     the backward pass of attention took 13 times as long with them as with zeros in their place.
     """
     torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
     torch.set_flush_denormal(True)

@@ -44,7 +44,7 @@ TICS_PER_FRAME = (3, 4)
 STATE_VARIABLES = (
     vizdoom.GameVariable.POSITION_X,
     vizdoom.GameVariable.POSITION_Y,
-    vizdoom.GameVariable.CAMERA_POSITION_Z,
+    vizdoom.GameVariable.POSITION_Z,
     vizdoom.GameVariable.ANGLE,
     vizdoom.GameVariable.PITCH,
     vizdoom.GameVariable.VELOCITY_X,
@@ -53,10 +53,11 @@ STATE_VARIABLES = (
     vizdoom.GameVariable.HEALTH,
     vizdoom.GameVariable.ARMOR,
     vizdoom.GameVariable.SELECTED_WEAPON_AMMO,
+    vizdoom.GameVariable.CAMERA_POSITION_Z,
 )
 """The state vector, in order: map units, degrees (0 = east, anticlockwise), map units per tic,
-points, points, rounds. Nothing is normalised. The height is that of the eye, which bobs with each
-step: where it is decides what is seen."""
+points, points, rounds, map units. Nothing is normalised. The first height is that of the feet, the
+last that of the eye, which bobs with each step."""
 _AMMO = STATE_VARIABLES.index(vizdoom.GameVariable.SELECTED_WEAPON_AMMO)
 _NO_AMMO = -1.0
 _TURNS = (vizdoom.Button.TURN_LEFT, vizdoom.Button.TURN_RIGHT)
