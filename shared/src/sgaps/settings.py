@@ -425,8 +425,8 @@ class AtlasSettings(Section):
 
     layouts: Mapping[str, PoseLayout]
     """By a pattern of checkpoint keys, as of file names; the first that fits."""
-    max_pictures: Annotated[int, Field(gt=0, le=1 << 14)]
-    """Of a level; a picture of 320x240 takes some 15 kB."""
+    max_pictures: Annotated[int, Field(ge=0, le=1 << 14)]
+    """Of a level; a picture of 320x240 takes some 15 kB. 0: no atlas."""
 
     def layout_of(self, checkpoint_key: str) -> PoseLayout | None:
         """None where the states of a key tell no pose."""

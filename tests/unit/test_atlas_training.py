@@ -1,0 +1,237 @@
+"""From recordings to an atlas that serves: which frames, which camera, published where it helps."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trainer.run
+from reconstructor.frame import FrameInput
+from reconstructor.neural import NeuralReconstructor
+from sgaps.atlas.atlas import Atlas
+from sgaps.atlas.camera import Camera, Pose
+from sgaps.errors import RecordingCorrupt
+from sgaps.model import CheckpointStore
+from sgaps.recording import find_segments
+from sgaps.settings import Settings
+from trainer import atlas as building
+from trainer.atlas import build_atlas, calibrated
+from trainer.comparison import compare
+from trainer.run import RunReport, train_key
+from unit.test_atlas import psnr_db, squares_of
+from unit.toy_recordings import toy_settings
+from unit.toy_room import CAMERA, KEY, LAYOUT, atlas_of, pose_at, record, seen, state_of, walk
+
+RUNNING = threading.Event()
+POSES = "{values: [0, 1, 2, 3, 4], nearest: 40}"
+
+
+def settings_of(tmp_path: Path, *overrides: str) -> Settings:
+    return toy_settings(
+        tmp_path,
+        "training.max_epochs=1",
+        "sampling.default_sample_count=80",
+        f"atlas.layouts={{doom-*: {POSES}}}",
+        *overrides,
+    )
+
+
+def built(
+    settings: Settings,
+    *,
+    key: str = KEY,
+    known: Atlas | None = None,
+    stop: threading.Event = RUNNING,
+) -> Atlas | None:
+    segments = find_segments(settings.data.recordings_dir, KEY)
+    return build_atlas(key, segments, settings, stop=stop, known=known)
+
+
+def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "calibrated", lambda atlas, steps, stop: atlas)
+
+
+def test_the_camera_is_found_out() -> None:
+    off = Camera(focal_width=0.6, focal_height=0.75, horizon=0.5)
+    found = calibrated(atlas_of(walk(160), camera=off), building.STEPS, RUNNING).camera
+    assert found.focal_width == pytest.approx(CAMERA.focal_width, rel=0.05)
+    assert found.focal_height == pytest.approx(CAMERA.focal_height, rel=0.05)
+    assert found.horizon == pytest.approx(CAMERA.horizon, abs=0.02)
+
+
+def test_an_atlas_has_whole_frames_with_a_pose_and_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncalibrated(monkeypatch)
+    settings = settings_of(tmp_path)
+    poses = walk(40)
+    record(settings.data.recordings_dir, "a", [pose for pose in poses for _ in range(2)])
+    nowhere = replace(pose_at(0, 0, 0), position=(1e30, 0, 0))
+    record(settings.data.recordings_dir, "b", [*walk(3, seed=1), nowhere])
+    record(settings.data.recordings_dir, "c", walk(5, seed=2), keyframes=False)
+    atlas = built(settings)
+    assert atlas is not None
+    assert len(atlas) == 43
+    assert atlas.layout == LAYOUT
+    for pose, known in zip(poses, atlas.poses, strict=False):
+        np.testing.assert_allclose(known.position, pose.position, rtol=1e-6)
+    assert psnr_db(atlas.picture(0), seen(poses[0])) > 35
+    fewer = built(settings_of(tmp_path, "atlas.max_pictures=33"))
+    assert fewer is not None
+    assert len(fewer) == 33
+
+
+def test_without_poses_or_with_too_few_frames_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncalibrated(monkeypatch)
+    settings = settings_of(tmp_path)
+    assert built(settings) is None
+    record(settings.data.recordings_dir, "a", walk(31))
+    assert built(settings) is None
+    record(settings.data.recordings_dir, "b", walk(1, seed=1))
+    assert built(settings) is not None
+    assert built(settings, key="atari-pong") is None
+    assert built(settings_of(tmp_path, "atlas.max_pictures=0")) is None
+    longer = f"atlas.layouts={{doom-*: {POSES.replace('4', '5')}}}"
+    assert built(settings_of(tmp_path, longer)) is None
+    stop = threading.Event()
+    stop.set()
+    assert built(settings, stop=stop) is None
+
+
+def test_what_was_known_is_kept_and_its_camera_is_begun_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def noted(atlas: Atlas, by: tuple[float, ...], stop: threading.Event) -> Atlas:
+        steps.append(by)
+        return atlas
+
+    monkeypatch.setattr(building, "calibrated", noted)
+    settings = settings_of(tmp_path)
+    record(settings.data.recordings_dir, "a", walk(40))
+    known = atlas_of(walk(20, seed=5))
+    atlas = built(settings, known=known)
+    assert atlas is not None
+    assert atlas.camera == CAMERA
+    assert atlas.poses[:20] == known.poses
+    assert len(atlas) == 60
+    again = built(settings, known=atlas)
+    assert again is not None
+    assert len(again) == 60
+    other = built(settings, known=replace(known, width=99))
+    assert other is not None
+    assert len(other) == 40
+    assert other.camera != CAMERA
+    assert steps == [building.STEPS_FROM_A_KNOWN_ONE] * 2 + [building.STEPS]
+
+
+def test_an_atlas_has_no_more_bytes_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncalibrated(monkeypatch)
+    settings = settings_of(tmp_path)
+    record(settings.data.recordings_dir, "a", walk(60))
+    whole = built(settings)
+    assert whole is not None
+    half_bytes = sum(map(len, whole.pictures)) // 2
+    monkeypatch.setattr(building, "MAX_ATLAS_BYTES", half_bytes + building.BYTES_BESIDE)
+    fewer = built(settings)
+    assert fewer is not None
+    assert 20 < len(fewer) < 31
+    assert sum(map(len, fewer.pictures)) <= half_bytes
+
+
+def train(settings: Settings) -> RunReport:
+    segments = find_segments(settings.data.recordings_dir, KEY)
+    return train_key(KEY, segments, settings, stop=RUNNING, report=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, RunReport]:
+    settings = settings_of(tmp_path_factory.mktemp("trained"))
+    for seed, session in enumerate("abcd"):
+        record(settings.data.recordings_dir, session, walk(60, seed=seed))
+    return settings, train(settings)
+
+
+def frame_of(pose: Pose, *, state: bool) -> FrameInput:
+    return FrameInput(
+        checkpoint_key=KEY,
+        samples=squares_of(seen(pose)),
+        state=state_of(pose) if state else np.empty(0, np.float32),
+        width=seen(pose).shape[1],
+        height=seen(pose).shape[0],
+        history=(),
+    )
+
+
+def test_a_run_publishes_the_atlas_and_a_reconstructor_serves_by_it(
+    trained: tuple[Settings, RunReport],
+) -> None:
+    settings, report = trained
+    assert report.published is not None
+    assert report.published.atlas is not None
+    assert report.published.atlas.pictures == 180
+    assert report.atlas_gain_db > 1
+    assert report.challenger_psnr_db == report.published.metrics.val_psnr_db
+    reconstructor = NeuralReconstructor([CheckpointStore(settings.data.checkpoints_dir)], settings)
+    gains, told = [], []
+    for pose in walk(6, seed=77):
+        frames = [frame_of(pose, state=state) for state in (True, False)]
+        knowing, guessing = reconstructor.reconstruct(frames)
+        gains.append(psnr_db(knowing.image, seen(pose)) - psnr_db(guessing.image, seen(pose)))
+        assert knowing.predicted_psnr_db is not None
+        assert guessing.predicted_psnr_db is not None
+        told.append(knowing.predicted_psnr_db - guessing.predicted_psnr_db)
+    assert np.mean(gains) > 1
+    assert np.mean(told) > 0
+
+
+def test_a_wrong_state_costs_what_the_atlas_gains(
+    trained: tuple[Settings, RunReport], tmp_path: Path
+) -> None:
+    settings, _ = trained
+    record(tmp_path, "held-out", walk(8, seed=99))
+    data = settings.data.model_copy(update={"test": (tmp_path,)})
+    report, _ = compare(KEY, settings.model_copy(update={"data": data}), frames=8)
+    assert report.gains_db["80 samples, as served over no atlas"].value > 1
+    assert report.gains_db["80 samples, as served over wrong state"].value > 1
+    assert report.gains_db["80 samples, as served over no state"].value > 1
+
+
+def test_an_atlas_that_does_not_help_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures were taken elsewhere than it says."""
+    elsewhere = atlas_of(walk(60))
+    shuffled = replace(elsewhere, poses=tuple(walk(60, seed=8)))
+    monkeypatch.setattr(trainer.run, "build_atlas", lambda *_, **__: shuffled)
+    monkeypatch.setattr(trainer.run, "_champion_psnr_db", lambda *_: 0.0)
+    settings = settings_of(tmp_path)
+    for seed, session in enumerate("ab"):
+        record(settings.data.recordings_dir, session, walk(20, seed=seed))
+    report = train(settings)
+    assert report.published is not None
+    assert report.published.atlas is None
+    assert report.atlas_gain_db == 0
+
+
+def test_a_training_outlives_an_atlas_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RecordingCorrupt("torn")
+
+    monkeypatch.setattr(trainer.run, "build_atlas", fails)
+    monkeypatch.setattr(trainer.run, "_champion_psnr_db", lambda *_: 0.0)
+    settings = settings_of(tmp_path)
+    for seed, session in enumerate("ab"):
+        record(settings.data.recordings_dir, session, walk(20, seed=seed))
+    assert train(settings).published is not None
