@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from reconstructor.worker import frame_input
 from sgaps_cli.bench import client_loop, model_loop
 from sgaps_cli.bench.alternatives import SOURCE, bench_alternatives
 from sgaps_cli.bench.bus import bench_bus
@@ -66,11 +68,25 @@ def test_bus() -> None:
 
 
 def test_model() -> None:
-    small, _ = cpu_pictures(frames=2)
+    small, by_heart, _ = cpu_pictures(frames=2)
     rate, p50, p99 = check(figures(replace(small, batches=(2,)), repeats=1))
     assert rate.target is not None
     assert rate.is_met == (rate.ours.median >= 20)
     assert p50.ours.median <= p99.ours.median
+    assert len(check(figures(replace(by_heart, atlas_pictures=40), repeats=1))) == 3
+
+
+def test_an_atlas_that_is_measured_is_looked_up() -> None:
+    """What is not recalled costs nothing, and would be measured as quick."""
+    _, by_heart, _ = cpu_pictures(frames=1)
+    picture = replace(by_heart, atlas_pictures=40)
+    settings = model_loop.settings_of(picture)
+    ((accepted, past),) = model_loop.waiting_frames(picture, settings)
+    frame = frame_input(accepted, past)
+    nowhere = replace(frame, state=np.empty(0, np.float32))
+    reconstructor = model_loop.reconstructor_of(picture, settings)
+    here, there = reconstructor.reconstruct([frame, nowhere])
+    assert (here.image != there.image).any()
 
 
 @pytest.mark.parametrize("side", ["ours", "floor"])

@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -21,17 +23,20 @@ from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward, columns
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
 from sampler.choose import choose, draft
+from sgaps.atlas.atlas import Atlas, encoded
+from sgaps.atlas.camera import Camera, Pose
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.messages import FrameAccepted
-from sgaps.model import collate, load_serving, prepare_cpu, stores_of
-from sgaps.settings import Settings, load_settings
+from sgaps.model import CheckpointStore, collate, load_serving, prepare_cpu, stores_of
+from sgaps.settings import PoseLayout, Settings, load_settings
 from sgaps_cli.bench.frames import accepted_frames, past_of
 from sgaps_cli.bench.pictures import Pace, Picture
 from sgaps_cli.bench.processes import Meter
 from sgaps_cli.bench.report import Run
 
 WARM_UP_BATCHES = SEEN_BEFORE_CAPTURE + 1
-
+DRAWN_PICTURES = 16
+"""As many JPEGs are made for an atlas, and come again and again."""
 
 Work = Callable[[], object]
 
@@ -63,7 +68,7 @@ def waiting_frames(picture: Picture, settings: Settings) -> list[tuple[FrameAcce
 def ours(picture: Picture) -> Callable[[int], Work]:
     """How a batch of a size is done by the services' own code."""
     settings = settings_of(picture)
-    reconstructor = NeuralReconstructor(stores_of(settings.data), settings)
+    reconstructor = reconstructor_of(picture, settings)
     waiting = waiting_frames(picture, settings)
 
     def work(batch: int) -> Work:
@@ -77,6 +82,43 @@ def ours(picture: Picture) -> Callable[[int], Work]:
         return rebuild
 
     return work
+
+
+def reconstructor_of(picture: Picture, settings: Settings) -> NeuralReconstructor:
+    """With the shipped checkpoint, and with an atlas where the picture has one."""
+    stores = stores_of(settings.data)
+    if not picture.atlas_pictures:
+        return NeuralReconstructor(stores, settings)
+    model, manifest, _ = load_serving(settings.data, DEFAULT_KEY)
+    with TemporaryDirectory() as folder:
+        own = CheckpointStore(Path(folder))
+        own.publish(
+            DEFAULT_KEY,
+            model,
+            settings=manifest.model,
+            metrics=manifest.metrics,
+            parent=None,
+            data=manifest.data,
+            training={},
+            atlas=_atlas(picture),
+        )
+        return NeuralReconstructor([own, *stores], settings)
+
+
+def _atlas(picture: Picture) -> Atlas:
+    """Of noise, all around the poses that the frames' states tell."""
+    rng = np.random.default_rng(0)
+    size = (picture.height, picture.width)
+    jpegs = [encoded(rng.integers(0, 256, size, np.uint8)) for _ in range(DRAWN_PICTURES)]
+    places = rng.random((picture.atlas_pictures, 3)).tolist()
+    return Atlas.of(
+        [jpegs[i % DRAWN_PICTURES] for i in range(len(places))],
+        [Pose(position=(east, north, up), yaw=0, pitch=0) for east, north, up in places],
+        width=picture.width,
+        height=picture.height,
+        layout=PoseLayout(values=(0, 1, 2, 3), nearest=0.2),
+        camera=Camera(focal_width=0.5, focal_height=0.8, horizon=0.5),
+    )
 
 
 def floor(picture: Picture) -> Callable[[int], Work]:

@@ -10,6 +10,7 @@ from sgaps_cli.bench.report import Run, Target
 SMALL, LARGE = (320, 240), (640, 480)
 SAMPLES = 500
 GPU_FRAMES = 512
+ATLAS_PICTURES = 1000
 REAL_TIME = Target(limit=20, of_ratio=False)
 """Frames per second of the small picture on two cores."""
 GPU_P99 = Target(limit=2, of_ratio=False, at_most=True)
@@ -35,10 +36,13 @@ class Picture:
     """Frames at once, rising: the peak of memory is that of the largest so far."""
     frames: int
     """Of each batch size, at least."""
+    atlas_pictures: int = 0
+    """Of a level that is known by heart; 0: it is not."""
 
     def __str__(self) -> str:
         where = "GPU, bf16" if self.device == "cuda" else f"CPU, {self.threads} threads"
-        return f"model, {where}, {self.width}x{self.height}, {self.samples} samples"
+        atlas = f", atlas of {self.atlas_pictures} pictures" if self.atlas_pictures else ""
+        return f"model, {where}, {self.width}x{self.height}, {self.samples} samples{atlas}"
 
     def throughput_target(self, batch: int) -> Target | None:
         if self.device == "cpu" and self._size == SMALL:
@@ -82,7 +86,8 @@ def cpu_pictures(frames: int) -> list[Picture]:
     large = replace(
         small, width=LARGE[0], height=LARGE[1], batches=(1, 4), frames=max(1, frames // 4)
     )
-    return [small, large]
+    by_heart = replace(small, batches=(1,), atlas_pictures=ATLAS_PICTURES)
+    return [small, by_heart, large]
 
 
 def gpu_pictures() -> list[Picture]:
