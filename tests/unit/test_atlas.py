@@ -176,6 +176,14 @@ def test_the_nearest_pictures_show_what_is_seen_and_are_not_all_the_same(atlas: 
             assert not shows_the_same(twins.poses[one], twins.poses[other], LAYOUT)
 
 
+def test_pictures_that_look_up_or_down_differ() -> None:
+    level, up, down = (pose_at(0, 0, 0, pitch_deg=pitch_deg) for pitch_deg in (0, 20, -50))
+    assert not shows_the_same(level, up, LAYOUT)
+    assert shows_the_same(up, pose_at(1, 0, 1, pitch_deg=20), LAYOUT)
+    assert atlas_of([down, level, up]).nearest(up, 3) == [2, 1, 0]
+    assert atlas_of([down, level]).nearest(pose_at(0, 0, 0, pitch_deg=40), 3) == [1]
+
+
 def test_where_no_two_pictures_show_anything_nothing_is_recalled() -> None:
     atlas = atlas_of([pose_at(0, 0, 0), pose_at(10, 0, 0)])
     truth = seen(pose_at(0, 0, 180))

@@ -90,8 +90,8 @@ class Atlas:
 
     @cached_property
     def _places(self) -> NDArray[np.float64]:
-        """(P, 4): east, north, up, yaw."""
-        return np.array([(*pose.position, pose.yaw) for pose in self.poses])
+        """(P, 5): east, north, up, yaw, pitch."""
+        return np.array([(*pose.position, pose.yaw, pose.pitch) for pose in self.poses])
 
     def nearest(self, pose: Pose, count: int, *, but: frozenset[int] = frozenset()) -> list[int]:
         """At most so many pictures that show most of what is seen from a pose, none twice.
@@ -100,6 +100,7 @@ class Atlas:
         """
         away = np.linalg.norm(self._places[:, :3] - pose.position, axis=1) / self.layout.nearest
         turned = np.abs(np.remainder(self._places[:, 3] - pose.yaw + math.pi, math.tau) - math.pi)
+        turned += np.abs(self._places[:, 4] - pose.pitch)
         order = np.argsort(away / NEAR_STEP + turned / NEAR_TURN, kind="stable")
         shows = (away < MAX_STEP) & (turned < MAX_TURN)
         chosen: list[int] = []
@@ -130,7 +131,7 @@ def _scenery(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def shows_the_same(one: Pose, other: Pose, layout: PoseLayout) -> bool:
     """Whether two pictures tell nothing that one does not."""
     step = math.dist(one.position, other.position) / layout.nearest
-    turn = abs(math.remainder(one.yaw - other.yaw, math.tau))
+    turn = abs(math.remainder(one.yaw - other.yaw, math.tau)) + abs(one.pitch - other.pitch)
     return step < SAME_STEP and turn < SAME_TURN
 
 
