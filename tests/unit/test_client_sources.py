@@ -18,7 +18,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sgaps.atlas.atlas import Atlas, encoded
+from sgaps.atlas.camera import Camera, pose_of
+from sgaps.atlas.sweep import recall
 from sgaps.errors import SourceError
+from sgaps.settings import load_settings
 from sgaps_client.sources import GameFrame, Source, open_source
 from sgaps_client.sources.base import MISSING
 from sgaps_client.sources.bot import NEAR, STUCK_MOVE, WanderBot
@@ -44,9 +48,9 @@ def still_share(frames: list[GameFrame]) -> float:
 @pytest.mark.parametrize(
     ("spec", "shape", "state_dim", "most_still"),
     [
-        ("doom/my_way_home", (240, 320), 11, 0.1),
-        ("doom/defend_the_line", (240, 320), 11, 0.1),
-        ("doom/freedoom2-map01", (240, 320), 11, 0.1),
+        ("doom/my_way_home", (240, 320), 12, 0.1),
+        ("doom/defend_the_line", (240, 320), 12, 0.1),
+        ("doom/freedoom2-map01", (240, 320), 12, 0.1),
         ("atari/breakout", (210, 160), 64, 0.9),
     ],
 )
@@ -80,6 +84,38 @@ def test_doom_walks_and_tells_where_it_is() -> None:
     assert 0 < frames[0].state[8] <= 100  # health
     assert frames[0].state[10] == MISSING  # no weapon in this scenario
     assert frames[0].image.shape == (120, 160)
+
+
+def test_doom_tells_the_pose_of_the_eye_as_an_atlas_is_told_to_read_it() -> None:
+    """From nothing but other frames of the walk each frame is shown better than by any of them."""
+    settings = load_settings(environment={})
+    layout = settings.atlas.layout_of("doom-my_way_home")
+    assert layout is not None
+    frames = some_frames(open_source("doom/my_way_home", seed=3), 80)
+    poses = [pose_of(frame.state, layout, sentinel=MISSING) for frame in frames]
+    known = [
+        (f.image, p) for i, (f, p) in enumerate(zip(frames, poses, strict=True)) if p and i % 8
+    ]
+    atlas = Atlas.of(
+        [encoded(image) for image, _ in known],
+        [pose for _, pose in known],
+        width=320,
+        height=240,
+        layout=layout,
+        camera=Camera(focal_width=0.5, focal_height=0.8, horizon=0.5),  # 90 degrees, high pixels
+    )
+    gains_db = []
+    for frame, pose in list(zip(frames, poses, strict=True))[8::8]:
+        assert pose is not None
+        assert pose.position[2] == pytest.approx(frame.state[2] + 41, abs=9)  # bobs with each step
+        truth = frame.image.astype(np.float32)
+        recalled = recall(atlas, pose, np.asarray(cv2.blur(truth, (9, 9)), np.float32))
+        assert recalled is not None
+        seen = recalled.is_seen
+        errors = [np.square(atlas.picture(i)[seen] - truth[seen]).mean() for i in range(len(atlas))]
+        error = np.square(recalled.picture[seen] - truth[seen]).mean()
+        gains_db.append(10 * np.log10(min(errors) / error))
+    assert np.mean(gains_db) > 3
 
 
 def test_doom_is_drawn_without_its_status_bar_where_one_wants_that() -> None:
