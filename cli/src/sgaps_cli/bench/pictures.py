@@ -45,7 +45,7 @@ class Picture:
         return f"model, {where}, {self.width}x{self.height}, {self.samples} samples{atlas}"
 
     def throughput_target(self, batch: int) -> Target | None:
-        if self.device == "cpu" and self._size == SMALL:
+        if self.device == "cpu" and self._size == SMALL and not self.atlas_pictures:
             return REAL_TIME
         return GPU_BATCHES if self._is_specified and batch == max(self.batches) else None
 

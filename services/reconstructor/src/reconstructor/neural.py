@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -72,8 +72,9 @@ class NeuralReconstructor:
         if self._device.type == "cpu":
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
             prepare_cpu(settings.reconstructor.cpu_threads)
-        # What a level looks like is computed on the processor, which lies idle beside a GPU.
-        self._recallers = ThreadPoolExecutor(thread_name_prefix="recall")
+        self._map: Callable[..., Iterable[Rebuilt]] = map
+        if self._device.type == "cuda":  # beside it the processors lie idle
+            self._map = ThreadPoolExecutor(thread_name_prefix="recall").map
         untrained = Forward(build_model(settings.model).eval().to(self._device), self._device)
         prior = Serving(forward=untrained, settings=settings.model, version=UNTRAINED)
         self._models = {DEFAULT_KEY: prior}
@@ -111,7 +112,7 @@ class NeuralReconstructor:
         entropies = entropy[0] if by_entropy else [None] * len(images)
         rebuilt: Iterable[Rebuilt] = map(Rebuilt, images, log_errors)
         if serving.atlas:
-            rebuilt = self._recallers.map(partial(self._recalled, serving.atlas), rebuilt, frames)
+            rebuilt = self._map(partial(self._recalled, serving.atlas), rebuilt, frames)
         return [
             Reconstruction(
                 image=frame,

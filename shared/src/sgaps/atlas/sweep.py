@@ -176,8 +176,11 @@ def _warped(
 def _in_front(there: NDArray[np.uint8], plane: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(h, w): what is in the picture, and not behind its camera."""
     height, width = there.shape
-    depth = plane[2, 2] + plane[2, 0] * np.arange(width) + plane[2, 1] * np.arange(height)[:, None]
-    in_front: NDArray[np.bool_] = (there > 0) & (depth > 0)
+    across, down, depth = plane[2]
+    if depth + min(0, across * (width - 1)) + min(0, down * (height - 1)) > 0:
+        return there > 0  # a plane, so where its corners are all of it is
+    depths = depth + across * np.arange(width) + down * np.arange(height)[:, None]
+    in_front: NDArray[np.bool_] = (there > 0) & (depths > 0)
     return in_front
 
 

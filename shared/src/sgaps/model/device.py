@@ -33,5 +33,5 @@ def prepare_cpu(threads: int) -> None:
     the backward pass of attention took 13 times as long with them as with zeros in their place.
     """
     torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    cv2.setNumThreads(1)  # its pictures are small: with two it takes more time of both
     torch.set_flush_denormal(True)
