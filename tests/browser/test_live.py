@@ -146,7 +146,7 @@ def test_the_samples_are_drawn_where_the_game_was_asked_for_them(live: Tab) -> N
 
 
 def test_the_state_vector_and_the_session_are_told(live: Tab) -> None:
-    expect(live.page.locator("#vector li")).to_have_count(11)
+    expect(live.page.locator("#vector li")).to_have_count(12)
     expect(live.page.locator("#facts")).to_contain_text(KEY)
 
 
