@@ -80,7 +80,7 @@ def test_doom_is_captured_by_the_command(tmp_path: Path) -> None:
     (one, *_) = find_segments(tmp_path)
     with SegmentReader(one.path) as reader:
         state = reader.read(0).state
-    assert state.shape == (11,)
+    assert state.shape == (12,)
     assert 0 < state[8] <= 100  # health
 
 
