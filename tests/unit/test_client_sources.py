@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sgaps.atlas.atlas import Atlas, encoded
+from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, pose_of
+from sgaps.atlas.pictures import encoded
 from sgaps.atlas.sweep import recall
 from sgaps.errors import SourceError
 from sgaps.settings import load_settings

@@ -84,7 +84,7 @@ def test_a_run_that_leaves_states_out_is_judged_without_them_too(
     monkeypatch.setattr(
         validation,
         "frame_psnr_db",
-        lambda _, example, *__: 30.0 if len(example.state) else 20.0,
+        lambda _, batch: 30.0 if batch.inputs.state_valid.any() else 20.0,
     )
     assert train(settings).champion_psnr_db == pytest.approx(0.8 * 30 + 0.2 * 20)
 

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgaps.atlas.atlas import Atlas, encoded
+from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, Pose
+from sgaps.atlas.pictures import encoded
 from sgaps.recording import RecordedFrame, SegmentWriter
 from sgaps.settings import PoseLayout
 

@@ -23,8 +23,9 @@ from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward, columns
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
 from sampler.choose import choose, draft
-from sgaps.atlas.atlas import Atlas, encoded
+from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, Pose
+from sgaps.atlas.pictures import encoded
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.messages import FrameAccepted
 from sgaps.model import CheckpointStore, collate, load_serving, prepare_cpu, stores_of

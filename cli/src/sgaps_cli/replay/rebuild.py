@@ -132,16 +132,16 @@ def rebuild(shot: Shot, loaded: Loaded, *, sentinel: float) -> Rebuilt:
         sentinel=sentinel,
     )
     output = loaded.model(inputs)
-    image = output.frame[0, 0].mul(255).round().to(torch.uint8).numpy()
-    log_error = output.log_error[0].float().numpy()
-    if loaded.atlas:
-        image, log_error = blend.with_atlas(
-            loaded.atlas,
-            blend.Rebuilt(image, log_error),
-            samples=shot.samples,
-            state=frame.state,
-            sentinel=sentinel,
-        )
+    image, log_error = blend.with_atlas(
+        loaded.atlas,
+        blend.Rebuilt(
+            output.frame[0, 0].mul(255).round().to(torch.uint8).numpy(),
+            output.log_error[0].float().numpy(),
+        ),
+        samples=shot.samples,
+        state=frame.state,
+        sentinel=sentinel,
+    )
     return Rebuilt(image=image, log_error=log_error if loaded.is_trained else None)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -72,9 +70,6 @@ class NeuralReconstructor:
         if self._device.type == "cpu":
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
             prepare_cpu(settings.reconstructor.cpu_threads)
-        self._map: Callable[..., Iterable[Rebuilt]] = map
-        if self._device.type == "cuda":  # beside it the processors lie idle
-            self._map = ThreadPoolExecutor(thread_name_prefix="recall").map
         untrained = Forward(build_model(settings.model).eval().to(self._device), self._device)
         prior = Serving(forward=untrained, settings=settings.model, version=UNTRAINED)
         self._models = {DEFAULT_KEY: prior}
@@ -110,9 +105,16 @@ class NeuralReconstructor:
         told = serving.forward(self._inputs(frames, shape), entropy=by_entropy)
         images, log_errors, *entropy = (array[: len(frames)] for array in told)
         entropies = entropy[0] if by_entropy else [None] * len(images)
-        rebuilt: Iterable[Rebuilt] = map(Rebuilt, images, log_errors)
-        if serving.atlas:
-            rebuilt = self._map(partial(self._recalled, serving.atlas), rebuilt, frames)
+        rebuilt = (
+            with_atlas(
+                serving.atlas,
+                Rebuilt(image, log_error),
+                samples=frame.samples,
+                state=frame.state,
+                sentinel=self._settings.sentinel_value,
+            )
+            for image, log_error, frame in zip(images, log_errors, frames, strict=True)
+        )
         return [
             Reconstruction(
                 image=frame,
@@ -124,12 +126,6 @@ class NeuralReconstructor:
             )
             for (frame, log_error), entropy in zip(rebuilt, entropies, strict=True)
         ]
-
-    def _recalled(self, atlas: Atlas, rebuilt: Rebuilt, frame: FrameInput) -> Rebuilt:
-        sentinel = self._settings.sentinel_value
-        return with_atlas(
-            atlas, rebuilt, samples=frame.samples, state=frame.state, sentinel=sentinel
-        )
 
     def _inputs(self, frames: Sequence[FrameInput], shape: ModelSettings) -> ModelInput:
         """A batch on the host; for a GPU of a shape that comes again and again."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
-from sgaps.atlas.atlas import Atlas, encoded, shows_the_same
+from sgaps.atlas.atlas import Atlas, shows_the_same
 from sgaps.atlas.camera import FOCAL_LIMITS, Camera, Pose, pose_of
-from sgaps.atlas.sweep import MAX_SPREAD, Float32, recall
+from sgaps.atlas.pictures import blurred, encoded
+from sgaps.atlas.sweep import MAX_SPREAD, recall
 from sgaps.checkpoints import MAX_ATLAS_BYTES, MAX_ATLAS_PIXELS
 from sgaps.recording import SegmentInfo
 from sgaps.settings import PoseLayout, Settings
@@ -145,7 +145,7 @@ def calibrated(atlas: Atlas, steps: Sequence[float], stop: threading.Event) -> A
     error = misfit(atlas)
     for step in tqdm(steps, desc="calibrate the camera", leave=False, disable=None):
         while not stop.is_set():
-            others = ((replace(atlas, camera=camera)) for camera in _beside(atlas.camera, step))
+            others = (replace(atlas, camera=camera) for camera in _beside(atlas.camera, step))
             judged = ((misfit(other), other) for other in others)
             better = next(((e, other) for e, other in judged if e < error), None)
             if better is None:
@@ -175,13 +175,9 @@ def misfit(atlas: Atlas) -> float:
 
 def _error_of(atlas: Atlas, index: int) -> float:
     truth = atlas.picture(index).astype(np.float32)
-    guide = _blurred(truth)
+    guide = blurred(truth, GUIDE_WINDOW_PX)
     recalled = recall(atlas, atlas.poses[index], guide, but=frozenset({index}))
     if recalled is None:
         return MAX_SPREAD
     error = np.minimum(np.abs(recalled.picture - truth), MAX_SPREAD)
     return float(np.where(recalled.is_seen, error, MAX_SPREAD).mean())
-
-
-def _blurred(picture: Float32) -> Float32:
-    return np.asarray(cv2.blur(picture, (GUIDE_WINDOW_PX, GUIDE_WINDOW_PX)), np.float32)

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
-from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.model import ModelOutput, SparsePixelTransformer
 from sgaps.model.quality import predicted_psnr_db
 from sgaps.sampling.adaptive import AdaptiveUVSampler
@@ -28,9 +27,9 @@ from sgaps.sampling.importance import (
 )
 from sgaps.sampling.schedule import MaskUpdateScheduler
 from sgaps.settings import ImportanceMethod, PatternName, Settings
-from trainer.batch import make_batch
 from trainer.dataset import Example
 from trainer.pictures import Picture, Samples, gray
+from trainer.rebuild import rebuilt
 
 Guide: TypeAlias = ImportanceMethod | Literal["nothing"]
 """What says where the next samples go."""
@@ -94,24 +93,20 @@ def play(
     rng = np.random.default_rng(settings.sampling.seed)
     past: deque[Samples] = deque(maxlen=settings.model.history_frames)
     schedule = MaskUpdateScheduler(settings.mask_update)
+    known = atlas if loop.atlas else None
     importance, is_due = NOTHING_KNOWN, True
     drawn_after: int | None = None
     for frame_id, ((truth, _), state) in enumerate(zip(frames, _states(frames, loop), strict=True)):
         if is_due:
             coords = _coords(importance, loop, settings, sample_count, truth.shape, rng)
         samples = sample_image(truth, coords)
-        output = _rebuilt(model, samples, tuple(past), state, truth.shape, settings)
-        rebuilt = Rebuilt(gray(output.frame[0, 0].cpu().numpy()), _map(output.log_error))
-        if atlas and loop.atlas:
-            rebuilt = with_atlas(
-                atlas, rebuilt, samples=samples, state=state, sentinel=settings.sentinel_value
-            )
+        output = _rebuilt(model, samples, tuple(past), state, truth.shape, settings, known)
         shown = Shown(
             truth=truth,
-            frame=rebuilt.frame,
+            frame=gray(output.frame[0, 0].cpu().numpy()),
             samples=samples,
             entropy=_map(output.entropy),
-            log_error=rebuilt.log_error,
+            log_error=_map(output.log_error),
         )
         yield shown
         importance = importance_of(shown, loop.guide, settings)
@@ -162,7 +157,6 @@ def importance_of(shown: Shown, guide: Guide, settings: Settings) -> Map:
     return NOTHING_KNOWN
 
 
-@torch.inference_mode()
 def _rebuilt(
     model: SparsePixelTransformer,
     samples: Samples,
@@ -170,6 +164,7 @@ def _rebuilt(
     state: NDArray[np.float32],
     size: tuple[int, int],
     settings: Settings,
+    atlas: Atlas | None,
 ) -> ModelOutput:
     """The true frame is no argument: what the model sees is what a session sends."""
     example = Example(
@@ -182,8 +177,7 @@ def _rebuilt(
         held_out=np.empty((0, 4), np.float32),
         session_id="",
     )
-    batch = make_batch([example], settings, next(model.parameters()).device)
-    output: ModelOutput = model(batch.inputs, return_entropy=True)
+    _, output = rebuilt(model, example, settings, atlas=atlas, return_entropy=True)
     return output
 
 

@@ -131,6 +131,7 @@ def decode_keyframe(frame: RecordedFrame) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=OPEN_SEGMENTS)
 def open_segment(segment: SegmentInfo) -> SegmentReader:
+    """A reader that stays open for a while. Raises RecordingCorrupt."""
     return SegmentReader(segment.path)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from pytorch_msssim import ssim
 from torch import Tensor
 
@@ -14,10 +13,10 @@ from sgaps.model import ModelOutput, SparsePixelTransformer
 from sgaps.sampling.importance import PredictedErrorImportanceCalculator
 from sgaps.settings import Settings
 from trainer.augment import BatchShape
-from trainer.batch import Batch, make_batch
 from trainer.dataset import Example, RecordingDataset, Request
 from trainer.pictures import Picture, gray, mosaic, strip
-from trainer.validation import psnr_db, spread, squared_error
+from trainer.rebuild import rebuilt
+from trainer.validation import frame_psnr_db, spread
 
 FRAMES = 12
 PICTURED_FRAMES = 3
@@ -37,13 +36,14 @@ class Look:
 
 def look(model: SparsePixelTransformer, held_out: RecordingDataset, settings: Settings) -> Look:
     """At a few frames, always the same."""
+    model.eval()
     psnrs_db: list[float] = []
     similarities: list[float] = []
     strips: list[Picture] = []
     for index in spread(len(held_out), FRAMES):
         example = held_out[index]
-        batch, output = _rebuilt(model, example, settings)
-        psnrs_db.append(psnr_db(float(squared_error(output.frame, batch).mean())))
+        batch, output = rebuilt(model, example, settings, return_attention=True)
+        psnrs_db.append(frame_psnr_db(output.frame, batch))
         if batch.target is None or min(example.width, example.height) < SMALLEST_SSIM_PX:
             continue
         similarities.append(float(ssim(output.frame.float(), batch.target, data_range=1.0)))
@@ -63,6 +63,7 @@ def efficiency(
     counts: Sequence[int],
 ) -> dict[int, float]:
     """PSNR in dB of single frames by sample count. Empty where there are no whole frames."""
+    model.eval()
     if not held_out.has_keyframes:
         return {}
     return {
@@ -83,17 +84,8 @@ def _request(index: int, count: int) -> Request:
 
 
 def _psnr_db(model: SparsePixelTransformer, example: Example, settings: Settings) -> float:
-    batch, output = _rebuilt(model, example, settings)
-    return psnr_db(float(squared_error(output.frame, batch).mean()))
-
-
-@torch.inference_mode()
-def _rebuilt(
-    model: SparsePixelTransformer, example: Example, settings: Settings
-) -> tuple[Batch, ModelOutput]:
-    model.eval()
-    batch = make_batch([example], settings, next(model.parameters()).device)
-    return batch, model(batch.inputs, return_attention=True)
+    batch, output = rebuilt(model, example, settings)
+    return frame_psnr_db(output.frame, batch)
 
 
 def _strip(example: Example, output: ModelOutput, settings: Settings) -> Picture:

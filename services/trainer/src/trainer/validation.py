@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sgaps.atlas.atlas import Atlas
-from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.model import SparsePixelTransformer
 from sgaps.settings import Settings
-from trainer.batch import Batch, make_batch
-from trainer.dataset import Example, RecordingDataset
+from trainer.batch import Batch
+from trainer.dataset import RecordingDataset
 from trainer.losses import means_at
-from trainer.pictures import gray
+from trainer.rebuild import rebuilt
 
 MSE_FLOOR = 1e-10
 
@@ -47,26 +45,13 @@ def validate(
         example = dataset[index]
         if not states:
             example = replace(example, state=np.empty(0, np.float32))
-        by_session[example.session_id].append(frame_psnr_db(model, example, settings, atlas))
+        batch, output = rebuilt(model, example, settings, atlas=atlas)
+        by_session[example.session_id].append(frame_psnr_db(output.frame, batch))
     return float(np.mean([np.mean(values) for values in by_session.values()]))
 
 
-@torch.inference_mode()
-def frame_psnr_db(
-    model: SparsePixelTransformer, example: Example, settings: Settings, atlas: Atlas | None
-) -> float:
-    """PSNR of one frame, as it is served."""
-    batch = make_batch([example], settings, next(model.parameters()).device)
-    output = model(batch.inputs)
-    frame = output.frame
-    if atlas:
-        log_error = output.log_error[0].float().cpu().numpy()
-        rebuilt = Rebuilt(gray(frame[0, 0].cpu().numpy()), log_error)
-        sentinel = settings.sentinel_value
-        rebuilt = with_atlas(
-            atlas, rebuilt, samples=example.samples, state=example.state, sentinel=sentinel
-        )
-        frame = torch.from_numpy(rebuilt.frame).to(frame).div(255)[None, None]
+def frame_psnr_db(frame: Tensor, batch: Batch) -> float:
+    """PSNR of one frame (1, 1, H, W), as far as its truth is known."""
     return psnr_db(float(squared_error(frame, batch).mean()))
 
 

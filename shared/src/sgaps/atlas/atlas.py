@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.atlas.camera import Camera, Pose
-from sgaps.errors import CheckpointRejected
+from sgaps.atlas.pictures import Picture, decoded
 from sgaps.settings import PoseLayout
 
 SHRINK = 4
 """Depths are looked for in pictures of so many times fewer rows and columns."""
-JPEG_QUALITY = 80
 PAINTED_DEVIATION = 8.0
 """Grey levels: what changes less over an atlas is painted on the screen, not in the level."""
 MIN_PICTURES_TO_TELL = 32
@@ -33,9 +31,6 @@ CANDIDATES = 200
 MAX_TURN = math.radians(80)
 MAX_STEP = 40.0
 """Farther away than the farthest wall that is looked for: a picture of somewhere else."""
-START_OF_IMAGE, MARKER, BASELINE = b"\xff\xd8", b"\xff", 0xC0
-HEADER_BYTES = 9
-"""Of a JPEG's frame, up to its size."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +79,7 @@ class Atlas:
     def __len__(self) -> int:
         return len(self.poses)
 
-    def picture(self, index: int) -> NDArray[np.uint8]:
+    def picture(self, index: int) -> Picture:
         """(H, W)"""
         return decoded(self.pictures[index], self.width, self.height)
 
@@ -106,14 +101,14 @@ class Atlas:
         chosen: list[int] = []
         for index in order[: CANDIDATES + len(but)].tolist():
             usable = shows[index] and index not in but
-            if usable and not any(self._same(index, other) for other in chosen):
+            if usable and not any(
+                shows_the_same(self.poses[index], self.poses[other], self.layout)
+                for other in chosen
+            ):
                 chosen.append(index)
             if len(chosen) == count:
                 break
         return chosen
-
-    def _same(self, one: int, other: int) -> bool:
-        return shows_the_same(self.poses[one], self.poses[other], self.layout)
 
 
 def _scenery(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -135,35 +130,8 @@ def shows_the_same(one: Pose, other: Pose, layout: PoseLayout) -> bool:
     return step < SAME_STEP and turn < SAME_TURN
 
 
-def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _shrunk(picture: Picture) -> Picture:
     """(H, W) → (H / SHRINK, W / SHRINK), rounded up."""
     height, width = picture.shape
     size = (-(-width // SHRINK), -(-height // SHRINK))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def encoded(picture: NDArray[np.uint8]) -> bytes:
-    """JPEG of (H, W)."""
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return data.tobytes()
-
-
-def decoded(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
-    """(H, W). Raises CheckpointRejected."""
-    if _claimed_size(data) != (width, height):
-        raise CheckpointRejected(f"a picture of the atlas is no JPEG of {width}x{height}")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if picture is None or picture.shape != (height, width):
-        raise CheckpointRejected("a picture of the atlas cannot be decoded")
-    return np.asarray(picture, np.uint8)
-
-
-def _claimed_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height by a JPEG's header: a decoder takes memory for whatever it claims."""
-    at = len(START_OF_IMAGE)
-    while data[at : at + 1] == MARKER and len(data) >= at + HEADER_BYTES:
-        if data[at + 1] == BASELINE:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return width, height
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None

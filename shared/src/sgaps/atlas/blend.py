@@ -7,11 +7,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import pose_of
-from sgaps.atlas.sweep import Float32, Recalled, recall
+from sgaps.atlas.pictures import Float32, Picture, blurred, resized
+from sgaps.atlas.sweep import Recalled, recall
 from sgaps.model.prior import Level, consistent, sampled
 from sgaps.model.transformer import PROJECTIONS
 
@@ -32,14 +32,13 @@ changed, and on the same edges."""
 class Rebuilt(NamedTuple):
     """A frame and what is thought of it."""
 
-    frame: NDArray[np.uint8]
-    """(H, W)"""
+    frame: Picture
     log_error: Float32
     """(gh, gw): log of the RMS error in each cell, of frames in 0..1."""
 
 
 def with_atlas(
-    atlas: Atlas,
+    atlas: Atlas | None,
     rebuilt: Rebuilt,
     *,
     samples: Float32,
@@ -48,11 +47,13 @@ def with_atlas(
 ) -> Rebuilt:
     """The frame, better where the atlas knows the place.
 
-    samples (N, 4) u, v, value, footprint; state (S,). As it was where the state tells no pose, no
-    picture was taken near by, or the frame is of another size.
+    samples (N, 4) u, v, value, footprint; state (S,). As it was where there is no atlas, the state
+    tells no pose, no picture was taken near by, or the frame is of another size.
     """
+    if atlas is None or rebuilt.frame.shape != (atlas.height, atlas.width) or not len(samples):
+        return rebuilt
     pose = pose_of(state, atlas.layout, sentinel=sentinel)
-    if pose is None or rebuilt.frame.shape != (atlas.height, atlas.width) or not len(samples):
+    if pose is None:
         return rebuilt
     frame = rebuilt.frame.astype(np.float32)
     recalled = recall(atlas, pose, frame)
@@ -62,14 +63,14 @@ def with_atlas(
     error = _error_of(recalled, frame, levels)
     # A head far from all that it knows may tell anything; no frame is off by more than white.
     log_error = np.nan_to_num(rebuilt.log_error, nan=0, posinf=0).clip(max=0)
-    doubt = WHITE * _resized(np.exp(log_error), frame.shape)
+    doubt = WHITE * resized(np.exp(log_error), (atlas.width, atlas.height))
     # Two guesses with errors that know nothing of one another: weights by inverse variance.
     share = np.where(recalled.is_seen, doubt**2 / (doubt**2 + error**2), 0)
     blended = frame + share * (recalled.picture - frame)
     for _ in range(PROJECTIONS):
         blended = np.clip(_consistent(blended, levels), 0, WHITE)
     rows, columns = log_error.shape
-    left = cv2.resize(np.log1p(-share), (columns, rows), interpolation=cv2.INTER_AREA)
+    left = resized(np.log1p(-share), (columns, rows), cv2.INTER_AREA)
     told = rebuilt.log_error + 0.5 * TOLD_SHARE * left
     return Rebuilt(np.round(blended).astype(np.uint8), told.astype(np.float32))
 
@@ -80,10 +81,12 @@ def _error_of(recalled: Recalled, frame: Float32, levels: list[Level]) -> Float3
     picture = np.where(recalled.is_seen, recalled.picture, frame)
     off = np.clip(_consistent(picture, levels), 0, WHITE) - picture
     side = _sides(levels, frame.shape)
-    told = _blurred(np.where(side > 0, 1, 0).astype(np.float32))
+    told = blurred(np.where(side > 0, 1, 0).astype(np.float32), WINDOW)
     gain = np.where(side > 1, SQUARE_GAIN, 1).astype(np.float32)
-    wrong = _blurred(gain * off**2 * (side > 0)) / np.maximum(told, np.finfo(np.float32).tiny)
-    error = np.sqrt(wrong + SPREAD_GAIN * _blurred(recalled.spread**2) + LEAST_ERROR**2)
+    wrong = blurred(gain * off**2 * (side > 0), WINDOW) / np.maximum(
+        told, np.finfo(np.float32).tiny
+    )
+    error = np.sqrt(wrong + SPREAD_GAIN * blurred(recalled.spread**2, WINDOW) + LEAST_ERROR**2)
     return np.where(told > 0, error, np.inf).astype(np.float32)
 
 
@@ -95,10 +98,6 @@ def _sides(levels: list[Level], shape: tuple[int, ...]) -> Float32:
         known = level.is_known[0, 0].numpy().repeat(side, 0).repeat(side, 1)
         sides[known[: shape[0], : shape[1]]] = side
     return sides
-
-
-def _blurred(picture: Float32) -> Float32:
-    return np.asarray(cv2.blur(picture, (WINDOW, WINDOW)), np.float32)
 
 
 def _levels(samples: Float32, shape: tuple[int, ...]) -> list[Level]:
@@ -113,8 +112,3 @@ def _consistent(frame: Float32, levels: list[Level]) -> Float32:
     """The nearest frame (H, W) in grey levels whose squares have the sampled means."""
     nearest = consistent(torch.from_numpy(frame / WHITE)[None, None], levels)
     return WHITE * np.asarray(nearest[0, 0].numpy(), np.float32)
-
-
-def _resized(grid: Float32, shape: tuple[int, ...]) -> Float32:
-    size = (shape[1], shape[0])
-    return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), np.float32)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Pose, Warp, warp
+from sgaps.atlas.pictures import Float32, Picture, blurred, resized
 
 PICTURES = 5
 PLANES = 32
@@ -30,7 +31,6 @@ GUIDE_WINDOW = 5
 COST_WINDOW = 9
 """Small pixels over which a plane is judged."""
 LEAST_CURVATURE = 1e-3
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,17 +64,17 @@ def _inverse_depths(atlas: Atlas, pose: Pose, chosen: Sequence[int], guide: Floa
     height, width = atlas.small.shape[1:]
     warps = [warp(pose, atlas.poses[i], atlas.camera, width=width, height=height) for i in chosen]
     pictures = [atlas.small[i] for i in chosen]
-    wanted = _blurred(_resized(guide, (width, height), cv2.INTER_AREA), GUIDE_WINDOW)
+    wanted = blurred(resized(guide, (width, height), cv2.INTER_AREA), GUIDE_WINDOW)
     planes = np.linspace(1 / FARTHEST, 1, PLANES, dtype=np.float32) / atlas.layout.nearest
     costs = [_cost(pictures, atlas.scenery, warps, q, wanted) for q in planes.tolist()]
-    best = _lowest(np.stack([_blurred(cost, COST_WINDOW) for cost in costs]))
+    best = _lowest(np.stack([blurred(cost, COST_WINDOW) for cost in costs]))
     found: Float32 = planes[0] + best * (planes[1] - planes[0])
     return found
 
 
 def _cost(
-    pictures: Sequence[NDArray[np.uint8]],
-    scenery: NDArray[np.uint8],
+    pictures: Sequence[Picture],
+    scenery: Picture,
     warps: Sequence[Warp],
     inverse_depth: float,
     wanted: Float32,
@@ -94,7 +94,7 @@ def _cost(
     several = np.maximum(count, 1)
     mean = total / several
     spread = np.sqrt(np.maximum(squares / several - mean * mean, 0))
-    wrong = np.abs(_blurred(np.where(count > 0, mean, -UNSEEN), GUIDE_WINDOW) - wanted)
+    wrong = np.abs(blurred(np.where(count > 0, mean, -UNSEEN), GUIDE_WINDOW) - wanted)
     cost: Float32 = np.minimum(spread, MAX_SPREAD) + ALONE * (count < 2) + wrong  # noqa: PLR2004
     return cost
 
@@ -115,7 +115,7 @@ def _lowest(costs: Float32) -> Float32:
 def _shown(atlas: Atlas, pose: Pose, chosen: Sequence[int], inverse_depths: Float32) -> Recalled:
     """What the chosen pictures show of a surface of inverse depths (h, w)."""
     size = (atlas.width, atlas.height)
-    depths = _resized(inverse_depths, size, cv2.INTER_LINEAR)
+    depths = resized(inverse_depths, size)
     scenery = cv2.resize(atlas.scenery, size, interpolation=cv2.INTER_NEAREST)
     columns, rows = (axis.astype(np.float32) for axis in np.meshgrid(*map(np.arange, size)))
     values, seen = [], []
@@ -156,7 +156,7 @@ def _median(values: NDArray[np.uint8], seen: NDArray[np.bool_]) -> Float32:
     return 0.5 * (lower.astype(np.float32) + upper)
 
 
-def _sorted(values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+def _sorted(values: NDArray[np.uint8]) -> list[Picture]:
     """Along the first axis, by a network of comparisons: few and long rows."""
     rows = list(values)
     for turn in range(len(rows)):
@@ -167,13 +167,13 @@ def _sorted(values: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def _warped(
-    picture: NDArray[np.uint8], plane: NDArray[np.float64], size: tuple[int, int], how: int
-) -> NDArray[np.uint8]:
+    picture: Picture, plane: NDArray[np.float64], size: tuple[int, int], how: int
+) -> Picture:
     flags = how | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpPerspective(picture, plane, size, flags=flags), np.uint8)
 
 
-def _in_front(there: NDArray[np.uint8], plane: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _in_front(there: Picture, plane: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(h, w): what is in the picture, and not behind its camera."""
     height, width = there.shape
     across, down, depth = plane[2]
@@ -182,12 +182,3 @@ def _in_front(there: NDArray[np.uint8], plane: NDArray[np.float64]) -> NDArray[n
     depths = depth + across * np.arange(width) + down * np.arange(height)[:, None]
     in_front: NDArray[np.bool_] = (there > 0) & (depths > 0)
     return in_front
-
-
-def _resized(picture: Float32, size: tuple[int, int], how: int) -> Float32:
-    return np.asarray(cv2.resize(picture, size, interpolation=how), np.float32)
-
-
-def _blurred(picture: Float32, window: int) -> Float32:
-    """Mean over a square."""
-    return np.asarray(cv2.blur(picture, (window, window)), np.float32)
