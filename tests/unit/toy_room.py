@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, Pose
 from sgaps.atlas.pictures import encoded
-from sgaps.recording import RecordedFrame, SegmentWriter
 from sgaps.settings import PoseLayout
+from sgaps_cli import capture
+from sgaps_client.sources import GameFrame
 
 WIDTH, HEIGHT = 160, 120
 HALF_SIDE, CEILING = 200.0, 120.0
@@ -91,31 +92,24 @@ def state_of(pose: Pose) -> NDArray[np.float32]:
     return np.array([*pose.position, *angles], np.float32)
 
 
-def record(root: Path, session_id: str, poses: list[Pose], *, keyframes: bool = True) -> None:
-    """A sealed segment of whole frames, captured without samples."""
-    writer = SegmentWriter(
-        root / KEY / session_id / "000000.h5",
-        checkpoint_key=KEY,
-        session_id=session_id,
-        max_state_dim=64,
-        sentinel=SENTINEL,
-    )
-    writer.append([_frame(i, pose, keyframes=keyframes) for i, pose in enumerate(poses)])
-    writer.sync()
-    writer.seal()
+class _Walk:
+    """A source of frames: what is seen from one pose after the other."""
+
+    name = "doom/room"
+    width, height = WIDTH, HEIGHT
+    state_dim = 5
+
+    def __init__(self, poses: list[Pose]) -> None:
+        self._poses = poses
+
+    def frames(self) -> Iterator[GameFrame]:
+        for number, pose in enumerate(self._poses):
+            yield GameFrame(image=seen(pose), state=state_of(pose), new_episode=number == 0)
+
+    def close(self) -> None:
+        pass
 
 
-def _frame(frame_id: int, pose: Pose, *, keyframes: bool) -> RecordedFrame:
-    _, png = cv2.imencode(".png", seen(pose))
-    return RecordedFrame(
-        frame_id=frame_id,
-        coordinate_set_id=0,
-        width=WIDTH,
-        height=HEIGHT,
-        samples=np.empty((0, 4), np.float32),
-        state=state_of(pose),
-        client_time_secs=0.0,
-        received_at_secs=0.0,
-        keyframe_encoding="png" if keyframes else "",
-        keyframe=png.tobytes() if keyframes else b"",
-    )
+def record(root: Path, session_id: str, poses: list[Pose]) -> None:
+    """A session of whole frames, as `sgaps capture` records it."""
+    capture.record(_Walk(poses), root, key=KEY, session_id=session_id, frames=None)

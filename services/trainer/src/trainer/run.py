@@ -5,28 +5,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-import torch
 from pydantic import JsonValue
 
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import Manifest
-from sgaps.errors import CheckpointError, CheckpointRejected, CheckpointUnreadable, SgapsError
+from sgaps.errors import SgapsError
 from sgaps.model import (
     CheckpointStore,
     SparsePixelTransformer,
-    build_model,
-    load_serving,
     pick_device,
     prepare_cpu,
 )
 from sgaps.recording import SegmentInfo, being_read, note_trained
-from sgaps.settings import DataSettings, ModelSettings, Settings
+from sgaps.settings import DataSettings, Settings
 from trainer.atlas import build_atlas
 from trainer.augment import AugmentationPipeline
+from trainer.champion import Champion, begun_from, champion_of
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, Progress, RunMemory, fit
 from trainer.look import efficiency, look
@@ -124,12 +122,12 @@ def _train(
 ) -> RunReport:
     prepare_cpu(settings.training.cpu_threads)
     store = CheckpointStore(settings.data.checkpoints_dir)
-    champion = _champion(checkpoint_key, settings)
+    champion = champion_of(checkpoint_key, settings)
     saved_at = store.key_dir(checkpoint_key) / UNFINISHED_NAME
     taken_up = None
     if options.resume:
         taken_up = load_run(saved_at, champion_version=champion.version, model=settings.model)
-    begun = _begun(checkpoint_key, champion, settings)
+    begun = begun_from(checkpoint_key, champion, settings)
     known = champion.trained_on | begun.trained_on
     split = _split(segments, settings, options, champion, known, taken_up)
     champion_psnr_db = _champion_psnr_db(champion, split, settings)
@@ -159,15 +157,11 @@ def _train(
         memory=memory,
         look=watch.look,
     )
-    alone_psnr_db = challenger_psnr_db = _validate(model, held_out, settings)
     atlas = None
     if options.ranks.is_first:
         atlas = _atlas(checkpoint_key, split, champion, settings, stop)
-    if atlas:
-        challenger_psnr_db = _validate(model, held_out, settings, atlas)
-    if challenger_psnr_db <= alone_psnr_db:
-        atlas, challenger_psnr_db = None, alone_psnr_db
-    better = challenger_psnr_db >= champion_psnr_db + settings.training.min_gain_db
+    challenger = _judged(model, atlas, held_out, settings)
+    better = challenger.psnr_db >= champion_psnr_db + settings.training.min_gain_db
     if not stop.is_set():
         memory.forget()
         watch.end(outcome.steps, model)
@@ -178,18 +172,18 @@ def _train(
             model,
             settings=settings.model,
             metrics=checkpoints.Metrics(
-                val_psnr_db=challenger_psnr_db, champion_psnr_db=champion_psnr_db
+                val_psnr_db=challenger.psnr_db, champion_psnr_db=champion_psnr_db
             ),
             parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
             data=_data(split),
             training=_training(settings),
-            atlas=atlas,
+            atlas=challenger.atlas,
         )
     return RunReport(
         champion_version=champion.version,
         champion_psnr_db=champion_psnr_db,
-        challenger_psnr_db=challenger_psnr_db,
-        atlas_gain_db=challenger_psnr_db - alone_psnr_db,
+        challenger_psnr_db=challenger.psnr_db,
+        atlas_gain_db=challenger.atlas_gain_db,
         fit=outcome,
         published=published,
     )
@@ -199,7 +193,7 @@ def _split(
     segments: Sequence[SegmentInfo],
     settings: Settings,
     options: RunOptions,
-    champion: _Champion,
+    champion: Champion,
     known: frozenset[str],
     taken_up: SavedRun | None,
 ) -> Split:
@@ -234,7 +228,7 @@ def _split(
     return split
 
 
-def _refuse_known(split: Split, champion: _Champion, known: frozenset[str]) -> None:
+def _refuse_known(split: Split, champion: Champion, known: frozenset[str]) -> None:
     """What was learned by heart tells nothing of how good a model is elsewhere."""
     val = set(split.val_sessions)
     if both := val.intersection(split.train_sessions):
@@ -278,70 +272,7 @@ class _Watch:
             )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Champion:
-    """What a challenger has to beat, or starts from."""
-
-    model: SparsePixelTransformer
-    settings: ModelSettings
-    """Its shape, which need not be that of the challenger."""
-    version: str
-    trained_on: frozenset[str] = frozenset()
-    """The sessions of its own run."""
-    atlas: Atlas | None = None
-
-
-def _champion(checkpoint_key: str, settings: Settings) -> _Champion:
-    """The model that serves the key now; the untrained prior where there is none to be used."""
-    if settings.model.color_channels != 1:
-        raise SgapsError("recordings are gray: model.color_channels must be 1")
-    try:
-        model, manifest, atlas = load_serving(settings.data, checkpoint_key)
-        if manifest.model.color_channels != 1:  # the reconstructor does not serve it either
-            raise CheckpointRejected(f"{manifest.model_version} is for frames in color")
-    except CheckpointUnreadable:  # it may still serve: nothing takes its place unmeasured
-        raise
-    except CheckpointError as error:
-        log.info("%s starts from the prior: %s", checkpoint_key, error)
-        return _fresh(settings)
-    own = manifest.checkpoint_key == checkpoint_key
-    return replace(_served(model, manifest), atlas=atlas if own else None)
-
-
-def _begun(checkpoint_key: str, champion: _Champion, settings: Settings) -> _Champion:
-    """What training starts from: the champion; where another shape is wanted, the default key's
-    model if that has it, else a new one."""
-    if champion.settings == settings.model:
-        return champion
-    try:
-        model, manifest, _ = load_serving(settings.data, checkpoints.DEFAULT_KEY)
-    except CheckpointError as error:
-        log.info("no general checkpoint to start from: %s", error)
-    else:
-        if manifest.model == settings.model:
-            log.info("%s starts from the general %s", checkpoint_key, manifest.model_version)
-            return _served(model, manifest)
-    log.info("%s starts afresh: the model settings changed", checkpoint_key)
-    return _fresh(settings)
-
-
-def _served(model: SparsePixelTransformer, manifest: Manifest) -> _Champion:
-    return _Champion(
-        model=model,
-        settings=manifest.model,
-        version=manifest.model_version,
-        trained_on=frozenset(manifest.data.train_sessions),
-    )
-
-
-def _fresh(settings: Settings) -> _Champion:
-    torch.manual_seed(settings.training.seed)
-    return _Champion(
-        model=build_model(settings.model), settings=settings.model, version=checkpoints.UNTRAINED
-    )
-
-
-def _reseeded(settings: Settings, begun: _Champion) -> Settings:
+def _reseeded(settings: Settings, begun: Champion) -> Settings:
     """A run that goes on from another draws otherwise than that one did."""
     seed = settings.training.seed + checkpoints.version_number(begun.version)
     return settings.model_copy(
@@ -349,7 +280,7 @@ def _reseeded(settings: Settings, begun: _Champion) -> Settings:
     )
 
 
-def _champion_psnr_db(champion: _Champion, split: Split, settings: Settings) -> float:
+def _champion_psnr_db(champion: Champion, split: Split, settings: Settings) -> float:
     """On the held-out sessions, with the history that its own shape asks for."""
     own = settings.model_copy(update={"model": champion.settings})
     champion.model.to(pick_device(settings.training.device))
@@ -360,7 +291,7 @@ def _champion_psnr_db(champion: _Champion, split: Split, settings: Settings) -> 
 def _atlas(
     checkpoint_key: str,
     split: Split,
-    champion: _Champion,
+    champion: Champion,
     settings: Settings,
     stop: threading.Event,
 ) -> Atlas | None:
@@ -370,6 +301,30 @@ def _atlas(
     except SgapsError:
         log.exception("%s goes without an atlas", checkpoint_key)
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Challenger:
+    """How good a trained model is, with its atlas where that helps."""
+
+    psnr_db: float
+    atlas: Atlas | None
+    atlas_gain_db: float
+
+
+def _judged(
+    model: SparsePixelTransformer,
+    atlas: Atlas | None,
+    held_out: RecordingDataset,
+    settings: Settings,
+) -> _Challenger:
+    alone_psnr_db = _validate(model, held_out, settings)
+    if atlas:
+        psnr_db = _validate(model, held_out, settings, atlas)
+        if psnr_db > alone_psnr_db:
+            gain_db = psnr_db - alone_psnr_db
+            return _Challenger(psnr_db=psnr_db, atlas=atlas, atlas_gain_db=gain_db)
+    return _Challenger(psnr_db=alone_psnr_db, atlas=None, atlas_gain_db=0)
 
 
 def _options(
