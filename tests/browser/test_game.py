@@ -151,11 +151,11 @@ def test_what_is_seen_and_asked_for_changes(tab: Tab, system: System) -> None:
             assert picture(page, canvas) != before[canvas], canvas
         session = the_session(page, system)
         view = seen(page, system)
-        assert raw_share(page) == 320 * 240 // (36 + 6 * 4 + 500)
+        assert raw_share(page) == 320 * 240 // (36 + 11 * 4 + 500)
     assert (session["client"], session["width"], session["height"]) == ("browser-game", 320, 240)
     assert session["messages_refused"] == 0
     assert view.header.predicted_psnr is not None
-    assert len(view.header.state) == 6
+    assert len(view.header.state) == 11
 
 
 def test_the_samples_are_those_of_the_keyframe_to_the_byte(tab: Tab, system: System) -> None:
@@ -170,7 +170,7 @@ def test_the_samples_are_those_of_the_keyframe_to_the_byte(tab: Tab, system: Sys
 
 def test_keys_steer_and_without_them_it_plays_itself(tab: Tab, system: System) -> None:
     def speeds() -> tuple[float, float]:
-        *_, forward, turn = seen(page, system).header.state
+        forward, turn = seen(page, system).header.state[4:6]
         return float(forward or 0), float(turn or 0)
 
     with game(tab, system.http_url) as page:

@@ -52,7 +52,7 @@ class Walk:
 
     name = KEY
     width, height = WIDTH, HEIGHT
-    state_dim = 6
+    state_dim = 11
 
     def __init__(self, page: Page) -> None:
         self._page = page

@@ -23,6 +23,7 @@ LAYOUT = PoseLayout(values=(0, 1, 2, 3, 4), nearest=40.0)
 KEY = "doom-room"
 SENTINEL = -999.0
 BAR_GRAY = 77
+JPEG_QUALITY = 80
 
 
 def pose_at(
@@ -78,7 +79,7 @@ def atlas_of(poses: list[Pose], *, camera: Camera = CAMERA, bar_rows: int = 0) -
     for picture in pictures if bar_rows else ():
         picture[-bar_rows:] = BAR_GRAY
     return Atlas.of(
-        [encoded(picture) for picture in pictures],
+        [encoded(picture, JPEG_QUALITY) for picture in pictures],
         poses,
         width=WIDTH,
         height=HEIGHT,

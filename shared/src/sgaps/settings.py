@@ -426,7 +426,9 @@ class AtlasSettings(Section):
     layouts: Mapping[str, PoseLayout]
     """By a pattern of checkpoint keys, as of file names; the first that fits."""
     max_pictures: Annotated[int, Field(ge=0, le=1 << 14)]
-    """Of a level; a picture of 320x240 takes some 15 kB. 0: no atlas."""
+    """Of a level. 0: no atlas."""
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    """Of its pictures: at 80 one of 320x240 takes some 12 kB, at 40 half of that."""
 
     def layout_of(self, checkpoint_key: str) -> PoseLayout | None:
         """None where the states of a key tell no pose."""

@@ -101,16 +101,16 @@ def reconstructor_of(picture: Picture, settings: Settings) -> NeuralReconstructo
             parent=None,
             data=manifest.data,
             training={},
-            atlas=_atlas(picture),
+            atlas=_atlas(picture, settings.atlas.jpeg_quality),
         )
         return NeuralReconstructor([own, *stores], settings)
 
 
-def _atlas(picture: Picture) -> Atlas:
+def _atlas(picture: Picture, quality: int) -> Atlas:
     """Of noise, all around the poses that the frames' states tell."""
     rng = np.random.default_rng(0)
     size = (picture.height, picture.width)
-    jpegs = [encoded(rng.integers(0, 256, size, np.uint8)) for _ in range(DRAWN_PICTURES)]
+    jpegs = [encoded(rng.integers(0, 256, size, np.uint8), quality) for _ in range(DRAWN_PICTURES)]
     places = rng.random((picture.atlas_pictures, 3)).tolist()
     return Atlas.of(
         [jpegs[i % DRAWN_PICTURES] for i in range(len(places))],

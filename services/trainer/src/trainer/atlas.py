@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from tqdm import tqdm
 
-from sgaps.atlas.atlas import Atlas, shows_the_same
+from sgaps.atlas.atlas import Atlas, apart, places_of, shows_the_same
 from sgaps.atlas.camera import FOCAL_LIMITS, Camera, Pose, pose_of
 from sgaps.atlas.pictures import blurred, encoded
 from sgaps.atlas.sweep import MAX_SPREAD, recall
@@ -41,7 +41,7 @@ Pictures: TypeAlias = Mapping[Pose, Callable[[], bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _View:
+class View:
     """A whole frame of a recording, and where it was seen from."""
 
     segment: SegmentInfo
@@ -50,8 +50,8 @@ class _View:
     size: tuple[int, int]
     """Width and height."""
 
-    def jpeg(self) -> bytes:
-        return encoded(decode_keyframe(open_segment(self.segment).read(self.position)))
+    def jpeg(self, quality: int) -> bytes:
+        return encoded(decode_keyframe(open_segment(self.segment).read(self.position)), quality)
 
 
 def build_atlas(
@@ -70,7 +70,7 @@ def build_atlas(
     layout = settings.atlas.layout_of(checkpoint_key)
     if layout is None:
         return None
-    views = list(_views(segments, layout, settings.sentinel_value))
+    views = list(views_of(segments, layout, settings.sentinel_value))
     sizes = Counter(view.size for view in views)
     (width, height), count = next(iter(sizes.most_common(1)), ((1, 1), 0))
     most = min(settings.atlas.max_pictures, MAX_ATLAS_PIXELS // (width * height))
@@ -79,11 +79,13 @@ def build_atlas(
         return None
     if known and (known.layout, known.width, known.height) != (layout, width, height):
         known = None
-    pictures = {view.pose: view.jpeg for view in views if view.size == (width, height)}
+    quality = settings.atlas.jpeg_quality
+    usable = (view for view in views if view.size == (width, height))
+    pictures: Pictures = {view.pose: partial(view.jpeg, quality) for view in usable}
     if known:
         old = zip(known.poses, known.pictures, strict=True)
         pictures = {pose: partial(bytes, jpeg) for pose, jpeg in old} | pictures
-    chosen = _chosen(pictures, most, stop)
+    chosen = _chosen(pictures, most, layout, stop)
     if stop.is_set():
         return None
     atlas = Atlas.of(
@@ -93,11 +95,14 @@ def build_atlas(
         height=height,
         layout=layout,
         camera=known.camera if known else camera,
+        trust=known.trust if known else None,
     )
     return calibrated(atlas, STEPS_FROM_A_KNOWN_ONE if known else STEPS, stop)
 
 
-def _views(segments: Sequence[SegmentInfo], layout: PoseLayout, sentinel: float) -> Iterator[_View]:
+def views_of(
+    segments: Sequence[SegmentInfo], layout: PoseLayout, sentinel: float
+) -> Iterator[View]:
     """Whole frames with a pose, but for those that show what the one before did."""
     for segment in segments:
         reader, last = open_segment(segment), None
@@ -106,23 +111,35 @@ def _views(segments: Sequence[SegmentInfo], layout: PoseLayout, sentinel: float)
             pose = pose_of(frame.state, layout, sentinel=sentinel)
             if pose and not (last and shows_the_same(pose, last, layout)):
                 last, size = pose, (frame.width, frame.height)
-                yield _View(segment=segment, position=position, pose=pose, size=size)
+                yield View(segment=segment, position=position, pose=pose, size=size)
 
 
-def _chosen(pictures: Pictures, most: int, stop: threading.Event) -> dict[Pose, bytes]:
-    """At most so many, evenly over all, and no more bytes than an atlas may have."""
-    poses = list(pictures)
+def _chosen(
+    pictures: Pictures, most: int, layout: PoseLayout, stop: threading.Event
+) -> dict[Pose, bytes]:
+    """At most so many, from all over the level, and no more bytes than an atlas may have."""
     chosen: dict[Pose, bytes] = {}
-    for index in spread(len(poses), most):
+    for pose in far_apart(list(pictures), most, layout):
         if stop.is_set():
             return {}
-        chosen[poses[index]] = pictures[poses[index]]()
+        chosen[pose] = pictures[pose]()
     size_bytes, most_bytes = sum(map(len, chosen.values())), MAX_ATLAS_BYTES - BYTES_BESIDE
     if size_bytes > most_bytes:
-        fewer = spread(len(chosen), len(chosen) * most_bytes // size_bytes * 9 // 10)
-        kept = [list(chosen)[index] for index in fewer]
-        return {pose: chosen[pose] for pose in kept}
+        fewer = list(chosen)[: len(chosen) * most_bytes // size_bytes * 9 // 10]
+        return {pose: chosen[pose] for pose in fewer}
     return chosen
+
+
+def far_apart(poses: Sequence[Pose], most: int, layout: PoseLayout) -> list[Pose]:
+    """At most so many, each as far as can be from those before it (Gonzalez 1985)."""
+    if len(poses) <= most:
+        return list(poses)
+    places = places_of(poses)
+    chosen, away = [0], np.full(len(poses), np.inf)
+    while len(chosen) < most:
+        away = np.minimum(away, apart(places, poses[chosen[-1]], layout))
+        chosen.append(int(away.argmax()))
+    return [poses[index] for index in chosen]
 
 
 def _square_pixels(width: int, height: int) -> Camera | None:

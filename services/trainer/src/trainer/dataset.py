@@ -90,7 +90,7 @@ class RecordingDataset(Dataset[Example]):
     def __init__(self, segments: Sequence[SegmentInfo], options: ExampleOptions) -> None:
         self._options = options
         self.has_keyframes = any(segment.keyframe_count for segment in segments)
-        self._segments = tuple(segments)
+        self.segments = tuple(segments)
         places = [_places(segment.path, self.has_keyframes) for segment in segments]
         owners = [np.full((len(rows), 1), i, np.int32) for i, rows in enumerate(places)]
         self._places = np.hstack([np.concatenate(owners), np.concatenate(places)])
@@ -106,7 +106,7 @@ class RecordingDataset(Dataset[Example]):
             wanted = Request(index=wanted, shape=whole, epoch=0)
         segment, position = self._places[wanted.index, :2].tolist()
         rng = np.random.default_rng((self._options.seed, wanted.epoch, wanted.index))
-        reader = open_segment(self._segments[segment])
+        reader = open_segment(self.segments[segment])
         if not self.has_keyframes:
             return _masked(reader, position, self._options, rng)
         return _example(reader, position, self._options, wanted.shape, rng)

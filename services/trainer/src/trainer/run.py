@@ -32,6 +32,7 @@ from trainer.ranks import ALONE, Ranks
 from trainer.run_log import RunLog
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
 from trainer.split import Split, split_at, split_by_session
+from trainer.trust import taught
 from trainer.validation import validate
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def _train(
     )
     atlas = None
     if options.ranks.is_first:
-        atlas = _atlas(checkpoint_key, split, champion, settings, stop)
+        atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
     challenger = _judged(model, atlas, held_out, settings)
     better = challenger.psnr_db >= champion_psnr_db + settings.training.min_gain_db
     if not stop.is_set():
@@ -292,12 +293,17 @@ def _atlas(
     checkpoint_key: str,
     split: Split,
     champion: Champion,
+    model: SparsePixelTransformer,
     settings: Settings,
     stop: threading.Event,
 ) -> Atlas | None:
     """Of what is trained on, and of what the champion knows. A training is not lost with it."""
     try:
-        return build_atlas(checkpoint_key, split.train, settings, known=champion.atlas, stop=stop)
+        atlas = build_atlas(checkpoint_key, split.train, settings, known=champion.atlas, stop=stop)
+        if atlas is None:
+            return None
+        examples = RecordingDataset(split.train, _options(settings))
+        return taught(atlas, model, examples, settings, stop=stop)
     except SgapsError:
         log.exception("%s goes without an atlas", checkpoint_key)
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import cv2
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sgaps.atlas.camera import Camera, Pose
 from sgaps.atlas.pictures import Picture, decoded
+from sgaps.atlas.trust import Trust
 from sgaps.settings import PoseLayout
 
 SHRINK = 4
@@ -49,6 +50,8 @@ class Atlas:
     height: int
     layout: PoseLayout
     camera: Camera
+    trust: Trust = field(default_factory=Trust)
+    """How far it is trusted; untaught, as far as the samples bear it out."""
 
     @classmethod
     def of(
@@ -60,6 +63,7 @@ class Atlas:
         height: int,
         layout: PoseLayout,
         camera: Camera,
+        trust: Trust | None = None,
     ) -> Atlas:
         """Of one picture at least. Raises CheckpointRejected where one cannot be decoded."""
         small = np.empty((len(pictures), -(-height // SHRINK), -(-width // SHRINK)), np.uint8)
@@ -74,6 +78,7 @@ class Atlas:
             height=height,
             layout=layout,
             camera=camera,
+            trust=trust or Trust(),
         )
 
     def __len__(self) -> int:
@@ -85,18 +90,15 @@ class Atlas:
 
     @cached_property
     def _places(self) -> NDArray[np.float64]:
-        """(P, 5): east, north, up, yaw, pitch."""
-        return np.array([(*pose.position, pose.yaw, pose.pitch) for pose in self.poses])
+        return places_of(self.poses)
 
     def nearest(self, pose: Pose, count: int, *, but: frozenset[int] = frozenset()) -> list[int]:
         """At most so many pictures that show most of what is seen from a pose, none twice.
 
         `but` are left out.
         """
-        away = np.linalg.norm(self._places[:, :3] - pose.position, axis=1) / self.layout.nearest
-        turned = np.abs(np.remainder(self._places[:, 3] - pose.yaw + math.pi, math.tau) - math.pi)
-        turned += np.abs(self._places[:, 4] - pose.pitch)
-        order = np.argsort(away / NEAR_STEP + turned / NEAR_TURN, kind="stable")
+        away, turned = _away(self._places, pose, self.layout)
+        order = np.argsort(apart(self._places, pose, self.layout), kind="stable")
         shows = (away < MAX_STEP) & (turned < MAX_TURN)
         chosen: list[int] = []
         for index in order[: CANDIDATES + len(but)].tolist():
@@ -109,6 +111,27 @@ class Atlas:
             if len(chosen) == count:
                 break
         return chosen
+
+
+def places_of(poses: Sequence[Pose]) -> NDArray[np.float64]:
+    """(P, 5): east, north, up, yaw, pitch."""
+    return np.array([(*pose.position, pose.yaw, pose.pitch) for pose in poses])
+
+
+def apart(places: NDArray[np.float64], pose: Pose, layout: PoseLayout) -> NDArray[np.float64]:
+    """(P, 5) → (P,): how little each place shows of what a pose does."""
+    away, turned = _away(places, pose, layout)
+    distance: NDArray[np.float64] = away / NEAR_STEP + turned / NEAR_TURN
+    return distance
+
+
+def _away(
+    places: NDArray[np.float64], pose: Pose, layout: PoseLayout
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(P, 5) → (P,), (P,): how many `PoseLayout.nearest`, and radians."""
+    away = np.linalg.norm(places[:, :3] - pose.position, axis=1) / layout.nearest
+    turned = np.abs(np.remainder(places[:, 3] - pose.yaw + math.pi, math.tau) - math.pi)
+    return away, turned + np.abs(places[:, 4] - pose.pitch)
 
 
 def _scenery(small: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import pose_of
@@ -16,14 +19,18 @@ from sgaps.model.prior import Level, consistent, sampled
 from sgaps.model.transformer import PROJECTIONS
 
 WHITE = 255.0
-WINDOW = 25
-"""Pixels over which it is judged how far the atlas is off."""
+DARKEST_LOG = -12.0
+"""Below it an expected error is none."""
+WINDOW = 7
+"""Small pixels over which it is judged how far the atlas is off."""
 SQUARE_GAIN = 4.0
 """The mean of a square is off by less than its pixels: of the squared error, on play of two levels,
 a quarter."""
 SPREAD_GAIN = 0.5
 LEAST_ERROR = 1.0
 """Grey levels."""
+LOG_OF_SQUARES = 6.0
+"""Of squares of grey levels: about so large, for a network."""
 TOLD_SHARE = 0.4
 """Of what is gained where both know nothing of one another: both are wrong where a level has
 changed, and on the same edges."""
@@ -35,6 +42,25 @@ class Rebuilt(NamedTuple):
     frame: Picture
     log_error: Float32
     """(gh, gw): log of the RMS error in each cell, of frames in 0..1."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compared:
+    """A rebuilt frame beside what an atlas shows from where it was seen."""
+
+    frame: Float32
+    """(H, W) grey levels."""
+    picture: Float32
+    """(H, W) grey levels; the frame itself where no picture shows anything."""
+    is_seen: NDArray[np.bool_]
+    """(H, W)"""
+    levels: Sequence[Level]
+    """The samples."""
+    features: Float32
+    """(FEATURES, h, w) of small pixels: what `Trust` judges by."""
+    log_odds: Float32
+    """(h, w): how much less the atlas errs, of two guesses whose errors know nothing of one
+    another."""
 
 
 def with_atlas(
@@ -50,47 +76,89 @@ def with_atlas(
     samples (N, 4) u, v, value, footprint; state (S,). As it was where there is no atlas, the state
     tells no pose, no picture was taken near by, or the frame is of another size.
     """
-    if atlas is None or rebuilt.frame.shape != (atlas.height, atlas.width) or not len(samples):
+    if atlas is None:
         return rebuilt
-    pose = pose_of(state, atlas.layout, sentinel=sentinel)
-    if pose is None:
+    both = compared(atlas, rebuilt, samples=samples, state=state, sentinel=sentinel)
+    if both is None:
         return rebuilt
-    frame = rebuilt.frame.astype(np.float32)
-    recalled = recall(atlas, pose, frame)
-    if recalled is None:
-        return rebuilt
-    levels = _levels(samples, frame.shape)
-    error = _error_of(recalled, frame, levels)
-    # A head far from all that it knows may tell anything; no frame is off by more than white.
-    log_error = np.nan_to_num(rebuilt.log_error, nan=0, posinf=0).clip(max=0)
-    doubt = WHITE * resized(np.exp(log_error), (atlas.width, atlas.height))
-    # Two guesses with errors that know nothing of one another: weights by inverse variance.
-    share = np.where(recalled.is_seen, doubt**2 / (doubt**2 + error**2), 0)
-    blended = frame + share * (recalled.picture - frame)
+    share = resized(atlas.trust.share(both.features, both.log_odds), (atlas.width, atlas.height))
+    blended = both.frame + share * (both.picture - both.frame)
     for _ in range(PROJECTIONS):
-        blended = np.clip(_consistent(blended, levels), 0, WHITE)
-    rows, columns = log_error.shape
-    left = resized(np.log1p(-share), (columns, rows), cv2.INTER_AREA)
+        blended = np.clip(projected(blended, both.levels), 0, WHITE)
+    rows, columns = rebuilt.log_error.shape
+    left = resized(np.log1p(-share * both.is_seen), (columns, rows), cv2.INTER_AREA)
     told = rebuilt.log_error + 0.5 * TOLD_SHARE * left
     return Rebuilt(np.round(blended).astype(np.uint8), told.astype(np.float32))
 
 
-def _error_of(recalled: Recalled, frame: Float32, levels: list[Level]) -> Float32:
-    """(H, W) in grey levels: how far what is recalled may be off, by the samples and by how far
-    the pictures are from one another. Infinite where no sample tells."""
+def compared(
+    atlas: Atlas,
+    rebuilt: Rebuilt,
+    *,
+    samples: Float32,
+    state: Float32,
+    sentinel: float,
+    but: frozenset[int] = frozenset(),
+) -> Compared | None:
+    """None where the atlas has nothing to say. `but` are pictures to be left out."""
+    if rebuilt.frame.shape != (atlas.height, atlas.width) or not len(samples):
+        return None
+    pose = pose_of(state, atlas.layout, sentinel=sentinel)
+    if pose is None:
+        return None
+    frame = rebuilt.frame.astype(np.float32)
+    recalled = recall(atlas, pose, frame, but=but)
+    if recalled is None:
+        return None
+    levels = _levels(samples, frame.shape)
     picture = np.where(recalled.is_seen, recalled.picture, frame)
-    off = np.clip(_consistent(picture, levels), 0, WHITE) - picture
-    side = _sides(levels, frame.shape)
-    told = blurred(np.where(side > 0, 1, 0).astype(np.float32), WINDOW)
-    gain = np.where(side > 1, SQUARE_GAIN, 1).astype(np.float32)
-    wrong = blurred(gain * off**2 * (side > 0), WINDOW) / np.maximum(
-        told, np.finfo(np.float32).tiny
+    features, log_odds = _evidence(
+        frame, picture, recalled, rebuilt.log_error, levels, size=atlas.small.shape[1:]
     )
-    error = np.sqrt(wrong + SPREAD_GAIN * blurred(recalled.spread**2, WINDOW) + LEAST_ERROR**2)
-    return np.where(told > 0, error, np.inf).astype(np.float32)
+    return Compared(
+        frame=frame,
+        picture=picture,
+        is_seen=recalled.is_seen,
+        levels=levels,
+        features=features,
+        log_odds=log_odds,
+    )
 
 
-def _sides(levels: list[Level], shape: tuple[int, ...]) -> Float32:
+def _evidence(
+    frame: Float32,
+    picture: Float32,
+    recalled: Recalled,
+    log_error: Float32,
+    levels: Sequence[Level],
+    *,
+    size: tuple[int, ...],
+) -> tuple[Float32, Float32]:
+    """Features (FEATURES, h, w) and log odds (h, w): all that tells which guess errs less."""
+    rows, columns = size
+
+    def small(values: NDArray[np.generic]) -> Float32:
+        return resized(values.astype(np.float32), (columns, rows), cv2.INTER_AREA)
+
+    side = _sides(levels, frame.shape)
+    off = np.square(np.clip(projected(picture, levels), 0, WHITE) - picture) * (side > 0)
+    told = blurred(small(side > 0), WINDOW)
+    gain = np.where(side > 1, SQUARE_GAIN, 1)
+    wrong = blurred(small(gain * off), WINDOW) / np.maximum(told, np.finfo(np.float32).tiny)
+    apart = small(np.square(recalled.spread))
+    apart_around = blurred(apart, WINDOW)
+    error = np.where(told > 0, wrong + SPREAD_GAIN * apart_around + LEAST_ERROR**2, WHITE**2)
+    # A head far from all that it knows may tell anything; no frame is off by more than white.
+    log_doubt = np.nan_to_num(log_error, nan=0, posinf=0).clip(DARKEST_LOG, 0)
+    doubt = WHITE**2 * np.exp(2 * resized(log_doubt, (columns, rows)))
+    change = small(np.square(picture - frame))
+    squares = np.stack([doubt, error, wrong, small(off), apart_around, apart, change])
+    others = np.stack([small(recalled.is_seen) - 0.5, small(np.log2(side + 1)) / 2 - 1])
+    features = np.concatenate([np.log1p(squares) / LOG_OF_SQUARES - 0.5, others])
+    return features.astype(np.float32), np.log(doubt / error).astype(np.float32)
+
+
+def _sides(levels: Sequence[Level], shape: tuple[int, ...]) -> Float32:
     """(H, W): the side of the smallest square that tells of a pixel; 0 where none does."""
     sides = np.zeros(shape, np.float32)
     for number, level in reversed(list(enumerate(levels))):
@@ -108,7 +176,7 @@ def _levels(samples: Float32, shape: tuple[int, ...]) -> list[Level]:
     )
 
 
-def _consistent(frame: Float32, levels: list[Level]) -> Float32:
+def projected(frame: Float32, levels: Sequence[Level]) -> Float32:
     """The nearest frame (H, W) in grey levels whose squares have the sampled means."""
     nearest = consistent(torch.from_numpy(frame / WHITE)[None, None], levels)
     return WHITE * np.asarray(nearest[0, 0].numpy(), np.float32)

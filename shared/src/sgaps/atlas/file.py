@@ -9,20 +9,23 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from sgaps.atlas import trust
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import FARTHEST_POSITION, Pose
 from sgaps.checkpoints import AtlasCard
 from sgaps.errors import CheckpointRejected
 
-JPEG, ENDS, POSES = "jpeg", "ends", "poses"
+JPEG, ENDS, POSES, TRUST = "jpeg", "ends", "poses", "trust."
 NUMBERS_OF_A_POSE = 5
 
 
 def to_bytes(atlas: Atlas) -> bytes:
-    """The pictures one after the other, where each ends, and the poses."""
+    """The pictures one after the other, where each ends, the poses, and how far to trust them."""
     poses = [(*pose.position, pose.yaw, pose.pitch) for pose in atlas.poses]
+    weights = trust.to_tensors(atlas.trust)
     return safetensors.numpy.save(
-        {
+        {TRUST + name: weight for name, weight in weights.items()}
+        | {
             JPEG: np.frombuffer(b"".join(atlas.pictures), np.uint8),
             ENDS: np.cumsum([len(picture) for picture in atlas.pictures], dtype=np.int64),
             POSES: np.array(poses, np.float64),
@@ -38,6 +41,7 @@ def from_bytes(data: bytes, card: AtlasCard) -> Atlas:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointRejected(f"the atlas is no safetensors file of one: {error}") from error
     _check(jpeg, ends, poses, card)
+    weights = {n.removeprefix(TRUST): tensors[n] for n in tensors if n.startswith(TRUST)}
     starts = [0, *ends.tolist()]
     pictures = [jpeg[a:b].tobytes() for a, b in pairwise(starts)]
     return Atlas.of(
@@ -47,6 +51,7 @@ def from_bytes(data: bytes, card: AtlasCard) -> Atlas:
         height=card.height,
         layout=card.layout,
         camera=card.camera,
+        trust=trust.from_tensors(weights),
     )
 
 

@@ -15,15 +15,14 @@ Picture: TypeAlias = NDArray[np.uint8]
 """(H, W)"""
 Float32: TypeAlias = NDArray[np.float32]
 
-JPEG_QUALITY = 80
 START_OF_IMAGE, MARKER, BASELINE = b"\xff\xd8", b"\xff", 0xC0
 HEADER_BYTES = 9
 """Of a JPEG's frame, up to its size."""
 
 
-def encoded(picture: Picture) -> bytes:
-    """As JPEG."""
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+def encoded(picture: Picture, quality: int) -> bytes:
+    """As JPEG; quality 1 to 100."""
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return data.tobytes()
 
 

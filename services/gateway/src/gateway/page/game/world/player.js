@@ -8,6 +8,8 @@ const AGILITY = 7;
 const IDLE_SECS = 5;
 const LOOK_AHEAD = 0.75, ARRIVED = 0.3, PILOT_TURN = 2.2;
 const BOB = 0.014, STRIDE = 7;
+const PITCH = -0.04;
+const DEGREES = 180 / Math.PI;
 
 export class Player {
   yaw = 0;
@@ -34,13 +36,20 @@ export class Player {
   get camera() {
     const [x, z] = this.#place;
     const bob = BOB * Math.sin(STRIDE * this.#walked);
-    return { eye: [x, EYE_HEIGHT + bob, z], yaw: this.yaw, pitch: -0.04 };
+    return { eye: [x, EYE_HEIGHT + bob, z], yaw: this.yaw, pitch: PITCH };
   }
 
-  /** What the server is told of the player: place and direction, all about -1 to 1. */
+  /**
+   * What the server is told of the player: place, direction and motion, all about -1 to 1; then the pose of the
+   * eye, as an atlas wants it: east, north and up in cells of the maze, degrees from east and above the horizon.
+   */
   get stateVector() {
+    const { eye: [east, up, south], yaw, pitch } = this.camera;
     const [x, z] = this.#place.map(at => (2 * at) / this.#maze.size - 1);
-    return Float32Array.of(x, z, Math.sin(this.yaw), Math.cos(this.yaw), this.speed / WALK_SPEED, this.turning / TURN_SPEED);
+    return Float32Array.of(
+      x, z, Math.sin(yaw), Math.cos(yaw), this.speed / WALK_SPEED, this.turning / TURN_SPEED,
+      east, -south, up, 90 - DEGREES * yaw, DEGREES * pitch,
+    );
   }
 
   /** `wish` is {forward, turn} in -1..1 from whoever steers. */
