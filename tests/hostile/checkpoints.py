@@ -30,6 +30,7 @@ Damage = Callable[[Path], object]
 HEADER = struct.Struct("<Q")
 BITS_FLIPPED = 48
 CUTS = (0, 1, 7, 8, 9, 100, 1000)
+TRUST_WEIGHT = "trust.correction.0.weight"
 
 
 def hostile_checkpoints() -> Iterator[tuple[str, Damage]]:
@@ -182,6 +183,12 @@ def _pictures(picture: bytes) -> Damage:
 def _pose(value: float) -> Damage:
     return _atlas_tensors(
         lambda tensors: tensors.update(poses=np.full_like(tensors["poses"], value))
+    )
+
+
+def _trust(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Damage:
+    return _atlas_tensors(
+        lambda tensors: tensors.update({TRUST_WEIGHT: change(tensors[TRUST_WEIGHT])})
     )
 
 
@@ -349,6 +356,11 @@ ATLASES: dict[str, Damage] = {
     ),
     "ends below zero": _atlas_tensors(lambda tensors: tensors.update(ends=-tensors["ends"])),
     "ends beyond the end": _atlas_tensors(lambda tensors: tensors.update(ends=tensors["ends"] + 1)),
+    "trust is nan": _trust(lambda weight: np.nan * weight),
+    "trust is infinite": _trust(lambda weight: weight + np.float32(np.inf)),
+    "trust of another shape": _trust(lambda weight: weight[1:]),
+    "trust in another type": _trust(lambda weight: weight.astype(np.float16)),
+    "trust lacks a weight": _atlas_tensors(lambda tensors: tensors.pop(TRUST_WEIGHT)),
     "pictures are no pictures": _pictures(b"GIF89a"),
     "pictures of another size": _pictures(_jpeg(8, 8)),
     "pictures that claim to be huge": _pictures(_huge()),

@@ -19,7 +19,7 @@ from sgaps.model import CheckpointStore
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from trainer import atlas as building
-from trainer.atlas import build_atlas, calibrated
+from trainer.atlas import build_atlas, calibrated, far_apart
 from trainer.comparison import compare
 from trainer.run import RunReport, train_key
 from unit.test_atlas import psnr_db, squares_of
@@ -145,6 +145,15 @@ def test_an_atlas_has_no_more_bytes_than_it_may(
     assert fewer is not None
     assert 20 < len(fewer) < 31
     assert sum(map(len, fewer.pictures)) <= half_bytes
+
+
+def test_pictures_are_chosen_from_all_over_the_level() -> None:
+    crowd = [pose_at(0.1 * n, 0, 0) for n in range(60)]
+    elsewhere = [pose_at(150, 0, 0), pose_at(0, -150, 0), pose_at(0, 0, 180)]
+    chosen = far_apart([*crowd, *elsewhere], 6, LAYOUT)
+    assert len(set(chosen)) == 6
+    assert set(elsewhere) < set(chosen)
+    assert far_apart(crowd, 60, LAYOUT) == crowd
 
 
 def train(settings: Settings) -> RunReport:

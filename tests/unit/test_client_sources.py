@@ -98,7 +98,7 @@ def test_doom_tells_the_pose_of_the_eye_as_an_atlas_is_told_to_read_it() -> None
         (f.image, p) for i, (f, p) in enumerate(zip(frames, poses, strict=True)) if p and i % 8
     ]
     atlas = Atlas.of(
-        [encoded(image) for image, _ in known],
+        [encoded(image, settings.atlas.jpeg_quality) for image, _ in known],
         [pose for _, pose in known],
         width=320,
         height=240,

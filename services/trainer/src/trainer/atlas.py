@@ -84,7 +84,7 @@ def build_atlas(
     pictures: Pictures = {view.pose: partial(view.jpeg, quality) for view in usable}
     if known:
         old = zip(known.poses, known.pictures, strict=True)
-        pictures = {pose: partial(bytes, jpeg) for pose, jpeg in old} | pictures
+        pictures = {**{pose: partial(bytes, jpeg) for pose, jpeg in old}, **pictures}
     chosen = _chosen(pictures, most, layout, stop)
     if stop.is_set():
         return None
