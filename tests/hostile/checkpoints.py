@@ -358,6 +358,7 @@ ATLASES: dict[str, Damage] = {
     "ends beyond the end": _atlas_tensors(lambda tensors: tensors.update(ends=tensors["ends"] + 1)),
     "trust is nan": _trust(lambda weight: np.nan * weight),
     "trust is infinite": _trust(lambda weight: weight + np.float32(np.inf)),
+    "trust is huge": _trust(lambda weight: np.float32(1e12) * weight),
     "trust of another shape": _trust(lambda weight: weight[1:]),
     "trust in another type": _trust(lambda weight: weight.astype(np.float16)),
     "trust lacks a weight": _atlas_tensors(lambda tensors: tensors.pop(TRUST_WEIGHT)),

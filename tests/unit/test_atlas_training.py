@@ -145,15 +145,16 @@ def test_an_atlas_has_no_more_bytes_than_it_may(
     assert fewer is not None
     assert 20 < len(fewer) < 31
     assert sum(map(len, fewer.pictures)) <= half_bytes
+    assert not set(fewer.poses) <= set(whole.poses[:31])
 
 
 def test_pictures_are_chosen_from_all_over_the_level() -> None:
     crowd = [pose_at(0.1 * n, 0, 0) for n in range(60)]
     elsewhere = [pose_at(150, 0, 0), pose_at(0, -150, 0), pose_at(0, 0, 180)]
-    chosen = far_apart([*crowd, *elsewhere], 6, LAYOUT)
+    chosen = far_apart([*crowd, *elsewhere], 6, LAYOUT, RUNNING)
     assert len(set(chosen)) == 6
     assert set(elsewhere) < set(chosen)
-    assert far_apart(crowd, 60, LAYOUT) == crowd
+    assert far_apart(crowd, 60, LAYOUT, RUNNING) == crowd
 
 
 def train(settings: Settings) -> RunReport:

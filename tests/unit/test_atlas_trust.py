@@ -13,8 +13,10 @@ import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from sgaps.atlas.blend import compared
+from sgaps.atlas.atlas import Atlas
+from sgaps.atlas.blend import Rebuilt, compared, projected
 from sgaps.atlas.file import from_bytes, to_bytes
+from sgaps.atlas.pictures import encoded
 from sgaps.atlas.trust import FEATURES, MOST_SURE, Trust
 from sgaps.errors import CheckpointRejected
 from sgaps.model import SparsePixelTransformer, build_model
@@ -24,9 +26,20 @@ from trainer import trust as teaching
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.trust import taught
 from trainer.validation import validate
-from unit.test_atlas import card_of
+from unit.test_atlas import card_of, rebuilt_of, squares_of
 from unit.test_atlas_training import RUNNING, built, settings_of, uncalibrated
-from unit.toy_room import KEY, atlas_of, record, walk
+from unit.toy_room import (
+    CAMERA,
+    KEY,
+    LAYOUT,
+    SENTINEL,
+    atlas_of,
+    pose_at,
+    record,
+    seen,
+    state_of,
+    walk,
+)
 
 Tensors = dict[str, NDArray[np.generic]]
 WEIGHT = "trust.correction.0.weight"
@@ -86,8 +99,9 @@ def test_a_file_of_before_atlases_were_taught_is_read() -> None:
         (lambda tensors: tensors.pop(WEIGHT), "no correction.0.weight"),
         (lambda tensors: tensors.update({WEIGHT: tensors[WEIGHT][1:]}), "of its shape"),
         (lambda tensors: tensors.update({WEIGHT: tensors[WEIGHT].astype(np.float64)}), "its shape"),
-        (lambda tensors: tensors.update({WEIGHT: np.nan * tensors[WEIGHT]}), "not finite"),
-        (lambda tensors: tensors.update({WEIGHT: tensors[WEIGHT] + np.float32(np.inf)}), "finite"),
+        (lambda tensors: tensors.update({WEIGHT: 1e12 * tensors[WEIGHT]}), "measure"),
+        (lambda tensors: tensors.update({WEIGHT: np.nan * tensors[WEIGHT]}), "beyond all measure"),
+        (lambda tensors: tensors.update({WEIGHT: tensors[WEIGHT] + np.float32(np.inf)}), "measure"),
     ],
 )
 def test_weights_that_are_none_are_refused(
@@ -177,3 +191,82 @@ def test_teaching_stops_when_it_is_told_to(
     stop = threading.Event()
     stop.set()
     assert taught(atlas, model_of(level), examples_of(level), level, stop=stop) is atlas
+
+
+def test_what_is_half_taught_is_not_kept(level: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    uncalibrated(monkeypatch)
+    atlas = built(level)
+    assert atlas is not None
+    stop = threading.Event()
+    monkeypatch.setattr(teaching, "_fitted", lambda *_: stop.set())
+    assert taught(atlas, model_of(level), examples_of(level), level, stop=stop) is atlas
+
+
+def test_where_no_sample_tells_nothing_is_made_up() -> None:
+    """Squares of any size in one half of a frame, whose rows no small pixel divides."""
+    height, width = 161, 210
+    rng = np.random.default_rng(0)
+    poses = [pose_at(0, 0, 0), pose_at(10, 0, 0), pose_at(0, 10, 0)]
+    pictures = [rng.integers(0, 256, (height, width), np.uint8) for _ in poses]
+    atlas = Atlas.of(
+        [encoded(picture, 80) for picture in pictures],
+        poses,
+        width=width,
+        height=height,
+        layout=LAYOUT,
+        camera=CAMERA,
+    )
+    for turn in range(8):
+        places = rng.random((60, 2), np.float32) * np.array([0.5, 0.4], np.float32)
+        sides = rng.choice([1, 2, 4, 8], (60, 1)).astype(np.float32)
+        values = rng.random((60, 1), np.float32)
+        frame = rng.integers(0, 256, (height, width), np.uint8)
+        both = compared(
+            atlas,
+            Rebuilt(frame, np.full((1 + turn, 3), -2, np.float32)),
+            samples=np.hstack([places, values, sides]),
+            state=state_of(pose_at(5, 5, 0)),
+            sentinel=SENTINEL,
+        )
+        assert both is not None
+        assert np.isfinite(both.features).all()
+        assert np.isfinite(both.log_odds).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_lesson_tells_the_squared_error_of_any_share(share: float) -> None:
+    pose = walk(1, seed=1)[0]
+    truth = seen(pose)
+    both = compared(
+        atlas_of(walk(60)),
+        rebuilt_of(truth),
+        samples=squares_of(truth),
+        state=state_of(pose),
+        sentinel=SENTINEL,
+    )
+    assert both is not None
+    frame = projected(both.frame, both.levels)
+    both = replace(both, frame=frame)
+    lesson = teaching._lesson(both, truth.astype(np.float32), np.random.default_rng(0))
+    blended = projected(frame + share * (both.picture - frame), both.levels)
+    told = share**2 * lesson.quadratic - 2 * share * lesson.linear + lesson.constant
+    assert float(told.mean()) == pytest.approx(np.square(blended - truth).mean(), rel=1e-3)
+
+
+def test_of_large_frames_a_part_is_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "MOST_ROWS", 10)
+    monkeypatch.setattr(teaching, "MOST_COLUMNS", 11)
+    pose = walk(1, seed=1)[0]
+    truth = seen(pose)
+    both = compared(
+        atlas_of(walk(60)),
+        rebuilt_of(truth),
+        samples=squares_of(truth),
+        state=state_of(pose),
+        sentinel=SENTINEL,
+    )
+    assert both is not None
+    lesson = teaching._lesson(both, truth.astype(np.float32), np.random.default_rng(0))
+    assert lesson.features.shape == (FEATURES, 10, 11)
+    assert {t.shape for t in (lesson.log_odds, lesson.quadratic, lesson.linear)} == {(10, 11)}
+    assert float(lesson.log_odds[0, 0]) in both.log_odds

@@ -119,25 +119,32 @@ def _chosen(
 ) -> dict[Pose, bytes]:
     """At most so many, from all over the level, and no more bytes than an atlas may have."""
     chosen: dict[Pose, bytes] = {}
-    for pose in far_apart(list(pictures), most, layout):
+    for pose in far_apart(list(pictures), most, layout, stop):
         if stop.is_set():
             return {}
         chosen[pose] = pictures[pose]()
     size_bytes, most_bytes = sum(map(len, chosen.values())), MAX_ATLAS_BYTES - BYTES_BESIDE
     if size_bytes > most_bytes:
-        fewer = list(chosen)[: len(chosen) * most_bytes // size_bytes * 9 // 10]
-        return {pose: chosen[pose] for pose in fewer}
+        fewer = len(chosen) * most_bytes // size_bytes * 9 // 10
+        return {pose: chosen[pose] for pose in far_apart(list(chosen), fewer, layout, stop)}
     return chosen
 
 
-def far_apart(poses: Sequence[Pose], most: int, layout: PoseLayout) -> list[Pose]:
-    """At most so many, each as far as can be from those before it (Gonzalez 1985)."""
+def far_apart(
+    poses: Sequence[Pose], most: int, layout: PoseLayout, stop: threading.Event
+) -> list[Pose]:
+    """At most so many, each as far as can be from those before it (Gonzalez 1985).
+
+    What was seen from somewhere odd is always among them.
+    """
     if len(poses) <= most:
         return list(poses)
     places = places_of(poses)
     chosen, away = [0], np.full(len(poses), np.inf)
-    while len(chosen) < most:
+    while len(chosen) < most and not stop.is_set():
         away = np.minimum(away, apart(places, poses[chosen[-1]], layout))
+        if not away.any():
+            break
         chosen.append(int(away.argmax()))
     return [poses[index] for index in chosen]
 

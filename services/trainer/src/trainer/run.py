@@ -298,15 +298,15 @@ def _atlas(
     stop: threading.Event,
 ) -> Atlas | None:
     """Of what is trained on, and of what the champion knows. A training is not lost with it."""
+    atlas = None
     try:
         atlas = build_atlas(checkpoint_key, split.train, settings, known=champion.atlas, stop=stop)
-        if atlas is None:
-            return None
-        examples = RecordingDataset(split.train, _options(settings))
-        return taught(atlas, model, examples, settings, stop=stop)
+        if atlas:
+            examples = RecordingDataset(split.train, _options(settings))
+            return taught(atlas, model, examples, settings, stop=stop)
     except SgapsError:
-        log.exception("%s goes without an atlas", checkpoint_key)
-        return None
+        log.exception("%s goes with %s", checkpoint_key, "an untaught atlas" if atlas else "none")
+    return atlas
 
 
 @dataclass(frozen=True, kw_only=True)

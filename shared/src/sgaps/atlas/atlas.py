@@ -98,7 +98,7 @@ class Atlas:
         `but` are left out.
         """
         away, turned = _away(self._places, pose, self.layout)
-        order = np.argsort(apart(self._places, pose, self.layout), kind="stable")
+        order = np.argsort(_distance(away, turned), kind="stable")
         shows = (away < MAX_STEP) & (turned < MAX_TURN)
         chosen: list[int] = []
         for index in order[: CANDIDATES + len(but)].tolist():
@@ -120,7 +120,10 @@ def places_of(poses: Sequence[Pose]) -> NDArray[np.float64]:
 
 def apart(places: NDArray[np.float64], pose: Pose, layout: PoseLayout) -> NDArray[np.float64]:
     """(P, 5) → (P,): how little each place shows of what a pose does."""
-    away, turned = _away(places, pose, layout)
+    return _distance(*_away(places, pose, layout))
+
+
+def _distance(away: NDArray[np.float64], turned: NDArray[np.float64]) -> NDArray[np.float64]:
     distance: NDArray[np.float64] = away / NEAR_STEP + turned / NEAR_TURN
     return distance
 

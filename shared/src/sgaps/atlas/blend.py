@@ -23,6 +23,8 @@ DARKEST_LOG = -12.0
 """Below it an expected error is none."""
 WINDOW = 7
 """Small pixels over which it is judged how far the atlas is off."""
+LEAST_TOLD = 1e-4
+"""Of a window: less than one pixel. What a running sum leaves over is none, and may be below 0."""
 SQUARE_GAIN = 4.0
 """The mean of a square is off by less than its pixels: of the squared error, on play of two levels,
 a quarter."""
@@ -144,15 +146,16 @@ def _evidence(
     off = np.square(np.clip(projected(picture, levels), 0, WHITE) - picture) * (side > 0)
     told = blurred(small(side > 0), WINDOW)
     gain = np.where(side > 1, SQUARE_GAIN, 1)
-    wrong = blurred(small(gain * off), WINDOW) / np.maximum(told, np.finfo(np.float32).tiny)
-    apart = small(np.square(recalled.spread))
-    apart_around = blurred(apart, WINDOW)
-    error = np.where(told > 0, wrong + SPREAD_GAIN * apart_around + LEAST_ERROR**2, WHITE**2)
+    wrong = np.maximum(blurred(small(gain * off), WINDOW), 0) / np.maximum(told, LEAST_TOLD)
+    spread = small(np.square(recalled.spread))
+    spread_around = np.maximum(blurred(spread, WINDOW), 0)
+    error = wrong + SPREAD_GAIN * spread_around + LEAST_ERROR**2
+    error = np.where(told > LEAST_TOLD, error, WHITE**2)
     # A head far from all that it knows may tell anything; no frame is off by more than white.
     log_doubt = np.nan_to_num(log_error, nan=0, posinf=0).clip(DARKEST_LOG, 0)
     doubt = WHITE**2 * np.exp(2 * resized(log_doubt, (columns, rows)))
     change = small(np.square(picture - frame))
-    squares = np.stack([doubt, error, wrong, small(off), apart_around, apart, change])
+    squares = np.stack([doubt, error, wrong, small(off), spread_around, spread, change])
     others = np.stack([small(recalled.is_seen) - 0.5, small(np.log2(side + 1)) / 2 - 1])
     features = np.concatenate([np.log1p(squares) / LOG_OF_SQUARES - 0.5, others])
     return features.astype(np.float32), np.log(doubt / error).astype(np.float32)

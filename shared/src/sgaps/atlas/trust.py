@@ -18,6 +18,8 @@ FEATURES = 9
 CHANNELS = 32
 MOST_SURE = 8.0
 """Of log odds: nothing is certain."""
+LARGEST_WEIGHT = 1e3
+"""Far beyond what teaching gives; far below what overflows."""
 
 
 class Trust(nn.Module):
@@ -25,21 +27,23 @@ class Trust(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        last = nn.Conv2d(CHANNELS, 1, 3, padding=1, bias=False)
-        nn.init.zeros_(last.weight)
-        self.correction = nn.Sequential(
-            nn.Conv2d(FEATURES, CHANNELS, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
-            nn.SiLU(),
-            last,
-        )
+        with torch.random.fork_rng(devices=[]):  # an untaught one is always the same
+            torch.manual_seed(0)
+            self.correction = nn.Sequential(
+                nn.Conv2d(FEATURES, CHANNELS, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+                nn.SiLU(),
+            )
+            self.last = nn.Conv2d(CHANNELS, 1, 3, padding=1)
+        for weights in self.last.parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, features: Tensor, log_odds: Tensor) -> Tensor:
         """Features (B, FEATURES, h, w), log odds (B, h, w) → the share of the atlas (B, h, w)."""
-        corrected = log_odds + self.correction(features).squeeze(1)
+        corrected = log_odds + self.last(self.correction(features)).squeeze(1)
         return torch.sigmoid(corrected.clamp(-MOST_SURE, MOST_SURE))
 
     @torch.inference_mode()
@@ -63,7 +67,7 @@ def from_tensors(tensors: dict[str, NDArray[np.generic]]) -> Trust:
         told = tensors.get(name)
         if told is None or told.dtype != np.float32 or told.shape != tuple(wanted.shape):
             raise CheckpointRejected(f"the trust in the atlas has no {name} of its shape")
-        if not np.isfinite(told).all():
-            raise CheckpointRejected(f"the trust in the atlas has a {name} that is not finite")
+        if not (np.abs(told) <= LARGEST_WEIGHT).all():
+            raise CheckpointRejected(f"the trust in the atlas has a {name} beyond all measure")
         wanted.copy_(torch.from_numpy(told))
     return trust

@@ -41,14 +41,15 @@ export class Player {
 
   /**
    * What the server is told of the player: place, direction and motion, all about -1 to 1; then the pose of the
-   * eye, as an atlas wants it: east, north and up in cells of the maze, degrees from east and above the horizon.
+   * eye, as an atlas wants it: east, north and up in cells of the maze; degrees from east, anticlockwise, and above
+   * the horizon.
    */
   get stateVector() {
     const { eye: [east, up, south], yaw, pitch } = this.camera;
     const [x, z] = this.#place.map(at => (2 * at) / this.#maze.size - 1);
     return Float32Array.of(
       x, z, Math.sin(yaw), Math.cos(yaw), this.speed / WALK_SPEED, this.turning / TURN_SPEED,
-      east, -south, up, 90 - DEGREES * yaw, DEGREES * pitch,
+      east, -south, up, DEGREES * Math.atan2(Math.cos(yaw), Math.sin(yaw)), DEGREES * pitch,
     );
   }
 
