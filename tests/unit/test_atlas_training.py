@@ -19,6 +19,7 @@ from sgaps.model import CheckpointStore
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from trainer import atlas as building
+from trainer import trust as teaching
 from trainer.atlas import build_atlas, calibrated, far_apart
 from trainer.comparison import compare
 from trainer.run import RunReport, train_key
@@ -157,6 +158,11 @@ def test_pictures_are_chosen_from_all_over_the_level() -> None:
     assert far_apart(crowd, 60, LAYOUT, RUNNING) == crowd
 
 
+def soon_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teaching, "PROBES", 32)
+    monkeypatch.setattr(teaching, "STEPS", 40)
+
+
 def train(settings: Settings) -> RunReport:
     segments = find_segments(settings.data.recordings_dir, KEY)
     return train_key(KEY, segments, settings, stop=RUNNING, report=lambda _: None)
@@ -167,7 +173,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, RunRepo
     settings = settings_of(tmp_path_factory.mktemp("trained"))
     for seed, session in enumerate("abcd"):
         record(settings.data.recordings_dir, session, walk(60, seed=seed))
-    return settings, train(settings)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        soon_taught(monkeypatch)
+        return settings, train(settings)
 
 
 def frame_of(pose: Pose, *, state: bool) -> FrameInput:
@@ -219,6 +227,7 @@ def test_an_atlas_that_does_not_help_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pictures were taken elsewhere than it says."""
+    soon_taught(monkeypatch)
     elsewhere = atlas_of(walk(60))
     shuffled = replace(elsewhere, poses=tuple(walk(60, seed=8)))
     monkeypatch.setattr(trainer.run, "build_atlas", lambda *_, **__: shuffled)
