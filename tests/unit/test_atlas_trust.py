@@ -7,20 +7,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 
-from sgaps.atlas.atlas import Atlas
-from sgaps.atlas.blend import Rebuilt, compared, projected
+from sgaps.atlas import blend
+from sgaps.atlas.blend import Compared, Rebuilt, compared, projected
+from sgaps.atlas.camera import Pose
 from sgaps.atlas.file import from_bytes, to_bytes
-from sgaps.atlas.pictures import encoded
+from sgaps.atlas.sweep import Recalled
 from sgaps.atlas.trust import FEATURES, MOST_SURE, Trust
 from sgaps.errors import CheckpointRejected
 from sgaps.model import SparsePixelTransformer, build_model
 from sgaps.recording import find_segments
+from sgaps.sampling.footprints import sample_image
 from sgaps.settings import Settings
 from trainer import trust as teaching
 from trainer.dataset import ExampleOptions, RecordingDataset
@@ -29,9 +32,7 @@ from trainer.validation import validate
 from unit.test_atlas import card_of, rebuilt_of, squares_of
 from unit.test_atlas_training import RUNNING, built, settings_of, uncalibrated
 from unit.toy_room import (
-    CAMERA,
     KEY,
-    LAYOUT,
     SENTINEL,
     atlas_of,
     pose_at,
@@ -202,30 +203,29 @@ def test_what_is_half_taught_is_not_kept(level: Settings, monkeypatch: pytest.Mo
     assert taught(atlas, model_of(level), examples_of(level), level, stop=stop) is atlas
 
 
-def test_where_no_sample_tells_nothing_is_made_up() -> None:
-    """Squares of any size in one half of a frame, whose rows no small pixel divides."""
-    height, width = 161, 210
+def test_where_no_sample_tells_nothing_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running sums leave something over where samples end, of either sign."""
+    height, width = 210, 160
     rng = np.random.default_rng(0)
-    poses = [pose_at(0, 0, 0), pose_at(10, 0, 0), pose_at(0, 10, 0)]
-    pictures = [rng.integers(0, 256, (height, width), np.uint8) for _ in poses]
-    atlas = Atlas.of(
-        [encoded(picture, 80) for picture in pictures],
-        poses,
-        width=width,
-        height=height,
-        layout=LAYOUT,
-        camera=CAMERA,
+    atlas = replace(
+        atlas_of(walk(2)), width=width, height=height, small=np.empty((2, 53, 40), np.uint8)
     )
-    for turn in range(8):
-        places = rng.random((60, 2), np.float32) * np.array([0.5, 0.4], np.float32)
-        sides = rng.choice([1, 2, 4, 8], (60, 1)).astype(np.float32)
-        values = rng.random((60, 1), np.float32)
-        frame = rng.integers(0, 256, (height, width), np.uint8)
+    everywhere = np.ones((height, width), np.bool_)
+    for _ in range(8):
+        noise, off = rng.standard_normal((2, height, width)).astype(np.float32)
+        truth = (128 + 300 * cv2.GaussianBlur(noise, (0, 0), 4)).clip(0, 255)
+        wrong = cv2.GaussianBlur(off, (0, 0), 20) > 0
+        picture = np.where(wrong, rng.integers(0, 256, (height, width)), np.round(truth))
+        picture = picture.astype(np.float32)
+        recalled = Recalled(picture=picture, spread=0 * picture, is_seen=everywhere)
+        monkeypatch.setattr(blend, "recall", lambda *_, told=recalled, **__: told)
+        coords = rng.random((500, 2), np.float32) * np.array([1, 0.5], np.float32)
+        sides = rng.choice([1, 2, 4], (500, 1)).astype(np.float32)
         both = compared(
             atlas,
-            Rebuilt(frame, np.full((1 + turn, 3), -2, np.float32)),
-            samples=np.hstack([places, values, sides]),
-            state=state_of(pose_at(5, 5, 0)),
+            Rebuilt(truth.astype(np.uint8), np.full((26, 20), -3, np.float32)),
+            samples=sample_image(truth.astype(np.uint8), np.hstack([coords, sides])),
+            state=state_of(pose_at(0, 0, 0)),
             sentinel=SENTINEL,
         )
         assert both is not None
@@ -233,18 +233,23 @@ def test_where_no_sample_tells_nothing_is_made_up() -> None:
         assert np.isfinite(both.log_odds).all()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_lesson_tells_the_squared_error_of_any_share(share: float) -> None:
-    pose = walk(1, seed=1)[0]
-    truth = seen(pose)
+def compared_at(pose: Pose) -> Compared:
+    """What a model that has only seen a blurred picture knows, beside an atlas of the room."""
     both = compared(
         atlas_of(walk(60)),
-        rebuilt_of(truth),
-        samples=squares_of(truth),
+        rebuilt_of(seen(pose)),
+        samples=squares_of(seen(pose)),
         state=state_of(pose),
         sentinel=SENTINEL,
     )
     assert both is not None
+    return both
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_lesson_tells_the_squared_error_of_any_share(share: float) -> None:
+    pose = walk(1, seed=1)[0]
+    truth, both = seen(pose), compared_at(pose)
     frame = projected(both.frame, both.levels)
     both = replace(both, frame=frame)
     lesson = teaching._lesson(both, truth.astype(np.float32), np.random.default_rng(0))
@@ -257,16 +262,8 @@ def test_of_large_frames_a_part_is_learned_from(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(teaching, "MOST_ROWS", 10)
     monkeypatch.setattr(teaching, "MOST_COLUMNS", 11)
     pose = walk(1, seed=1)[0]
-    truth = seen(pose)
-    both = compared(
-        atlas_of(walk(60)),
-        rebuilt_of(truth),
-        samples=squares_of(truth),
-        state=state_of(pose),
-        sentinel=SENTINEL,
-    )
-    assert both is not None
-    lesson = teaching._lesson(both, truth.astype(np.float32), np.random.default_rng(0))
+    both = compared_at(pose)
+    lesson = teaching._lesson(both, seen(pose).astype(np.float32), np.random.default_rng(0))
     assert lesson.features.shape == (FEATURES, 10, 11)
     assert {t.shape for t in (lesson.log_odds, lesson.quadratic, lesson.linear)} == {(10, 11)}
     assert float(lesson.log_odds[0, 0]) in both.log_odds

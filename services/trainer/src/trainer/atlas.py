@@ -107,10 +107,9 @@ def views_of(
     for segment in segments:
         reader, last = open_segment(segment), None
         for position in reader.keyframe_positions.tolist():
-            frame = reader.read(position)
-            pose = pose_of(frame.state, layout, sentinel=sentinel)
+            pose = pose_of(reader.state(position), layout, sentinel=sentinel)
             if pose and not (last and shows_the_same(pose, last, layout)):
-                last, size = pose, (frame.width, frame.height)
+                last, size = pose, reader.resolution(position)
                 yield View(segment=segment, position=position, pose=pose, size=size)
 
 

@@ -6,7 +6,7 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -146,13 +146,8 @@ def _lesson(both: Compared, truth: Float32, rng: np.random.Generator) -> _Lesson
 
 
 def _stacked(lessons: Sequence[_Lessons]) -> _Lessons:
-    return _Lessons(
-        features=torch.stack([lesson.features for lesson in lessons]),
-        log_odds=torch.stack([lesson.log_odds for lesson in lessons]),
-        quadratic=torch.stack([lesson.quadratic for lesson in lessons]),
-        linear=torch.stack([lesson.linear for lesson in lessons]),
-        constant=torch.stack([lesson.constant for lesson in lessons]),
-    )
+    names = [field.name for field in fields(_Lessons)]
+    return _Lessons(**{n: torch.stack([getattr(lesson, n) for lesson in lessons]) for n in names})
 
 
 def _fitted(lessons: _Lessons, stop: threading.Event) -> Trust:

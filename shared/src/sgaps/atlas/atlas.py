@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
@@ -50,7 +50,7 @@ class Atlas:
     height: int
     layout: PoseLayout
     camera: Camera
-    trust: Trust = field(default_factory=Trust)
+    trust: Trust
     """How far it is trusted; untaught, as far as the samples bear it out."""
 
     @classmethod

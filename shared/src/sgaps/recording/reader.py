@@ -112,6 +112,13 @@ class SegmentReader:
         width, height = self._resolution[position]
         return int(width), int(height)
 
+    def state(self, position: int) -> NDArray[np.float32]:
+        """(S,) state vector of the frame at a position."""
+        state: NDArray[np.float32] = self._states[
+            position, : int(self._index[position]["state_count"])
+        ]
+        return state
+
     def read(self, position: int) -> RecordedFrame:
         """The frame at a position, 0 ≤ position < len. Raises RecordingCorrupt."""
         row = self._index[position]
@@ -122,7 +129,7 @@ class SegmentReader:
                 width=int(self._resolution[position, 0]),
                 height=int(self._resolution[position, 1]),
                 samples=self._samples(row),
-                state=self._states[position, : int(row["state_count"])],
+                state=self.state(position),
                 client_time_secs=float(self._timestamps[position, 0]),
                 received_at_secs=float(self._timestamps[position, 1]),
                 keyframe_encoding=ENCODINGS[row["keyframe_encoding"]],
