@@ -78,7 +78,6 @@ def gateway_settings(settings: Settings, clean_broker: str) -> Settings:
         bus={"url": clean_broker, "block_secs": 0.2},
         server={
             "port": free_port(),
-            "session_start_timeout_secs": 0.5,
             "probe_interval_secs": 0,  # these tests count what is on the streams
         },
     )

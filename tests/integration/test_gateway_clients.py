@@ -187,8 +187,9 @@ async def test_a_long_message_of_a_session_is_refused_unread(gateway_settings: S
     assert socket.close_code == 1009
 
 
-async def test_a_silent_connection_is_closed(gateway: RunningGateway) -> None:
-    async with gateway.connect() as socket:
+async def test_a_silent_connection_is_closed(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"session_start_timeout_secs": 0.5})
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
         assert (await receive(socket))["code"] == "start_timeout"
         await socket.wait_closed()
 

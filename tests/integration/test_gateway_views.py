@@ -219,7 +219,6 @@ async def test_only_who_shows_the_token_may_look(gateway_settings: Settings) -> 
         ('{"type": "session_start"}', "bad_message"),
         ({**START_VIEW, "more": 1}, "bad_message"),
         (b"\0", "bad_json"),
-        (None, "start_timeout"),
     ],
 )
 async def test_who_does_not_begin_with_view_start_is_sent_away(
@@ -228,10 +227,18 @@ async def test_who_does_not_begin_with_view_start_is_sent_away(
     async with gateway.connect() as game:
         session_id = (await start(game))["session_id"]
         async with look(gateway, session_id) as viewer:
-            if first is not None:
-                await send(viewer, first)
+            await send(viewer, first)
             error = await receive(viewer)
             assert (error["code"], error["fatal"]) == (code, True)
+
+
+async def test_a_silent_viewer_is_sent_away(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"session_start_timeout_secs": 1})
+    async with running_gateway(settings) as gateway, gateway.connect() as game:
+        session_id = (await start(game))["session_id"]
+        async with look(gateway, session_id) as viewer:
+            error = await receive(viewer)
+            assert (error["code"], error["fatal"]) == ("start_timeout", True)
 
 
 async def test_a_viewer_has_nothing_more_to_say(gateway: RunningGateway) -> None:
