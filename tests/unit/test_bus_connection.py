@@ -37,6 +37,22 @@ def test_a_url_of_no_broker_is_said_without_its_password(url: str, settings: Set
 
 
 @pytest.mark.parametrize(
+    "option", ["protocol=3", "socket_timeout=", "db=0&retry_on_timeout=1", "hush"]
+)
+def test_a_url_changes_nothing_else_of_a_connection(option: str, settings: Settings) -> None:
+    url = f"redis://:hush@broker:6379/0?{option}"
+    with pytest.raises(SettingsError, match="has options that cannot be set") as caught:
+        connect(settings.bus.model_copy(update={"url": url}), socket_timeout_secs=1)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["unix:///run/broker.sock?db=2", "redis://broker/2?password=x"])
+def test_a_url_may_tell_who_and_where(url: str, settings: Settings) -> None:
+    client = connect(settings.bus.model_copy(update={"url": url}), socket_timeout_secs=1)
+    assert client.connection_pool.connection_kwargs["db"] == 2
+
+
+@pytest.mark.parametrize(
     ("content", "why"), [(None, "No such file"), ("", "is empty"), (" \n", "is empty")]
 )
 def test_a_password_file_without_a_password(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import uuid
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from sgaps.atlas.camera import Camera
+from sgaps.durable import write_durably
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.protocol.ids import is_valid_id
 from sgaps.settings import ModelSettings, PoseLayout, Section
@@ -206,23 +206,3 @@ def _open_below(root: Path, steps: list[str]) -> int:
             os.close(at)
         at = inner
     return at
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Replace a file so that after a crash it is the old or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -154,7 +154,7 @@ class BusSettings(Section):
     """The Redis-compatible broker and how its streams are read."""
 
     url: str
-    """redis://host:port/0; rediss:// speaks TLS."""
+    """redis://host:port/0; rediss:// speaks TLS. Of options it takes db, username, password."""
     username: str
     """ACL user (`sgaps acl`); empty: the one in the URL, or none."""
     password_file: Path | None

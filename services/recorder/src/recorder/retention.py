@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from sgaps.durable import fsync_folder
 from sgaps.errors import RecordingError
 from sgaps.keys import SESSION_TTL_SECS
 from sgaps.metrics import recorder as metrics
 from sgaps.protocol.ids import is_valid_id
-from sgaps.recording.disk import fsync_folder, try_lock, write_error
+from sgaps.recording.disk import try_lock, write_error
 from sgaps.recording.layout import SEALED_SUFFIX, segment_number
 from sgaps.recording.trained import SegmentName, name_of, trained_segments
 from sgaps.settings import Settings

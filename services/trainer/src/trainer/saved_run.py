@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sgaps.checkpoints import write_durably
+from sgaps.durable import write_durably
 from sgaps.errors import SgapsError
 from sgaps.settings import ModelSettings
 

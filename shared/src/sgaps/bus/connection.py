@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
@@ -14,6 +14,8 @@ from redis.backoff import NoBackoff
 from sgaps.errors import SettingsError
 from sgaps.settings import BusSettings
 
+_OPTIONS = {"db", "username", "password"}
+"""What may stand behind the ? of a URL."""
 MAX_CONNECTIONS = 256
 """Of one pool. Every blocking read holds one, and a gateway has a reader for each viewer."""
 
@@ -28,6 +30,7 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redi
     no health checks: a PING would find it no sooner. Who wants a connection when all are in use
     waits for one instead of hearing that there is no broker.
     """
+    _check_options(settings.url)
     patience_secs = socket_timeout_secs or settings.socket_timeout_secs
     # A socket in the file system has none, and redis-py's connections to one refuse the word.
     keepalive = {} if settings.url.startswith("unix:") else {"socket_keepalive": True}
@@ -53,6 +56,20 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redi
             "redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
     return Redis.from_pool(pool)
+
+
+def _check_options(url: str) -> None:
+    """redis-py takes any option of a connection from the URL, and ours are not its to change."""
+    try:
+        options = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    except ValueError:
+        return  # the whole URL cannot be read, which is for others to say
+    if options.keys() - _OPTIONS:
+        # Not named: behind a ? may be the rest of a password.
+        raise SettingsError(
+            f"bus.url ({shown(url)}) has options that cannot be set there, behind its ?: it takes "
+            f"{', '.join(sorted(_OPTIONS))}; others, as TLS files, are settings of bus.*"
+        )
 
 
 class _Pool(BlockingConnectionPool):

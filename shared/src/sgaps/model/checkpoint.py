@@ -28,10 +28,9 @@ from sgaps.checkpoints import (
     DataCard,
     Manifest,
     Metrics,
-    sync_folder,
     version_number,
-    write_durably,
 )
+from sgaps.durable import fsync_folder, write_durably
 from sgaps.errors import (
     CheckpointError,
     CheckpointNotFound,
@@ -104,7 +103,7 @@ class CheckpointStore(CheckpointDirectory):
             write_durably(temporary / name, data)
         write_durably(temporary / MANIFEST_NAME, manifest.json_text.encode())
         temporary.rename(folder)
-        sync_folder(folder.parent)
+        fsync_folder(folder.parent)
 
     def load_current(self, key: str) -> Checkpoint:
         """The checkpoint in force. Raises CheckpointNotFound, CheckpointRejected."""

@@ -12,6 +12,7 @@ import tempfile
 from math import nan
 from pathlib import Path
 
+from sgaps.durable import make_folder
 from sgaps.errors import DiskFull, RecordingError
 
 LOCK_NAME = ".recorder.lock"
@@ -48,24 +49,6 @@ def write_error(what: str, cause: Exception) -> RecordingError:
     """DiskFull where no space is left, RecordingError for any other cause; in one line."""
     kind = DiskFull if system_errno(cause) in _FULL else RecordingError
     return kind(f"{what}: {' '.join(str(cause).split())}")
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make names that were made, renamed or removed in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents so that they survive a power cut."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    fsync_folder(folder.parent)
 
 
 def try_lock(descriptor: int) -> bool:

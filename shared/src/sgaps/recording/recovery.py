@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgaps.durable import fsync_folder
 from sgaps.errors import RecordingCorrupt, RecordingError
-from sgaps.recording.disk import fsync_folder, try_lock, write_error
+from sgaps.recording.disk import try_lock, write_error
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import (
     BAD_SUFFIX,

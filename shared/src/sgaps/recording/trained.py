@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from sgaps.checkpoints import CheckpointDirectory, write_durably
+from sgaps.checkpoints import CheckpointDirectory
+from sgaps.durable import write_durably
 from sgaps.errors import RecordingError
 from sgaps.recording.disk import write_error
 from sgaps.recording.layout import check_id

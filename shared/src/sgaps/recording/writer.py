@@ -16,12 +16,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sgaps.durable import fsync_folder, make_folder
 from sgaps.errors import RecordingError
 from sgaps.recording.column import Column
 from sgaps.recording.disk import (
-    fsync_folder,
     keep_open,
-    make_folder,
     scratch_descriptor,
     try_lock,
     write_error,
