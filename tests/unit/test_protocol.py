@@ -21,6 +21,7 @@ from sgaps.protocol.messages import (
     FrameData,
     Heartbeat,
     HeartbeatAck,
+    Keyframe,
     Resolution,
     SessionStart,
     UvCoordinates,
@@ -134,6 +135,8 @@ def test_what_is_wrong_is_refused_with_a_code(raw: str | bytes, code: ErrorCode)
         (changed(pixels=[[0, 0, 0]] * 65536), "pixels: .*65535"),
         (FRAME.replace("0.125", "NaN"), "byte .*; JSON has neither NaN nor Infinity"),
         (changed(resolution=[0, 240]), "resolution.width"),
+        (changed(state_vector=[[]] * 65536), "state_vector: more than 131072 bytes"),
+        (changed(**{f"x{i}": 1 for i in range(64)}), "more than 64 fields"),
     ],
 )
 def test_what_is_wrong_is_named(raw: str, reason: str) -> None:
@@ -158,6 +161,18 @@ def test_a_frame_may_have_no_pixels_and_spaces_anywhere(pixels: str, count: int)
     frame = decode_client_message(FRAME.replace("[[0.5,0.25,1],[0,1,0.125]]", pixels))
     assert isinstance(frame, FrameData)
     assert frame.samples().shape == (count, 4)
+
+
+def test_the_largest_legal_fields_are_taken() -> None:
+    state = [-1.2345678901234567e-300] * 4096
+    frame = decode_client_message(changed(state_vector=state))
+    assert isinstance(frame, FrameData)
+    assert len(frame.state_vector) == 4096
+    text = "A" * 200_000
+    raw = {"type": "keyframe", "frame_id": 1, "encoding": "png", "data": text}
+    keyframe = decode_client_message(json.dumps(raw))
+    assert isinstance(keyframe, Keyframe)
+    assert keyframe.data == text
 
 
 def test_pixels_in_another_message_are_an_unknown_field() -> None:

@@ -29,6 +29,11 @@ SUBPROTOCOL = "sgaps.v1.json"
 DECIMALS = 6
 """A thousandth of a pixel at 1000 pixels; the other digits of a float32 only cost bytes."""
 
+MAX_FIELDS = 64
+"""Of one message; no message has half as many."""
+MAX_FIELD_BYTES = 1 << 17
+"""Of a field that is neither pixels nor text: to build all that fits into a message, only to refuse
+it, takes most of a second. 4,096 state values with all digits of a double fit."""
 MAX_REASON_CHARS = 300
 """A reason names the wrong field, which may be a megabyte of the client's own."""
 
@@ -61,7 +66,10 @@ def decode_client_message(raw: str | bytes) -> ClientMessage:
 def _fields(raw: str | bytes) -> dict[str, Any]:
     """The fields of a message, its pixels checked already: pydantic takes four times as long."""
     try:
-        return {name: _field(name, value) for name, value in _raw_fields.decode(raw).items()}
+        fields = _raw_fields.decode(raw)
+        if len(fields) > MAX_FIELDS:
+            raise _refusal(ErrorCode.BAD_MESSAGE, f"message: more than {MAX_FIELDS} fields")
+        return {name: _field(name, value) for name, value in fields.items()}
     except msgspec.ValidationError as error:
         raise _refusal(ErrorCode.BAD_MESSAGE, f"message: {error}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -70,6 +78,10 @@ def _fields(raw: str | bytes) -> dict[str, Any]:
 
 def _field(name: str, value: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON
     if name != "pixels":
+        raw = memoryview(value)
+        if len(raw) > MAX_FIELD_BYTES and raw[0] != ord('"'):
+            reason = f"{name}: more than {MAX_FIELD_BYTES} bytes"
+            raise _refusal(ErrorCode.BAD_MESSAGE, reason)
         return msgspec.json.decode(value)
     try:
         return rows_of(value)
