@@ -76,6 +76,33 @@ def test_the_newest_is_in_force_until_another_is_promoted(tmp_path: Path) -> Non
     assert store.current("doom") == first
 
 
+def test_old_versions_are_deleted_but_not_what_serves_nor_what_it_came_from(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    versions = [publish(tmp_path, seed=seed).model_version for seed in range(5)]
+    serving = store.manifest("doom", versions[2]).model_copy(update={"parent": versions[0]})
+    (tmp_path / "doom" / versions[2] / MANIFEST_NAME).write_text(serving.json_text)
+    store.promote("doom", versions[2])
+    half_deleted = tmp_path / "doom" / ".v0000-00000000.deleted"
+    half_deleted.mkdir()
+    (half_deleted / WEIGHTS_NAME).touch()
+    assert store.prune("doom", 1) == [versions[1], versions[3]]
+    left = {path.name for path in (tmp_path / "doom").iterdir()}
+    assert left == {versions[0], versions[2], versions[4], "current"}
+    assert store.prune("doom", 1) == []
+
+
+def test_where_nobody_knows_what_serves_nothing_is_deleted(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    old, new = publish(tmp_path), publish(tmp_path, seed=1)
+    (tmp_path / "doom" / new.model_version / MANIFEST_NAME).write_text("{")
+    with pytest.raises(CheckpointRejected, match="bad manifest"):
+        store.prune("doom", 1)
+    (tmp_path / "doom" / "current").unlink()
+    with pytest.raises(CheckpointNotFound, match="in force"):
+        store.prune("doom", 1)
+    assert store.versions("doom") == [old.model_version, new.model_version]
+
+
 def test_there_may_be_none(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     assert store.current("doom") is None

@@ -42,6 +42,7 @@ from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, mea
 from trainer.run import RunOptions, RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
 from trainer.worker import Worker
+from unit.test_checkpoints import publish
 from unit.toy_recordings import HEIGHT, KEY, WIDTH, dataset_of, record, scene, toy_settings
 
 
@@ -624,6 +625,18 @@ def test_held_out_sessions_that_are_known_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SgapsError, match=r"was trained on 1 of .* a among them.*another --seed"):
         run_on({"c"}, {"a"})
     run_on({"a"}, {"c"})
+
+
+def test_what_is_published_makes_old_versions_go(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, "training.keep_versions=1")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=24)
+    root = settings.data.checkpoints_dir
+    *_, last = (publish(root, KEY, seed=seed).model_version for seed in range(3))
+    report = train(settings)
+    assert report.champion_version == last
+    assert report.published is not None
+    assert CheckpointStore(root).versions(KEY) == [last, report.published.model_version]
 
 
 def test_one_session_alone_is_not_trained_on(tmp_path: Path) -> None:

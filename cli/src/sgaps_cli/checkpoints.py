@@ -5,7 +5,6 @@ Running reconstructors look into the folder every few seconds: a promotion needs
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -97,12 +96,9 @@ def prune(
 ) -> None:
     """Delete old versions; never the one in force, nor its parent."""
     directory = _directory(root)
-    current = _current(directory, key)
-    kept = {*directory.versions(key)[-keep:], current, directory.manifest(key, current).parent}
-    for version in directory.versions(key):
-        if version not in kept:
-            shutil.rmtree(directory.key_dir(key) / version)
-            typer.echo(f"deleted {key}/{version}")
+    _current(directory, key)
+    for version in directory.prune(key, keep):
+        typer.echo(f"deleted {key}/{version}")
 
 
 def _told(directory: CheckpointDirectory, key: str, version: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from sgaps.atlas.camera import Camera
-from sgaps.durable import write_durably
+from sgaps.durable import fsync_folder, write_durably
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.protocol.ids import is_valid_id
 from sgaps.settings import ModelSettings, PoseLayout, Section
@@ -34,6 +35,7 @@ MAX_ATLAS_PICTURES = 1 << 14
 MAX_ATLAS_PIXELS = 1 << 30
 MAX_POINTER_BYTES = 128
 MAX_REASON_CHARS = 500
+_DELETED_SUFFIX = ".deleted"
 _BY_A_LINK = (errno.ELOOP, errno.ENOTDIR)
 """What opening a link says where none may be."""
 DEFAULT_KEY = "default"
@@ -179,6 +181,28 @@ class CheckpointDirectory:
         """Put a published version in force. Raises CheckpointError."""
         self.manifest(key, version)
         write_durably(self.key_dir(key) / POINTER_NAME, version.encode())
+
+    def prune(self, key: str, keep: int) -> list[str]:
+        """Delete all versions but the newest `keep`, the one in force and its parent; which ones.
+
+        Raises CheckpointError: nothing is deleted where none is known to be in force.
+        """
+        current = self.current(key)
+        if current is None:
+            raise CheckpointNotFound(f"no checkpoint of {key!r} is in force in {self.root}")
+        versions, folder = self.versions(key), self.key_dir(key)
+        kept = {*versions[-keep:], current.model_version, current.parent}
+        old = [version for version in versions if version not in kept]
+        try:
+            for version in old:
+                # At once: what is half deleted would be a torn checkpoint.
+                (folder / version).rename(folder / f".{version}{_DELETED_SUFFIX}")
+            fsync_folder(folder)
+            for deleted in folder.glob(f".v*{_DELETED_SUFFIX}"):
+                shutil.rmtree(deleted)
+        except OSError as error:
+            raise CheckpointUnreadable(f"{key}: cannot delete old versions: {error}") from error
+        return old
 
     def key_dir(self, key: str) -> Path:
         """Raises CheckpointRejected for a key that is no identifier, or whose folder is a link."""

@@ -322,6 +322,8 @@ class TrainingSettings(Section):
     """How much of a run that is cut off is lost at most."""
     min_gain_db: Weight
     """A challenger is published if it beats the champion by this on the held-out sessions."""
+    keep_versions: Positive | None
+    """Versions of a key that are left when a new one is published, the newest; null: all."""
 
 
 class LossSettings(Section):
