@@ -1,9 +1,10 @@
-.PHONY: help setup run secrets check test test-compose test-faults audit bench benchmark-quality benchmark-specialise clean
+.PHONY: help setup run secrets check test .test-compute .test-engine test-compose test-faults audit bench benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
 	atari/pong atari/breakout atari/seaquest
 PY := .venv/bin/python
+COMPUTING := tests/unit tests/unity tests/monitoring tests/kubernetes
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]
@@ -34,7 +35,14 @@ test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long
 	.venv/bin/pytest tests/faults --long
 
 test: check  ## everything that CI runs
-	.venv/bin/pytest
+	@$(MAKE) --no-print-directory --jobs 2 .test-compute .test-engine
+	.venv/bin/pytest $(addprefix --ignore=,$(COMPUTING) tests/compose)
+
+.test-compute:  # beside it, for containers are mostly waited for
+	OMP_NUM_THREADS=1 .venv/bin/pytest $(COMPUTING)
+
+.test-engine:  # told when it is over: two at a time cannot be read
+	@log=$$(mktemp); .venv/bin/pytest -p no:cacheprovider tests/compose >$$log 2>&1; status=$$?; cat $$log; rm $$log; exit $$status
 
 test-compose: setup  ## the deployment on a Docker engine, which root gets installed and started
 	CI=1 .venv/bin/pytest tests/compose

@@ -109,7 +109,7 @@ def test_a_machine_that_is_well(asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        (f"redis://127.0.0.1:{free_port()}/0", "no answer from the broker"),
+        ("redis://127.0.0.1:1/0", "no answer from the broker"),
         ("nonsense", "names no broker"),
     ],
 )
@@ -376,7 +376,7 @@ def test_a_gateway_with_a_token(asked: Asked) -> None:
 
 
 def test_the_command_fails_with_a_broker_gone(tmp_path: Path) -> None:
-    environment = {**os.environ, "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    environment = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1/0"}
     done = subprocess.run(
         [SGAPS, "doctor", "--data-dir", tmp_path],
         env=environment,
