@@ -42,7 +42,8 @@ test: check  ## everything that CI runs
 	OMP_NUM_THREADS=1 .venv/bin/pytest $(COMPUTING)
 
 .test-engine:  # told when it is over: two at a time cannot be read
-	@log=$$(mktemp); .venv/bin/pytest -p no:cacheprovider tests/compose >$$log 2>&1; status=$$?; cat $$log; rm $$log; exit $$status
+	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; trap 'exit 130' INT TERM; \
+	  .venv/bin/pytest -p no:cacheprovider tests/compose >$$log 2>&1
 
 test-compose: setup  ## the deployment on a Docker engine, which root gets installed and started
 	CI=1 .venv/bin/pytest tests/compose

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from sgaps.checkpoints import ATLAS_NAME, MANIFEST_NAME, POINTER_NAME, WEIGHTS_NAME
+from unit.toy_room import HEIGHT, WIDTH
 
 Damage = Callable[[Path], object]
 """Takes the folder of a version: `<root>/<key>/<version>`."""
@@ -211,6 +212,16 @@ def _huge() -> bytes:
     return bytes(data)
 
 
+def _two_frames(first: int, size: int) -> bytes:
+    """A JPEG that begins as a huge one of another kind; its frame of the right size comes late."""
+    frames = [
+        struct.pack(">BBHBHHBBBB", 0xFF, kind, 11, 8, height, width, 1, 1, 0x11, 0)
+        for kind, height, width in ((first, size, size), (0xC0, HEIGHT, WIDTH))
+    ]
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    return b"\xff\xd8" + frames[0] + scan + frames[1]
+
+
 def _instead(path: Path, make: Callable[[Path], object]) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -365,6 +376,8 @@ ATLASES: dict[str, Damage] = {
     "pictures are no pictures": _pictures(b"GIF89a"),
     "pictures of another size": _pictures(_jpeg(8, 8)),
     "pictures that claim to be huge": _pictures(_huge()),
+    "pictures that begin as a huge progressive one": _pictures(_two_frames(0xC2, 65500)),
+    "pictures that begin as a huge extended one": _pictures(_two_frames(0xC1, 20000)),
 }
 
 PLACES: dict[str, Damage] = {

@@ -18,7 +18,11 @@ from sgaps.settings import Settings
         ("rediss://user:hush@broker/0?password=hush", "rediss://broker/0"),
         ("redis://[::1]:6379/0", "redis://::1:6379/0"),
         ("unix:///run/broker.sock?password=hush", "unix:///run/broker.sock"),
+        ("redis:///0", "redis:///0"),
         ("redis://:hu/sh@broker:6379/0", "it cannot be read"),
+        ("redis://:12/hush@broker:6379/0", "it cannot be read"),
+        ("redis://:12?hush@broker:6379/0", "it cannot be read"),
+        ("redis:hush@broker/0", "it cannot be read"),
         ("hush", "it has no scheme"),
     ],
 )
@@ -50,6 +54,16 @@ def test_a_url_changes_nothing_else_of_a_connection(option: str, settings: Setti
 def test_a_url_may_tell_who_and_where(url: str, settings: Settings) -> None:
     client = connect(settings.bus.model_copy(update={"url": url}), socket_timeout_secs=1)
     assert client.connection_pool.connection_kwargs["db"] == 2
+
+
+def test_settings_go_before_what_a_url_says(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("new")
+    url = "redis://old:old@broker/0?username=older"
+    changes = {"url": url, "username": "recorder", "password_file": path}
+    client = connect(settings.bus.model_copy(update=changes), socket_timeout_secs=1)
+    given = client.connection_pool.connection_kwargs
+    assert (given["username"], given["password"]) == ("recorder", "new")
 
 
 @pytest.mark.parametrize(

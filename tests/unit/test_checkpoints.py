@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import MANIFEST_NAME, WEIGHTS_NAME, DataCard, Manifest, Metrics
-from sgaps.errors import CheckpointNotFound, CheckpointRejected
+from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.model import CheckpointStore, build_model, load_serving
 from sgaps.settings import DataSettings, ModelSettings
 from unit.test_model import small
@@ -82,13 +84,44 @@ def test_old_versions_are_deleted_but_not_what_serves_nor_what_it_came_from(tmp_
     serving = store.manifest("doom", versions[2]).model_copy(update={"parent": versions[0]})
     (tmp_path / "doom" / versions[2] / MANIFEST_NAME).write_text(serving.json_text)
     store.promote("doom", versions[2])
-    half_deleted = tmp_path / "doom" / ".v0000-00000000.deleted"
-    half_deleted.mkdir()
-    (half_deleted / WEIGHTS_NAME).touch()
+    half_deleted, abandoned, being_written = (
+        tmp_path / "doom" / name
+        for name in (f".{versions[1]}.deleted", ".v0099-00000000.7", ".v0006-00000000.7")
+    )
+    for folder in (half_deleted, abandoned, being_written):
+        folder.mkdir()
+        (folder / WEIGHTS_NAME).touch()
+    os.utime(abandoned, (0, 0))
     assert store.prune("doom", 1) == [versions[1], versions[3]]
+    shutil.rmtree(being_written)
     left = {path.name for path in (tmp_path / "doom").iterdir()}
     assert left == {versions[0], versions[2], versions[4], "current"}
     assert store.prune("doom", 1) == []
+
+
+def test_a_version_is_deleted_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path)
+    old, *_ = [publish(tmp_path, seed=seed) for seed in range(2)]
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / MANIFEST_NAME).touch()
+    (tmp_path / "doom" / "v0000-0").symlink_to(outside)
+
+    def killed(_: Path) -> None:
+        raise PermissionError("not yours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(CheckpointUnreadable, match="not yours"):
+            store.prune("doom", 1)
+    assert old.model_version not in store.versions("doom")
+    hidden = tmp_path / "doom" / f".{old.model_version}.deleted"
+    assert {path.name for path in hidden.iterdir()} == {MANIFEST_NAME, WEIGHTS_NAME}
+    assert store.prune("doom", 1) == []
+    assert not hidden.exists()
+    assert list(outside.iterdir()) == [outside / MANIFEST_NAME]  # a link is not followed
 
 
 def test_where_nobody_knows_what_serves_nothing_is_deleted(tmp_path: Path) -> None:

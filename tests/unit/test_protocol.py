@@ -135,7 +135,8 @@ def test_what_is_wrong_is_refused_with_a_code(raw: str | bytes, code: ErrorCode)
         (changed(pixels=[[0, 0, 0]] * 65536), "pixels: .*65535"),
         (FRAME.replace("0.125", "NaN"), "byte .*; JSON has neither NaN nor Infinity"),
         (changed(resolution=[0, 240]), "resolution.width"),
-        (changed(state_vector=[[]] * 65536), "state_vector: more than 131072 bytes"),
+        (changed(state_vector=[[]] * 65536), "more than 131072 bytes"),
+        (changed(**{f"x{i}": [[]] * 2000 for i in range(40)}), "more than 131072 bytes"),
         (changed(**{f"x{i}": 1 for i in range(64)}), "more than 64 fields"),
     ],
 )

@@ -627,12 +627,12 @@ def test_held_out_sessions_that_are_known_are_refused(tmp_path: Path) -> None:
     run_on({"a"}, {"c"})
 
 
-def test_what_is_published_makes_old_versions_go(tmp_path: Path) -> None:
+def test_a_run_makes_room_first(tmp_path: Path) -> None:
     settings = toy_settings(tmp_path, "training.keep_versions=1")
     for name in ("a", "b"):
         record(settings.data.recordings_dir, name, frames=24)
     root = settings.data.checkpoints_dir
-    *_, last = (publish(root, KEY, seed=seed).model_version for seed in range(3))
+    *_, last = (publish(root, KEY, seed=seed).model_version for seed in range(3))  # all but one go
     report = train(settings)
     assert report.champion_version == last
     assert report.published is not None

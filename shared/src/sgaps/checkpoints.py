@@ -11,13 +11,14 @@ import errno
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from sgaps.atlas.camera import Camera
-from sgaps.durable import fsync_folder, write_durably
+from sgaps.durable import write_durably
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.protocol.ids import is_valid_id
 from sgaps.settings import ModelSettings, PoseLayout, Section
@@ -36,6 +37,7 @@ MAX_ATLAS_PIXELS = 1 << 30
 MAX_POINTER_BYTES = 128
 MAX_REASON_CHARS = 500
 _DELETED_SUFFIX = ".deleted"
+_ABANDONED_SECS = 86400.0
 _BY_A_LINK = (errno.ELOOP, errno.ENOTDIR)
 """What opening a link says where none may be."""
 DEFAULT_KEY = "default"
@@ -185,7 +187,8 @@ class CheckpointDirectory:
     def prune(self, key: str, keep: int) -> list[str]:
         """Delete all versions but the newest `keep`, the one in force and its parent; which ones.
 
-        Raises CheckpointError: nothing is deleted where none is known to be in force.
+        And what killed processes left of others. Raises CheckpointError: at once, with nothing
+        deleted, where none is known to be in force; in the end, if some could not be deleted.
         """
         current = self.current(key)
         if current is None:
@@ -193,15 +196,10 @@ class CheckpointDirectory:
         versions, folder = self.versions(key), self.key_dir(key)
         kept = {*versions[-keep:], current.model_version, current.parent}
         old = [version for version in versions if version not in kept]
-        try:
-            for version in old:
-                # At once: what is half deleted would be a torn checkpoint.
-                (folder / version).rename(folder / f".{version}{_DELETED_SUFFIX}")
-            fsync_folder(folder)
-            for deleted in folder.glob(f".v*{_DELETED_SUFFIX}"):
-                shutil.rmtree(deleted)
-        except OSError as error:
-            raise CheckpointUnreadable(f"{key}: cannot delete old versions: {error}") from error
+        doomed = [left for left in folder.glob(".v*") if _is_left_over(left)]
+        doomed += [folder / version for version in old]
+        if errors := [error for path in doomed if (error := _delete(path))]:
+            raise CheckpointUnreadable(f"{key}: not all could be deleted: {errors[0]}")
         return old
 
     def key_dir(self, key: str) -> Path:
@@ -212,6 +210,33 @@ class CheckpointDirectory:
         if folder.is_symlink():
             raise CheckpointRejected(f"the folder of {key} is a link")
         return folder
+
+
+def _is_left_over(folder: Path) -> bool:
+    """Deleted by halves, or written by halves and for so long that nobody does it any more."""
+    try:
+        age_secs = time.time() - folder.lstat().st_mtime
+    except FileNotFoundError:
+        return False
+    return folder.suffix == _DELETED_SUFFIX or age_secs > _ABANDONED_SECS
+
+
+def _delete(path: Path) -> OSError | None:
+    """What came in between, if anything did."""
+    # Hidden first, at once: what is half deleted would be a torn checkpoint.
+    name = path.name.removeprefix(".").removesuffix(_DELETED_SUFFIX)
+    hidden = path.with_name(f".{name}{_DELETED_SUFFIX}")
+    try:
+        if path.is_symlink():
+            path.unlink()
+        else:
+            path.rename(hidden)
+            shutil.rmtree(hidden)
+    except FileNotFoundError:
+        return None  # somebody else was quicker
+    except OSError as error:
+        return error
+    return None
 
 
 def version_number(version: str) -> int:

@@ -323,7 +323,7 @@ class TrainingSettings(Section):
     min_gain_db: Weight
     """A challenger is published if it beats the champion by this on the held-out sessions."""
     keep_versions: Positive | None
-    """Versions of a key that are left when a new one is published, the newest; null: all."""
+    """Versions of a key that are left when a run begins, the newest; null: all."""
 
 
 class LossSettings(Section):

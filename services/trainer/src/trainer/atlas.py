@@ -122,10 +122,13 @@ def _chosen(
         if stop.is_set():
             return {}
         chosen[pose] = pictures[pose]()
-    size_bytes, most_bytes = sum(map(len, chosen.values())), MAX_ATLAS_BYTES - BYTES_BESIDE
-    if size_bytes > most_bytes:
+    most_bytes = MAX_ATLAS_BYTES - BYTES_BESIDE
+    # More than once where those that lie farthest apart are larger than the others.
+    while (size_bytes := sum(map(len, chosen.values()))) > most_bytes:
         fewer = len(chosen) * most_bytes // size_bytes * 9 // 10
-        return {pose: chosen[pose] for pose in far_apart(list(chosen), fewer, layout, stop)}
+        if not fewer:
+            return {}
+        chosen = {pose: chosen[pose] for pose in far_apart(list(chosen), fewer, layout, stop)}
     return chosen
 
 

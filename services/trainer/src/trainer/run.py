@@ -90,31 +90,33 @@ def train_key(
     report: Callable[[Progress], None],
     options: RunOptions = RunOptions(),
 ) -> RunReport:
-    """Train from the champion's weights, validate both, publish if better, delete old versions.
+    """Delete old versions, train from the champion's weights, validate both, publish if better.
 
     What a run has had to its end is noted as trained. Raises SgapsError: TrainingFailed,
     PerceptualUnavailable, CannotResume and others.
     """
+    if options.ranks.is_first:
+        _prune(checkpoint_key, settings)
     with being_read(settings.data.recordings_dir, checkpoint_key):
         outcome = _train(
             checkpoint_key, segments, settings, stop=stop, report=report, options=options
         )
-    if outcome.published:
-        _prune(checkpoint_key, settings)
     if not stop.is_set() and options.ranks.is_first:
         _note_trained(checkpoint_key, [*segments, *options.val], settings.data)
     return outcome
 
 
 def _prune(checkpoint_key: str, settings: Settings) -> None:
-    keep = settings.training.keep_versions
-    if keep is None:
-        return
+    """Before a run, which then has room to publish what comes of it."""
+    keep, store = settings.training.keep_versions, CheckpointStore(settings.data.checkpoints_dir)
     try:
-        old = CheckpointStore(settings.data.checkpoints_dir).prune(checkpoint_key, keep)
+        if keep is None or store.current_version(checkpoint_key) is None:
+            return
+        old = store.prune(checkpoint_key, keep)
     except SgapsError:
-        # The next run tries it again; what was published stands.
-        log.exception("old versions of %s are still there", checkpoint_key)
+        log.exception(
+            "old versions of %s are still there; the next run tries again", checkpoint_key
+        )
     else:
         if old:
             log.info("deleted %s of %s: training.keep_versions", ", ".join(old), checkpoint_key)

@@ -46,7 +46,6 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redi
             socket_connect_timeout=patience_secs,
             retry=Retry(NoBackoff(), retries=0),  # a write that is sent again may count twice
             **keepalive,
-            **_credentials(settings),
             **_tls(settings),
         )
     except ValueError:
@@ -55,6 +54,7 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redi
             f"bus.url names no broker ({shown(settings.url)}): "
             "redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
+    pool.connection_kwargs.update(_credentials(settings))  # which go before those of the URL
     return Redis.from_pool(pool)
 
 
@@ -92,7 +92,13 @@ def shown(url: str) -> str:
         host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
     except ValueError:
         return "it cannot be read"
-    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else "it has no scheme"
+    if not parts.scheme:
+        return "it has no scheme"
+    # A password with / or ? in it begins as a port without a host, and ends in the path.
+    has_host = parts.hostname if parts.netloc else parts.path.startswith("/")
+    if "@" in parts.path or not has_host:
+        return "it cannot be read"
+    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def _credentials(settings: BusSettings) -> dict[str, Any]:

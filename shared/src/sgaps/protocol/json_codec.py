@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,8 +31,8 @@ DECIMALS = 6
 
 MAX_FIELDS = 64
 """Of one message; no message has half as many."""
-MAX_FIELD_BYTES = 1 << 17
-"""Of a field that is neither pixels nor text: to build all that fits into a message, only to refuse
+MAX_OTHER_BYTES = 1 << 17
+"""Of all fields that are neither pixels nor text: to build what fits into a message, only to refuse
 it, takes most of a second. 4,096 state values with all digits of a double fit."""
 MAX_REASON_CHARS = 300
 """A reason names the wrong field, which may be a megabyte of the client's own."""
@@ -69,6 +69,9 @@ def _fields(raw: str | bytes) -> dict[str, Any]:
         fields = _raw_fields.decode(raw)
         if len(fields) > MAX_FIELDS:
             raise _refusal(ErrorCode.BAD_MESSAGE, f"message: more than {MAX_FIELDS} fields")
+        if _other_bytes(fields) > MAX_OTHER_BYTES:
+            reason = f"message: more than {MAX_OTHER_BYTES} bytes that are neither pixels nor text"
+            raise _refusal(ErrorCode.BAD_MESSAGE, reason)
         return {name: _field(name, value) for name, value in fields.items()}
     except msgspec.ValidationError as error:
         raise _refusal(ErrorCode.BAD_MESSAGE, f"message: {error}") from error
@@ -76,12 +79,13 @@ def _fields(raw: str | bytes) -> dict[str, Any]:
         raise _refusal(ErrorCode.BAD_JSON, f"message: {error}{_hint(raw)}") from error
 
 
+def _other_bytes(fields: Mapping[str, msgspec.Raw]) -> int:
+    views = (memoryview(value) for name, value in fields.items() if name != "pixels")
+    return sum(len(view) for view in views if view[0] != ord('"'))
+
+
 def _field(name: str, value: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON
     if name != "pixels":
-        raw = memoryview(value)
-        if len(raw) > MAX_FIELD_BYTES and raw[0] != ord('"'):
-            reason = f"{name}: more than {MAX_FIELD_BYTES} bytes"
-            raise _refusal(ErrorCode.BAD_MESSAGE, reason)
         return msgspec.json.decode(value)
     try:
         return rows_of(value)
