@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from contract.test_bus import frame
+from integration.conftest import with_changes
 from sgaps.bus import Publish, RedisBus
 from sgaps.messages import DeadLetter, FrameAccepted
 from sgaps.settings import Settings
@@ -45,5 +47,8 @@ async def test_dead_letters_are_told_with_their_frame_and_reason(
     assert (second["session_id"], second["frame_id"], second["size_bytes"]) == ("", None, 7)
 
 
-async def test_nothing_dead_is_said_so(gateway_settings: Settings) -> None:
-    assert "no dead letters" in await asyncio.to_thread(told, gateway_settings)
+@pytest.mark.parametrize("more", ["", "?db=0"])
+async def test_nothing_dead_is_said_so(gateway_settings: Settings, more: str) -> None:
+    url = gateway_settings.bus.url + more
+    settings = with_changes(gateway_settings, bus={"url": url})
+    assert "no dead letters" in await asyncio.to_thread(told, settings)

@@ -36,7 +36,9 @@ class Dead:
 
 def list_dead(url: str | None, *, as_json: bool) -> int:
     """Print what is in sgaps:dead, oldest first. Raises BusError, SettingsError."""
-    settings = load_settings([f"bus.url={url}"] if url else []).bus
+    # In quotes: an address may have what Hydra reads as its own, as the = of ?db=1.
+    named = [] if url is None else ["bus.url='" + url.replace("'", r"\'") + "'"]
+    settings = load_settings(named).bus
     rows = [_told(entry) for entry in asyncio.run(_letters(RedisBus(settings)))]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
