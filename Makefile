@@ -38,7 +38,7 @@ test: check  ## everything that CI runs
 	@$(MAKE) --no-print-directory --jobs 2 .test-compute .test-engine
 	.venv/bin/pytest $(addprefix --ignore=,$(COMPUTING) tests/compose)
 
-.test-compute:  # beside it, for containers are mostly waited for
+.test-compute:  # beside .test-engine, for containers are mostly waited for
 	OMP_NUM_THREADS=1 .venv/bin/pytest $(COMPUTING)
 
 .test-engine:  # told when it is over: two at a time cannot be read

@@ -212,7 +212,7 @@ def _huge() -> bytes:
     return bytes(data)
 
 
-def _two_frames(first: int, size: int) -> bytes:
+def two_frames(first: int, size: int) -> bytes:
     """A JPEG that begins as a huge one of another kind; its frame of the right size comes late."""
     frames = [
         struct.pack(">BBHBHHBBBB", 0xFF, kind, 11, 8, height, width, 1, 1, 0x11, 0)
@@ -376,8 +376,8 @@ ATLASES: dict[str, Damage] = {
     "pictures are no pictures": _pictures(b"GIF89a"),
     "pictures of another size": _pictures(_jpeg(8, 8)),
     "pictures that claim to be huge": _pictures(_huge()),
-    "pictures that begin as a huge progressive one": _pictures(_two_frames(0xC2, 65500)),
-    "pictures that begin as a huge extended one": _pictures(_two_frames(0xC1, 20000)),
+    "pictures that begin as a huge progressive one": _pictures(two_frames(0xC2, 65500)),
+    "pictures that begin as a huge extended one": _pictures(two_frames(0xC1, 20000)),
 }
 
 PLACES: dict[str, Damage] = {

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
+import cv2
 import pytest
 
-from hostile.checkpoints import Damage, hostile_checkpoints
+from hostile.checkpoints import Damage, hostile_checkpoints, two_frames
 from reconstructor.neural import NeuralReconstructor
+from sgaps.atlas.pictures import decoded
 from sgaps.checkpoints import MANIFEST_NAME, POINTER_NAME, Manifest
-from sgaps.errors import CheckpointError
+from sgaps.errors import CheckpointError, CheckpointRejected
 from sgaps.model import CheckpointStore
 from sgaps.settings import Settings
 from unit.test_checkpoints import publish
 from unit.test_reconstructor_methods import frame, settings_of
-from unit.toy_room import atlas_of, walk
+from unit.toy_room import HEIGHT, WIDTH, atlas_of, walk
 
 KINDS = dict(hostile_checkpoints())
 
@@ -51,6 +54,17 @@ def test_it_is_refused_and_the_old_model_serves_on(
     assert [reconstructor.refresh(), reconstructor.refresh()] == [0, 0]
     assert reconstructor.serving() == serving
     assert reconstructor.reconstruct([frame()])[0].model_version == serving["doom"]
+
+
+@pytest.mark.parametrize("kind", [0xC1, 0xC2])
+def test_a_picture_is_not_decoded_to_find_out_how_large_it_is(
+    kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = Mock()
+    monkeypatch.setattr(cv2, "imdecode", decoder)
+    with pytest.raises(CheckpointRejected, match="is no JPEG of"):
+        decoded(two_frames(kind, 20000), WIDTH, HEIGHT)
+    decoder.assert_not_called()
 
 
 def test_no_kind_hides_another() -> None:

@@ -96,7 +96,7 @@ def prune(
 ) -> None:
     """Delete old versions; never the one in force, nor its parent."""
     directory = _directory(root)
-    _current(directory, key)
+    _current(directory, key)  # which tells what keys there are, where this is none
     for version in directory.prune(key, keep):
         typer.echo(f"deleted {key}/{version}")
 

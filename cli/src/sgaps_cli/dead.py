@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import typer
+from hydra.core.override_parser.types import Quote, QuotedString
 from rich.console import Console
 from rich.table import Table
 
@@ -37,7 +38,7 @@ class Dead:
 def list_dead(url: str | None, *, as_json: bool) -> int:
     """Print what is in sgaps:dead, oldest first. Raises BusError, SettingsError."""
     # In quotes: an address may have what Hydra reads as its own, as the = of ?db=1.
-    named = [] if url is None else ["bus.url='" + url.replace("'", r"\'") + "'"]
+    named = [f"bus.url={QuotedString(url, Quote.single).with_quotes()}"] if url else []
     settings = load_settings(named).bus
     rows = [_told(entry) for entry in asyncio.run(_letters(RedisBus(settings)))]
     if as_json:

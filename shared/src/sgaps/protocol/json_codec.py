@@ -32,8 +32,8 @@ DECIMALS = 6
 MAX_FIELDS = 64
 """Of one message; no message has half as many."""
 MAX_OTHER_BYTES = 1 << 17
-"""Of all fields that are neither pixels nor text: to build what fits into a message, only to refuse
-it, takes most of a second. 4,096 state values with all digits of a double fit."""
+"""Of all fields that are neither pixels nor text: to build a million lists only to refuse them
+would hold up everybody. 4,096 state values with all digits of a double fit."""
 MAX_REASON_CHARS = 300
 """A reason names the wrong field, which may be a megabyte of the client's own."""
 
