@@ -50,14 +50,14 @@ test-compose: setup  ## the deployment on a Docker engine, which root gets insta
 
 benchmark-quality: setup  ## the shipped checkpoint on held-out play: PSNR and SSIM beside every baseline
 	@for game in $(QUALITY_GAMES); do key=$${game%%/*}-$${game#*/}; \
-	  { [ -d data/held-out/$$key ] || .venv/bin/sgaps capture $$game --seed 500 --sessions 4 --frames 31 --out data/held-out/$$key >&2; } && \
+	  { [ -d data/held-out/$$key ] || .venv/bin/sgaps capture $$game --seed 500 --sessions 8 --frames 31 --out data/held-out/$$key >&2; } && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[data/held-out/$$key]" --frames 31 \
 	    --picture data/held-out/$$key.png data.checkpoints_dir=data/held-out/none || exit 1; echo; done
 
 benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level's own play are worth there; 36 minutes
 	@key=$(subst /,-,$(GAME)); play=data/specialise/$$key/play; held_out=data/held-out/$$key; \
 	  { [ -d $$play ] || .venv/bin/sgaps capture $(GAME) --seed 10 --sessions 8 --frames 300 --out $$play >&2; } && \
-	  { [ -d $$held_out ] || .venv/bin/sgaps capture $(GAME) --seed 500 --sessions 4 --frames 31 --out $$held_out >&2; } && \
+	  { [ -d $$held_out ] || .venv/bin/sgaps capture $(GAME) --seed 500 --sessions 8 --frames 31 --out $$held_out >&2; } && \
 	  for secs in 60 300 1200; do root=data/specialise/$$key/after-$$secs-secs; rm -rf $$root; \
 	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$secs data.recordings_dir=$$play data.checkpoints_dir=$$root && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done

@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,28 @@ def test_a_version_is_deleted_as_a_whole_or_not_at_all(
     assert store.prune("doom", 1) == []
     assert not hidden.exists()
     assert list(outside.iterdir()) == [outside / MANIFEST_NAME]  # a link is not followed
+
+
+def test_what_is_being_deleted_is_not_put_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path)
+    old, new = publish(tmp_path), publish(tmp_path, seed=1)
+    with ThreadPoolExecutor(1) as other:
+        promoted: list[Future[None]] = []
+        delete = shutil.rmtree
+
+        def interrupted(path: Path) -> None:
+            promoted.append(other.submit(store.promote, "doom", old.model_version))
+            with pytest.raises(TimeoutError):
+                promoted[0].result(timeout=0.1)  # it waits until nothing is deleted any more
+            delete(path)
+
+        monkeypatch.setattr(shutil, "rmtree", interrupted)
+        assert store.prune("doom", 1) == [old.model_version]
+        with pytest.raises(CheckpointNotFound):
+            promoted[0].result(timeout=10)
+    assert store.current("doom") == new
 
 
 def test_where_nobody_knows_what_serves_nothing_is_deleted(tmp_path: Path) -> None:

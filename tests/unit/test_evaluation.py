@@ -284,10 +284,12 @@ def test_the_rank_correlation_of_the_error_itself_is_one() -> None:
     assert rank_correlation(-cells, frame, truth) == pytest.approx(-1)
 
 
-def published(settings: Settings, *train_sessions: str) -> str:
+def published(
+    settings: Settings, *train_sessions: str, model: SparsePixelTransformer | None = None
+) -> str:
     manifest = CheckpointStore(settings.data.checkpoints_dir).publish(
         KEY,
-        trained(settings),
+        model or trained(settings),
         settings=settings.model,
         metrics=Metrics(val_psnr_db=21.0, champion_psnr_db=20.0),
         parent=None,
@@ -311,6 +313,28 @@ def test_sessions_that_were_trained_on_are_left_out_unless_named(
     published(toy, "a", "bb")
     with pytest.raises(SgapsError, match=r"data\.test="):
         compare(KEY, toy, frames=2, counts=(30,))
+
+
+def test_what_a_client_is_told_is_measured_against_the_truth(toy: Settings) -> None:
+    def told(more_log_error: float) -> dict[str, float]:
+        model = trained(toy)
+        with torch.no_grad():
+            model.log_error.bias.add_(more_log_error)
+        published(toy, model=model)
+        report, _ = compare(KEY, toy, frames=3, counts=(30,))
+        return {name: mean.value for name, mean in report.told_psnr_db.items()}
+
+    above, distance = "30 samples, told minus true", "30 samples, distance"
+    sure, unsure = told(-10), told(10)  # in nats of the error: 87 dB either way
+    assert sure[above] == pytest.approx(sure[distance])
+    assert unsure[above] == pytest.approx(-unsure[distance])
+    assert sure[above] - unsure[above] == pytest.approx(400 / np.log(10), abs=1)
+
+
+def test_a_model_that_is_untrained_tells_nothing(toy: Settings) -> None:
+    report, _ = compare(KEY, toy, frames=2, counts=(30,))
+    assert (report.model_version, report.told_psnr_db) == ("untrained", {})
+    assert "told against" not in evaluate.told(report)
 
 
 def test_a_checkpoint_is_measured_in_its_own_shape(toy: Settings) -> None:

@@ -8,10 +8,13 @@ force. Nothing below the root may be a link.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -181,8 +184,9 @@ class CheckpointDirectory:
 
     def promote(self, key: str, version: str) -> None:
         """Put a published version in force. Raises CheckpointError."""
-        self.manifest(key, version)
-        write_durably(self.key_dir(key) / POINTER_NAME, version.encode())
+        with self._alone(key):
+            self.manifest(key, version)
+            write_durably(self.key_dir(key) / POINTER_NAME, version.encode())
 
     def prune(self, key: str, keep: int) -> list[str]:
         """Delete all versions but the newest `keep`, the one in force and its parent; which ones.
@@ -190,17 +194,34 @@ class CheckpointDirectory:
         And what killed processes left of others. Raises CheckpointError: at once, with nothing
         deleted, where none is known to be in force; in the end, if some could not be deleted.
         """
-        current = self.current(key)
-        if current is None:
-            raise CheckpointNotFound(f"no checkpoint of {key!r} is in force in {self.root}")
-        versions, folder = self.versions(key), self.key_dir(key)
-        kept = {*versions[-keep:], current.model_version, current.parent}
-        old = [version for version in versions if version not in kept]
-        doomed = [left for left in folder.glob(".v*") if _is_left_over(left)]
-        doomed += [folder / version for version in old]
-        if errors := [error for path in doomed if (error := _delete(path))]:
-            raise CheckpointUnreadable(f"{key}: not all could be deleted: {errors[0]}")
+        with self._alone(key):
+            current = self.current(key)
+            if current is None:
+                raise CheckpointNotFound(f"no checkpoint of {key!r} is in force in {self.root}")
+            versions, folder = self.versions(key), self.key_dir(key)
+            kept = {*versions[-keep:], current.model_version, current.parent}
+            old = [version for version in versions if version not in kept]
+            doomed = [left for left in folder.glob(".v*") if _is_left_over(left)]
+            doomed += [folder / version for version in old]
+            if errors := [error for path in doomed if (error := _delete(path))]:
+                raise CheckpointUnreadable(f"{key}: not all could be deleted: {errors[0]}")
         return old
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """While nobody else promotes or prunes: what one puts in force the other could delete."""
+        try:
+            folder = os.open(self.key_dir(key), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError as error:
+            raise CheckpointNotFound(f"no checkpoint of {key!r} is in {self.root}") from error
+        except OSError as error:
+            raise CheckpointUnreadable(f"{key} cannot be opened: {error}") from error
+        try:
+            with suppress(OSError):  # a file system that has no locks does without
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)  # and so unlocked
 
     def key_dir(self, key: str) -> Path:
         """Raises CheckpointRejected for a key that is no identifier, or whose folder is a link."""

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import UNTRAINED, Manifest
 from sgaps.errors import CheckpointNotFound, SgapsError
-from sgaps.model import SparsePixelTransformer, build_model, load_serving
+from sgaps.model import SparsePixelTransformer, build_model, load_serving, predicted_psnr_db
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments
 from sgaps.settings import Settings
 from trainer.baselines import dct_oracle, linear, telea, x264
@@ -23,7 +23,15 @@ from trainer.closed_loop import Frames, Loop, Shown, importance_of, play
 from trainer.dataset import decode_keyframe
 from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, strip
-from trainer.scores import Mean, Row, Scores, gain_db, mean_over, rank_correlation
+from trainer.scores import (
+    Mean,
+    Row,
+    Scores,
+    frame_psnr_db,
+    gain_db,
+    mean_over,
+    rank_correlation,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +66,11 @@ class Report:
     """Paired by session."""
     rank_correlations: dict[str, Mean]
     """Spearman's, of importance and the true error of the next frame."""
+    told_psnr_db: dict[str, Mean]
+    """Of a session as it is served: how far the PSNR that a client is told is from the true one.
+
+    Empty where the model is untrained, and a client told nothing.
+    """
 
 
 def compare(
@@ -106,6 +119,7 @@ class _Table:
         self._prior = prior
         self._scores: dict[tuple[str, int], Scores] = {}
         self._ranks: dict[str, list[float]] = {}
+        self._told: dict[str, list[float]] = {}
         self._perceptual = _perceptual_score()
         self.pictures: list[Picture] = []
 
@@ -155,6 +169,7 @@ class _Table:
             self._rank(shown, loop, count)
             if loop == ERROR:  # as it is served
                 self._picture(shown[-1], squares[-1].frame)
+                self._tell(shown, count)
 
     def _picture(self, shown: Shown, interpolated: Picture) -> None:
         if len(self.pictures) < PICTURED_FRAMES:
@@ -193,6 +208,15 @@ class _Table:
             name = f"{count} samples, {guide}"
             self._ranks.setdefault(name, []).append(float(np.mean(values)))
 
+    def _tell(self, shown: Sequence[Shown], count: int) -> None:
+        """The first frame counts here neither; nor one of which a model says nothing."""
+        told = [(predicted_psnr_db(s.log_error), frame_psnr_db(s.frame, s.truth)) for s in shown]
+        above = [said - true for said, true in told[1:] if said is not None]
+        for name, values in (("told minus true", above), ("distance", np.abs(above))):
+            if len(values):
+                means = self._told.setdefault(f"{count} samples, {name}", [])
+                means.append(float(np.mean(values)))
+
     def report(self, key: str, version: str) -> Report:
         """All that was played."""
         return Report(
@@ -201,6 +225,11 @@ class _Table:
             rows=tuple(scores.row() for scores in self._scores.values()),
             gains_db=dict(self._gains()),
             rank_correlations={name: mean_over(values) for name, values in self._ranks.items()},
+            told_psnr_db={
+                name: mean_over(values)
+                for name, values in self._told.items()
+                if version != UNTRAINED
+            },
         )
 
     def _gains(self) -> Iterator[tuple[str, Mean]]:

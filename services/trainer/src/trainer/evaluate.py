@@ -106,6 +106,9 @@ def told(report: Report) -> str:
     lines += [f"| {name} | {_signed(gain)} |" for name, gain in report.gains_db.items()]
     lines += ["", "| importance against the next frame's error | Spearman |", "|---|---|"]
     lines += [f"| {name} | {_signed(rank)} |" for name, rank in report.rank_correlations.items()]
+    if report.told_psnr_db:
+        lines += ["", "| PSNR that a client is told against the true one | dB |", "|---|---|"]
+        lines += [f"| {name} | {_signed(gap)} |" for name, gap in report.told_psnr_db.items()]
     return "\n".join(lines)
 
 
