@@ -32,6 +32,12 @@ def fill(disk: Path, *, leave_bytes: int) -> Path:
     return ballast
 
 
+def set_read_only(disk: Path, *, read_only: bool) -> None:
+    """What a system does with a disk that has errors; nothing may be open for writing there."""
+    option = "ro" if read_only else "rw"
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
+
+
 def grow(disk: Path, *, size_bytes: int) -> None:
     """What an administrator does when nothing can be deleted."""
     subprocess.run(["mount", "-o", f"remount,size={size_bytes}", str(disk)], check=True)

@@ -27,10 +27,11 @@ from sgaps.errors import BusFull
 from sgaps.keys import session_key
 from sgaps.messages import FrameAccepted
 from sgaps.metrics import gateway as metrics
-from sgaps.recording import find_segments
+from sgaps.recording import find_segments, session_folder
 from sgaps.service import Service
 from sgaps.settings import Settings
 from sgaps_cli import broker
+from unit.test_recorder_archive import frame
 
 INTERVAL_SECS = 2.0
 SLOW_SECS = 240
@@ -205,6 +206,28 @@ async def test_the_recorder_marks_a_probe_only_where_it_could_record(
             "sgaps:session:probe:east",
             {"last_recorded_frame_id": b"8"},
         )
+
+
+async def test_beside_frames_that_all_failed_a_probe_tells_nobody_that_recording_works(
+    settings: Settings,
+) -> None:
+    service = Service(name="recorder", settings=settings, bus=MemoryBus(), stop=asyncio.Event())
+    archive = Archive(settings)
+    worker = Worker(service, archive, Retention(settings))
+    lost = frame("west", 1)
+    folder = session_folder(settings.data.recordings_dir, lost.checkpoint_key, lost.session_id)
+    folder.parent.mkdir(parents=True)
+    folder.touch()  # where a folder should be
+    batch = [
+        Delivery(entry_id="1-1", message=lost),
+        Delivery(entry_id="1-2", message=probe_frame("east", 7)),
+    ]
+    failing = await worker.handle(batch)
+    folder.unlink()
+    working = await worker.handle(batch)
+    archive.close()
+    assert (failing.failed, len(failing.marks)) == (frozenset({"1-1"}), 0)
+    assert (working.failed, len(working.marks)) == (frozenset(), 2)
 
 
 async def test_what_an_earlier_gateway_had_recorded_is_no_news() -> None:

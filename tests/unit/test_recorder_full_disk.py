@@ -1,7 +1,8 @@
-"""A full disk: nothing that was reported is lost, nothing fails, and it goes on with the space."""
+"""A disk that is full, or fails: nothing that was reported is lost, and it goes on by itself."""
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 
 from recorder.archive import Archive
-from sgaps.errors import DiskFull
+from sgaps.errors import DiskFull, StorageFails
 from sgaps.messages import FrameAccepted, pack_pixels
 from sgaps.recording import RecordedFrame, SegmentWriter, recover_parts
 from sgaps.recording.writer import growth_bytes
 from sgaps.sampling.footprints import as_points
 from sgaps.settings import Settings
-from small_disk import fill, grow, small_disk
+from small_disk import fill, grow, set_read_only, small_disk
 from unit.test_recorder_archive import frame, recorded_ids, with_recorder
 
 MB = 2**20
@@ -93,6 +94,23 @@ def test_a_full_disk_loses_nothing_over_a_restart(settings: Settings, disk: Path
         archive.recover()
     for session_id in "ab":
         assert recorded_ids(settings, session_id)[:end] == list(range(end))
+
+
+def test_a_disk_that_takes_no_writes_is_waited_for(settings: Settings, disk: Path) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 0))
+    archive.seal_all()
+    os.close(archive._lock)
+    set_read_only(disk, read_only=True)
+    batch = [*frames("a", 1), *frames("b", 0)]
+    for _ in range(2):
+        with pytest.raises(StorageFails, match="Read-only file system"):
+            archive.record(batch)
+    set_read_only(disk, read_only=False)
+    report = archive.record(batch)
+    assert (report.failed, report.recorded) == ({}, 2)
+    archive.seal_all()
+    assert (recorded_ids(settings, "a"), recorded_ids(settings, "b")) == ([0, 1], [0])
 
 
 def test_no_batch_takes_more_than_was_estimated(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ SgapsError
 ├── MessageError             a stream entry cannot be decoded
 ├── RecordingError           an HDF5 segment cannot be written or read
 │   ├── RecordingCorrupt     the file is not a readable segment
-│   └── DiskFull             below the free-space watermark, or no space left at all
+│   └── StorageFails         nothing can be recorded at all for now: wait
+│       └── DiskFull         below the free-space watermark, or no space left at all
 ├── CheckpointError          a checkpoint cannot be used
 │   ├── CheckpointNotFound   there is none for this key or version
 │   └── CheckpointRejected   torn, wrong hash, wrong shapes, non-finite, or worse
@@ -109,7 +110,14 @@ class RecordingCorrupt(RecordingError):
     """The file is not a readable segment."""
 
 
-class DiskFull(RecordingError):
+class StorageFails(RecordingError):
+    """Nothing can be written below the recordings folder: read-only, or its disk is gone.
+
+    No frame's or session's fault: try again later.
+    """
+
+
+class DiskFull(StorageFails):
     """Free space fell below the watermark, or there is none left: try again later."""
 
 

@@ -104,6 +104,8 @@ def _start_cure(name: str, reason: str) -> str:
         return (
             "free space below data.recordings_dir, or set recorder.keep_bytes; it goes on by itself"
         )
+    if "disk fails" in reason:
+        return "mount data.recordings_dir again, for writing; it goes on by itself"
     if "broker" in reason or name == "broker":
         return BROKER_CURE
     start = "" if reason and reason != "no heartbeat" else f"docker compose up -d {name}; "

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from recorder.session import SessionRecording
-from sgaps.errors import DiskFull, MessageError, RecordingError
+from sgaps.errors import MessageError, RecordingError, StorageFails
 from sgaps.messages import FrameAccepted, SegmentSealed
 from sgaps.metrics import recorder as metrics
-from sgaps.recording.disk import ensure_free_space, lock_recordings
+from sgaps.recording.disk import ensure_free_space, ensure_writable, lock_recordings
 from sgaps.recording.frames import RecordedFrame, check_state_fits
 from sgaps.recording.layout import all_part_paths, part_paths, session_folder
 from sgaps.recording.reader import SegmentInfo
@@ -71,6 +71,7 @@ class Archive:
         self._sessions: dict[Owner, SessionRecording] = {}
         self._unannounced: list[SegmentInfo] = []
         self._max_open_segments = _max_open_segments()
+        self._storage_failed = False
         self.synced_at_secs = 0.0
         """Wall clock of the newest fsync; 0 before any."""
         self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
@@ -86,7 +87,7 @@ class Archive:
         """Seal what killed writers left below the folder: a few parts of it, until none is left.
 
         A session that is recorded has its parts sealed first, so this may take its time. Parts
-        that cannot be dealt with now are taken up again when their session is. Raises DiskFull.
+        that cannot be dealt with now are taken up again when their session is. Raises StorageFails.
         """
         ends_at_secs = time.monotonic() + RECOVERY_TURN_SECS
         while self._unrecovered and time.monotonic() < ends_at_secs:
@@ -95,9 +96,10 @@ class Archive:
             try:
                 if owner not in self._sessions:
                     self._recover_parts(owner)
-            except DiskFull:
+            except StorageFails:
                 raise
             except RecordingError as error:
+                self._ensure_writable()
                 log.warning("%s waits for recovery: %s", owner, error)
             self._unrecovered.discard(owner)
         return self._announce()
@@ -119,20 +121,25 @@ class Archive:
         ensure_free_space(self._root, self._settings.min_free_bytes + largest_bytes)
 
     def ensure_space(self, frames: Sequence[FrameAccepted] = ()) -> None:
-        """Raises DiskFull if these frames would leave less free than `recorder.min_free_bytes`."""
+        """Raises DiskFull if these frames would leave less free than `recorder.min_free_bytes`.
+
+        And StorageFails as long as what failed before still does.
+        """
+        if self._storage_failed:
+            self._ensure_writable()
         needed_bytes = self._settings.min_free_bytes + self._growth_bytes(frames)
         ensure_free_space(self._root, needed_bytes)
 
     def make_ready(self, frame: FrameAccepted) -> None:
         """Do what takes long for a frame's session, so that writing the frame does not.
 
-        What is wrong with the session is told when it is written to. Raises DiskFull.
+        What is wrong with the session is told when it is written to. Raises StorageFails.
         """
         self.ensure_space([frame])
         owner = frame.checkpoint_key, frame.session_id
         try:
             self._session(owner).active_at_secs = time.time()
-        except DiskFull as error:
+        except StorageFails as error:
             self._set_aside(owner, error)
             raise
         except RecordingError as error:
@@ -142,8 +149,8 @@ class Archive:
         """Write frames of any sessions; each is on disk once, however often it comes.
 
         A frame or a session that cannot be written is reported as failed and does not stop the
-        others. Raises DiskFull where there is no space: then `seal_all`, wait, and come again with
-        the same frames, of which some may be on disk.
+        others. Raises StorageFails where no session could be, DiskFull for want of space: then
+        `seal_all`, wait, and come again with the same frames, of which some may be on disk.
         """
         self.ensure_space(frames)
         tally = _Tally()
@@ -152,13 +159,15 @@ class Archive:
         for owner, batch in batches.items():
             with self._failing(owner, batch, tally):
                 writes[owner] = self._write(owner, batch)
-            if tally.disk_full:
+            if tally.storage_fails:
                 break
         for owner, write in writes.items():
             with self._failing(owner, batches[owner], tally):
                 self._finish(write, tally)
-        if tally.disk_full:
-            raise tally.disk_full
+        if tally.storage_fails:
+            raise tally.storage_fails
+        if any(isinstance(error, RecordingError) for error in tally.failed.values()):
+            self._ensure_writable()
         return tally.report()
 
     def seal_idle(self, now_secs: float) -> list[SegmentSealed]:
@@ -201,8 +210,8 @@ class Archive:
         """What goes wrong with a session is told in the report, and sets it aside."""
         try:
             yield
-        except DiskFull as error:
-            tally.disk_full = tally.disk_full or error
+        except StorageFails as error:
+            tally.storage_fails = tally.storage_fails or error
             self._set_aside(owner, error)
         except RecordingError as error:
             tally.fail(owner[1], frames, error)
@@ -251,6 +260,12 @@ class Archive:
         if len(self._sessions) >= self._max_open_segments:
             silent = min(self._sessions, key=lambda owner: self._sessions[owner].active_at_secs)
             self._seal(silent, forget=True)
+
+    def _ensure_writable(self) -> None:
+        """Tell what one session cannot do from what none can. Raises StorageFails."""
+        self._storage_failed = True
+        ensure_writable(self._root)
+        self._storage_failed = False
 
     def _growth_bytes(self, frames: Sequence[FrameAccepted]) -> int:
         return growth_bytes(
@@ -322,7 +337,7 @@ class _Tally:
     duplicates: int = 0
     newest_frame_ids: dict[str, int] = field(default_factory=dict)
     failed: dict[FrameName, RecordingError | MessageError] = field(default_factory=dict)
-    disk_full: DiskFull | None = None
+    storage_fails: StorageFails | None = None
 
     def report(self) -> BatchReport:
         return BatchReport(

@@ -20,7 +20,7 @@ MAX_FRAME_ID = 2**64 - 1
 
 
 class SessionRecording:
-    """Appends frames to the session's open segment. All methods raise RecordingError, DiskFull."""
+    """Appends frames to the session's open segment. All methods raise RecordingError."""
 
     def __init__(
         self,

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from recorder.archive import Archive, BatchReport
+from recorder.archive import Archive, BatchReport, FrameName
 from recorder.retention import Retention
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish, Put
-from sgaps.errors import BusError, DiskFull, RecordingError
+from sgaps.errors import BusError, DiskFull, RecordingError, StorageFails
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted, SegmentSealed
 from sgaps.metrics import stage
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 GROUP = "recorder"
 MAX_ANNOUNCEMENTS = 10_000
 SEAL_EVERY_SECS = 0.5
-DISK_FULL_RETRY_SECS = 1.0
+STORAGE_RETRY_SECS = 1.0
 RETAIN_EVERY_SECS = 30.0
 DELETED_AT_ONCE = 32
 """Segments, while nothing is recorded."""
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class _Stopped(BaseException):
-    """Told to stop while waiting for space: nothing may be claimed any more, not even to fail."""
+    """Told to stop while waiting for storage: nothing may be claimed any more, not even to fail."""
 
 
 class Worker:
@@ -69,7 +69,7 @@ class Worker:
 
     @property
     def waiting_for(self) -> str:
-        """Space, or the broker; empty while frames are being recorded."""
+        """Space, a disk that fails, or the broker; empty while frames are being recorded."""
         return self._waiting or self.consumer.waiting_for
 
     def describe(self) -> Status:
@@ -84,25 +84,27 @@ class Worker:
         """Record until told to stop."""
         with contextlib.suppress(_Stopped):
             # A claim is a delivery more: on a full disk frames would use theirs up waiting.
-            await self._when_there_is_space(self._archive.ensure_space_for_any)
+            await self._when_storage_works(self._archive.ensure_space_for_any)
             await self.consumer.run(self._stop)
 
     async def prepare(self, frame: FrameAccepted) -> None:
         """Open the session of a frame that is to be claimed, when there is space for it."""
         if not frame.is_probe:
-            await self._when_there_is_space(lambda: self._archive.make_ready(frame))
+            await self._when_storage_works(lambda: self._archive.make_ready(frame))
 
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         """Write and fsync the batch; frames that could not be written are not acknowledged.
 
-        Probes are not written: they wait for the frames beside them, and for space.
+        Probes are not written: they wait for the frames beside them, and for storage; beside frames
+        none of which could be written they tell nobody that recording works.
         """
         started_at_secs = time.time()
         messages = [delivery.message for delivery in batch]
         frames = [message for message in messages if not message.is_probe]
         with stage("record", len(batch)):
-            report = await self._when_there_is_space(lambda: self._archive.record(frames))
-        probes = {m.session_id: m.frame_id for m in messages if m.is_probe}
+            report = await self._when_storage_works(lambda: self._archive.record(frames))
+        works = not frames or any(_name(frame) not in report.failed for frame in frames)
+        probes = {m.session_id: m.frame_id for m in messages if m.is_probe and works}
         marks = _marks({**report.newest_frame_ids, **probes})
         failed = _failed(batch, report)
         for delivery in batch:
@@ -116,26 +118,29 @@ class Worker:
                 )
         return Outcome(marks=marks, failed=failed)
 
-    async def _when_there_is_space(self, work: Callable[[], T]) -> T:
-        """Do it, on a full disk as soon as it is not. Raises _Stopped if told to stop before."""
+    async def _when_storage_works(self, work: Callable[[], T]) -> T:
+        """Do it, where nothing can be written as soon as it can. Raises _Stopped if told to stop
+        before."""
         try:
             while True:
                 try:
                     return await self._alone(work)
-                except DiskFull as error:
+                except StorageFails as error:
                     if self._stop.is_set():
                         raise _Stopped from error
-                    await self._wait_for_space(error)
+                    await self._wait_for_storage(error)
         finally:
             self._waiting = ""
 
-    async def _wait_for_space(self, error: DiskFull) -> None:
+    async def _wait_for_storage(self, error: StorageFails) -> None:
+        what = "disk full" if isinstance(error, DiskFull) else "disk fails"
         if not self._waiting:
-            log.error("waiting for space: %s", error)
-        self._waiting = f"disk full: {error}"
+            log.error("waiting, %s: %s", what, error)
+        self._waiting = f"{what}: {error}"
         await self._seal_all()
-        await self._delete_surplus(short_bytes=EARLY_BYTES)
-        await asyncio.sleep(DISK_FULL_RETRY_SECS)
+        if isinstance(error, DiskFull):
+            await self._delete_surplus(short_bytes=EARLY_BYTES)
+        await asyncio.sleep(STORAGE_RETRY_SECS)
 
     async def _alone(self, work: Callable[[], T]) -> T:
         """In a thread, while nobody else works on the archive."""
@@ -150,8 +155,8 @@ class Worker:
                 try:
                     self._unannounced += await self._alone(self._archive.recover)
                     pause_secs = 0
-                except DiskFull as error:
-                    log.debug("recovery waits for space: %s", error)
+                except StorageFails as error:
+                    log.debug("recovery waits: %s", error)
             await asyncio.sleep(pause_secs)
 
     async def seal_loop(self) -> None:
@@ -205,9 +210,9 @@ def _marks(newest_frame_ids: Mapping[str, int]) -> list[Put]:
     ]
 
 
+def _name(frame: FrameAccepted) -> FrameName:
+    return frame.session_id, frame.frame_id
+
+
 def _failed(batch: Sequence[Delivery[FrameAccepted]], report: BatchReport) -> frozenset[str]:
-    return frozenset(
-        delivery.entry_id
-        for delivery in batch
-        if (delivery.message.session_id, delivery.message.frame_id) in report.failed
-    )
+    return frozenset(d.entry_id for d in batch if _name(d.message) in report.failed)

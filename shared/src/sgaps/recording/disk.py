@@ -13,7 +13,7 @@ from math import nan
 from pathlib import Path
 
 from sgaps.durable import make_folder
-from sgaps.errors import DiskFull, RecordingError
+from sgaps.errors import DiskFull, RecordingError, StorageFails
 
 LOCK_NAME = ".recorder.lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -28,6 +28,18 @@ def ensure_free_space(path: Path, min_free_bytes: int) -> None:
         raise RecordingError(f"cannot look at the disk of {path}: {error}") from error
     if free_bytes < min_free_bytes:
         raise DiskFull(f"{free_bytes} bytes free at {path}, {min_free_bytes} are needed")
+
+
+def ensure_writable(folder: Path) -> None:
+    """Raises StorageFails if nothing can be written there, for whatever reason."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        kind = DiskFull if error.errno in _FULL else StorageFails
+        raise kind(f"nothing can be written to {folder}: {error}") from error
 
 
 def free_space_bytes(path: Path) -> float:
