@@ -16,6 +16,8 @@ from sgaps.messages import Message
 
 LEDGER_KEY = "sgaps:ledger"
 """Hash: the frame ledger, see `sgaps.bus.ledger`."""
+LEDGER_MARK = ".watched"
+"""A field of it that is no column: gone with a ledger that was lost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,7 +214,12 @@ class Bus(ABC):
     async def ledger(self) -> dict[str, int]:
         """Every column of the frame ledger."""
         (fields,) = await self.hashes([LEDGER_KEY])
-        return {name: int(value) for name, value in fields.items()}
+        return columns_of(fields)
+
+
+def columns_of(fields: Mapping[str, bytes]) -> dict[str, int]:
+    """The columns in the hash of the ledger."""
+    return {name: int(value) for name, value in fields.items() if name != LEDGER_MARK}
 
 
 def next_id(entry_id: str) -> str:

@@ -11,19 +11,20 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from sgaps.bus.base import Bus, Count, Effect, Publish
+from sgaps.bus.base import LEDGER_KEY, LEDGER_MARK, Bus, Count, Effect, Publish, columns_of
 from sgaps.messages import Message
 
 log = logging.getLogger(__name__)
 
 RECEIVED = "received"
+DELIVERED = "delivered"
 LOST_FLUSH = "lost_flush"
 BROKER_FULL = "broker_full"
 """Frames whose answer a full broker did not take."""
 # Where a frame's way to its coordinates can end. (What the recorder counts is another account.)
 ENDS = frozenset(
     {
-        "delivered",
+        DELIVERED,
         "superseded",
         "expired",
         "session_gone",
@@ -69,7 +70,8 @@ def owed(effects: Iterable[Sequence[Effect]]) -> Counter[str]:
 class LedgerGuard:
     """Remembers the ledger, and books what a broker that lost its memory took along.
 
-    What was received in the second before is not in it: it is missing from both sides.
+    All of it (FLUSHALL, a lost disk), or the last moments: a power cut, a replica that took over.
+    What was received in the second before a look is not in it: it is missing from both sides.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -78,11 +80,22 @@ class LedgerGuard:
 
     async def look(self) -> None:
         """Compare the ledger with the one of the last look. Raises BusError."""
-        counts = await self._bus.ledger()
-        if counts.get(RECEIVED, 0) < self._seen.get(RECEIVED, 0):
-            lost = in_flight(self._seen)
+        (fields,) = await self._bus.hashes([LEDGER_KEY])
+        counts = columns_of(fields)
+        if LEDGER_MARK not in fields:
+            await self._book(Counter(self._seen), Count(LEDGER_MARK))
+        elif counts.get(RECEIVED, 0) < self._seen.get(RECEIVED, 0):
+            missing = Counter(self._seen) - Counter(counts)
+            # What is on its way again as before will be delivered, and counted, again.
+            missing[DELIVERED] += min(0, in_flight(missing))
+            await self._book(missing)
+        self._seen = await self._bus.ledger()
+
+    async def _book(self, missing: Counter[str], *also: Count) -> None:
+        """Write again what is missing from the ledger, and what was on its way as lost."""
+        lost = in_flight(missing)
+        if missing:
             log.error("the broker lost its memory, and %d frames on their way with it", lost)
-            before = [Count(name, amount) for name, amount in self._seen.items()]
-            await self._bus.write(*before, Count(LOST_FLUSH, lost))
-            counts = await self._bus.ledger()
-        self._seen = counts
+        missing[LOST_FLUSH] += lost
+        before = [Count(name, amount) for name, amount in missing.items() if amount]
+        await self._bus.write(*before, *also)
