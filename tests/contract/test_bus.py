@@ -27,6 +27,7 @@ from sgaps.bus import (
     in_flight,
     next_id,
     trim_recorded,
+    trim_waiting,
 )
 from sgaps.bus.consumer import nothing_to_prepare
 from sgaps.bus.policy import Policy, keep_every
@@ -58,7 +59,9 @@ async def flush(bus: Bus, url: str = "") -> None:
         await redis.flushall()
 
 
-def bus_settings(url: str = "redis://127.0.0.1:1/0", max_backlog: int = 1000) -> BusSettings:
+def bus_settings(
+    url: str = "redis://127.0.0.1:1/0", max_backlog: int = 1000, max_backlog_secs: float = 60.0
+) -> BusSettings:
     changes: dict[str, object] = {
         "url": url,
         "block_secs": 0.05,
@@ -67,6 +70,7 @@ def bus_settings(url: str = "redis://127.0.0.1:1/0", max_backlog: int = 1000) ->
         "min_idle_secs": 0.05,
         "max_deliveries": 3,
         "max_backlog": max_backlog,
+        "max_backlog_secs": max_backlog_secs,
     }
     return _default_bus_settings().model_copy(update=changes)
 
@@ -129,11 +133,12 @@ def consumer(
     name: str = "one",
     prepare: Callable[[FrameAccepted], Awaitable[None]] = nothing_to_prepare,
     policy: Policy[FrameAccepted] = keep_every,
+    group: str = GROUP,
 ) -> Consumer[FrameAccepted]:
     return Consumer(
         bus,
         FrameAccepted,
-        group=GROUP,
+        group=group,
         name=name,
         settings=bus_settings(),
         handle=handler,
@@ -474,6 +479,33 @@ async def test_what_a_dead_replica_held_expires_too(bus: Bus) -> None:
     await trim(bus, max_backlog=1)
     assert await bus.length(STREAM) == 0
     assert await bus.ledger() == {"expired": 2}
+
+
+async def test_what_waited_too_long_for_a_group_expires_and_nothing_younger(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    await bus.ensure_group(STREAM, "slow")
+    await asyncio.sleep(0.3)
+    await publish(bus, 3)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    settings = bus_settings(max_backlog_secs=0.2)
+    assert await trim_recorded(bus, STREAM, must=GROUP, may="slow", settings=settings) == 2
+    assert await bus.length(STREAM) == 1
+    handler = Recorder()
+    await consumer(bus, handler, group="slow").turn()
+    assert handler.seen == [3]
+    assert (await bus.ledger())["expired"] == 2
+
+
+@pytest.mark.parametrize("has_members", [True, False])
+async def test_what_waits_for_a_group_without_members_expires(bus: Bus, has_members: bool) -> None:
+    if has_members:
+        await bus.ensure_group(STREAM, "slow")
+    await publish(bus, 1, 2)
+    assert await trim_waiting(bus, STREAM, "slow", bus_settings()) == 0
+    await asyncio.sleep(0.1)
+    assert await trim_waiting(bus, STREAM, "slow", bus_settings(max_backlog_secs=0.05)) == 2
+    assert (await bus.length(STREAM), await bus.ledger()) == (0, {"expired": 2})
 
 
 async def trim(bus: Bus, max_backlog: int) -> None:

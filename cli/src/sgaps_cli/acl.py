@@ -124,11 +124,14 @@ GRANTS: Mapping[str, list[Grant]] = {
     ],
     "recorder": [
         *_consumer("recorder", FRAMES, SESSION),
-        Grant("xtrim xinfo|groups xlen xread", (FRAMES,)),
+        Grant("xtrim xinfo|groups xlen xread", (FRAMES, RECONSTRUCTIONS)),
+        # What waits too long for a sampler expires, though none may be left to do it.
+        Grant(CONSUME, (RECONSTRUCTIONS,)),
+        _scripted(RECONSTRUCTIONS, LEDGER_KEY),
         # What it tells Prometheus of the broker. Ids come with their entries, whoever asks.
         Grant("scan time"),
         _reads("hgetall", HEARTBEATS, LEDGER_KEY),
-        _reads("xinfo|groups xlen xread", RECONSTRUCTIONS, COORDINATES, RECORDINGS),
+        _reads("xinfo|groups xlen xread", COORDINATES, RECORDINGS),
         _reads("xlen", DEAD),
         _writes("hset pexpire", SESSION),
         _writes("xadd", RECORDINGS),

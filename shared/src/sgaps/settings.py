@@ -174,6 +174,9 @@ class BusSettings(Section):
     max_deliveries: Positive
     max_backlog: Positive
     """Entries of sgaps:frames kept for a slow reconstructor once they are recorded."""
+    max_backlog_secs: Secs
+    """How long they are, at most, and what is rebuilt for a sampler: nobody plays on what is older,
+    and large pictures fill a broker before there are so many."""
 
     @model_validator(mode="after")
     def _socket_outlasts_block(self) -> BusSettings:

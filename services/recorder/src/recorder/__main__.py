@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,11 +13,13 @@ from recorder.archive import Archive
 from recorder.retention import Retention
 from recorder.watch import watch
 from recorder.worker import GROUP, Worker
-from sgaps.bus import LedgerGuard, every_second, trim_recorded
-from sgaps.messages import FrameAccepted
+from sgaps.bus import LedgerGuard, every_second, trim_recorded, trim_waiting
+from sgaps.messages import FrameAccepted, FrameReconstructed
 from sgaps.metrics import recorder as metrics
 from sgaps.recording.disk import free_space_bytes
 from sgaps.service import Service, run_service
+
+log = logging.getLogger(__name__)
 
 
 async def main(service: Service) -> None:
@@ -39,17 +42,19 @@ async def main(service: Service) -> None:
 
 def housekeeping(service: Service) -> Callable[[], Awaitable[None]]:
     """What there must be one of in a system, as there is one recorder: trimming, the ledger."""
-    bus, guard = service.bus, LedgerGuard(service.bus)
+    bus, guard, settings = service.bus, LedgerGuard(service.bus), service.settings.bus
+    expiring = False
 
     async def turn() -> None:
+        nonlocal expiring
         await guard.look()
-        await trim_recorded(
-            bus,
-            FrameAccepted.STREAM,
-            must=GROUP,
-            may="reconstructor",
-            settings=service.settings.bus,
+        expired = await trim_recorded(
+            bus, FrameAccepted.STREAM, must=GROUP, may="reconstructor", settings=settings
         )
+        expired += await trim_waiting(bus, FrameReconstructed.STREAM, "sampler", settings)
+        if expired and not expiring:
+            log.error("%d frames expired: no reconstructor or sampler has time for them", expired)
+        expiring = bool(expired)
 
     return turn
 

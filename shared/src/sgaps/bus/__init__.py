@@ -21,7 +21,7 @@ from sgaps.bus.ledger import LedgerGuard, in_flight
 from sgaps.bus.memory_bus import MemoryBus
 from sgaps.bus.policy import Delivery, KeepNewest, keep_every
 from sgaps.bus.redis_bus import RedisBus
-from sgaps.bus.trim import every_second, trim_behind, trim_recorded
+from sgaps.bus.trim import every_second, trim_behind, trim_recorded, trim_waiting
 
 __all__ = [
     "Ack",
@@ -50,4 +50,5 @@ __all__ = [
     "published_at_secs",
     "trim_behind",
     "trim_recorded",
+    "trim_waiting",
 ]

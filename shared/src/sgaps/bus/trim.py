@@ -30,21 +30,50 @@ async def trim_behind(bus: Bus, stream: str, group: str, stop: asyncio.Event) ->
 
 async def trim_recorded(
     bus: Bus, stream: str, *, must: str, may: str, settings: BusSettings
-) -> None:
-    """Trim a stream behind its two groups. Raises BusError.
+) -> int:
+    """Trim a stream behind its two groups; how many frames expired. Raises BusError.
 
-    What group `must` still needs is never trimmed. What it has done, group `may` has time for
-    until the stream holds `max_backlog` entries; then its oldest are booked as `expired`.
+    What group `must` still needs is never trimmed. What it has done, group `may` has time for until
+    it is `max_backlog_secs` old, or the stream holds `max_backlog` entries; then it is booked as
+    `expired`.
     """
     done_by_must = await bus.floor(stream, must)
-    excess = await bus.length(stream) - settings.max_backlog
+    too_old = min(done_by_must, await _too_old(bus, settings), key=id_order)
+    expired = await _expire_all(bus, stream, may, before_id=too_old, settings=settings)
+    excess = await bus.length(stream) - settings.max_backlog - expired
     while excess > 0:
-        expired = await _expire(bus, stream, may, before_id=done_by_must, settings=settings)
-        if not expired:
+        some = await _expire(bus, stream, may, before_id=done_by_must, settings=settings)
+        if not some:
             break
-        log.error("%s: %d frames expired before %s had time for them", stream, expired, may)
-        excess -= expired
+        expired, excess = expired + some, excess - some
     await bus.trim(stream, min(done_by_must, await bus.floor(stream, may), key=id_order))
+    return expired
+
+
+async def trim_waiting(bus: Bus, stream: str, group: str, settings: BusSettings) -> int:
+    """Trim a stream behind its only group, whose members may all be dead; how many frames expired.
+
+    What waits for them longer than `max_backlog_secs` is booked as `expired`. Raises BusError.
+    """
+    too_old = await _too_old(bus, settings)
+    expired = await _expire_all(bus, stream, group, before_id=too_old, settings=settings)
+    if expired:
+        await bus.trim(stream, await bus.floor(stream, group))
+    return expired
+
+
+async def _too_old(bus: Bus, settings: BusSettings) -> str:
+    """Entries before this id waited too long."""
+    return f"{max(0, int((await bus.now_secs() - settings.max_backlog_secs) * 1000))}-0"
+
+
+async def _expire_all(
+    bus: Bus, stream: str, group: str, *, before_id: str, settings: BusSettings
+) -> int:
+    expired = 0
+    while some := await _expire(bus, stream, group, before_id=before_id, settings=settings):
+        expired += some
+    return expired
 
 
 async def _expire(
@@ -56,10 +85,16 @@ async def _expire(
     )
     ids = [row.entry_id for row in rows if id_order(row.entry_id) < id_order(before_id)]
     found = [entry for i in ids if (entry := await bus.entry(stream, i)) is not None]
-    if id_order(next_id(await bus.delivered(stream, group))) < id_order(before_id):
-        unread = await bus.read(stream, group, EXPIRED, count=EXPIRE_AT_ONCE, block_secs=0)
-        ids += [entry.entry_id for entry in unread]
-        found += unread
+    delivered = await bus.delivered(stream, group)
+    if id_order(next_id(delivered)) < id_order(before_id):
+        # Looked at first: what is read is out of the members' reach.
+        next_ones = await bus.tail(stream, delivered, count=EXPIRE_AT_ONCE, block_secs=0)
+        count = sum(id_order(entry.entry_id) < id_order(before_id) for entry in next_ones)
+        if count:
+            await bus.ensure_group(stream, group)  # its first member may never have come
+            unread = await bus.read(stream, group, EXPIRED, count=count, block_secs=0)
+            ids += [entry.entry_id for entry in unread]
+            found += unread
     if not ids:
         return 0
     probes = {entry.entry_id for entry in found if is_probe_entry(entry.data)}
