@@ -29,6 +29,7 @@ from sgaps.bus import (
     trim_recorded,
     trim_waiting,
 )
+from sgaps.bus import consumer as consumer_module
 from sgaps.bus.consumer import nothing_to_prepare
 from sgaps.bus.policy import Policy, keep_every
 from sgaps.errors import BusUnavailable
@@ -120,6 +121,18 @@ class Recorder:
             raise ValueError("poisoned")
         self.seen += ids
         return Outcome(answers={d.entry_id: [Count("seen")] for d in batch})
+
+
+class Sizes(Recorder):
+    """Notes how many it was given at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def __call__(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        self.sizes.append(len(batch))
+        return await super().__call__(batch)
 
 
 class ProcessDied(BaseException):
@@ -479,6 +492,21 @@ async def test_what_a_dead_replica_held_expires_too(bus: Bus) -> None:
     await trim(bus, max_backlog=1)
     assert await bus.length(STREAM) == 0
     assert await bus.ledger() == {"expired": 2}
+
+
+async def test_what_is_read_at_once_fits_into_memory(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "FIRST_READ", 2)
+    monkeypatch.setattr(consumer_module, "MAX_READ_BYTES", 5 * len(frame(1).encode()) + 50)
+    handler = Sizes()
+    reader = consumer(bus, handler)
+    await bus.ensure_group(STREAM, GROUP)
+    await publish(bus, *range(20))
+    for _ in range(5):
+        await reader.turn()
+    assert handler.sizes == [2, 4, 5, 5, 4]
+    assert handler.seen == list(range(20))
 
 
 async def test_what_waited_too_long_for_a_group_expires_and_nothing_younger(bus: Bus) -> None:

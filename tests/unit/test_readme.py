@@ -36,7 +36,7 @@ RUN_BY = {
     "python -m hostile.fuzz": "tests/hostile/test_bytes.py::test_a_short_run_of_the_fuzzer",
 }
 BY_HAND = {
-    "make benchmark-quality": "12 minutes; what it calls is run by the guide for researchers",
+    "make benchmark-quality": "23 minutes; what it calls is run by the guide for researchers",
     "make benchmark-specialise": "35 minutes; the same",
     "make audit": "asks an advisory service",
     "openssl rand": "not ours",

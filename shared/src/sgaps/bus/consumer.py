@@ -45,6 +45,10 @@ MAX_DEAD_LETTERS = 10_000
 BUS_RETRY_SECS = 0.5
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
+FIRST_READ = 64
+"""Entries, before it is known how large they are; then twice as many each time, while they fit."""
+MAX_READ_BYTES = 32 * 2**20
+"""Of all that is read at once: true frames of large pictures have a megabyte each."""
 
 T = TypeVar("T")
 _PASSING = (BusUnavailable, BusFull, BusRefused)
@@ -105,6 +109,7 @@ class Consumer(Generic[M]):
         self._policy = policy
         self._meter = ConsumerMeter(group, stage)
         self._stop = asyncio.Event()
+        self._count = min(FIRST_READ, settings.batch_size)
         self._next_claim_at_secs = 0.0
         self._owed: Counter[str] = Counter()
         """What a full broker could not book yet."""
@@ -140,16 +145,23 @@ class Consumer(Generic[M]):
             self._stream,
             self._group,
             self._name,
-            count=self._settings.batch_size,
+            count=self._count,
             block_secs=self._settings.block_secs,
         )
         self._turned()
+        self._measure(entries)
         deliveries = [d for entry in entries if (d := await self._decode(entry))]
         kept, superseded = self._policy(deliveries)
         await self._finish({d.entry_id: unless_probe(d.message, "superseded") for d in superseded})
         if kept:
             self._meter.begin(published_at_secs(d.entry_id) for d in kept)
             await self._attempt(kept)
+
+    def _measure(self, entries: Sequence[Entry]) -> None:
+        """How many are to be read next: as large as these, they must fit."""
+        if read_bytes := sum(len(entry.data) for entry in entries):
+            fitting = MAX_READ_BYTES * len(entries) // read_bytes
+            self._count = max(1, min(fitting, 2 * self._count, self._settings.batch_size))
 
     def _turned(self) -> None:
         self.last_turn_at_secs = time.monotonic()
