@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from sgaps.errors import SettingsError
-from sgaps.settings import Settings, load_settings
+from sgaps.settings import Settings, load_settings, override
 
 
 def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
@@ -82,6 +82,25 @@ def test_no_mistake_shows_a_secret(override: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings([override], environment=environment)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/home/Jürgen (copy)/it's, a=b/~x",
+        "~x",
+        'a "b" [c] {d}: #e',
+        "null",
+        " 12 ",
+        "a\\",
+        "a\\'b",
+        "${oc.env:HOME}",
+        "a\\${b}'c",
+        "redis://:p=w,${x}'@h:1/0?db=1",
+    ],
+)
+def test_a_text_is_set_as_it_is(text: str) -> None:
+    assert load_settings([override("bus.url", text)], environment={}).bus.url == text
 
 
 @pytest.mark.parametrize(

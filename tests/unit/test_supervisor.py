@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sgaps.settings import load_settings
 from sgaps_cli import supervisor as supervisor_module
 from sgaps_cli.supervisor import STEADY_SECS, Supervised, Supervisor, local_services
 from tools import require_tool
@@ -58,6 +59,21 @@ def test_a_password_is_on_no_command_line(tmp_path: Path) -> None:
     for service in services:
         assert "hush" not in " ".join(service.overrides)
         assert service.environment == {"REDIS_URL": "redis://:hush@h:1/0"}
+
+
+@pytest.mark.parametrize("name", ["Jürgen (copy)/it's, a=b/~x", "~x", "a ${b} [c], {d: e}", "a\\"])
+def test_the_data_may_be_in_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    services = local_services(
+        port=1, redis_url="redis://h:1/0", data_dir=folder, reconstructors=1, extra=()
+    )
+    monkeypatch.setenv("REDIS_URL", "redis://h:1/0")
+    for service in services:
+        data = load_settings(service.overrides).data
+        assert data.recordings_dir == folder / "recordings"
+        assert data.checkpoints_dir == folder / "checkpoints"
 
 
 PARENT = """

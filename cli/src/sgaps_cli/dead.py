@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import typer
-from hydra.core.override_parser.types import Quote, QuotedString
 from rich.console import Console
 from rich.table import Table
 
 from sgaps.bus import Bus, Entry, RedisBus, id_order
 from sgaps.errors import MessageError
 from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
-from sgaps.settings import load_settings
+from sgaps.settings import load_settings, override
 
 MOST = 10_000
 KINDS = {kind.STREAM: kind for kind in (FrameAccepted, FrameReconstructed)}
@@ -37,9 +36,7 @@ class Dead:
 
 def list_dead(url: str | None, *, as_json: bool) -> int:
     """Print what is in sgaps:dead, oldest first. Raises BusError, SettingsError."""
-    # In quotes: an address may have what Hydra reads as its own, as the = of ?db=1.
-    named = [f"bus.url={QuotedString(url, Quote.single).with_quotes()}"] if url else []
-    settings = load_settings(named).bus
+    settings = load_settings([override("bus.url", url)] if url else []).bus
     rows = [_told(entry) for entry in asyncio.run(_letters(RedisBus(settings)))]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))

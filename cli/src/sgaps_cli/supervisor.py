@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sgaps.settings import override
 from sgaps_cli.broker import REDIS_URL_ENV
 from sgaps_cli.children import ends_with_us
 
@@ -137,8 +138,8 @@ def local_services(
         # By way of the environment: a command line, with a password in it, everybody can read.
         f"bus.url=${{oc.env:{REDIS_URL_ENV}}}",
         f"server.port={port}",
-        f"data.recordings_dir={(data_dir / 'recordings').resolve()}",
-        f"data.checkpoints_dir={(data_dir / 'checkpoints').resolve()}",
+        override("data.recordings_dir", (data_dir / "recordings").resolve()),
+        override("data.checkpoints_dir", (data_dir / "checkpoints").resolve()),
         "training=live",
         "importance=learned",
         *extra,

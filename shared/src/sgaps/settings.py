@@ -18,6 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -493,6 +494,16 @@ def overrides_from_environment(environment: Mapping[str, str]) -> list[str]:
         for name, value in sorted(environment.items())
         if name.startswith(ENV_PREFIX)
     ]
+
+
+def override(key: str, text: object) -> str:
+    """The override that sets a key to this very text, whatever Hydra would read into it.
+
+    A path has blanks, commas and brackets in it where people like them; a URL the = of ?db=1.
+    """
+    # In quotes, too, OmegaConf looks for ${…}: a backslash before it, and two for each that is.
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
+    return f"{key}={QuotedString(literal, Quote.single).with_quotes()}"
 
 
 def load_settings(
