@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sgaps_cli import main as cli
+from sgaps_cli import up
+
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Refusal:
+    """Runs the command, which must not get so far as to start a service; what it says."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["sgaps", "up", "--no-browser", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 1
+        return capsys.readouterr().err
+
+    def no_services(**_: object) -> None:
+        raise AssertionError("it starts")
+
+    monkeypatch.setattr(up, "local_services", no_services)
+    monkeypatch.chdir(tmp_path)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -17,20 +43,39 @@ from sgaps_cli import main as cli
         ("server.auth_token_file=/no/such/file", "/no/such/file"),
         ("server.prt=1", "server.prt"),
         ("server={tls_certificate:/c,tls_key:/k}", "TLS"),
+        ("server.port=0", "--port"),
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_starts(
-    override: str,
-    cure: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    override: str, cure: str, refusal: Refusal, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    command = ["sgaps", "up", "--no-browser", "--data-dir", str(data), "--set", override]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
-    assert cure in capsys.readouterr().err
+    assert cure in refusal("--data-dir", str(data), "--set", override)
     assert not data.exists()
+
+
+@pytest.fixture
+def port_in_use() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("configured", ["environment", "--set", "--port"])
+def test_the_port_is_the_one_that_was_asked_for(
+    configured: str, port_in_use: int, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {
+        "environment": [],
+        "--set": ["--set", f"server.port={port_in_use}"],
+        "--port": ["--port", str(port_in_use)],
+    }
+    monkeypatch.setenv(
+        "SGAPS__SERVER__PORT", str(port_in_use) if configured == "environment" else "1"
+    )
+    assert f"port {port_in_use} is in use" in refusal(*named[configured])
+
+
+@pytest.mark.parametrize("override", ["server.port=9000", "server={port:9000}"])
+def test_two_ports_are_refused(override: str, refusal: Refusal) -> None:
+    said = refusal("--port", "8123", "--set", override)
+    assert "--port 8123 and --set server.port=9000" in said

@@ -76,6 +76,21 @@ def test_the_data_may_be_in_any_folder(
         assert data.checkpoints_dir == folder / "checkpoints"
 
 
+def test_without_a_data_folder_it_is_where_the_settings_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services = local_services(
+        port=1, redis_url="redis://h:1/0", data_dir=None, reconstructors=1, extra=()
+    )
+    monkeypatch.setenv("REDIS_URL", "redis://h:1/0")
+    monkeypatch.setenv("SGAPS__DATA__RECORDINGS_DIR", "/elsewhere")
+    for service in services:
+        data = load_settings(service.overrides).data
+        assert data.recordings_dir == Path("/elsewhere")
+        assert data.checkpoints_dir == Path("data/checkpoints")
+        assert service.log_file.parent == Path("data/logs")
+
+
 PARENT = """
 import subprocess, sys, time
 from sgaps_cli.children import ends_with_us

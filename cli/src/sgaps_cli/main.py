@@ -47,8 +47,16 @@ Token = Annotated[str | None, typer.Option(envvar="SGAPS_TOKEN", help="auth_toke
 
 @app.command(epilog="Example: `sgaps up --port 8000 --data-dir data --play doom/my_way_home`")
 def up(
-    port: Annotated[int, typer.Option(help="Port of the gateway.")] = 8000,
-    data_dir: DataDir = Path("data"),
+    port: Annotated[
+        int | None, typer.Option(help="Port of the gateway; default: as configured, 8000.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recordings, checkpoints, logs and the broker's data; default: data, with "
+            "recordings and checkpoints as configured."
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the live page.")] = True,
     play: Annotated[str | None, typer.Option(help="Also play this game or file.")] = None,
     reconstructors: Annotated[int, typer.Option(min=1, help="Reconstructor replicas.")] = 1,

@@ -15,6 +15,8 @@ from sgaps.settings import override
 from sgaps_cli.broker import REDIS_URL_ENV
 from sgaps_cli.children import ends_with_us
 
+DATA_DIR = Path("data")
+"""Where logs and the broker's data are unless another folder is named."""
 STOP_TIMEOUT_SECS = 15.0
 FIRST_PAUSE_SECS = 1.0
 LONGEST_PAUSE_SECS = 30.0
@@ -131,15 +133,17 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
 
 
 def local_services(
-    *, port: int, redis_url: str, data_dir: Path, reconstructors: int, extra: Sequence[str]
+    *, port: int, redis_url: str, data_dir: Path | None, reconstructors: int, extra: Sequence[str]
 ) -> list[Supervised]:
-    """The five services with the settings of a local system; `extra` overrides come last."""
+    """The five services with the settings of a local system; `extra` overrides come last.
+
+    Without a `data_dir` recordings and checkpoints are where the settings have them.
+    """
     common = [
         # By way of the environment: a command line, with a password in it, everybody can read.
         f"bus.url=${{oc.env:{REDIS_URL_ENV}}}",
         f"server.port={port}",
-        override("data.recordings_dir", (data_dir / "recordings").resolve()),
-        override("data.checkpoints_dir", (data_dir / "checkpoints").resolve()),
+        *(_folders_in(data_dir) if data_dir else []),
         "training=live",
         "importance=learned",
         *extra,
@@ -150,9 +154,16 @@ def local_services(
             name=name if number == 1 else f"{name}-{number}",
             module=name,
             overrides=[*common, f"instance=local-{number}"],
-            log_file=data_dir / "logs" / f"{name}-{number}.log",
+            log_file=(data_dir or DATA_DIR) / "logs" / f"{name}-{number}.log",
             environment={REDIS_URL_ENV: redis_url},
         )
         for name in SERVICES
         for number in range(1, counts.get(name, 1) + 1)
+    ]
+
+
+def _folders_in(data_dir: Path) -> list[str]:
+    return [
+        override(f"data.{name}_dir", (data_dir / name).resolve())
+        for name in ("recordings", "checkpoints")
     ]

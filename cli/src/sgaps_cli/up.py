@@ -6,7 +6,6 @@ import asyncio
 import signal
 import time
 import webbrowser
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from rich.console import Console
 
 from sgaps.bus.connection import shown
 from sgaps.errors import SgapsError
-from sgaps.settings import load_settings
+from sgaps.settings import ServerSettings, Settings, load_settings
 from sgaps_cli.broker import find_or_start, is_listening
 from sgaps_cli.play import key_of, play_with_line
-from sgaps_cli.supervisor import Supervisor, local_services
+from sgaps_cli.supervisor import DATA_DIR, Supervisor, local_services
 from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
 
@@ -33,12 +32,23 @@ DEMO_SESSION_FRAMES = 100
 class UpOptions:
     """What `sgaps up` was asked for."""
 
-    port: int
-    data_dir: Path
+    port: int | None
+    """None: as configured."""
+    data_dir: Path | None
+    """None: recordings and checkpoints as configured, all else in DATA_DIR."""
     browser: bool
     play: str | None
     reconstructors: int
     overrides: tuple[str, ...]
+
+    @property
+    def own_dir(self) -> Path:
+        """Where logs and the broker's data are."""
+        return self.data_dir or DATA_DIR
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.own_dir / "logs"
 
 
 class StartError(SgapsError):
@@ -47,37 +57,47 @@ class StartError(SgapsError):
 
 def run_system(options: UpOptions) -> int:
     """Start everything, wait for Ctrl-C, end everything. Raises StartError, BrokerError."""
-    token = _checked_token(options.overrides)
-    if is_listening(options.port):
-        raise StartError(f"port {options.port} is in use; choose another with --port")
+    settings = _checked_settings(options)
+    port = settings.server.port
+    if is_listening(port):
+        raise StartError(f"port {port} is in use; choose another with --port")
     console = Console()
-    logs = options.data_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    broker = find_or_start(options.data_dir / "broker", log_file=logs / "broker.log")
+    options.logs_dir.mkdir(parents=True, exist_ok=True)
+    broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
     console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False)
     try:
-        asyncio.run(_run(options, token, broker.url, console))
+        asyncio.run(_run(options, settings, broker.url, console))
     finally:
         broker.stop()
         console.print("stopped", highlight=False)
     return 0
 
 
-def _checked_token(overrides: Sequence[str]) -> str:
-    """The gateway's token. Raises SettingsError, StartError: better here than in a log."""
-    server = load_settings(overrides).server
+def _checked_settings(options: UpOptions) -> Settings:
+    """Raises SettingsError, StartError: better here than in a log."""
+    named = [] if options.port is None else [f"server.port={options.port}"]
+    settings = load_settings([*named, *options.overrides])
+    server = settings.server
+    if options.port not in {None, server.port}:
+        raise StartError(
+            f"--port {options.port} and --set server.port={server.port}: it is one port, so "
+            "leave --set server.port out and name the port with --port"
+        )
+    if server.port == 0:
+        raise StartError("server.port=0 is no port to wait for; choose one with --port")
     if server.tls_certificate:
         raise StartError("sgaps up speaks no TLS; start the services one by one, or use a proxy")
-    return server.token()
+    server.token()  # for what it raises
+    return settings
 
 
-async def _run(options: UpOptions, token: str, redis_url: str, console: Console) -> None:
+async def _run(options: UpOptions, settings: Settings, redis_url: str, console: Console) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     supervisor = Supervisor(
         local_services(
-            port=options.port,
+            port=settings.server.port,
             redis_url=redis_url,
             data_dir=options.data_dir,
             reconstructors=options.reconstructors,
@@ -87,27 +107,27 @@ async def _run(options: UpOptions, token: str, redis_url: str, console: Console)
     )
     await supervisor.start()
     try:
-        await _wait_until_ready(options, supervisor, stop, console)
+        await _wait_until_ready(options, settings.server.port, supervisor, stop, console)
         if not stop.is_set():
-            await _work(options, token, stop, console)
+            await _work(options, settings.server, stop, console)
     finally:
         console.print("stopping…", highlight=False)
         await supervisor.stop()
 
 
 async def _wait_until_ready(
-    options: UpOptions, supervisor: Supervisor, stop: asyncio.Event, console: Console
+    options: UpOptions, port: int, supervisor: Supervisor, stop: asyncio.Event, console: Console
 ) -> None:
-    url = f"http://127.0.0.1:{options.port}/api/ready"
+    url = f"http://127.0.0.1:{port}/api/ready"
     deadline_secs = time.monotonic() + READY_TIMEOUT_SECS
     with console.status("starting the services…"):
         async with httpx.AsyncClient() as http:
             while not stop.is_set() and (trouble := await _trouble(http, url)):
                 _give_up_on_crash_loops(supervisor)
                 if time.monotonic() > deadline_secs:
-                    logs = options.data_dir / "logs"
                     raise StartError(
-                        f"not ready after {READY_TIMEOUT_SECS:g} s: {trouble}; see {logs}"
+                        f"not ready after {READY_TIMEOUT_SECS:g} s: {trouble}; "
+                        f"see {options.logs_dir}"
                     )
                 await asyncio.sleep(0.2)
 
@@ -130,10 +150,12 @@ def _give_up_on_crash_loops(supervisor: Supervisor) -> None:
             )
 
 
-async def _work(options: UpOptions, token: str, stop: asyncio.Event, console: Console) -> None:
-    page = f"http://127.0.0.1:{options.port}/"
+async def _work(
+    options: UpOptions, server: ServerSettings, stop: asyncio.Event, console: Console
+) -> None:
+    page = f"http://127.0.0.1:{server.port}/"
     console.print(f"live page {page}", highlight=False)
-    console.print(f"data      {options.data_dir.resolve()}", highlight=False)
+    console.print(f"data      {options.own_dir.resolve()}", highlight=False)
     if options.browser:
         await asyncio.to_thread(webbrowser.open, page)
     if options.play is None:
@@ -141,11 +163,11 @@ async def _work(options: UpOptions, token: str, stop: asyncio.Event, console: Co
         await stop.wait()
         return
     demo = PlayOptions(
-        url=f"ws://127.0.0.1:{options.port}/ws/stream",
+        url=f"ws://127.0.0.1:{server.port}/ws/stream",
         checkpoint_key=key_of(options.play, None),
         frames=None,
         session_frames=DEMO_SESSION_FRAMES,
-        auth_token=token or None,
+        auth_token=server.token() or None,
     )
     await play_with_line(open_source(options.play), demo, stop=stop, console=console)
     if not stop.is_set():
