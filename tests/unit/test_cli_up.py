@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from sgaps_cli import main as cli
 from sgaps_cli import up
+from sgaps_cli.broker import free_port
 
 Refusal = Callable[..., str]
 
@@ -79,3 +81,32 @@ def test_the_port_is_the_one_that_was_asked_for(
 def test_two_ports_are_refused(override: str, refusal: Refusal) -> None:
     said = refusal("--port", "8123", "--set", override)
     assert "--port 8123 and --set server.port=9000" in said
+
+
+def test_a_data_folder_has_one_system(refusal: Refusal, tmp_path: Path) -> None:
+    with up.alone_in(tmp_path):
+        said = refusal("--port", str(free_port()), "--data-dir", str(tmp_path))
+    assert f"another sgaps up keeps its data in {tmp_path}" in said
+    assert "--data-dir" in said
+    assert not (tmp_path / "broker").exists()
+
+
+HOLDER = """
+import pathlib, sys, time
+from sgaps_cli.up import alone_in
+with alone_in(pathlib.Path(sys.argv[1])):
+    print("it has the folder", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_system_leaves_its_data_folder_free(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(up.StartError), up.alone_in(tmp_path):
+            pass
+        holder.kill()
+    with up.alone_in(tmp_path):
+        pass

@@ -6,6 +6,8 @@ import asyncio
 import signal
 import time
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from sgaps.bus.connection import shown
 from sgaps.errors import SgapsError
+from sgaps.recording.disk import try_lock
 from sgaps.settings import ServerSettings, Settings, load_settings
 from sgaps_cli.broker import find_or_start, is_listening
 from sgaps_cli.play import key_of, play_with_line
@@ -22,6 +25,7 @@ from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
 
 READY_TIMEOUT_SECS = 120.0
+LOCK_FILE = "up.lock"
 STARTS_TRIED = 3
 """A service that ends so often before the system is ready will not come up."""
 DEMO_SESSION_FRAMES = 100
@@ -61,8 +65,28 @@ def run_system(options: UpOptions) -> int:
     port = settings.server.port
     if is_listening(port):
         raise StartError(f"port {port} is in use; choose another with --port")
-    console = Console()
     options.logs_dir.mkdir(parents=True, exist_ok=True)
+    with alone_in(options.own_dir):
+        _run_with_broker(options, settings, Console())
+    return 0
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other `sgaps up` uses the folder until the end of the block. Raises StartError.
+
+    Two brokers would append to one file.
+    """
+    with (folder / LOCK_FILE).open("ab") as lock:
+        if not try_lock(lock.fileno()):
+            raise StartError(
+                f"another sgaps up keeps its data in {folder.resolve()}; "
+                "end that one, or choose another folder with --data-dir"
+            )
+        yield
+
+
+def _run_with_broker(options: UpOptions, settings: Settings, console: Console) -> None:
     broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
     console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False)
     try:
@@ -70,7 +94,6 @@ def run_system(options: UpOptions) -> int:
     finally:
         broker.stop()
         console.print("stopped", highlight=False)
-    return 0
 
 
 def _checked_settings(options: UpOptions) -> Settings:
