@@ -194,7 +194,10 @@ def test_what_the_reconstructor_tells(scraped: Scraped) -> None:
     found = scraped.of["reconstructor"]
     models = {x["checkpoint_key"]: x["model_version"] for x in found.labels_of("sgaps_model_info")}
     assert models["default"].startswith("v")
-    assert found.of("sgaps_model_reloads_total", outcome="refused") == 0
+    refused = found.labels_of("sgaps_checkpoint_refused")
+    assert {x["checkpoint_key"] for x in refused} >= models.keys()
+    assert all(found.of("sgaps_checkpoint_refused", **x) == 0 for x in refused)
+    assert found.of("sgaps_model_reloads_total", outcome="failed") == 0
     come_since = models.keys() - {path.name for path in SHIPPED.iterdir()}
     assert found.of("sgaps_model_reloads_total", outcome="swapped") == len(come_since) == 1
     assert 0 < found.of("sgaps_views_encoded_total") <= FRAMES

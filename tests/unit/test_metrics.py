@@ -62,7 +62,7 @@ def test_names_follow_the_conventions() -> None:
         *(("sgaps_sockets", {"state": state}) for state in ("waiting", "playing")),
         *(("sgaps_client_bytes_total", {"direction": way}) for way in ("up", "down")),
         *(("sgaps_probes_total", {"outcome": outcome}) for outcome in ("answered", "lost")),
-        *(("sgaps_model_reloads_total", {"outcome": o}) for o in ("swapped", "refused")),
+        *(("sgaps_model_reloads_total", {"outcome": o}) for o in ("swapped", "failed")),
         *(
             ("sgaps_training_runs_total", {"outcome": outcome})
             for outcome in ("published", "kept_champion", "failed")

@@ -23,9 +23,10 @@ from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.bus import MemoryBus, Publish
-from sgaps.checkpoints import UNTRAINED, WEIGHTS_NAME
+from sgaps.checkpoints import POINTER_NAME, UNTRAINED, WEIGHTS_NAME
 from sgaps.errors import CheckpointUnreadable
 from sgaps.messages import CheckpointPublished
+from sgaps.metrics.reconstructor import CHECKPOINT_REFUSED, FAILED
 from sgaps.model import (
     CheckpointStore,
     ModelInput,
@@ -216,6 +217,31 @@ def test_the_old_model_serves_on_and_the_trouble_is_told_once(
     assert set(reconstructor.serving()) == {"default", "doom"}
     expected_hash = old.weights_sha256[:8]
     assert reconstructor.serving()["doom"].endswith(expected_hash)
+    assert refused() == {"doom": int(not harmless)}
+
+
+def refused() -> dict[str, float]:
+    """What the metric tells, by key."""
+    (family,) = CHECKPOINT_REFUSED.collect()
+    return {sample.labels["checkpoint_key"]: sample.value for sample in family.samples}
+
+
+def test_what_is_refused_at_the_start_is_told_until_it_is_well(tmp_path: Path) -> None:
+    """A count of it would stand at 1 when it is first asked for, and look like none for ever."""
+    store = CheckpointStore(tmp_path / "own")
+    publish(store.root, "pong")
+    good = publish(store.root, "doom")
+    publish(store.root, "doom", seed=1, psnr_db=19.0)
+    reconstructor = neural(tmp_path)
+    assert refused() == {"doom": 1, "pong": 0}
+    reconstructor.refresh()
+    assert refused() == {"doom": 1, "pong": 0}
+    store.promote("doom", good.model_version)
+    reconstructor.refresh()
+    assert refused() == {"doom": 0, "pong": 0}
+    (store.root / "doom" / POINTER_NAME).unlink()
+    reconstructor.refresh()
+    assert refused() == {"pong": 0}
 
 
 @pytest.mark.parametrize("trouble", ["descriptors", "not there yet", "memory"])
@@ -239,10 +265,12 @@ def test_what_only_could_not_be_had_is_tried_at_the_next_look(
             folder.rename(tmp_path / "on its way")
         assert [reconstructor.refresh(), reconstructor.refresh()] == [1, int(trouble == "memory")]
         assert reconstructor.serving()["pong"] == other.model_version
+        assert refused() == {"doom": int(trouble != "memory"), "pong": 0}
     if trouble == "not there yet":
         (tmp_path / "on its way").rename(folder)
     assert reconstructor.refresh() == int(trouble != "memory")
     assert reconstructor.serving()["doom"] == new.model_version
+    assert refused() == {"doom": 0, "pong": 0}
     assert len([r for r in caplog.records if r.levelno >= logging.ERROR]) == 1
 
 
@@ -306,11 +334,14 @@ def test_a_torn_checkpoint_of_ones_own_does_not_hide_the_shipped_one(
     weights.write_bytes(weights.read_bytes()[:1000])
     reconstructor = neural(tmp_path)
     assert reconstructor.serving() == {"default": shipped.model_version}
+    reconstructor.refresh()
+    assert refused() == {"default": 1}  # though the shipped one serves, and may be the same
     _, for_training, _ = load_serving(settings_of(tmp_path).data, "doom")
     assert for_training == shipped
     newer = publish(tmp_path / "own", "default", seed=2)
     assert reconstructor.refresh() == 1
     assert reconstructor.serving() == {"default": newer.model_version}
+    assert refused() == {"default": 0}
 
 
 async def test_checkpoints_are_looked_at_again_whatever_went_wrong(
@@ -326,6 +357,7 @@ async def test_checkpoints_are_looked_at_again_whatever_went_wrong(
     loop = asyncio.get_running_loop()
     service = Service(name="reconstructor", settings=settings, bus=bus, stop=stop)
     full = OutOfMemory("telea", radius_px=3, grid_stride=8, frames_at_once=1)
+    before = FAILED._value.get()
     following = asyncio.create_task(follow_checkpoints(service, full))
     published = CheckpointPublished(checkpoint_key="doom", model_version="v1", val_psnr_db=30.0)
     for _ in range(2):
@@ -334,6 +366,7 @@ async def test_checkpoints_are_looked_at_again_whatever_went_wrong(
     stop.set()
     await asyncio.wait_for(following, 10)
     assert "CUDA out of memory" in caplog.text
+    assert FAILED._value.get() - before >= 2
 
 
 @pytest.mark.parametrize(

@@ -49,5 +49,5 @@ async def _refresh(reconstructor: Reconstructor) -> None:
         metrics.SWAPPED.inc(await asyncio.to_thread(reconstructor.refresh))
     except Exception:
         log.exception("the old models go on serving; checkpoints are looked at again")
-        metrics.REFUSED.inc()
+        metrics.FAILED.inc()
     metrics.serve_models(reconstructor.serving())

@@ -22,7 +22,7 @@ from sgaps.errors import (
     CheckpointRejected,
     CheckpointUnreadable,
 )
-from sgaps.metrics.reconstructor import REFUSED
+from sgaps.metrics.reconstructor import refuse_checkpoints
 from sgaps.model import (
     CheckpointStore,
     ModelInput,
@@ -77,6 +77,8 @@ class NeuralReconstructor:
         """What is not looked at again."""
         self._told: set[_Place] = set()
         """What was in trouble, these among them: it is logged once."""
+        self._keys_in_trouble: set[str] = set()
+        """Keys whose checkpoint in force was not taken at the last look."""
         self.refresh()
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
@@ -150,11 +152,13 @@ class NeuralReconstructor:
         return {key: serving.version for key, serving in self._models.items()}
 
     def refresh(self) -> int:
-        swapped = 0
-        for key, stores in self._places().items():
+        swapped, places = 0, self._places()
+        self._keys_in_trouble.clear()
+        for key, stores in places.items():
             if serving := self._newest(stores, key):
                 self._models = {**self._models, key: serving}
                 swapped += 1
+        refuse_checkpoints({key: key in self._keys_in_trouble for key in places})
         return swapped
 
     def _places(self) -> dict[str, list[CheckpointStore]]:
@@ -180,7 +184,10 @@ class NeuralReconstructor:
         version = None
         try:
             version = store.current_version(key)
-            if version is None or (store.root, key, version) in self._refused:
+            if version is None:
+                return None
+            if (store.root, key, version) in self._refused:
+                self._keys_in_trouble.add(key)
                 return None
             if key in self._models and self._models[key].version == version:
                 return None
@@ -209,8 +216,8 @@ class NeuralReconstructor:
         """Tell it once. What only could not be read, or is not all there yet, is tried again."""
         if which not in self._told:
             log.error("keeping the old model of %s: %s", which[1], error)
-            REFUSED.inc()
         self._told.add(which)
+        self._keys_in_trouble.add(which[1])
         if not isinstance(error, CheckpointUnreadable | CheckpointNotFound):
             self._refused.add(which)
 
