@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, find_segments
 from sgaps.recording.disk import lock_recordings
 from sgaps_cli import main as cli
+from sgaps_cli import recordings
+from sgaps_cli.replay.library import Library
 from unit.test_recording_segment import make_frame
 
 Command = Callable[..., str]
@@ -107,6 +110,75 @@ def test_sessions_are_listed_with_what_they_have(command: Command, tmp_path: Pat
     paths[0].write_bytes(b"nonsense")
     assert "1 damaged" in command("list", status=1)
     living.abandon()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], object]) -> None:
+    """Have something happen after each look at a folder, before what comes of it is looked at."""
+    look: Callable[[Path], Any] = getattr(recordings, name)
+
+    def looked(folder: Path) -> Any:
+        found = look(folder)
+        happens()
+        return found
+
+    monkeypatch.setattr(recordings, name, looked)
+
+
+def test_a_part_that_is_sealed_meanwhile_is_no_trouble(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers = [open_writer(tmp_path, "a", number) for number in range(4)]
+    for number, writer in enumerate(writers):
+        writer.append(frames(number))
+    with monkeypatch.context() as patched:
+        meanwhile(patched, "part_paths", lambda: writers.pop().seal())
+        assert listed(command)["a"]["state"] == "3 being written"
+        assert "1 segments, 1 frames, 0 problems" in command("verify")
+    meanwhile(monkeypatch, "sealed_segments", lambda: writers.pop().seal())
+    assert listed(command)["a"]["state"] == "1 being written"
+    writers.pop().abandon()
+
+
+def test_a_part_whose_writer_lets_go_of_it_as_one_looks_is_not_a_killed_ones(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(tmp_path, "a", 0)
+    writer.append(frames(1))
+
+    def is_locked_no_more(part: Path) -> bool:
+        if part.exists():
+            writer.seal()
+        return False
+
+    monkeypatch.setattr(recordings, "is_locked", is_locked_no_more)
+    assert listed(command)["a"]["state"] == "sealed"
+    assert "1 segments, 1 frames, 0 problems" in command("verify")
+
+
+def test_what_is_deleted_meanwhile_is_passed_over(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for session in "ab":
+        seal(tmp_path, session, 0, frames(*range(10)))
+    doomed = tmp_path / "doom" / "a" / "000001.h5"
+
+    def seal_doomed() -> None:
+        seal(tmp_path, "a", 1, frames(10))
+
+    with monkeypatch.context() as patched:
+        meanwhile(patched, "session_folders", seal_doomed)
+        meanwhile(patched, "sealed_paths", lambda: doomed.unlink(missing_ok=True))
+        assert (listed(command)["a"]["segments"], listed(command)["a"]["state"]) == (1, "sealed")
+        assert "2 segments, 20 frames, 0 problems" in command("verify")
+        seal_doomed()
+        assert [one.damaged for one in Library(tmp_path).scan()] == [0, 0]
+    with monkeypatch.context() as patched:
+        meanwhile(patched, "session_folders", seal_doomed)
+        meanwhile(patched, "sealed_segments", lambda: doomed.unlink(missing_ok=True))
+        assert listed(command)["a"]["state"] == "sealed"
+    with monkeypatch.context() as patched:
+        meanwhile(patched, "session_folders", lambda: shutil.rmtree(doomed.parent))
+        assert listed(command).keys() == {"b"}
 
 
 def test_sound_recordings_are_verified(command: Command, tmp_path: Path) -> None:

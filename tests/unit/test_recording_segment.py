@@ -28,6 +28,7 @@ from sgaps.recording import (
     segment_info,
 )
 from sgaps.recording.disk import ensure_free_space
+from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 GROUP = "/doom/s-1/frames"
@@ -188,6 +189,29 @@ def test_a_segment_has_one_writer(tmp_path: Path) -> None:
         open_writer(tmp_path)
     writer.append([make_frame(1)])
     assert segment_info(writer.seal()).frame_count == 1
+
+
+def test_a_segment_that_is_deleted_while_it_is_looked_into_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(tmp_path)
+    writer.append([make_frame(1)])
+    path, read_index = writer.seal(), SegmentReader._read_index
+
+    def read_and_delete(reader: SegmentReader, *, salvage: bool) -> None:
+        read_index(reader, salvage=salvage)
+        path.unlink()
+
+    monkeypatch.setattr(SegmentReader, "_read_index", read_and_delete)
+    with pytest.raises(RecordingError, match="No such file"):
+        segment_info(path)
+
+
+def test_a_folder_that_is_deleted_while_it_is_listed_has_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda _: True)
+    assert sealed_paths(tmp_path / "gone") == part_paths(tmp_path / "gone") == []
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "..", "x\0y", "ä", "a\n", "a" * 65])

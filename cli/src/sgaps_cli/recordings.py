@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +37,8 @@ app = typer.Typer(help="List, verify and repair recordings.")
 Root = Annotated[Path | None, typer.Option(help="Folder of recordings; default: as configured.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+WRITTEN = "being written"
+ABANDONED = "left by a killed writer"
 HOUR_SECS = 3600
 DAY_SECS = 24 * HOUR_SECS
 
@@ -66,7 +71,7 @@ class Repair:
 def list_(root: Root = None, as_json: AsJson = False) -> None:
     """Every session, with its segments and frames; exit status 1 if a segment is damaged."""
     folder = recordings_folder(root)
-    rows = [_row(session, time.time()) for session in _watched(session_folders(folder), "reading")]
+    rows = list(_rows(_watched(session_folders(folder), "reading")))
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -84,7 +89,8 @@ def verify(root: Root = None, as_json: AsJson = False) -> None:
         of_session = check_session(sealed_paths(session))
         reports += of_session
         findings += [finding for report in of_session for finding in report.findings]
-        findings += map(_abandoned, (p for p in part_paths(session) if not is_locked(p)))
+        parts = part_paths(session)
+        findings += [_abandoned(part) for part in parts if _state_of(part) == ABANDONED]
     frames = sum(len(report.frame_ids) for report in reports)
     told = [replace(finding, path=_relative(finding.path, folder)) for finding in findings]
     if as_json:
@@ -144,20 +150,36 @@ def _relative(path: Path | str, root: Path) -> str:
     return Path(path).relative_to(root).as_posix()
 
 
+def _rows(sessions: Iterable[Path]) -> Iterator[SessionRow]:
+    for session in sessions:
+        with suppress(FileNotFoundError):  # all of it was deleted meanwhile
+            yield _row(session, time.time())
+
+
 def _row(session: Path, now_secs: float) -> SessionRow:
-    files = [path for path in session.iterdir() if path.is_file()]
+    """Raises FileNotFoundError where the session is gone."""
+    files = _files(session)
     infos, damaged = sealed_segments(session)
-    newest_secs = max((path.stat().st_mtime for path in files), default=session.stat().st_mtime)
+    newest_secs = max((file.st_mtime for file in files), default=session.stat().st_mtime)
     return SessionRow(
         key=session.parent.name,
         session=session.name,
         segments=len(infos),
         frames=sum(info.frame_count for info in infos),
         keyframes=sum(info.keyframe_count for info in infos),
-        size_bytes=sum(path.stat().st_size for path in files),
+        size_bytes=sum(file.st_size for file in files),
         age_secs=max(0.0, now_secs - newest_secs),
         state=_state(session, damaged=damaged),
     )
+
+
+def _files(folder: Path) -> list[os.stat_result]:
+    """What the system tells of its files, without those that were sealed or deleted meanwhile."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            found.append(path.stat())
+    return [file for file in found if stat.S_ISREG(file.st_mode)]
 
 
 def sealed_segments(session: Path) -> tuple[list[SegmentInfo], int]:
@@ -167,22 +189,29 @@ def sealed_segments(session: Path) -> tuple[list[SegmentInfo], int]:
         try:
             infos.append(segment_info(path))
         except RecordingError:
-            damaged += 1
+            damaged += path.exists()  # one that was deleted meanwhile is well
     return infos, damaged
 
 
 def _state(session: Path, *, damaged: int) -> str:
-    parts = part_paths(session)
-    written = sum(map(is_locked, parts))
+    parts = Counter(map(_state_of, part_paths(session)))
     aside = len(list(session.glob("*.bad*")))
     counts = {
         "damaged": damaged,
-        "being written": written,
-        "left by a killed writer": len(parts) - written,
+        WRITTEN: parts[WRITTEN],
+        ABANDONED: parts[ABANDONED],
         "set aside": aside,
     }
     states = [f"{count} {what}" for what, count in counts.items() if count]
     return ", ".join(states) or "sealed"
+
+
+def _state_of(part: Path) -> str:
+    """Nothing of a part that is none any more: its writer seals it before it lets go of it."""
+    with suppress(FileNotFoundError):
+        if is_locked(part):
+            return WRITTEN
+    return ABANDONED if part.exists() else ""
 
 
 def _table(rows: list[SessionRow]) -> Table:
@@ -204,7 +233,7 @@ def _age(row: SessionRow) -> str:
 
 
 def _abandoned(part: Path) -> Finding:
-    return Finding(path=str(part), problem="left by a killed writer: sgaps recordings repair")
+    return Finding(path=str(part), problem=f"{ABANDONED}: sgaps recordings repair")
 
 
 def _recovered(outcome: RecoveredSegment, root: Path) -> Repair:

@@ -34,12 +34,15 @@ class SegmentReport:
 
 
 def check_session(segments: Sequence[Path]) -> list[SegmentReport]:
-    """Read all frames of a session's segments, oldest first."""
+    """Read all frames of a session's segments, oldest first; those that are still there."""
     seen: set[int] = set()
     reports = []
     for path in segments:
-        reports.append(_check(path, seen))
-        seen |= reports[-1].frame_ids
+        report = _check(path, seen)
+        if report.findings and not path.exists():
+            continue  # a recorder deleted it meanwhile
+        reports.append(report)
+        seen |= report.frame_ids
     return reports
 
 

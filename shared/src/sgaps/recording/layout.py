@@ -92,12 +92,19 @@ def segment_number(path: Path) -> int | None:
 
 def sealed_paths(folder: Path) -> list[Path]:
     """Sealed segments in a session's folder, oldest first."""
-    return sorted(folder.glob(f"*{SEALED_SUFFIX}"))
+    return _matching(folder, f"*{SEALED_SUFFIX}")
 
 
 def part_paths(folder: Path) -> list[Path]:
     """Parts in a session's folder, oldest first."""
-    return sorted(folder.glob(f"*{SEALED_SUFFIX}{PART_SUFFIX}"))
+    return _matching(folder, f"*{SEALED_SUFFIX}{PART_SUFFIX}")
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(pattern))
+    except FileNotFoundError:  # the folder was deleted after glob had looked for it
+        return []
 
 
 def all_part_paths(root: Path) -> list[Path]:

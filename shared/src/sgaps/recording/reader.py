@@ -215,7 +215,10 @@ def segment_info(path: Path) -> SegmentInfo:
     if number is None or path.suffix != SEALED_SUFFIX:
         raise RecordingError(f"{path} has not the name of a sealed segment")
     with SegmentReader(path) as reader:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:  # a recorder has deleted it
+            raise _blame(path, error) from error
         return SegmentInfo(
             path=path,
             checkpoint_key=reader.checkpoint_key,
