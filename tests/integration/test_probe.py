@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -242,6 +243,41 @@ async def test_what_an_earlier_gateway_had_recorded_is_no_news() -> None:
     await probe.turn()
     recorded_at_secs = REGISTRY.get_sample_value("sgaps_probe_recorded_timestamp_seconds")
     assert recorded_at_secs == pytest.approx(time.time(), abs=5)
+
+
+async def test_a_clock_that_is_set_back_does_not_hide_what_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither from the gateway that runs then, nor from one that begins afterwards."""
+    bus = MemoryBus()
+    for jump_secs in (0, -3600):
+        probe = Probe(bus, gateway_id="g", interval_secs=1)
+        for further_secs in (0, -600):
+            monkeypatch.setattr("gateway.probe.time", clock(jump_secs + further_secs))
+            metrics.PROBE_RECORDED_AT_SECS.set(0)
+            await probe.turn()  # looks, and sends
+            assert recorded_at_secs() == 0
+            await record_newest(bus)
+            await probe.turn()
+            assert recorded_at_secs() > 0
+
+
+def clock(off_by_secs: float) -> Mock:
+    """The module `time`, as of another time, at which it stands."""
+    now_secs = time.time() + off_by_secs
+    return Mock(wraps=time, time=lambda: now_secs)
+
+
+async def record_newest(bus: MemoryBus) -> None:
+    """Mark the probe that was sent last, as a recorder does."""
+    *_, newest = await bus.tail(FrameAccepted.STREAM, bus.START, count=99, block_secs=0)
+    frame = FrameAccepted.decode(newest.data)
+    mark = {"last_recorded_frame_id": b"%d" % frame.frame_id}
+    await bus.write(Put(session_key(frame.session_id), mark, 60))
+
+
+def recorded_at_secs() -> float:
+    return REGISTRY.get_sample_value("sgaps_probe_recorded_timestamp_seconds") or 0
 
 
 async def test_an_interval_of_0_is_never() -> None:

@@ -26,7 +26,8 @@ SAMPLES_PER_SIDE = 7
 class Probe:
     """One frame at a time; it is lost if it was not answered when the next one is due.
 
-    Its ids are the time in milliseconds, so they grow over restarts without being kept.
+    Its ids are the time in milliseconds, so each is a new one, over restarts too, without being
+    kept. They do not always grow: a clock may be set back.
     """
 
     def __init__(self, bus: Bus, *, gateway_id: str, interval_secs: float) -> None:
@@ -37,8 +38,8 @@ class Probe:
         self._frame_id = -1
         """Of the one that is on its way; -1 where none is."""
         self._sent_at_secs = 0.0
-        self._recorded_frame_id = _new_frame_id() - 1
-        """The newest that is known to be recorded. One of an earlier process would be no news."""
+        self._recorded_frame_id: int | None = None
+        """What the recorder had marked at the last look, -1 for nothing; None before the first."""
         self._is_well = True
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -66,9 +67,11 @@ class Probe:
 
     async def _look_for_recorded(self) -> None:
         (fields,) = await self._bus.hashes([session_key(self._session_id)])
-        newest = int(fields.get("last_recorded_frame_id", -1))
-        if newest > self._recorded_frame_id:
-            self._recorded_frame_id = newest
+        before, marked = self._recorded_frame_id, int(fields.get("last_recorded_frame_id", -1))
+        self._recorded_frame_id = marked
+        # What is there at the first look is an earlier process's. Afterwards any change is the
+        # recorder's work; a larger id it need not be.
+        if before is not None and marked not in (before, -1):
             metrics.PROBE_RECORDED_AT_SECS.set_to_current_time()
 
     def take_answer(self, frame_id: int) -> None:
