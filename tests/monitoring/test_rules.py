@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from markdown_files import blocks, commands, guide
 from monitoring.expressions import (
     PROMETHEUS,
     ROOT,
@@ -101,6 +102,34 @@ def test_an_alert_names_its_severity_and_its_cure(alert: str) -> None:
     assert rule["annotations"].keys() == {"summary", "description", "runbook"}
     assert rule["annotations"]["runbook"] == f"docs/monitoring.md#{alert}"
     assert f'<a id="{alert}"></a>' in DOCUMENT.read_text()
+
+
+def description(alert: str) -> str:
+    """As it is shown, with the lines of the file joined."""
+    return str(ALERTS[alert]["annotations"]["description"])
+
+
+def test_cures_scale_only_what_can_have_replicas() -> None:
+    """Two containers cannot publish one port: of the gateway Compose runs one."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    scaled = [name for one in ALERTS for name in re.findall(r"--scale ([^=]+)=", description(one))]
+    assert {"reconstructor", "sampler"} <= set(scaled)
+    assert [name for name in scaled if "ports" in services.get(name, {"ports": ()})] == []
+
+
+def test_what_only_the_brokers_admin_may_do_is_told_as_in_the_guide() -> None:
+    """`user default off` refuses a bare command."""
+    commands_told = re.findall(r"`([^`]*docker run[^`]*)`", description("DeadLetters"))
+    known = [line for block in blocks(guide("for-platform-engineers")) for line in commands(block)]
+    assert len(commands_told) == 2
+    assert all(command in known and "admin" in command for command in commands_told)
+    bare = [
+        alert
+        for alert in ALERTS
+        for code in re.findall(r"`([^`]+)`", description(alert))
+        if re.match(r"(sgaps dead|redis-cli|valkey-cli)", code)
+    ]
+    assert bare == []
 
 
 def test_the_document_knows_no_other_alerts() -> None:
