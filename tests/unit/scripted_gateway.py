@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,6 +48,8 @@ class ScriptedGateway:
     refuse_starts: list[Error] = field(default_factory=list)
     refuse_frames: dict[int, Error] = field(default_factory=dict)
     refuse_heartbeats: list[Error] = field(default_factory=list)
+    stalls_secs: list[float] = field(default_factory=list)
+    """How long nothing is read for, at heartbeats: as if they had waited behind frames."""
     superseded_frames: set[int] = field(default_factory=set)
     """Taken in and recorded, but not answered."""
     coords: tuple[tuple[float, float], ...] | tuple[tuple[float, float, int], ...] = (
@@ -167,6 +170,8 @@ class ScriptedGateway:
     async def _answer_heartbeat(
         self, socket: ServerConnection, session_id: str, heartbeat: Heartbeat
     ) -> None:
+        if self.stalls_secs:
+            await asyncio.sleep(self.stalls_secs.pop())
         if self.refuse_heartbeats:
             await _send(socket, self.refuse_heartbeats.pop())
         else:

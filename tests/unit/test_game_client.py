@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from browser.node import MODULES, node, node_program
-from sgaps.protocol.messages import Error, FrameData, Keyframe
+from sgaps.protocol.messages import Error, FrameData, Heartbeat, Keyframe
 from tools import require
 from unit.scripted_gateway import ScriptedGateway
 
@@ -59,6 +59,15 @@ async def test_frames_are_sent_and_answered_in_order() -> None:
     ]
     first = next(message for message in said if isinstance(message, FrameData))
     assert first.state_vector == [1.0, 2.0]  # cut to what the server takes
+
+
+async def test_no_frames_wait_on_a_network_that_is_slower_than_the_game() -> None:
+    gateway = ScriptedGateway(stalls_secs=[3.5])
+    await played(gateway, 220)
+    kinds = [type(message) for message in gateway.received]
+    third, fourth, *_ = [i for i, kind in enumerate(kinds) if kind is Heartbeat][2:]
+    assert FrameData not in kinds[third:fourth]  # sent while the first had waited a second or two
+    assert FrameData in kinds[fourth:]
 
 
 async def test_a_lost_connection_is_resumed() -> None:

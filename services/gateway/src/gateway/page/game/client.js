@@ -7,6 +7,8 @@ const HEARTBEAT_MS = 1000, START_TIMEOUT_MS = 10_000, SILENCE_TIMEOUT_MS = 10_00
 const FIRST_BACKOFF_SECS = 0.2, MAX_BACKOFF_SECS = 5;
 const SETS_KEPT = 16;
 const MAX_UNSENT_BYTES = 262_144;
+/** A heartbeat that waits longer for its answer waits behind frames. */
+const BACKLOGGED_MS = 1000;
 
 /** Codes after which the same client may come back; any other fatal one is its own fault. */
 const WORTH_RETRYING = new Set(["internal", "overloaded", "shutting_down", "start_timeout", "too_many_sessions"]);
@@ -38,6 +40,7 @@ export class Client {
   #socket = null;
   #timer = 0;
   #heartbeat = 0;
+  #unansweredMs = [];
   #backoffSecs = FIRST_BACKOFF_SECS;
   #nextFrameId = 0;
   #pausedUntilMs = 0;
@@ -79,7 +82,13 @@ export class Client {
 
   /** Whether a frame can be sent now. */
   get isReady() {
-    return this.state === "streaming" && this.pauseMs === 0 && this.#socket.bufferedAmount < MAX_UNSENT_BYTES;
+    return this.state === "streaming" && this.pauseMs === 0 && !this.#isBacklogged;
+  }
+
+  /** Behind the socket's own queue the system takes megabytes, minutes of frames: only answers tell of them. */
+  get #isBacklogged() {
+    const [oldestMs = Date.now()] = this.#unansweredMs;
+    return this.#socket.bufferedAmount >= MAX_UNSENT_BYTES || Date.now() - oldestMs > BACKLOGGED_MS;
   }
 
   /** Whether the server wants the next frame whole. */
@@ -155,12 +164,20 @@ export class Client {
 
   #beginStreaming() {
     this.#backoffSecs = FIRST_BACKOFF_SECS;
-    this.#heartbeat = setInterval(() => this.#write("rest", encodeHeartbeat(Date.now() / 1000)), HEARTBEAT_MS);
+    this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     this.#giveUpIn(SILENCE_TIMEOUT_MS);
     this.#enter("streaming");
   }
 
-  #takeHeartbeat({ target_fps, last_recorded_frame_id }) {
+  #beat() {
+    const nowMs = Date.now();
+    this.#unansweredMs.push(nowMs);
+    this.#write("rest", encodeHeartbeat(nowMs / 1000));
+  }
+
+  /** They are answered in order. */
+  #takeHeartbeat({ timestamp, target_fps, last_recorded_frame_id }) {
+    this.#unansweredMs = this.#unansweredMs.filter(sentMs => sentMs / 1000 > timestamp);
     [this.targetFps, this.lastRecordedFrameId] = [target_fps, last_recorded_frame_id];
   }
 
@@ -205,6 +222,7 @@ export class Client {
   #close() {
     clearTimeout(this.#timer);
     clearInterval(this.#heartbeat);
+    this.#unansweredMs = [];
     this.#sets = [];
     if (!this.#socket) return;
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
