@@ -54,7 +54,7 @@ benchmark-quality: setup  ## the shipped checkpoint on held-out play: PSNR and S
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[data/held-out/$$key]" --frames 31 \
 	    --picture data/held-out/$$key.png data.checkpoints_dir=data/held-out/none || exit 1; echo; done
 
-benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level's own play are worth there; 36 minutes
+benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level's own play are worth there; three quarters of an hour
 	@key=$(subst /,-,$(GAME)); play=data/specialise/$$key/play; held_out=data/held-out/$$key; \
 	  { [ -d $$play ] || .venv/bin/sgaps capture $(GAME) --seed 10 --sessions 8 --frames 300 --out $$play >&2; } && \
 	  { [ -d $$held_out ] || .venv/bin/sgaps capture $(GAME) --seed 500 --sessions 8 --frames 31 --out $$held_out >&2; } && \

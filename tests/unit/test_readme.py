@@ -37,7 +37,7 @@ RUN_BY = {
 }
 BY_HAND = {
     "make benchmark-quality": "23 minutes; what it calls is run by the guide for researchers",
-    "make benchmark-specialise": "35 minutes; the same",
+    "make benchmark-specialise": "three quarters of an hour; the same",
     "make audit": "asks an advisory service",
     "openssl rand": "not ours",
 }
