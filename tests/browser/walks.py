@@ -12,6 +12,7 @@ import base64
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,8 @@ def pages() -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(pages_alone, port=port, log_level="error"))
     serving = threading.Thread(target=lambda: asyncio.run(server.serve()))
     serving.start()
+    while not server.started:
+        time.sleep(0.01)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

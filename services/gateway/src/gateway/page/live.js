@@ -23,7 +23,8 @@ const page = {
   isDrawing: false,
   isPaused: false,
   isLost: false,
-  refusal: "",           // why the gateway shows nothing
+  wantedId: null,        // the session to be looked at, whether a socket is open or not
+  refusal: "",           // why the gateway shows nothing of it
   wantsToken: false,
 };
 
@@ -97,6 +98,9 @@ function offerSessions() {
 }
 
 function lookAt(session) {
+  const wantedId = session?.session_id ?? null;
+  if (wantedId !== page.wantedId) page.refusal = ""; // it was said of another session
+  page.wantedId = wantedId;
   if (page.look?.sessionId === session?.session_id) return;
   page.look?.close();
   page.look = page.status = page.waiting = page.comparing = null;
