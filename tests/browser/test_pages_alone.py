@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,11 @@ SESSION = {
 }
 
 
+TOLD_SECS = 3.0
+"""Longer than the pages wait by themselves."""
+WATCH = """async id => { (await import("/game/views.js")).watch(id, () => {}); }"""
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with pages() as address:
@@ -44,12 +50,12 @@ def list_sessions(page: Page, *sessions: dict[str, Any]) -> None:
     page.route("**/api/sessions", lambda route: route.fulfill(json=sessions))
 
 
-def refuse_views(page: Page, **error: Any) -> list[str]:
-    """Every viewer is sent away like this; the addresses of those who came."""
-    came: list[str] = []
+def refuse_views(page: Page, **error: Any) -> list[float]:
+    """Every viewer is sent away like this; when they came."""
+    came: list[float] = []
 
     def refuse(socket: WebSocketRoute) -> None:
-        came.append(socket.url)
+        came.append(time.monotonic())
         socket.send(json.dumps({"type": "error", "fatal": True, **error}))
         socket.close(code=1008)
 
@@ -65,3 +71,27 @@ def test_a_refusal_is_forgotten_with_the_session_it_was_said_of(tab: Tab, url: s
     expect(words).to_have_text("The gateway shows nothing: no such session")
     list_sessions(page)
     expect(words).to_contain_text("Nobody plays")
+
+
+@pytest.mark.parametrize("is_game", [False, True])
+def test_a_viewer_comes_back_when_it_is_told_to(tab: Tab, url: str, is_game: bool) -> None:
+    page = tab.page
+    came = refuse_views(page, code="too_many_sessions", message="full", retry_after_secs=TOLD_SECS)
+    list_sessions(page, *([] if is_game else [SESSION]))
+    page.goto(url)
+    if is_game:
+        page.evaluate(WATCH, SESSION_ID)
+    page.wait_for_timeout(1000 * (TOLD_SECS + 2))
+    assert len(came) == 2
+    assert came[1] - came[0] >= TOLD_SECS
+    if not is_game:
+        expect(page.locator("#state-text")).to_have_text("The gateway shows nothing: full")
+
+
+def test_a_viewer_whose_token_is_refused_stays_away(tab: Tab, url: str) -> None:
+    came = refuse_views(tab.page, code="unauthorized", message="wrong token")
+    list_sessions(tab.page)
+    tab.page.goto(url)
+    tab.page.evaluate(WATCH, SESSION_ID)
+    tab.page.wait_for_timeout(2500)
+    assert len(came) == 1

@@ -4,8 +4,13 @@ const TIMEOUT_MS = 4000;
 
 export class Unauthorized extends Error {}
 
-/** The gateway is there and says why it shows nothing. */
-export class Refused extends Error {}
+/** The gateway is there and says why it shows nothing, and for how long it is not to be asked again. */
+export class Refused extends Error {
+  constructor(message, retryAfterSecs = 0) {
+    super(message);
+    this.retryAfterSecs = retryAfterSecs;
+  }
+}
 
 /** A socket that ended without a reason. */
 export class Gone extends Error {}
@@ -44,7 +49,8 @@ export class Look {
 
   _reason() {
     if (!this.why) return new Gone();
-    return this.why.code === "unauthorized" ? new Unauthorized() : new Refused(this.why.message);
+    const { code, message, retry_after_secs } = this.why;
+    return code === "unauthorized" ? new Unauthorized() : new Refused(message, retry_after_secs ?? 0);
   }
 
   close() {

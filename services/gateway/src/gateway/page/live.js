@@ -25,6 +25,7 @@ const page = {
   isLost: false,
   wantedId: null,        // the session to be looked at, whether a socket is open or not
   refusal: "",           // why the gateway shows nothing of it
+  lookAgainAtMs: 0,      // before that it wants to be asked for no session
   wantsToken: false,
 };
 
@@ -104,7 +105,7 @@ function lookAt(session) {
   if (page.look?.sessionId === session?.session_id) return;
   page.look?.close();
   page.look = page.status = page.waiting = page.comparing = null;
-  if (!session) return;
+  if (!session || performance.now() < page.lookAgainAtMs) return;
   page.look = new Look(session.session_id, {
     view: onView,
     status: onStatus,
@@ -132,6 +133,7 @@ function fail(error) {
     page.wantsToken = true;
   } else if (error instanceof Refused) {
     page.refusal = error.message;
+    page.lookAgainAtMs = performance.now() + 1000 * error.retryAfterSecs;
   } else {
     page.isLost = true;
   }

@@ -57,7 +57,10 @@ function onState({ state, code, reason, sessionId }) {
   byId("ask").hidden = code !== "unauthorized";
   byId("again").hidden = state !== "refused" || code === "unauthorized";
   byId("again-why").textContent = reason;
-  if (code === "unauthorized") byId("token").focus();
+  if (code === "unauthorized") {
+    watched = null; // its pictures were refused too: they are asked for again with the next token
+    byId("token").focus();
+  }
   if (state === "streaming" && watched !== sessionId) watchSession(sessionId);
 }
 

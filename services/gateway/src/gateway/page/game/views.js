@@ -1,12 +1,12 @@
 // Reconstructions of a session, as they are made.
 
-import { Look } from "../gateway.js";
+import { Look, Unauthorized } from "../gateway.js";
 import { readView } from "../wire.js";
 import { decodedPng } from "./pictures.js";
 
 const PAUSE_MS = 1000;
 
-/** Call `onPicture({frameId, luma})` for each; returns a function that ends it. */
+/** Call `onPicture({frameId, luma})` for each; returns a function that ends it. It ends by itself where the token is refused. */
 export function watch(sessionId, onPicture) {
   let [look, timer, isOver] = [null, 0, false];
   const show = async buffer => {
@@ -14,8 +14,10 @@ export function watch(sessionId, onPicture) {
     const { luma } = await decodedPng(new Blob([reconstruction], { type: "image/png" }));
     if (!isOver) onPicture({ frameId: header.frame_id, luma });
   };
-  const begin = () => {
-    look = new Look(sessionId, { view: show, status: () => {}, end: () => { timer = setTimeout(begin, PAUSE_MS); } });
+  const begin = () => { look = new Look(sessionId, { view: show, status: () => {}, end }); };
+  const end = error => {
+    if (error instanceof Unauthorized) return; // the same token would be refused again
+    timer = setTimeout(begin, Math.max(PAUSE_MS, 1000 * (error.retryAfterSecs ?? 0)));
   };
   begin();
   return () => {
