@@ -38,6 +38,27 @@ TOLD_SECS = 3.0
 """Longer than the pages wait by themselves."""
 WATCH = """async id => { (await import("/game/views.js")).watch(id, () => {}); }"""
 
+WIDTHS = """async width => {
+  const { draw, layersOf } = await import("/pictures.js");
+  const canvases = {}, made = [], create = document.createElement.bind(document);
+  const names = ["rebuilt", "sent", "next", "truth", "error"];
+  for (const name of names) canvases[name] = create("canvas");
+  const rebuilt = new OffscreenCanvas(width, 4);
+  rebuilt.getContext("2d").fillRect(0, 0, width, 4);
+  const png = await rebuilt.convertToBlob({ type: "image/png" });
+  const header = { width, height: 4, importance: null };
+  const samples = Uint8Array.of(0, 128, 0, 128, 200, 1);
+  document.createElement = name => { made.push(create(name)); return made.at(-1); };
+  const layers = await layersOf({ header, samples, reconstruction: png }, null);
+  const widths = [];
+  for (const shown of [[], ["samples"], ["samples"], []]) {
+    draw(canvases, layers, new Set(shown), 1);
+    widths.push([made.map(canvas => canvas.width), canvases.rebuilt.width]);
+  }
+  return widths;
+}"""
+"""After each drawing: the canvases that were made for a frame, and what is shown."""
+
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
@@ -95,3 +116,13 @@ def test_a_viewer_whose_token_is_refused_stays_away(tab: Tab, url: str) -> None:
     tab.page.evaluate(WATCH, SESSION_ID)
     tab.page.wait_for_timeout(2500)
     assert len(came) == 1
+
+
+@pytest.mark.parametrize(("width", "marks"), [(640, 1920), (641, 641)])
+def test_samples_are_marked_once_and_only_where_they_are_shown(
+    tab: Tab, url: str, width: int, marks: int
+) -> None:
+    list_sessions(tab.page)
+    tab.page.goto(url)
+    plain, over = [[width], width], [[width, marks], marks]
+    assert tab.page.evaluate(WIDTHS, width) == [plain, over, over, [[width, marks], width]]

@@ -27,8 +27,8 @@ function showSide(side, layers, error, shown) {
   why.hidden = !error;
   if (why.textContent !== (error?.message ?? "")) why.textContent = error?.message ?? "";
   if (!layers) return [canvas, byId(`error-${side}`)].forEach(blank);
-  const { header, rebuilt, marks } = layers, wrong = errorOf(layers);
-  const over = [[shown.has("error") && wrong, OVERLAY_OPACITY], [shown.has("samples") && marks, OVERLAY_OPACITY]];
+  const { header, rebuilt } = layers, wrong = errorOf(layers);
+  const over = [[shown.has("error") && wrong, OVERLAY_OPACITY], [shown.has("samples") && layers.marks, OVERLAY_OPACITY]];
   paint(canvas, header, [[rebuilt, 1], ...over.filter(([picture]) => picture)]);
   paint(byId(`error-${side}`), header, layers.held ? [[wrong, 1]] : [[rebuilt, DIMMED], [wrong, 1]]);
 }

@@ -9,6 +9,7 @@ const HEAT = Array.from({ length: 256 }, (_, value) => {
 });
 const ERROR_GAIN = 4;
 const SAMPLE_COLOUR = "#ffb454";
+const MARKS_SCALE = 3, MAX_ENLARGED_WIDTH = 640;
 
 const newCanvas = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 const context = canvas => canvas.getContext("2d", { willReadFrequently: true });
@@ -52,8 +53,10 @@ function samplePicture(view) {
   return canvas;
 }
 
+/** Finer than the frame, unless that is large: three times 2560x1600 are 150 MB. */
 function sampleMarks(view) {
-  const scale = 3, canvas = newCanvas(view.header.width * scale, view.header.height * scale), drawing = context(canvas);
+  const { width, height } = view.header, scale = width > MAX_ENLARGED_WIDTH ? 1 : MARKS_SCALE;
+  const canvas = newCanvas(width * scale, height * scale), drawing = context(canvas);
   drawing.fillStyle = drawing.strokeStyle = SAMPLE_COLOUR;
   for (const { left, top, side } of squares(view)) {
     if (side === 1) drawing.fillRect(left * scale, top * scale, scale, scale);
@@ -73,21 +76,22 @@ export async function comparisonOf(view) {
   return { sessionId: header.session_id, frameId: header.frame_id, truth, error: errorMap(rebuilt, truth) };
 }
 
-/** All layers of a frame; `held` is the newest comparison, of this frame or an older one. */
+/** All layers of a frame; `held` is the newest comparison, of this frame or an older one. `marks` are drawn when they are first asked for. */
 export async function layersOf(view, held) {
   const { header } = view;
+  let marks = null;
   return {
     header, held,
     rebuilt: await decoded(view.reconstruction, "png"),
     sent: samplePicture(view),
-    marks: sampleMarks(view),
+    get marks() { return marks ??= sampleMarks(view); },
     next: header.importance && heatMap(view.importance, header.importance.width, header.importance.height, value => 55 + value * .75),
   };
 }
 
 /** Draws pictures of a frame of this size, one over the other: [picture, opacity]. Smooth where a grid is enlarged. */
 export function paint(canvas, { width, height }, pictures) {
-  const scale = pictures.some(([picture]) => picture?.width > width) ? 3 : 1;
+  const scale = pictures.some(([picture]) => picture?.width > width) ? MARKS_SCALE : 1;
   if (canvas.width !== width * scale) canvas.width = width * scale;
   if (canvas.height !== height * scale) canvas.height = height * scale;
   canvas.style.aspectRatio = `${width} / ${height}`;
@@ -105,8 +109,8 @@ export function paint(canvas, { width, height }, pictures) {
 
 /** canvases by name; shown: the names laid over the rebuilt frame, with `opacity` in 0..1. */
 export function draw(canvases, layers, shown, opacity) {
-  const { header, rebuilt, sent, marks, next, held } = layers;
-  const over = { truth: held?.truth, error: held?.error, next, samples: marks };
+  const { header, rebuilt, sent, next, held } = layers;
+  const over = { truth: held?.truth, error: held?.error, next, samples: shown.has("samples") && layers.marks };
   const overlays = Object.entries(over).filter(([name]) => shown.has(name)).map(([, picture]) => [picture, opacity]);
   paint(canvases.rebuilt, header, [[rebuilt, 1], ...overlays]);
   paint(canvases.sent, header, [[sent, 1]]);
