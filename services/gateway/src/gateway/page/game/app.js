@@ -15,9 +15,9 @@ import { World } from "./world/world.js";
 const SIZE = { width: 320, height: 240 };
 const MAX_DRAWN_FPS = 30;
 const PANEL_MS = 250;
-const STATE_VALUES = 6;
 
 const panel = new Panel();
+const world = newWorld();
 const client = new Client(
   {
     url: new URL("../ws/stream", location.href).href.replace(/^http/, "ws"),
@@ -25,14 +25,13 @@ const client = new Client(
     start: {
       checkpointKey: "browser-game",
       ...SIZE,
-      maxStateDim: STATE_VALUES,
+      maxStateDim: world.stateVector.length,
       client: { name: "browser-game", version: "0.1.0", features: ["footprint", "importance_map"] },
       token: token.get(),
     },
   },
   { onState, onCoordinates, onRefusal: error => console.info(`refused: ${error.code}: ${error.message}`) },
 );
-const world = newWorld();
 const controls = new Controls(byId("screen"));
 const sender = new Sender(client, world, SIZE);
 let endWatching = () => {};

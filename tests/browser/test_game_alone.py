@@ -1,0 +1,107 @@
+"""The game's page beside a gateway that the tests play: one place, and answers to every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import WebSocketRoute
+
+from browser.conftest import Tab
+from browser.test_game import UNHEARD, eventually, state_of
+from browser.test_pages_alone import SESSION_ID
+from browser.walks import pages
+from sgaps.protocol import binary_codec, json_codec
+from sgaps.protocol.messages import (
+    Heartbeat,
+    HeartbeatAck,
+    SessionStart,
+    SessionStartAck,
+    UvCoordinates,
+)
+
+pytestmark = pytest.mark.e2e
+
+STATE_VALUES = 11
+GRANTED = 300
+"""Samples that the gateway gives who wishes for none."""
+HEARD = json_codec.encode(
+    HeartbeatAck(timestamp=1, server_time=1, last_recorded_frame_id=-1, target_fps=10)
+)
+
+
+@dataclass
+class Gateway:
+    """Playwright chooses the client's first form, the binary one; its own messages may be JSON."""
+
+    starts: list[SessionStart] = field(default_factory=list)
+    frames: list[binary_codec.ValuesOfFrame] = field(default_factory=list)
+
+    def stream(self, socket: WebSocketRoute) -> None:
+        socket.on_message(lambda raw: self._take(socket, raw))
+
+    def _take(self, socket: WebSocketRoute, raw: str | bytes) -> None:
+        message = decoded(raw)
+        if isinstance(message, SessionStart):
+            self.starts.append(message)
+            socket.send(self._ack(message))
+            socket.send(coordinates(-1))
+        elif isinstance(message, binary_codec.ValuesOfFrame):
+            self.frames.append(message)
+            socket.send(coordinates(message.frame_id))
+        elif isinstance(message, Heartbeat):
+            socket.send(HEARD)
+
+    def _ack(self, start: SessionStart) -> str:
+        wished = start.sampling and start.sampling.sample_count
+        ack = SessionStartAck(
+            session_id=SESSION_ID,
+            checkpoint_loaded=True,
+            sample_count=wished or GRANTED,
+            max_state_dim=64,
+            target_fps=10,
+            model_version="v1",
+            coordinate_set_id=1,
+            keyframe_interval=0,
+            resumed=start.resume_session_id is not None,
+            last_frame_id=self.frames[-1].frame_id if self.frames else -1,
+        )
+        return json_codec.encode(ack)
+
+
+def decoded(raw: str | bytes) -> object:
+    if isinstance(raw, str):
+        return json_codec.decode_client_message(raw)
+    return binary_codec.decode_client_message(raw)
+
+
+def coordinates(frame_id: int) -> str:
+    message = UvCoordinates(
+        frame_id=frame_id, coordinate_set_id=1, coords=[(0.5, 0.5)], model_version="v1"
+    )
+    return json_codec.encode(message)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with pages() as address:
+        yield address
+
+
+@pytest.fixture
+def gateway(tab: Tab, url: str) -> Iterator[Gateway]:
+    """With the game open and connected."""
+    played = Gateway()
+    tab.page.route_web_socket("**/ws/stream", played.stream)
+    tab.page.route_web_socket("**/ws/view/*", lambda socket: None)
+    tab.page.goto(f"{url}/game/")
+    eventually(tab.page, lambda: state_of(tab.page)[0] == "live")
+    yield played
+    tab.troubles = [t for t in tab.troubles if not any(part in t for part in UNHEARD)]
+
+
+def test_the_state_has_as_many_values_as_were_announced(tab: Tab, gateway: Gateway) -> None:
+    eventually(tab.page, lambda: gateway.frames)
+    assert gateway.starts[0].max_state_dim == STATE_VALUES
+    assert len(gateway.frames[0].state) == STATE_VALUES
