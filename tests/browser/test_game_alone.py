@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import WebSocketRoute
+from playwright.sync_api import WebSocketRoute, expect
 
 from browser.conftest import Tab
 from browser.test_game import UNHEARD, eventually, state_of
@@ -23,7 +23,7 @@ from sgaps.protocol.messages import (
 
 pytestmark = pytest.mark.e2e
 
-STATE_VALUES = 11
+STATE_VALUES, TURNING = 11, 5
 GRANTED = 300
 """Samples that the gateway gives who wishes for none."""
 HEARD = json_codec.encode(
@@ -105,3 +105,22 @@ def test_the_state_has_as_many_values_as_were_announced(tab: Tab, gateway: Gatew
     eventually(tab.page, lambda: gateway.frames)
     assert gateway.starts[0].max_state_dim == STATE_VALUES
     assert len(gateway.frames[0].state) == STATE_VALUES
+
+
+def test_a_control_with_the_focus_takes_only_the_keys_it_needs(tab: Tab, gateway: Gateway) -> None:
+    page, pilot = tab.page, tab.page.locator("#pilot")
+
+    def assert_steers(key: str, direction: int) -> None:
+        page.keyboard.down(key)
+        eventually(page, lambda: direction * gateway.frames[-1].state[TURNING] > 0.5)
+        expect(pilot).to_have_text("you steer")
+        page.keyboard.up(key)
+
+    for control, key in {"#placement": "KeyW", "#samples": "ArrowRight"}.items():
+        page.locator(control).focus()
+        page.keyboard.press(key, delay=500)
+        expect(pilot).to_have_text("plays itself")
+    assert int(page.locator("#samples").input_value()) > 500
+    assert_steers("KeyD", 1)
+    page.get_by_label("Where the server looks next").check()
+    assert_steers("ArrowLeft", -1)

@@ -8,6 +8,7 @@ const KEYS = {
   ArrowRight: ["turn", 1], KeyD: ["turn", 1],
 };
 const DRAG_PX = 70;
+const TAKES_ALL = "select, textarea, input:not([type='checkbox'], [type='range'])", TAKES_ARROWS = "input[type='range']";
 
 export class Controls {
   #pressed = new Set();
@@ -33,7 +34,7 @@ export class Controls {
   }
 
   #key(event, isDown) {
-    const isBusy = event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea");
+    const isBusy = event.ctrlKey || event.metaKey || event.altKey || isTaken(event);
     if (!Object.hasOwn(KEYS, event.code) || (isDown && isBusy)) return;
     if (isDown) {
       event.preventDefault();
@@ -46,6 +47,11 @@ export class Controls {
     const [x, y] = this.#drag.from;
     this.#drag.wish = { forward: clamp((y - clientY) / DRAG_PX), turn: clamp((clientX - x) / DRAG_PX) };
   }
+}
+
+/** Whether the control that has the focus needs the key itself. */
+function isTaken({ target, code }) {
+  return target.matches?.(TAKES_ALL) || (code.startsWith("Arrow") && target.matches?.(TAKES_ARROWS));
 }
 
 const clamp = value => Math.min(1, Math.max(-1, value));
