@@ -124,3 +124,27 @@ def test_a_control_with_the_focus_takes_only_the_keys_it_needs(tab: Tab, gateway
     assert_steers("KeyD", 1)
     page.get_by_label("Where the server looks next").check()
     assert_steers("ArrowLeft", -1)
+
+
+def test_one_wish_is_made_of_many_presses(tab: Tab, gateway: Gateway) -> None:
+    page, told = tab.page, tab.page.locator("#samples-value")
+    assert told.inner_text() == str(GRANTED)
+    page.locator("#samples").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert told.inner_text() == "550"
+    eventually(page, lambda: len(gateway.starts) > 1)
+    page.wait_for_timeout(1000)
+    wishes = [start.sampling and start.sampling.sample_count for start in gateway.starts]
+    assert wishes == [None, 550]
+
+
+def test_the_number_under_the_hand_is_left_alone(tab: Tab, gateway: Gateway) -> None:
+    slider, told = tab.page.locator("#samples"), tab.page.locator("#samples-value")
+    slider.evaluate("one => { one.value = 700; one.dispatchEvent(new Event('input')); }")
+    tab.page.wait_for_timeout(1000)
+    assert told.inner_text() == "700"
+    slider.evaluate("one => one.dispatchEvent(new Event('change'))")
+    eventually(tab.page, lambda: len(gateway.starts) > 1)
+    expect(tab.page.locator("#lead-samples")).to_have_text("700")
+    assert told.inner_text() == "700"

@@ -15,6 +15,7 @@ import { World } from "./world/world.js";
 const SIZE = { width: 320, height: 240 };
 const MAX_DRAWN_FPS = 30;
 const PANEL_MS = 250;
+const WISH_MS = 400;
 
 const panel = new Panel();
 const world = newWorld();
@@ -36,6 +37,7 @@ const controls = new Controls(byId("screen"));
 const sender = new Sender(client, world, SIZE);
 let endWatching = () => {};
 let watched = null;
+let wishedCount = Number(byId("samples").value);
 
 /** Throws, and says so, where the browser cannot draw. */
 function newWorld() {
@@ -52,7 +54,7 @@ function newWorld() {
   }
 }
 
-function onState({ state, code, reason, sessionId }) {
+function onState({ state, code, reason, sessionId, ack }) {
   byId("ask").hidden = code !== "unauthorized";
   byId("again").hidden = state !== "refused" || code === "unauthorized";
   byId("again-why").textContent = reason;
@@ -60,7 +62,13 @@ function onState({ state, code, reason, sessionId }) {
     watched = null; // its pictures were refused too: they are asked for again with the next token
     byId("token").focus();
   }
+  if (state === "streaming") showGranted(ack);
   if (state === "streaming" && watched !== sessionId) watchSession(sessionId);
+}
+
+/** How many samples the server gives, unless another number is being chosen. */
+function showGranted({ sample_count }) {
+  if (Number(byId("samples").value) === wishedCount) byId("samples-value").textContent = sample_count;
 }
 
 /** The pictures of a session; of a resumed one they just go on. */
@@ -92,8 +100,16 @@ function onPicture({ frameId, luma }) {
 
 function wireControls() {
   const wish = () => ({ sample_count: Number(byId("samples").value), placement: byId("placement").value });
-  const applyWish = () => client.restart({ start: { sampling: wish() } });
-  for (const id of ["samples", "placement"]) byId(id).addEventListener("change", applyWish);
+  let timer = 0;
+  const applyWish = () => {
+    wishedCount = wish().sample_count;
+    client.restart({ start: { sampling: wish() } });
+  };
+  const applyWishSoon = () => { // each press of an arrow on the slider is a change, and each wish costs a connection
+    clearTimeout(timer);
+    timer = setTimeout(applyWish, WISH_MS);
+  };
+  for (const id of ["samples", "placement"]) byId(id).addEventListener("change", applyWishSoon);
   byId("samples").addEventListener("input", () => { byId("samples-value").textContent = byId("samples").value; });
   byId("fps").addEventListener("input", () => { sender.wantedFps = Number(byId("fps").value); });
   byId("form").addEventListener("change", () => client.restart({ forms: [byId("form").value] }));

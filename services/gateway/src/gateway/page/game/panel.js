@@ -44,7 +44,6 @@ export class Panel {
     this.#chart.draw(performance.now(), []);
     this.#showFacts(client, sender, width * height);
     byId("fps-value").textContent = `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`;
-    byId("samples-value").textContent = client.ack?.sample_count ?? byId("samples").value;
     if (!client.ack) return;
     byId("lead-samples").textContent = client.ack.sample_count;
     byId("lead-share").textContent = Math.round((width * height) / client.ack.sample_count);
