@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
 from browser.conftest import Tab
 from browser.test_game import UNHEARD, eventually, state_of
 from browser.test_pages_alone import SESSION_ID
-from browser.walks import pages
+from browser.walks import HEIGHT, WIDTH, pages
+from replays import png
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.messages import (
     Heartbeat,
@@ -35,11 +39,15 @@ HEARD = json_codec.encode(
 class Gateway:
     """Playwright chooses the client's first form, the binary one; its own messages may be JSON."""
 
+    viewers: list[WebSocketRoute] = field(default_factory=list)
     starts: list[SessionStart] = field(default_factory=list)
     frames: list[binary_codec.ValuesOfFrame] = field(default_factory=list)
 
     def stream(self, socket: WebSocketRoute) -> None:
         socket.on_message(lambda raw: self._take(socket, raw))
+
+    def view(self, socket: WebSocketRoute) -> None:
+        self.viewers.append(socket)
 
     def _take(self, socket: WebSocketRoute, raw: str | bytes) -> None:
         message = decoded(raw)
@@ -83,6 +91,18 @@ def coordinates(frame_id: int) -> str:
     return json_codec.encode(message)
 
 
+def view_of(frame: binary_codec.ValuesOfFrame) -> bytes:
+    """A gray picture of it, as viewers get it."""
+    picture = png(np.full((HEIGHT, WIDTH), 128, np.uint8))
+    header = {
+        "session_id": SESSION_ID,
+        "frame_id": frame.frame_id,
+        "parts": {"reconstruction": len(picture), "samples": 0, "importance": 0, "true_frame": 0},
+    }
+    raw = json.dumps(header).encode()
+    return struct.pack("<2sBBI", b"SG", 1, 4, len(raw)) + raw + picture
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with pages() as address:
@@ -90,11 +110,12 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def gateway(tab: Tab, url: str) -> Iterator[Gateway]:
-    """With the game open and connected."""
+def gateway(tab: Tab, url: str, request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    """With the game open and connected; the parameter is a wish of the system's for motion."""
     played = Gateway()
+    tab.page.emulate_media(reduced_motion=getattr(request, "param", None))
     tab.page.route_web_socket("**/ws/stream", played.stream)
-    tab.page.route_web_socket("**/ws/view/*", lambda socket: None)
+    tab.page.route_web_socket("**/ws/view/*", played.view)
     tab.page.goto(f"{url}/game/")
     eventually(tab.page, lambda: state_of(tab.page)[0] == "live")
     yield played
@@ -148,3 +169,58 @@ def test_the_number_under_the_hand_is_left_alone(tab: Tab, gateway: Gateway) -> 
     eventually(tab.page, lambda: len(gateway.starts) > 1)
     expect(tab.page.locator("#lead-samples")).to_have_text("700")
     assert told.inner_text() == "700"
+
+
+def place(gateway: Gateway) -> list[float]:
+    """Where the player of the newest frame stands, and looks."""
+    return [round(float(value), 6) for value in gateway.frames[-1].state]
+
+
+def test_it_plays_until_it_is_paused(tab: Tab, gateway: Gateway) -> None:
+    page, pause = tab.page, tab.page.get_by_role("button", name="Pause")
+    eventually(page, lambda: gateway.frames)
+    first = place(gateway)
+    eventually(page, lambda: place(gateway) != first)
+    expect(page.locator("#pilot")).to_have_text("plays itself")
+    pause.click()
+    expect(pause).to_have_attribute("aria-pressed", "true")
+    pause.click()
+    then = len(gateway.frames)
+    eventually(page, lambda: len(gateway.frames) > then + 1)
+    expect(page.locator("#pilot")).to_have_text("plays itself")
+
+
+@pytest.mark.parametrize("gateway", ["reduce"], indirect=True)
+def test_who_wants_less_motion_begins_with_a_still_picture(tab: Tab, gateway: Gateway) -> None:
+    page, pilot = tab.page, tab.page.locator("#pilot")
+    expect(pilot).to_contain_text("paused · press Pause again to go on")
+    eventually(page, lambda: len(gateway.frames) > 2 and gateway.viewers)
+    assert place(gateway) == [round(float(value), 6) for value in gateway.frames[0].state]
+    gateway.viewers[0].send(view_of(gateway.frames[-1]))
+    expect(page.locator("#reconstruction-psnr")).to_contain_text("dB")
+    page.wait_for_timeout(500)
+    sent, still = len(gateway.frames), place(gateway)
+    page.wait_for_timeout(1500)
+    assert len(gateway.frames) == sent
+    page.keyboard.down("ArrowLeft")
+    eventually(page, lambda: place(gateway) != still)
+    page.keyboard.up("ArrowLeft")
+    expect(pilot).to_contain_text("paused")
+    page.get_by_role("button", name="Pause").click()
+    expect(pilot).not_to_contain_text("paused")
+
+
+WATCH_WORDS = """() => {
+  window.said = 0;
+  const at = document.querySelector("[role=status]");
+  const what = { childList: true, characterData: true, subtree: true };
+  new MutationObserver(() => { window.said += 1; }).observe(at, what);
+}"""
+
+
+def test_the_state_is_said_once_and_every_picture_has_a_name(tab: Tab, gateway: Gateway) -> None:
+    tab.page.evaluate(WATCH_WORDS)
+    tab.page.wait_for_timeout(1500)
+    assert tab.page.evaluate("said") == 0
+    unnamed = "canvas:not([aria-hidden='true'], [role='img'][aria-label])"
+    assert tab.page.locator(unnamed).count() == 0

@@ -4,7 +4,7 @@ import { token } from "../gateway.js";
 import { Client } from "./client.js";
 import { Controls } from "./controls.js";
 import { drawError, drawGray, drawHeat, drawPainted, drawPlaces } from "./draw.js";
-import { Panel, byId } from "./panel.js";
+import { Panel, byId, write } from "./panel.js";
 import { flatPsnrDb, psnrDb } from "./pictures.js";
 import { interpolated } from "./prior.js";
 import { BINARY, JSON_FORM } from "./protocol.js";
@@ -37,6 +37,9 @@ const controls = new Controls(byId("screen"));
 const sender = new Sender(client, world, SIZE);
 let endWatching = () => {};
 let watched = null;
+let pausedAtMs = null; // null: it plays
+let movedAtMs = 0;
+let picturedAtMs = 0; // when the frame was sent whose picture is shown
 let wishedCount = Number(byId("samples").value);
 
 /** Throws, and says so, where the browser cannot draw. */
@@ -62,7 +65,10 @@ function onState({ state, code, reason, sessionId, ack }) {
     watched = null; // its pictures were refused too: they are asked for again with the next token
     byId("token").focus();
   }
-  if (state === "streaming") showGranted(ack);
+  if (state === "streaming") {
+    picturedAtMs = 0;
+    showGranted(ack);
+  }
   if (state === "streaming" && watched !== sessionId) watchSession(sessionId);
 }
 
@@ -90,6 +96,7 @@ function onCoordinates(set) {
 function onPicture({ frameId, luma }) {
   const frame = sender.sent(frameId);
   if (!frame) return;
+  picturedAtMs = frame.sentAtMs;
   const prior = interpolated(frame.set, frame.values, SIZE.width, SIZE.height);
   panel.takeQuality({ ours: psnrDb(luma, frame.luma), prior: psnrDb(prior, frame.luma), flat: flatPsnrDb(frame.luma) });
   drawGray(byId("reconstruction"), luma);
@@ -115,6 +122,7 @@ function wireControls() {
   byId("form").addEventListener("change", () => client.restart({ forms: [byId("form").value] }));
   byId("show-places").addEventListener("change", showOverlays);
   byId("show-heat").addEventListener("change", showOverlays);
+  byId("pause").addEventListener("click", () => setPaused(pausedAtMs === null));
   byId("again").querySelector("button").addEventListener("click", () => client.restart({}));
   byId("ask").addEventListener("submit", event => {
     event.preventDefault();
@@ -124,24 +132,41 @@ function wireControls() {
   });
 }
 
+function setPaused(isPaused) {
+  pausedAtMs = isPaused ? performance.now() : null;
+  byId("pause").setAttribute("aria-pressed", isPaused);
+}
+
 function showOverlays() {
   byId("places").hidden = !byId("show-places").checked;
   byId("heat").hidden = !byId("show-heat").checked;
 }
 
+function wordsOf(isStill) {
+  if (isStill) return "paused · press Pause again to go on, or steer";
+  return world.isPilot ? "plays itself" : "you steer";
+}
+
 let drawnAtMs = 0;
+/** While it is paused, time passes only for who steers, and the frame that stands still is sent until its picture is there. */
 function turn(nowMs) {
   requestAnimationFrame(turn);
   const isDue = nowMs - drawnAtMs >= 1000 / MAX_DRAWN_FPS - 2;
   if (!isDue || world.isLost) return;
-  world.play((nowMs - drawnAtMs) / 1000, controls.wish);
+  const wish = controls.wish;
+  const isStill = pausedAtMs !== null && !wish.forward && !wish.turn;
+  if (!isStill || !movedAtMs) {
+    world.play((nowMs - drawnAtMs) / 1000, wish);
+    movedAtMs = nowMs;
+  }
   drawnAtMs = nowMs;
-  byId("pilot").textContent = world.isPilot ? "plays itself" : "you steer";
-  sender.sendIfDue(nowMs);
+  write("pilot", wordsOf(isStill));
+  if (movedAtMs >= picturedAtMs) sender.sendIfDue(nowMs);
 }
 
 wireControls();
 showOverlays();
+setPaused(matchMedia("(prefers-reduced-motion: reduce)").matches);
 client.start();
-setInterval(() => panel.show(client, sender, SIZE), PANEL_MS);
+setInterval(() => panel.show(client, sender, SIZE, pausedAtMs ?? performance.now()), PANEL_MS);
 requestAnimationFrame(turn);

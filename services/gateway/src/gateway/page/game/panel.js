@@ -8,6 +8,10 @@ const UNANSWERED_SECS = 3;
 
 export const byId = id => document.getElementById(id);
 const shown = (value, digits = 1, unit = "") => (value === null ? "–" : `${value.toFixed(digits)}${unit}`);
+/** Only what changed: a screen reader says again what is written again. */
+export const write = (id, text) => {
+  if (byId(id).textContent !== text) byId(id).textContent = text;
+};
 const amount = bytes => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
 
 export class Panel {
@@ -38,10 +42,10 @@ export class Panel {
     byId("prior-psnr").textContent = shown(psnrs.prior, 1, " dB");
   }
 
-  /** Once a second or so. */
-  show(client, sender, { width, height }) {
+  /** Once a second or so; the chart ends at `nowMs`. */
+  show(client, sender, { width, height }, nowMs) {
     this.#showState(client, sender);
-    this.#chart.draw(performance.now(), []);
+    this.#chart.draw(nowMs, []);
     this.#showFacts(client, sender, width * height);
     byId("fps-value").textContent = `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`;
     if (!client.ack) return;
@@ -50,9 +54,10 @@ export class Panel {
   }
 
   #showState(client, sender) {
-    const [state, text] = truthOf(client, sender.unansweredSinceMs);
+    const [state, text, secs = ""] = truthOf(client, sender.unansweredSinceMs);
     byId("state").dataset.state = state;
-    byId("state").textContent = text;
+    write("state-text", text);
+    write("state-secs", secs);
     document.body.classList.toggle("is-away", state === "lost");
   }
 
@@ -78,16 +83,16 @@ export class Panel {
   }
 }
 
-/** How things are, and in words. */
+/** How things are, in words, and for how many seconds: those are shown, but not said each second. */
 function truthOf(client, unansweredSinceMs) {
   const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
   const silentSecs = unansweredSinceMs === null ? 0 : (performance.now() - unansweredSinceMs) / 1000;
-  if (client.state === "waiting") return ["lost", `No connection: ${client.reason}. Next try in ${waitSecs} s`];
+  if (client.state === "waiting") return ["lost", `No connection: ${client.reason}`, `Next try in ${waitSecs} s`];
   if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
-  if (client.state === "connecting" && client.reason) return ["lost", `No connection: ${client.reason}. Trying…`];
+  if (client.state === "connecting" && client.reason) return ["lost", `No connection: ${client.reason}`, "Trying…"];
   if (client.state !== "streaming") return ["stale", "Connecting…"];
-  if (client.pauseMs) return ["paused", `The server wants a pause of ${Math.ceil(client.pauseMs / 1000)} s`];
-  if (silentSecs > UNANSWERED_SECS) return ["stale", `Connected, but no answer for ${Math.round(silentSecs)} s`];
+  if (client.pauseMs) return ["paused", "The server wants a pause", `${Math.ceil(client.pauseMs / 1000)} s`];
+  if (silentSecs > UNANSWERED_SECS) return ["stale", "Connected, but no answer", `for ${Math.round(silentSecs)} s`];
   return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
 }
 
