@@ -46,9 +46,8 @@ async def eventually(happened: Callable[[], bool]) -> None:
 
 
 async def send(client: SgapsClient, count: int) -> list[int]:
-    return [
-        (await client.send_frame(IMAGE, STATE, keyframe_png=None)).frame_id for _ in range(count)
-    ]
+    sent = [await client.send_frame(IMAGE, STATE, keyframe_png=None) for _ in range(count)]
+    return [frame.frame_id for frame in sent if frame is not None]
 
 
 async def send_until_refused(client: SgapsClient) -> None:

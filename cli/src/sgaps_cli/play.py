@@ -112,7 +112,8 @@ def _told(summary: PlaySummary) -> str:
     psnr = "unknown" if summary.psnr_db is None else f"{summary.psnr_db:.1f} dB"
     return (
         f"sent {summary.sent}, accepted {summary.accepted}, answered {summary.answered}, "
-        f"recorded {summary.recorded}, lost with a connection {summary.lost}\n"
+        f"recorded {summary.recorded}, lost with a connection {summary.lost}, "
+        f"dropped on a slow network {summary.dropped}\n"
         f"latency {latency}; PSNR of the newest reconstruction {psnr}; "
         f"model {summary.model_version}\n"
         f"{summary.bytes_up} bytes up, {summary.bytes_down} bytes down in "

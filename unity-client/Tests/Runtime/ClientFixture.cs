@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Text;
 using NUnit.Framework;
 
 namespace Sgaps.Client.Tests
@@ -63,6 +64,14 @@ namespace Sgaps.Client.Tests
         protected void Wait(double secs)
         {
             NowSecs += secs;
+            Client.Poll();
+        }
+
+        // Of the newest heartbeat: older ones count as refused.
+        protected void AnswerHeartbeats()
+        {
+            var newest = Transport.Sent.FindLastIndex(sent => Encoding.UTF8.GetString(sent).Contains("heartbeat"));
+            Transport.Says(Wire.HeartbeatAck(Transport.SentText(newest).Split(':')[2].TrimEnd('}')));
             Client.Poll();
         }
 

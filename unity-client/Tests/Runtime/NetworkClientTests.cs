@@ -72,6 +72,7 @@ namespace Sgaps.Client.Tests
             Assert.That(Send(), Is.EqualTo(SendResult.Paused));
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(1));
             Wait(2.1);
+            AnswerHeartbeats();
             Assert.That(Send(), Is.EqualTo(SendResult.Sent));
         }
 
@@ -79,7 +80,7 @@ namespace Sgaps.Client.Tests
         public void AHeartbeatTellsTheRate()
         {
             Connect();
-            Transport.Says("{\"type\":\"heartbeat_ack\",\"timestamp\":1,\"server_time\":1,\"last_recorded_frame_id\":4,\"target_fps\":5}");
+            Transport.Says(Wire.HeartbeatAck("1", 4));
             Client.Poll();
             Assert.That(Client.Session.TargetFps, Is.EqualTo(5));
             Assert.That(Client.Session.Account.LastRecordedFrameId, Is.EqualTo(4));
@@ -94,6 +95,32 @@ namespace Sgaps.Client.Tests
             Connect();
             Transport.BacklogBytes = 2 * 1024 * 1024;
             Assert.That(Send(), Is.EqualTo(SendResult.Backlogged));
+        }
+
+        [Test]
+        public void FramesAreDroppedWhileAHeartbeatWaitsBehindOthers()
+        {
+            Connect();
+            Wait(0.9);
+            Assert.That(Send(), Is.EqualTo(SendResult.Sent));
+            Wait(0.2);
+            Assert.That(Send(), Is.EqualTo(SendResult.Backlogged));
+            Assert.That(Client.Session.FramesDropped, Is.EqualTo(1));
+            AnswerHeartbeats();
+            Assert.That(Send(), Is.EqualTo(SendResult.Sent));
+        }
+
+        [Test]
+        public void ALostConnectionTakesItsQueueAlong()
+        {
+            Connect();
+            Wait(1.1);
+            Assert.That(Send(), Is.EqualTo(SendResult.Backlogged));
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(1);
+            Connect(resumed: true);
+            Assert.That(Send(), Is.EqualTo(SendResult.Sent));
         }
 
         [Test]
@@ -127,8 +154,7 @@ namespace Sgaps.Client.Tests
             Client.Poll();
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(1), "it may have been the frame");
             Wait(1.1);
-            var timestamp = LastSent().Split(':')[2].TrimEnd('}');
-            Transport.Says("{\"type\":\"heartbeat_ack\",\"timestamp\":" + timestamp + ",\"server_time\":1,\"last_recorded_frame_id\":0,\"target_fps\":5}");
+            Transport.Says(Wire.HeartbeatAck(LastSent().Split(':')[2].TrimEnd('}'), 0));
             Client.Poll();
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(0), "an older heartbeat has no answer: that was it");
             Assert.That(Client.Session.Account.IsComplete, Is.False);

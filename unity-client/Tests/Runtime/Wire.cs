@@ -22,6 +22,12 @@ namespace Sgaps.Client.Tests
             return Coordinates.Replace("\"frame_id\":-1", "\"frame_id\":" + frameId).Replace("_set_id\":1", "_set_id\":" + setId);
         }
 
+        public static string HeartbeatAck(string timestamp, long lastRecordedFrameId = -1)
+        {
+            return "{\"type\":\"heartbeat_ack\",\"timestamp\":" + timestamp + ",\"server_time\":1,\"last_recorded_frame_id\":" + lastRecordedFrameId
+                + ",\"target_fps\":5}";
+        }
+
         public static string Error(string code, bool fatal, string retryAfterSecs = "null")
         {
             return "{\"type\":\"error\",\"code\":\"" + code + "\",\"message\":\"m\",\"fatal\":" + (fatal ? "true" : "false")

@@ -35,6 +35,7 @@ from sgaps_client.state import ClientState, SessionConfig
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECS = 1.0
+"""Often enough to find out within two seconds that the network is slower than the game."""
 START_TIMEOUT_SECS = 10.0
 CLOSE_TIMEOUT_SECS = 1.0
 FIRST_BACKOFF_SECS = 0.2
@@ -116,17 +117,20 @@ class SgapsClient:
 
     async def send_frame(
         self, image: NDArray[np.uint8], state: NDArray[np.float32], *, keyframe_png: bytes | None
-    ) -> SentFrame:
-        """Sample a frame and send it, after its keyframe.
+    ) -> SentFrame | None:
+        """Sample a frame and send it, after its keyframe; None where it is dropped.
 
-        Waits while there is no connection, and as long as the server asked to. Raises
-        ProtocolError.
+        Waits while there is no connection, and as long as the server asked to. A frame that would
+        wait behind others, on a network slower than the game, is dropped. Raises ProtocolError.
         """
         connection = await self._until_ready()
         pause_secs = self.state.paused_until_secs - time.monotonic()
         if pause_secs > 0:
             await asyncio.sleep(pause_secs)
             connection = await self._until_ready()
+        if self.state.account.is_backlogged(now_secs=time.monotonic()):
+            self.state.frames_dropped += 1
+            return None
         sent = SentFrame(frame_id=self.state.account.next_frame_id, sent_at_secs=time.monotonic())
         frame = outgoing.sampled_frame(
             image, state, frame_id=sent.frame_id, client_state=self.state
@@ -267,7 +271,7 @@ class SgapsClient:
     async def _beat(self, connection: ClientConnection) -> None:
         while True:
             heartbeat = Heartbeat(timestamp=time.time())
-            self.state.account.book_heartbeat_sent(heartbeat.timestamp)
+            self.state.account.book_heartbeat_sent(heartbeat.timestamp, now_secs=time.monotonic())
             await self._send(connection, json_codec.encode(heartbeat))
             await asyncio.sleep(HEARTBEAT_SECS)
 

@@ -42,6 +42,8 @@ class PlaySummary:
     """Frames the recorder has on disk."""
     lost: int
     """Frames that were on the wire when a connection broke."""
+    dropped: int
+    """Frames that were not sent: the network was slower than the game."""
     refusals: list[str]
     reconnections: int
     latency_p50_ms: float | None
@@ -66,6 +68,7 @@ class PlayStats:
     answered: int = 0
     recorded: int = 0
     lost: int = 0
+    dropped: int = 0
     refusals: list[str] = field(default_factory=list)
     reconnections: int = 0
     latencies_ms: list[float] = field(default_factory=list)
@@ -198,6 +201,8 @@ class _SessionPlay:
     async def _send(self, frame: GameFrame) -> None:
         keyframe = encoded_png(frame.image) if self._client.wants_keyframe() else None
         sent = await self._client.send_frame(frame.image, frame.state, keyframe_png=keyframe)
+        if sent is None:
+            return
         self._sent_at_secs[sent.frame_id] = sent.sent_at_secs
         self._truths[sent.frame_id] = frame.image
         for kept in (self._sent_at_secs, self._truths):
@@ -244,6 +249,7 @@ class _SessionPlay:
         state, stats = self._client.state, self._stats
         self._count_bytes()
         stats.refusals += state.refusals
+        stats.dropped += state.frames_dropped
         for account in state.accounts:
             stats.sessions.append(account.session_id)
             stats.reconnections += account.resumed
@@ -281,6 +287,7 @@ def _summary(source: Source, options: PlayOptions, stats: PlayStats) -> PlaySumm
         answered=stats.answered,
         recorded=stats.recorded,
         lost=stats.lost,
+        dropped=stats.dropped,
         refusals=stats.refusals,
         reconnections=stats.reconnections,
         latency_p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms.size else None,

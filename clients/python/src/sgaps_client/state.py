@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +30,9 @@ FRAME_REFUSALS = frozenset(
         ErrorCode.UNKNOWN_SET,
     }
 )
+
+BACKLOGGED_SECS = 1.0
+"""A heartbeat that waits longer for its answer waits behind frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,8 @@ class SessionAccount:
     _refused: set[int] = field(default_factory=set)
     """Frame ids; a refusal names none, so it is taken for one of the newest frame."""
     _lost: set[int] = field(default_factory=set)
-    _heartbeats: deque[float] = field(default_factory=deque)
-    """Timestamps of those not answered yet."""
+    _heartbeats: dict[float, float] = field(default_factory=dict)
+    """Timestamps of those not answered yet, the oldest first: monotonic time each was sent at."""
 
     @property
     def refused(self) -> int:
@@ -105,17 +107,27 @@ class SessionAccount:
         if newest >= 0:
             self._refused.add(newest)
 
-    def book_heartbeat_sent(self, timestamp: float) -> None:
-        self._heartbeats.append(timestamp)
+    def is_backlogged(self, *, now_secs: float) -> bool:
+        """Whether the network is slower than the game, at a monotonic time.
+
+        Only answers can tell: a kernel takes megabytes, minutes of frames, before a socket is full.
+        """
+        oldest_sent_at_secs = next(iter(self._heartbeats.values()), now_secs)
+        return now_secs - oldest_sent_at_secs > BACKLOGGED_SECS
+
+    def book_heartbeat_sent(self, timestamp: float, *, now_secs: float) -> None:
+        self._heartbeats[timestamp] = now_secs
 
     def book_heartbeat(self, ack: HeartbeatAck) -> None:
         """The server answers in order: older heartbeats without an answer were what it refused."""
         self.last_recorded_frame_id = max(self.last_recorded_frame_id, ack.last_recorded_frame_id)
         if ack.timestamp not in self._heartbeats:
             return
-        while self._heartbeats.popleft() != ack.timestamp:
+        while (oldest := next(iter(self._heartbeats))) != ack.timestamp:
+            del self._heartbeats[oldest]
             if self._refused:
                 self._refused.remove(max(self._refused))
+        del self._heartbeats[oldest]
 
     def book_lost(self, *, after_frame_id: int) -> None:
         """The connection broke, and the server knows nothing of what was sent after this frame."""
@@ -152,6 +164,8 @@ class ClientState:
     keyframe_interval: int = 0
     paused_until_secs: float = 0.0
     """Monotonic time before which the server wants no frames."""
+    frames_dropped: int = 0
+    """Frames that were not sent: the network was slower than the game."""
     bytes_up: int = 0
     bytes_down: int = 0
     refusals: list[str] = field(default_factory=list)

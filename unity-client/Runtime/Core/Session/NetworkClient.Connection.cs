@@ -103,7 +103,7 @@ namespace Sgaps.Client
             if (_transport.State != TransportState.Open || _nowSecs() < _nextHeartbeatSecs) return;
             _nextHeartbeatSecs = _nowSecs() + HeartbeatSecs;
             var heartbeat = new Heartbeat { TimestampSecs = UnixTimeSecs() };
-            Session.Account.BookHeartbeatSent(heartbeat.TimestampSecs);
+            Session.Account.BookHeartbeatSent(heartbeat.TimestampSecs, _nowSecs());
             JsonCodec.EncodeHeartbeat(heartbeat, _outgoing);
             SendOutgoing();
         }

@@ -9,6 +9,9 @@ namespace Sgaps.Client
     public sealed partial class NetworkClient : IDisposable
     {
         private const double HeartbeatSecs = 1;
+
+        // A heartbeat that waits longer for its answer waits behind frames.
+        private const double BackloggedSecs = 1;
         private const double StartTimeoutSecs = 10;
         private const double SilenceTimeoutSecs = 10;
         private const int MaxBacklogBytes = 1024 * 1024;
@@ -152,7 +155,13 @@ namespace Sgaps.Client
             if (!CanSend) return SendResult.Paused;
             var isKnown = _config.OwnPattern.HasValue ? coordinates.SetId == UVCoordinates.OwnChoiceSetId : Session.Sets.Contains(coordinates);
             if (!isKnown) return SendResult.StaleCoordinates;
-            return _transport.BacklogBytes > MaxBacklogBytes ? SendResult.Backlogged : SendResult.Sent;
+            return IsBacklogged() ? SendResult.Backlogged : SendResult.Sent;
+        }
+
+        // The transport knows its own queue alone: behind it a kernel takes megabytes, minutes of frames, and only answers tell of them.
+        private bool IsBacklogged()
+        {
+            return _transport.BacklogBytes > MaxBacklogBytes || Session.Account.HeartbeatWaitSecs(_nowSecs()) > BackloggedSecs;
         }
 
         private void Send(PixelData pixels, float[] state, int stateCount, double timestampSecs, byte[] keyframePng)

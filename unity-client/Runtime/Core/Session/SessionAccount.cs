@@ -13,8 +13,9 @@ namespace Sgaps.Client
         private readonly HashSet<long> _refused = new HashSet<long>();
         private readonly HashSet<long> _lost = new HashSet<long>();
 
-        // Timestamps of the heartbeats that are not answered yet.
+        // Of the heartbeats that are not answered yet, the oldest first: their timestamps, and when they were sent by the client's clock.
         private readonly Queue<double> _heartbeats = new Queue<double>();
+        private readonly Queue<double> _heartbeatsSentAtSecs = new Queue<double>();
 
         internal SessionAccount(string sessionId)
         {
@@ -86,9 +87,16 @@ namespace Sgaps.Client
             if (newest >= 0) _refused.Add(newest);
         }
 
-        internal void BookHeartbeatSent(double timestampSecs)
+        // How long the oldest heartbeat without an answer has waited for it; 0 where there is none.
+        internal double HeartbeatWaitSecs(double nowSecs)
+        {
+            return _heartbeatsSentAtSecs.Count == 0 ? 0 : nowSecs - _heartbeatsSentAtSecs.Peek();
+        }
+
+        internal void BookHeartbeatSent(double timestampSecs, double nowSecs)
         {
             _heartbeats.Enqueue(timestampSecs);
+            _heartbeatsSentAtSecs.Enqueue(nowSecs);
         }
 
         // The server answers in order: older heartbeats without an answer were what it refused.
@@ -96,13 +104,14 @@ namespace Sgaps.Client
         {
             LastRecordedFrameId = Math.Max(LastRecordedFrameId, ack.LastRecordedFrameId);
             if (!_heartbeats.Contains(ack.TimestampSecs)) return;
-            while (_heartbeats.Dequeue() != ack.TimestampSecs) ForgiveNewestRefusal();
+            while (TakeOldestHeartbeat() != ack.TimestampSecs) ForgiveNewestRefusal();
         }
 
         // The connection broke, and the server knows nothing of what was sent after this frame.
         internal void BookLost(long afterFrameId)
         {
             _heartbeats.Clear();
+            _heartbeatsSentAtSecs.Clear();
             for (var frameId = afterFrameId + 1; frameId < NextFrameId; frameId++)
             {
                 if (!_refused.Contains(frameId)) _lost.Add(frameId);
@@ -120,6 +129,12 @@ namespace Sgaps.Client
         internal void BookGone()
         {
             BookLost(Math.Max(LastAnsweredFrameId, LastRecordedFrameId));
+        }
+
+        private double TakeOldestHeartbeat()
+        {
+            _heartbeatsSentAtSecs.Dequeue();
+            return _heartbeats.Dequeue();
         }
 
         private void ForgiveNewestRefusal()
