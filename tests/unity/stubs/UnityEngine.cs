@@ -241,6 +241,7 @@ namespace UnityEngine.Networking
         public long responseCode { get { throw new NotImplementedException(); } }
         public string error { get { throw new NotImplementedException(); } }
         public UnityWebRequestAsyncOperation SendWebRequest() { throw new NotImplementedException(); }
+        public void SetRequestHeader(string name, string value) { throw new NotImplementedException(); }
         public string GetResponseHeader(string name) { throw new NotImplementedException(); }
         public void Dispose() { throw new NotImplementedException(); }
     }

@@ -49,6 +49,9 @@ namespace Sgaps.Client
             var address = client.Config.HttpAddress + "/api/sessions/" + client.Session.Account.SessionId + "/" + _name;
             _request = UnityWebRequestTexture.GetTexture(address);
             _request.timeout = TimeoutSecs;
+            // Not even an empty one without a token: in a browser it makes the server's permission necessary.
+            var authorization = client.Config.HttpAuthorization;
+            if (authorization != null) _request.SetRequestHeader("Authorization", authorization);
             _request.SendWebRequest();
         }
 

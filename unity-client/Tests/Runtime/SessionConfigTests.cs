@@ -28,5 +28,15 @@ namespace Sgaps.Client.Tests
             config.Endpoint = "wss://example.org/ws/stream";
             Assert.That(config.HttpAddress, Is.EqualTo("https://example.org"));
         }
+
+        [TestCase(null, null)]
+        [TestCase("", null)]
+        [TestCase("open sesame", "Bearer open sesame")]
+        public void TheTokenGoesWithRequestsForPictures(string token, string header)
+        {
+            var config = Config();
+            config.AuthToken = token;
+            Assert.That(config.HttpAuthorization, Is.EqualTo(header));
+        }
     }
 }

@@ -57,6 +57,12 @@ namespace Sgaps.Client
             }
         }
 
+        /// <summary>What the HTTP API wants as Authorization header; null without a token.</summary>
+        public string HttpAuthorization
+        {
+            get { return string.IsNullOrEmpty(AuthToken) ? null : "Bearer " + AuthToken; }
+        }
+
         /// <summary>Throws ArgumentException naming what is wrong.</summary>
         public void Validate()
         {
