@@ -172,7 +172,8 @@ namespace Sgaps.Client
         private void EndFrame()
         {
             SendReadyFrames();
-            if (_capture.ShouldBeReplaced(NowSecs())) Restart();
+            // A refusal for good is not asked for again, whatever the screen does.
+            if (_client.IsRunning && _capture.ShouldBeReplaced(NowSecs())) Restart();
             else if (IsDue()) Capture();
         }
 

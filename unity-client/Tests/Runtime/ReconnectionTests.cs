@@ -85,6 +85,7 @@ namespace Sgaps.Client.Tests
             Transport.Breaks("1012");
             Client.Poll();
             Assert.That(Client.State, Is.EqualTo(ConnectionState.Waiting));
+            Assert.That(Client.IsRunning);
             Wait(0.9);
             Assert.That(Transports.Count, Is.EqualTo(1));
             Wait(0.2);
@@ -97,12 +98,15 @@ namespace Sgaps.Client.Tests
         {
             ProtocolException told = null;
             Client.SessionRefused += error => told = error;
+            Assert.That(Client.IsRunning, Is.False);
             Client.Start();
+            Assert.That(Client.IsRunning);
             Transport.State = TransportState.Open;
             Transport.Says(Wire.Error(code, true));
             Client.Poll();
             Wait(60);
             Assert.That(Client.State, Is.EqualTo(ConnectionState.Refused));
+            Assert.That(Client.IsRunning, Is.False);
             Assert.That(told.Code, Is.EqualTo(code));
             Assert.That(Transports.Count, Is.EqualTo(1));
         }

@@ -67,6 +67,12 @@ namespace Sgaps.Client
         /// <summary>Why the state is Refused; else null.</summary>
         public ProtocolException Refusal { get; private set; }
 
+        /// <summary>Whether it has a connection, or comes back by itself: started, and neither stopped nor refused for good.</summary>
+        public bool IsRunning
+        {
+            get { return State != ConnectionState.Stopped && State != ConnectionState.Refused; }
+        }
+
         /// <summary>The terms that the session was started with.</summary>
         public SessionConfig Config
         {
@@ -95,7 +101,7 @@ namespace Sgaps.Client
         /// <summary>Begin to connect. Throws InvalidOperationException if it runs already.</summary>
         public void Start()
         {
-            if (State != ConnectionState.Stopped && State != ConnectionState.Refused) throw new InvalidOperationException("the client runs already");
+            if (IsRunning) throw new InvalidOperationException("the client runs already");
             Refusal = null;
             _backoff.Reset();
             Connect();
