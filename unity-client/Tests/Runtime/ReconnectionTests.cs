@@ -121,6 +121,23 @@ namespace Sgaps.Client.Tests
             Assert.That(Transport.IsDisposed);
         }
 
+        [TestCase("s-1", 1, null)]
+        [TestCase("s-1", 2, "bad_message")]
+        [TestCase("s-2", 1, "bad_message")]
+        public void AResumedSessionMustBeTheOneThatWasBegun(string sessionId, long lastFrameId, string code)
+        {
+            Connect();
+            Send();
+            Send();
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(1);
+            Transport.State = TransportState.Open;
+            Transport.Says(Wire.Ack(true, lastFrameId, sessionId));
+            Client.Poll();
+            Assert.That(Client.Refusal == null ? null : Client.Refusal.Code, Is.EqualTo(code));
+        }
+
         [Test]
         public void ASilentServerIsLeft()
         {

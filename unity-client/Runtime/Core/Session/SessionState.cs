@@ -80,8 +80,10 @@ namespace Sgaps.Client
 
         private void RequireSameSession(SessionStartAck ack)
         {
-            if (Account != null && Account.SessionId == ack.SessionId) return;
-            throw ProtocolException.BadMessage("session_start_ack resumes " + ack.SessionId + ", which was not asked for");
+            var isAsked = Account != null && Account.SessionId == ack.SessionId;
+            if (!isAsked) throw ProtocolException.BadMessage("session_start_ack resumes " + ack.SessionId + ", which was not asked for");
+            var isSent = ack.LastFrameId < Account.NextFrameId;
+            if (!isSent) throw ProtocolException.BadMessage("session_start_ack resumes after frame " + ack.LastFrameId + ", which was not sent");
         }
 
         internal void TakeCoordinates(UVCoordinates answer)
