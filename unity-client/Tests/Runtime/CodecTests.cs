@@ -140,6 +140,7 @@ namespace Sgaps.Client.Tests
         [TestCase("\"session_id\":\"s-1\",", "")]
         [TestCase("\"resumed\":false", "\"resumed\":0")]
         [TestCase("\"target_fps\":20.0", "\"target_fps\":0")]
+        [TestCase("\"target_fps\":20.0", "\"target_fps\":1e-300")]
         [TestCase("\"target_fps\":20.0", "\"target_fps\":\"20\"")]
         [TestCase("\"keyframe_interval\":3", "\"keyframe_interval\":2.5")]
         [TestCase("\"max_state_dim\":2", "\"max_state_dim\":-1")]

@@ -7,6 +7,7 @@ namespace Sgaps.Client
     /// <summary>Reads what the server sends; everything is checked here once. Unknown fields are ignored: the server may grow.</summary>
     public static class ServerMessages
     {
+        private const double MinFps = 1e-3;
         private const double MaxFps = 1000;
 
         /// <summary>
@@ -55,7 +56,7 @@ namespace Sgaps.Client
         private static double TargetFps(JsonFields json)
         {
             var fps = json.Number("target_fps");
-            if (fps <= 0 || fps > MaxFps) throw ProtocolException.BadMessage("target_fps: outside 0.." + MaxFps);
+            if (fps < MinFps || fps > MaxFps) throw ProtocolException.BadMessage("target_fps: outside " + MinFps + ".." + MaxFps);
             return fps;
         }
 
