@@ -102,7 +102,11 @@ async def play_with(*replies: str | bytes) -> None:
     async with serve(answer, "127.0.0.1", 0, close_timeout=1) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         config = SessionConfig(
-            url=f"ws://127.0.0.1:{port}", checkpoint_key="k", width=8, height=6, state_dim=3
+            url=f"ws://127.0.0.1:{port}/ws/stream",
+            checkpoint_key="k",
+            width=8,
+            height=6,
+            state_dim=3,
         )
         async with asyncio.timeout(10), SgapsClient(config) as client:
             for _ in range(2):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgaps.protocol.ids import is_valid_id
+from sgaps_client.address import http_url
 from sgaps_client.pictures import MAX_PSNR_DB, decoded_png, encoded_png, psnr_db
-from sgaps_client.player import http_url
 from sgaps_client.sources import checkpoint_key
 from sgaps_client.sources.base import fit_size, gray_from_bgr, gray_from_rgb
 

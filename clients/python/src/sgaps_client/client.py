@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol import binary_codec, json_codec
-from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
+from sgaps.protocol.content import CoordinateSet, WholeFrame
 from sgaps.protocol.messages import (
     Error,
     FromServer,
@@ -30,6 +30,7 @@ from sgaps.protocol.messages import (
     UvCoordinates,
 )
 from sgaps_client import outgoing
+from sgaps_client.address import told_loss
 from sgaps_client.state import ClientState, SessionConfig
 
 log = logging.getLogger(__name__)
@@ -64,19 +65,12 @@ class SentFrame:
     """Monotonic time just before it was written to the socket."""
 
 
-class Codec(Protocol):
-    """How bulky messages are written: a module of sgaps.protocol."""
-
-    def encode_frame(self, frame: SampledFrame) -> str | bytes: ...
-
-    def encode_keyframe(self, keyframe: WholeFrame) -> str | bytes: ...
-
-
 class SgapsClient:
     """`async with SgapsClient(config) as client: await client.send_frame(image, state)`.
 
     Sending never waits for answers: a frame is sampled at the newest coordinates known.
-    Raises ProtocolError where the server refuses for good.
+    Raises ProtocolError where the server refuses for good, SettingsError where the first one that
+    answers has no such socket.
     """
 
     def __init__(
@@ -135,7 +129,7 @@ class SgapsClient:
         frame = outgoing.sampled_frame(
             image, state, frame_id=sent.frame_id, client_state=self.state
         )
-        codec = _codec_of(connection)
+        codec = outgoing.codec_of(connection.subprotocol)
         self.state.account.book_sent()
         if keyframe_png is not None:
             whole = WholeFrame(frame_id=sent.frame_id, encoding="png", data=keyframe_png)
@@ -179,13 +173,18 @@ class SgapsClient:
             await asyncio.gather(running, return_exceptions=True)
 
     async def _run(self) -> None:
-        """Connect, play, and come back with growing pauses when the connection is lost."""
+        """Connect, play, and come back with growing pauses when the connection is lost.
+
+        Raises ProtocolError, SettingsError.
+        """
         while True:
             asked_pause_secs = 0.0
             try:
                 await self._connect_and_play()
             except _CONNECTION_LOST as error:
-                log.warning("connection lost (%s), trying again", error or type(error).__name__)
+                had_session = bool(self.state.accounts)
+                loss = told_loss(error, self.config.url, had_session=had_session)
+                log.warning("%s, trying again", loss)
             except ProtocolError as error:
                 if error.code not in WORTH_RETRYING:
                     raise
@@ -274,12 +273,6 @@ class SgapsClient:
             self.state.account.book_heartbeat_sent(heartbeat.timestamp, now_secs=time.monotonic())
             await self._send(connection, json_codec.encode(heartbeat))
             await asyncio.sleep(HEARTBEAT_SECS)
-
-
-def _codec_of(connection: ClientConnection) -> Codec:
-    """The form that the server chose."""
-    is_binary = connection.subprotocol == binary_codec.SUBPROTOCOL
-    return binary_codec if is_binary else json_codec
 
 
 def _decoded(raw: str | bytes) -> FromServer | CoordinateSet:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgaps.protocol.content import SampledFrame
+from sgaps.protocol import binary_codec, json_codec
+from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import (
     FOOTPRINT,
     IMPORTANCE_MAP,
@@ -19,6 +21,19 @@ from sgaps.sampling.footprints import sample_image
 from sgaps_client.state import ClientState, SessionConfig
 
 CLIENT_VERSION = "0.1.0"
+
+
+class Codec(Protocol):
+    """How bulky messages are written: a module of sgaps.protocol."""
+
+    def encode_frame(self, frame: SampledFrame) -> str | bytes: ...
+
+    def encode_keyframe(self, keyframe: WholeFrame) -> str | bytes: ...
+
+
+def codec_of(subprotocol: str | None) -> Codec:
+    """The form that the server chose."""
+    return binary_codec if subprotocol == binary_codec.SUBPROTOCOL else json_codec
 
 
 def session_start(config: SessionConfig, *, resume_session_id: str | None) -> SessionStart:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.protocol.content import CoordinateSet
+from sgaps_client.address import http_url
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import decoded_png, encoded_png, psnr_db
 from sgaps_client.sources import GameFrame, Source
@@ -102,7 +103,10 @@ async def play(
     stop: asyncio.Event,
     report: Callable[[PlayStats], None] = lambda _: None,
 ) -> PlaySummary:
-    """Play until the source, the frames or the patience end. Raises ProtocolError, SourceError."""
+    """Play until the source, the frames or the patience end.
+
+    Raises ProtocolError, SettingsError, SourceError.
+    """
     stats = PlayStats()
     reporting = asyncio.create_task(_report_every_second(stats, report))
     playing = asyncio.create_task(_play_sessions(source, options, stats, stop))
@@ -266,13 +270,6 @@ async def _report_every_second(stats: PlayStats, report: Callable[[PlayStats], N
     while True:
         report(stats)
         await asyncio.sleep(LOOK_EVERY_SECS)
-
-
-def http_url(ws_url: str) -> str:
-    """`ws://host:port/ws/stream` → `http://host:port`."""
-    scheme, _, rest = ws_url.partition("://")
-    host = rest.partition("/")[0]
-    return f"{'https' if scheme == 'wss' else 'http'}://{host}"
 
 
 def _summary(source: Source, options: PlayOptions, stats: PlayStats) -> PlaySummary:

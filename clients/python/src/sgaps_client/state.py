@@ -16,6 +16,7 @@ from sgaps.protocol.messages import (
     HeartbeatAck,
     SessionStartAck,
 )
+from sgaps_client.address import check_url
 
 # Refusals of frames. A heartbeat can be refused as `overloaded` too, and the message does not say
 # what it refuses: see `SessionAccount.book_heartbeat`.
@@ -37,7 +38,7 @@ BACKLOGGED_SECS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
-    """What a session is about."""
+    """What a session is about. A wrong address is refused where the config is made."""
 
     url: str
     checkpoint_key: str
@@ -48,6 +49,10 @@ class SessionConfig:
     wants_importance: bool = False
     subprotocols: tuple[str, ...] = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
     """What is offered, the best first."""
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError."""
+        check_url(self.url)
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,76 @@
+"""The address of a gateway's socket, as people give it, and what to say where nobody answers."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.uri import parse_uri
+
+from sgaps.errors import SettingsError
+
+EXAMPLE_URL = "ws://127.0.0.1:8000/ws/stream"
+
+
+def check_url(url: str) -> None:
+    """Raises SettingsError that names what is wrong, and what is right."""
+    problem = _problem_with(url)
+    if problem is not None:
+        raise SettingsError(f"{shown(url)!r} {problem}; a gateway on this machine is {EXAMPLE_URL}")
+
+
+def _problem_with(url: str) -> str | None:
+    if not url.startswith(("ws://", "wss://")):
+        return "does not begin with ws:// or wss://"
+    try:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            return "names no host"
+        parts.hostname.encode("idna")
+        parse_uri(url)
+    except (InvalidURI, ValueError):
+        return "is no address"
+    if parts.path in ("", "/"):
+        return "has no path: the gateway listens at /ws/stream"
+    return None
+
+
+def shown(url: str) -> str:
+    """The address without user and password, for people."""
+    return re.sub(r"^([^/]*//)?[^/]*@", r"\1", url)
+
+
+def http_url(ws_url: str) -> str:
+    """`ws://host:port/ws/stream` → `http://host:port`."""
+    scheme, _, rest = ws_url.partition("://")
+    host = rest.partition("/")[0]
+    return f"{'https' if scheme == 'wss' else 'http'}://{host}"
+
+
+def told_loss(error: Exception, url: str, *, had_session: bool) -> str:
+    """Why there is no connection, and where there never was one the cure.
+
+    Raises SettingsError where the first server that answers has nothing at this path: who had a
+    session knows that the address is right, and waits.
+    """
+    status = error.response.status_code if isinstance(error, InvalidStatus) else None
+    if status == HTTPStatus.NOT_FOUND and not had_session:
+        raise SettingsError(
+            f"{shown(url)} is not found (404): the gateway listens at /ws/stream; a gateway on "
+            f"this machine is {EXAMPLE_URL}"
+        ) from error
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        # A gateway says 403 at every path but its own; a proxy before it may want something else.
+        return (
+            f"{shown(url)} refuses the connection ({status}): the gateway listens at /ws/stream; "
+            "if that is the path, is the token right?"
+        )
+    reason = str(error) or type(error).__name__
+    if had_session:
+        return f"connection lost ({reason})"
+    return (
+        f"no connection to {shown(url)} ({reason}): is a gateway there? `sgaps up`, or "
+        f"`sgaps doctor --url {http_url(shown(url))}`"
+    )

@@ -1,0 +1,137 @@
+"""Addresses that people give, and servers that are not there or are no gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from sgaps.errors import SettingsError
+from sgaps_client import client as client_module
+from sgaps_client.address import shown, told_loss
+from sgaps_client.client import SgapsClient
+from sgaps_client.state import SessionConfig
+from unit.scripted_gateway import ScriptedGateway
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "FIRST_BACKOFF_SECS", 0.01)
+
+
+def config_of(url: str) -> SessionConfig:
+    return SessionConfig(url=url, checkpoint_key="doom", width=8, height=6, state_dim=3)
+
+
+async def eventually(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not happened():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def answering(status: HTTPStatus, port: int = 0) -> AsyncIterator[str]:
+    """The address of a server that answers every handshake so."""
+
+    def refuse(connection: ServerConnection, _: Request) -> Response:
+        return connection.respond(status, "")
+
+    async with serve(_nothing, "127.0.0.1", port, process_request=refuse) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/ws/stream"
+
+
+async def _nothing(_: ServerConnection) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://host:8000/", "does not begin with ws:// or wss://"),
+        ("127.0.0.1:8000", "does not begin with ws:// or wss://"),
+        ("", "does not begin with ws:// or wss://"),
+        ("ws://", "names no host"),
+        ("ws:///ws/stream", "names no host"),
+        ("ws://host:8000", "has no path"),
+        ("ws://host:8000/", "has no path"),
+        ("ws://host:99999/ws/stream", "is no address"),
+        ("ws://[::1/ws/stream", "is no address"),
+        ("ws://a..b/ws/stream", "is no address"),
+        ("ws://host/ws/stream#x", "is no address"),
+    ],
+)
+def test_a_wrong_address_is_named_where_the_config_is_made(url: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem) as caught:
+        config_of(url)
+    assert "ws://127.0.0.1:8000/ws/stream" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ws://[::1]:8000/ws/stream", "wss://play.example/games/ws/stream"])
+def test_a_right_address_is_taken(url: str) -> None:
+    assert config_of(url).url == url
+
+
+def test_no_password_is_shown() -> None:
+    assert shown("ws://me:secret@host:1/ws/stream") == "ws://host:1/ws/stream"
+    assert shown("me:secret@host") == "host"
+    assert shown("ws://host/ws/stream") == "ws://host/ws/stream"
+
+
+async def test_where_nobody_listens_the_cure_is_named_until_somebody_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        pass  # nobody answers at this port any more
+    client = SgapsClient(config_of(gateway.url))
+    starting = asyncio.create_task(client.__aenter__())
+    await eventually(lambda: len(caplog.messages) > 1)
+    async with gateway.running():
+        await asyncio.wait_for(starting, 5)
+        await client.__aexit__(None, None, None)
+    told = caplog.messages[0]
+    assert told.startswith(f"no connection to {gateway.url} (")
+    assert f"`sgaps up`, or `sgaps doctor --url http://127.0.0.1:{gateway.port}`" in told
+    assert not any("connection lost" in message for message in caplog.messages)
+
+
+async def test_a_server_without_the_socket_ends_the_client() -> None:
+    async with answering(HTTPStatus.NOT_FOUND) as url:
+        with pytest.raises(SettingsError, match="/ws/stream"):
+            await asyncio.wait_for(SgapsClient(config_of(url)).__aenter__(), 5)
+
+
+async def test_who_had_a_session_waits_for_its_socket(caplog: pytest.LogCaptureFixture) -> None:
+    """A proxy says 404 while the gateway behind it restarts."""
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        client = SgapsClient(config_of(gateway.url))
+        await client.__aenter__()
+    async with answering(HTTPStatus.NOT_FOUND, gateway.port):
+        await eventually(lambda: any("404" in message for message in caplog.messages))
+    async with gateway.running():
+        await eventually(lambda: client.is_connected)
+        await client.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
+async def test_a_refused_handshake_names_path_and_token_and_is_tried_again(
+    status: HTTPStatus, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with answering(status) as url:
+        starting = asyncio.create_task(SgapsClient(config_of(url)).__aenter__())
+        await eventually(lambda: len(caplog.messages) > 1)
+        starting.cancel()
+        await asyncio.wait({starting})
+    assert "/ws/stream" in caplog.messages[0]
+    assert "token" in caplog.messages[0]
+
+
+def test_a_lost_connection_is_told_as_one() -> None:
+    told = told_loss(ConnectionResetError("cut"), "ws://h/ws/stream", had_session=True)
+    assert told == "connection lost (cut)"
+    assert "TimeoutError" in told_loss(TimeoutError(), "ws://h/ws/stream", had_session=True)
