@@ -52,6 +52,22 @@ async def test_a_session_starts_with_the_servers_parameters(gateway: RunningGate
     assert first["coordinate_set_id"] == ack["coordinate_set_id"]
 
 
+@pytest.mark.parametrize("told", [0, 4096])
+async def test_the_servers_own_state_size_counts_whatever_a_client_tells(
+    gateway: RunningGateway, told: int
+) -> None:
+    async with gateway.connect() as socket:
+        await send(socket, {**START, "max_state_dim": told})
+        ack, _ = await receive(socket), await receive(socket)
+        await send(socket, frame(0, state_vector=[0.5] * 64))
+        await send(socket, frame(1, state_vector=[0.5] * 65))
+        refused = await receive(socket)
+    assert ack["max_state_dim"] == 64
+    assert refused["code"] == "state_too_long"
+    (kept,) = await stored(gateway)
+    assert len(kept.state_bytes) == 4 * 64
+
+
 async def test_a_session_may_wish_for_fewer_samples_or_even_ones(gateway: RunningGateway) -> None:
     wish = {"sample_count": 40, "placement": "even"}
     async with gateway.connect() as socket:

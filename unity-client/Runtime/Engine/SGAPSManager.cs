@@ -26,7 +26,7 @@ namespace Sgaps.Client
         [SerializeField, Tooltip("Connect when the component is enabled.")]
         private bool autoConnect = true;
 
-        [SerializeField, Range(0, ProtocolLimits.MaxStateDim), Tooltip("Most state values that your game adds to a frame.")]
+        [SerializeField, Range(0, ProtocolLimits.MaxStateDim), Tooltip("Told to the server as the most that your game adds to a frame. It cuts nothing: how many are sent is the server's own max_state_dim.")]
         private int maxStateDim = 64;
 
         [SerializeField, Range(16, 2160), Tooltip("A higher screen is scaled down to so many rows before it is sampled.")]

@@ -45,6 +45,7 @@ class SessionConfig:
     width: int
     height: int
     state_dim: int
+    """Told to the server; how many values are sent is what its acknowledgement says."""
     auth_token: str | None = None
     wants_importance: bool = False
     subprotocols: tuple[str, ...] = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)

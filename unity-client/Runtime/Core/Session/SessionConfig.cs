@@ -21,7 +21,7 @@ namespace Sgaps.Client
         /// <summary>Height of the picture in pixels.</summary>
         public int Height { get; set; }
 
-        /// <summary>Most state values that a frame will have.</summary>
+        /// <summary>Most state values that a frame will have, for the server to know; how many are sent it says itself, in SessionStartAck.MaxStateDim.</summary>
         public int MaxStateDim { get; set; }
 
         /// <summary>What the server asks for, where it asks; else null or empty.</summary>
