@@ -103,6 +103,7 @@ function onPicture({ frameId, luma }) {
   drawGray(byId("prior"), prior);
   drawError(byId("error"), luma, frame.luma);
   drawPainted(byId("painted"), sender.rectanglesOf(frame.set), frame.values);
+  if (pausedAtMs !== null) pausedAtMs = performance.now(); // what was on its way belongs on the chart, too
 }
 
 function wireControls() {
