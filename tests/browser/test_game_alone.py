@@ -30,9 +30,6 @@ pytestmark = pytest.mark.e2e
 STATE_VALUES, TURNING = 11, 5
 GRANTED = 300
 """Samples that the gateway gives who wishes for none."""
-HEARD = json_codec.encode(
-    HeartbeatAck(timestamp=1, server_time=1, last_recorded_frame_id=-1, target_fps=10)
-)
 
 
 @dataclass
@@ -59,7 +56,13 @@ class Gateway:
             self.frames.append(message)
             socket.send(coordinates(message.frame_id))
         elif isinstance(message, Heartbeat):
-            socket.send(HEARD)
+            heard = HeartbeatAck(
+                timestamp=message.timestamp,
+                server_time=1,
+                last_recorded_frame_id=-1,
+                target_fps=10,
+            )
+            socket.send(json_codec.encode(heard))
 
     def _ack(self, start: SessionStart) -> str:
         wished = start.sampling and start.sampling.sample_count

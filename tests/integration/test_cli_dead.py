@@ -47,6 +47,16 @@ async def test_dead_letters_are_told_with_their_frame_and_reason(
     assert (second["session_id"], second["frame_id"], second["size_bytes"]) == ("", None, 7)
 
 
+async def test_what_was_listed_is_removed_if_that_is_wished(gateway_settings: Settings) -> None:
+    for number in range(2):
+        await bury(gateway_settings, frame(number, "somebody").encode(), "died")
+    for _ in range(2):
+        assert len(json.loads(await asyncio.to_thread(told, gateway_settings, "--json"))) == 2
+    removed = await asyncio.to_thread(told, gateway_settings, "--json", "--remove")
+    assert [letter["frame_id"] for letter in json.loads(removed)] == [0, 1]
+    assert "no dead letters" in await asyncio.to_thread(told, gateway_settings, "--remove")
+
+
 @pytest.mark.parametrize("more", ["", "?db=0"])
 async def test_nothing_dead_is_said_so(gateway_settings: Settings, more: str) -> None:
     url = gateway_settings.bus.url + more

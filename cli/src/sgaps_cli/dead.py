@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sgaps.bus import Bus, Entry, RedisBus, id_order
+from sgaps.bus import Bus, Entry, RedisBus, id_order, next_id
 from sgaps.errors import MessageError
 from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
 from sgaps.settings import load_settings, override
@@ -34,10 +34,13 @@ class Dead:
     reason: str
 
 
-def list_dead(url: str | None, *, as_json: bool) -> int:
-    """Print what is in sgaps:dead, oldest first. Raises BusError, SettingsError."""
+def list_dead(url: str | None, *, as_json: bool, remove: bool) -> int:
+    """Print what is in sgaps:dead, oldest first, and remove what was read if that is wished.
+
+    Raises BusError, SettingsError.
+    """
     settings = load_settings([override("bus.url", url)] if url else []).bus
-    rows = [_told(entry) for entry in asyncio.run(_letters(RedisBus(settings)))]
+    rows = [_told(entry) for entry in asyncio.run(_letters(RedisBus(settings), remove=remove))]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return 0
@@ -48,9 +51,12 @@ def list_dead(url: str | None, *, as_json: bool) -> int:
     return 0
 
 
-async def _letters(bus: Bus) -> list[Entry]:
+async def _letters(bus: Bus, *, remove: bool) -> list[Entry]:
     try:
-        return await bus.tail(DeadLetter.STREAM, bus.START, count=MOST, block_secs=0)
+        letters = await bus.tail(DeadLetter.STREAM, bus.START, count=MOST, block_secs=0)
+        if remove and letters:  # and none that came meanwhile
+            await bus.trim(DeadLetter.STREAM, next_id(letters[-1].entry_id))
+        return letters
     finally:
         await bus.close()
 

@@ -217,9 +217,12 @@ def dead(
         str | None, typer.Option(help="The broker; default: as configured, or REDIS_URL.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what is listed, once its cause is mended.")
+    ] = False,
 ) -> None:
     """List the entries that their consumers gave up, and why."""
-    raise typer.Exit(list_dead(redis, as_json=as_json))
+    raise typer.Exit(list_dead(redis, as_json=as_json, remove=remove))
 
 
 def _become_module(module: str, arguments: list[str]) -> NoReturn:
