@@ -113,6 +113,16 @@ def test_a_disk_that_takes_no_writes_is_waited_for(settings: Settings, disk: Pat
     assert (recorded_ids(settings, "a"), recorded_ids(settings, "b")) == ([0, 1], [0])
 
 
+def test_a_disk_that_is_gone_is_waited_for(settings: Settings, disk: Path) -> None:
+    archive = Archive(settings)
+    folder = settings.data.recordings_dir
+    away = folder.rename(disk / "away")
+    with pytest.raises(StorageFails, match="No such file"):
+        archive.record(frames("a", 0))
+    away.rename(folder)
+    assert archive.record(frames("a", 0)).failed == {}
+
+
 def test_no_batch_takes_more_than_was_estimated(tmp_path: Path) -> None:
     rng = random.Random(3)
     for trial in range(15):

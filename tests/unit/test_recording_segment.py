@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sgaps.errors import DiskFull, RecordingCorrupt, RecordingError
+from sgaps.errors import DiskFull, RecordingCorrupt, RecordingError, StorageFails
 from sgaps.recording import (
     RecordedFrame,
     SegmentReader,
@@ -278,7 +278,7 @@ def test_too_little_space_is_disk_full(tmp_path: Path) -> None:
     ensure_free_space(tmp_path, 1)
     with pytest.raises(DiskFull, match="are needed"):
         ensure_free_space(tmp_path, 2**60)
-    with pytest.raises(RecordingError):
+    with pytest.raises(StorageFails, match="absent"):
         ensure_free_space(tmp_path / "absent", 1)
 
 

@@ -21,11 +21,11 @@ _kept_open: set[tuple[int, int]] = set()
 
 
 def ensure_free_space(path: Path, min_free_bytes: int) -> None:
-    """Raises DiskFull if the file system of `path` has less free than this."""
+    """Raises DiskFull if the file system of `path` has less free, StorageFails if it is gone."""
     try:
         free_bytes = shutil.disk_usage(path).free
     except OSError as error:
-        raise RecordingError(f"cannot look at the disk of {path}: {error}") from error
+        raise StorageFails(f"cannot look at the disk of {path}: {error}") from error
     if free_bytes < min_free_bytes:
         raise DiskFull(f"{free_bytes} bytes free at {path}, {min_free_bytes} are needed")
 
