@@ -83,19 +83,20 @@ class LedgerGuard:
         (fields,) = await self._bus.hashes([LEDGER_KEY])
         counts = columns_of(fields)
         if LEDGER_MARK not in fields:
-            await self._book(Counter(self._seen), Count(LEDGER_MARK))
+            counts = await self._book(Counter(self._seen), Count(LEDGER_MARK))
         elif counts.get(RECEIVED, 0) < self._seen.get(RECEIVED, 0):
             missing = Counter(self._seen) - Counter(counts)
             # What is on its way again as before will be delivered, and counted, again.
             missing[DELIVERED] += min(0, in_flight(missing))
-            await self._book(missing)
-        self._seen = await self._bus.ledger()
+            counts = await self._book(missing)
+        self._seen = counts
 
-    async def _book(self, missing: Counter[str], *also: Count) -> None:
-        """Write again what is missing from the ledger, and what was on its way as lost."""
+    async def _book(self, missing: Counter[str], *also: Count) -> dict[str, int]:
+        """Write again what is missing, and what was on its way as lost; the ledger then."""
         lost = in_flight(missing)
         if missing:
             log.error("the broker lost its memory, and %d frames on their way with it", lost)
         missing[LOST_FLUSH] += lost
         before = [Count(name, amount) for name, amount in missing.items() if amount]
         await self._bus.write(*before, *also)
+        return await self._bus.ledger()

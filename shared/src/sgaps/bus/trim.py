@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 TRIM_EVERY_SECS = 1.0
 EXPIRED = "expired"
 """Ledger column of what a group could not keep up with; also the consumer that takes it out."""
-EXPIRE_AT_ONCE = 100
+EXPIRE_AT_ONCE = 32
+"""They come with all that is in them, true frames too."""
 
 
 async def trim_behind(bus: Bus, stream: str, group: str, stop: asyncio.Event) -> None:
