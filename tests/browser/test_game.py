@@ -151,7 +151,7 @@ def test_what_is_seen_and_asked_for_changes(tab: Tab, system: System) -> None:
             assert picture(page, canvas) != before[canvas], canvas
         session = the_session(page, system)
         view = seen(page, system)
-        assert raw_share(page) == 320 * 240 // (36 + 11 * 4 + 500)
+        eventually(page, lambda: raw_share(page) == 320 * 240 // (36 + 11 * 4 + 500))
     assert (session["client"], session["width"], session["height"]) == ("browser-game", 320, 240)
     assert session["messages_refused"] == 0
     assert view.header.predicted_psnr is not None
@@ -196,7 +196,7 @@ def test_the_wishes_are_heard(tab: Tab, system: System) -> None:
         eventually(page, lambda: fact(page, "Frames")[1] == "200 samples each")
         wait_for_answers(page, system, 3)
         assert len(seen(page, system).samples) == 6 * 200
-        assert raw_share(page) > 200
+        eventually(page, lambda: raw_share(page) > 200)
         page.locator("#fps").fill("2")
         page.select_option("#form", "sgaps.v1.json")
         eventually(page, lambda: 0 < raw_share(page) < 30)
