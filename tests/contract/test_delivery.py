@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from contract.test_bus import bus_settings, frame
+from contract.conftest import bus_settings, frame
 from sgaps.bus import (
     Ack,
     Bus,

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from contract.test_bus import (
+from contract.conftest import (
     GROUP,
     STREAM,
     Recorder,
-    bus,
     bus_settings,
     consumer,
     frame,
@@ -38,8 +37,6 @@ from sgaps.errors import BusFull
 from sgaps.messages import CheckpointPublished, DeadLetter, FrameAccepted, FrameReconstructed
 from sgaps.probe import is_probe, is_probe_entry, probe_session
 from sgaps.protocol.ids import is_valid_id
-
-__all__ = ["bus"]
 
 
 async def publish_probes(bus: Bus, *frame_ids: int, gateway_id: str = "g") -> None:

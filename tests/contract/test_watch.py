@@ -9,7 +9,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from contract.test_bus import GROUP, STREAM, bus, bus_settings, flush, publish, read
+from contract.conftest import GROUP, STREAM, bus_settings, flush, publish, read
 from recorder import watch
 from sgaps.bus import Ack, Bus, Count, Group, MemoryBus, Publish, Put, RedisBus
 from sgaps.errors import BusUnavailable
@@ -17,7 +17,6 @@ from sgaps.messages import CoordinatesChosen, DeadLetter, FrameReconstructed, Se
 from sgaps.metrics.broker import GroupState
 from sgaps.service import heartbeat_key
 
-__all__ = ["bus"]
 COORDINATES = CoordinatesChosen.stream_of("east")
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from contract.test_bus import frame
+from contract.conftest import frame
 from integration.conftest import with_changes
 from sgaps.bus import Publish, RedisBus
 from sgaps.messages import DeadLetter, FrameAccepted

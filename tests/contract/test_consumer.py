@@ -1,0 +1,201 @@
+"""What a consumer does with its batches, over both buses: retries, claims, burials."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from contract.conftest import (
+    GROUP,
+    STREAM,
+    ProcessDied,
+    Recorder,
+    Sizes,
+    consumer,
+    frame,
+    publish,
+    read,
+)
+from sgaps.bus import (
+    Ack,
+    Bus,
+    Count,
+    KeepNewest,
+    next_id,
+)
+from sgaps.bus import consumer as consumer_module
+from sgaps.messages import DeadLetter, FrameAccepted
+
+
+async def test_a_handled_batch_is_acknowledged_with_its_answers(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    handler = Recorder()
+    await bus.ensure_group(STREAM, GROUP)
+    await consumer(bus, handler).turn()
+    assert handler.seen == [1, 2]
+    assert await bus.ledger() == {"seen": 2}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_inference_keeps_the_newest_frame_of_each_session(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    await publish(bus, 1, session_id="t")
+    handler = Recorder()
+    await bus.ensure_group(STREAM, GROUP)
+    newest = consumer(bus, handler, policy=KeepNewest(2))
+    await newest.turn()
+    assert sorted(handler.seen) == [1, 3]
+    assert await bus.ledger() == {"seen": 2, "superseded": 2}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_inference_lets_old_frames_go_that_it_never_heard_of(bus: Bus) -> None:
+    """Read, but the reply was lost: done one by one they would keep the new ones waiting."""
+    handler = Recorder()
+    newest = consumer(bus, handler, policy=KeepNewest(2))
+    await bus.ensure_group(STREAM, GROUP)
+    await publish(bus, *range(20))
+    await publish(bus, 5, session_id="t")
+    assert len(await read(bus)) == 21
+    stop = asyncio.Event()
+    running = asyncio.create_task(newest.run(stop))
+    await publish(bus, 20)
+    while 20 not in handler.seen:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert handler.seen == [19, 5, 20]
+    assert await bus.ledger() == {"seen": 3, "superseded": 19}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_the_dead_consumers_work_is_claimed(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    await read(bus, "dead")
+    await asyncio.sleep(0.06)
+    handler = Recorder()
+    await consumer(bus, handler, name="heir").turn()
+    assert handler.seen == [1, 2]
+
+
+async def test_a_restarted_consumer_finishes_its_own_first(bus: Bus) -> None:
+    await publish(bus, 1)
+    await read(bus, "one")
+    await publish(bus, 2)
+    handler = Recorder()
+    stop = asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler, name="one").run(stop))
+    async with asyncio.timeout(5):
+        while len(handler.seen) < 2:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert handler.seen == [1, 2]
+
+
+async def test_a_poisoned_entry_ends_in_the_dead_stream_alone(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    handler = Recorder(poison=frozenset({2}))
+    await bus.ensure_group(STREAM, GROUP)
+    worker = consumer(bus, handler)
+    for _ in range(6):
+        await worker.turn()
+        await asyncio.sleep(0.06)
+    assert sorted(handler.seen) == [1, 3]
+    (entry,) = await bus.tail(DeadLetter.STREAM, bus.START, count=9, block_secs=0)
+    letter = DeadLetter.decode(entry.data)
+    assert FrameAccepted.decode(letter.data).frame_id == 2
+    assert letter.deliveries == 3
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+    assert (await bus.ledger())[f"dead_{GROUP}"] == 1
+
+
+async def test_what_follows_from_no_acknowledgement_is_not_done(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    first, second = await read(bus)
+    nothing = Ack(STREAM, GROUP, [], [Count("nothing")])
+    await bus.write(nothing, Ack(STREAM, GROUP, [first]), Ack(STREAM, GROUP, [first, second]))
+    await bus.write(nothing)
+    assert await bus.ledger() == {}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_to_die_while_an_entry_is_prepared_uses_up_no_delivery(bus: Bus) -> None:
+    await publish(bus, 1)
+    await read(bus, "one")
+    deaths = 5
+
+    async def prepare(frame: FrameAccepted) -> None:
+        nonlocal deaths
+        assert frame.frame_id == 1
+        deaths -= 1
+        if deaths >= 0:
+            raise ProcessDied
+
+    handler = Recorder()
+    for _ in range(5):
+        await asyncio.sleep(0.06)
+        worker = consumer(bus, handler, prepare=prepare)
+        with pytest.raises(ProcessDied):
+            await worker.turn()
+        (row,) = await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0)
+        assert row.deliveries == 1
+    await asyncio.sleep(0.06)
+    await consumer(bus, handler, prepare=prepare).turn()
+    assert handler.seen == [1]
+
+
+async def test_an_entry_that_cannot_be_decoded_is_buried_at_once(bus: Bus) -> None:
+    await bus.ensure_group(STREAM, GROUP)
+    letter = DeadLetter(
+        source_stream="x", group="y", entry_id="1-1", deliveries=1, reason="", data=b""
+    )
+
+    class Misplaced(DeadLetter, frozen=True, kw_only=True):
+        STREAM = FrameAccepted.STREAM
+
+    await bus.publish(Misplaced.decode(letter.encode()))
+    handler = Recorder()
+    await consumer(bus, handler).turn()
+    assert handler.seen == []
+    assert await bus.length(DeadLetter.STREAM) == 1
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_a_trimmed_pending_entry_is_booked_as_lost(bus: Bus) -> None:
+    await publish(bus, 1)
+    (entry_id,) = await read(bus, "dead")
+    await bus.trim(STREAM, next_id(entry_id))
+    await asyncio.sleep(0.06)
+    await consumer(bus, Recorder(), name="heir").turn()
+    assert await bus.ledger() == {f"lost_{GROUP}": 1}
+    assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
+
+
+async def test_what_is_read_at_once_fits_into_memory(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "FIRST_READ", 2)
+    monkeypatch.setattr(consumer_module, "MAX_READ_BYTES", 5 * len(frame(1).encode()) + 50)
+    handler = Sizes()
+    reader = consumer(bus, handler)
+    await bus.ensure_group(STREAM, GROUP)
+    await publish(bus, *range(20))
+    for _ in range(5):
+        await reader.turn()
+    assert handler.sizes == [2, 4, 5, 5, 4]
+    assert handler.seen == list(range(20))
+
+
+async def test_inference_does_those_who_waited_longest(bus: Bus) -> None:
+    handler, served = Recorder(), []
+    newest = consumer(bus, handler, policy=KeepNewest(2))
+    await bus.ensure_group(STREAM, GROUP)
+    for turn in range(3):
+        for session in range(6):
+            await publish(bus, 10 * turn + session, session_id=f"s{session}")
+        await newest.turn()
+        served.append({frame_id % 10 for frame_id in handler.seen[-2:]})
+    assert served == [{0, 1}, {2, 3}, {4, 5}]
+    assert await bus.ledger() == {"seen": 6, "superseded": 12}

@@ -1,0 +1,91 @@
+"""What may be trimmed, and what expires; over both buses."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from contract.conftest import GROUP, STREAM, Recorder, bus_settings, consumer, publish, read, trim
+from sgaps.bus import (
+    Ack,
+    Bus,
+    next_id,
+    trim_recorded,
+    trim_waiting,
+)
+
+
+async def test_the_floor_is_the_oldest_entry_still_needed(bus: Bus) -> None:
+    assert await bus.floor(STREAM, GROUP) == bus.START
+    await publish(bus, 1, 2, 3)
+    ids = await read(bus)
+    assert await bus.floor(STREAM, GROUP) == ids[0]
+    await bus.write(Ack(STREAM, GROUP, ids[:1]))
+    assert await bus.floor(STREAM, GROUP) == ids[1]
+    await bus.write(Ack(STREAM, GROUP, ids[1:]))
+    assert await bus.floor(STREAM, GROUP) == next_id(ids[2])
+    assert await bus.trim(STREAM, await bus.floor(STREAM, GROUP)) == 3
+    assert await bus.length(STREAM) == 0
+
+
+@pytest.mark.parametrize(("max_backlog", "left", "expired"), [(100, 3, 0), (1, 1, 2)])
+async def test_frames_are_trimmed_only_behind_the_recorder(
+    bus: Bus, max_backlog: int, left: int, expired: int
+) -> None:
+    await publish(bus, 1, 2)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    await bus.ensure_group(STREAM, "slow")
+    if expired:
+        await trim(bus, max_backlog)
+    await publish(bus, 3)
+    await trim(bus, max_backlog)
+    assert await bus.length(STREAM) == left
+    assert (await bus.ledger()).get("expired", 0) == expired
+
+
+async def test_what_the_recorder_has_not_is_never_expired(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    await bus.ensure_group(STREAM, GROUP)
+    await bus.ensure_group(STREAM, "slow")
+    await trim(bus, max_backlog=1)
+    assert await bus.length(STREAM) == 3
+    assert await bus.ledger() == {}
+
+
+async def test_what_a_dead_replica_held_expires_too(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    await bus.ensure_group(STREAM, "slow")
+    await bus.read(STREAM, "slow", "dead", count=1, block_secs=0.02)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    await asyncio.sleep(0.06)
+    await trim(bus, max_backlog=1)
+    assert await bus.length(STREAM) == 0
+    assert await bus.ledger() == {"expired": 2}
+
+
+async def test_what_waited_too_long_for_a_group_expires_and_nothing_younger(bus: Bus) -> None:
+    await publish(bus, 1, 2)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    await bus.ensure_group(STREAM, "slow")
+    await asyncio.sleep(0.3)
+    await publish(bus, 3)
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    settings = bus_settings(max_backlog_secs=0.2)
+    assert await trim_recorded(bus, STREAM, must=GROUP, may="slow", settings=settings) == 2
+    assert await bus.length(STREAM) == 1
+    handler = Recorder()
+    await consumer(bus, handler, group="slow").turn()
+    assert handler.seen == [3]
+    assert (await bus.ledger())["expired"] == 2
+
+
+@pytest.mark.parametrize("has_members", [True, False])
+async def test_what_waits_for_a_group_without_members_expires(bus: Bus, has_members: bool) -> None:
+    if has_members:
+        await bus.ensure_group(STREAM, "slow")
+    await publish(bus, 1, 2)
+    assert await trim_waiting(bus, STREAM, "slow", bus_settings()) == 0
+    await asyncio.sleep(0.1)
+    assert await trim_waiting(bus, STREAM, "slow", bus_settings(max_backlog_secs=0.05)) == 2
+    assert (await bus.length(STREAM), await bus.ledger()) == (0, {"expired": 2})
