@@ -109,15 +109,16 @@ async def played_and_scraped(port: int, ports: Mapping[str, int]) -> Scraped:
 
 def has_settled(ports: Mapping[str, int]) -> bool:
     """Everything that takes its time has happened once."""
-    gateway, recorder, trainer = (
-        scrape(ports[name]) for name in ("gateway", "recorder", "trainer")
+    gateway, reconstructor, recorder, trainer = (
+        scrape(ports[name]) for name in ("gateway", "reconstructor", "recorder", "trainer")
     )
-    outcomes = [
+    published, *others = (
         trainer.of("sgaps_training_runs_total", outcome=outcome)
         for outcome in ("published", "kept_champion", "failed")
-    ]
+    )
     return (
-        sum(outcomes) > 0
+        published + sum(others) > 0
+        and reconstructor.of("sgaps_model_reloads_total", outcome="swapped") == published
         and all(scrape(port).of("sgaps_ready") == 1 for port in ports.values())
         and gateway.of("sgaps_probe_recorded_timestamp_seconds") > 0
         and gateway.of("sgaps_probe_answered_timestamp_seconds") > 0
@@ -199,7 +200,8 @@ def test_what_the_reconstructor_tells(scraped: Scraped) -> None:
     assert all(found.of("sgaps_checkpoint_refused", **x) == 0 for x in refused)
     assert found.of("sgaps_model_reloads_total", outcome="failed") == 0
     come_since = models.keys() - {path.name for path in SHIPPED.iterdir()}
-    assert found.of("sgaps_model_reloads_total", outcome="swapped") == len(come_since) == 1
+    published = scraped.of["trainer"].of("sgaps_training_runs_total", outcome="published")
+    assert found.of("sgaps_model_reloads_total", outcome="swapped") == len(come_since) == published
     assert 0 < found.of("sgaps_views_encoded_total") <= FRAMES
 
 
