@@ -33,7 +33,7 @@ LEAST_ERROR = 1.0
 """Grey levels."""
 LOG_OF_SQUARES = 6.0
 """Of squares of grey levels: about so large, for a network."""
-TOLD_SHARE = 0.4
+TOLD_SHARE = 0.25
 """Of what is gained where both know nothing of one another: both are wrong where a level has
 changed, and on the same edges."""
 
