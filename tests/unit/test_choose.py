@@ -246,6 +246,13 @@ def test_the_set_is_kept_until_it_is_due() -> None:
     assert due.coords_bytes != again.coords_bytes
 
 
+def test_another_placement_needs_another_set() -> None:
+    stored = answer_to(frame_of(1), None, FIXED)[1]
+    answer, new = answer_to(frame_of(2, is_placed_evenly=True), stored, FIXED)
+    assert answer.coordinate_set_id == chosen_set_id(2)
+    assert answer_to(frame_of(3, is_placed_evenly=True), new, FIXED)[1] == new
+
+
 def test_another_resolution_needs_another_set() -> None:
     _, stored = answer_to(frame_of(7), None, EVERY_FOURTH)
     answer, _ = answer_to(frame_of(8, width=640), stored, EVERY_FOURTH)

@@ -123,6 +123,23 @@ def test_importance_makes_squares_smaller() -> None:
     assert coords[~important, 2].max() <= 32
 
 
+def test_where_not_even_the_largest_squares_fit_most_lie_where_importance_is() -> None:
+    importance = np.full((100, 160), 1e-3, np.float32)
+    importance[:, :80] = 1
+    coords = split_tiling(
+        importance,
+        guided_share=0.6,
+        count=500,  # of 1,000 blocks of 64 pixels
+        width=2560,
+        height=1600,
+        rng=np.random.default_rng(0),
+    )
+    assert (coords[:, 2] == 64).all()
+    assert len(np.unique(coords[:, :2], axis=0)) == 500
+    is_left = coords[:, 0] < 0.5
+    assert is_left.sum() == pytest.approx(300 + 200 * 200 / 700, abs=30)
+
+
 def test_even_squares_lie_elsewhere_in_every_frame() -> None:
     one, other = (
         split_tiling(

@@ -48,6 +48,7 @@ class StoredCoordinates:
     footprint_bytes: bytes
     footprints: bool
     """Whether they are squares, chosen for a client that can sample them."""
+    is_placed_evenly: bool
 
     def to_fields(self) -> dict[str, bytes]:
         return {
@@ -58,6 +59,7 @@ class StoredCoordinates:
             "coords": self.coords_bytes,
             "footprints": self.footprint_bytes,
             "has_footprints": b"1" if self.footprints else b"",
+            "is_placed_evenly": b"1" if self.is_placed_evenly else b"",
         }
 
     @classmethod
@@ -72,6 +74,7 @@ class StoredCoordinates:
                 coords_bytes=fields["coords"],
                 footprint_bytes=fields.get("footprints", b""),
                 footprints=bool(fields.get("has_footprints")),
+                is_placed_evenly=bool(fields.get("is_placed_evenly")),
             )
             uv = stored.coords[:, :2]
         except (KeyError, ValueError, MessageError):
@@ -153,10 +156,12 @@ def _needs_new(stored: StoredCoordinates, frame: FrameReconstructed, settings: S
 
 
 def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
-    """A resumed session may be another client's; another count comes with new settings."""
+    """A resumed session may be another client's, or come with other wishes; another count comes with
+    new settings, too."""
     return (
         (stored.width, stored.height) == (frame.width, frame.height)
         and stored.footprints == frame.footprints
+        and stored.is_placed_evenly == frame.is_placed_evenly
         and stored.count == _sample_count(frame, settings)
     )
 
@@ -180,6 +185,7 @@ def _new_set(frame: FrameReconstructed, importance: Map, settings: Settings) -> 
         coords_bytes=pack_floats(coords[:, :2]),
         footprint_bytes=pack_footprints(coords[:, 2]),
         footprints=frame.footprints,
+        is_placed_evenly=frame.is_placed_evenly,
     )
 
 

@@ -59,8 +59,10 @@ def split_tiling(
     if guided:
         leaves = _split(leaves, guided, _mass_of(importance, width, height))
     leaves = _split(leaves, splits - guided, _even_mass(rng))
-    if len(leaves) > count:  # the border's small blocks give way: what is left shows most
-        leaves = leaves[np.argsort(-leaves[:, 2] - rng.random(len(leaves)))[:count]]
+    if len(leaves) > count:
+        leaves = _kept(
+            leaves, count, round(count * guided_share), _mass_of(importance, width, height), rng
+        )
     blocks = _filled(leaves, count, width, height, rng)
     corners, side = blocks[:, :2], blocks[:, 2:]
     return np.hstack([(corners + side / 2) / [width, height], side]).astype(np.float32)
@@ -118,6 +120,17 @@ def _split(leaves: Blocks, times: int, weigh: Weigh) -> Blocks:
         blocks = np.concatenate([blocks, quarters])
         masses = np.concatenate([masses, _split_order(quarters, weigh)])
         parents = np.concatenate([parents, new.repeat(4)])
+
+
+def _kept(
+    leaves: Blocks, count: int, guided: int, weigh: Weigh, rng: np.random.Generator
+) -> Blocks:
+    """Of more blocks than there are samples, some by importance, any of equals; the others by size,
+    so the border's small blocks give way: what is left shows most."""
+    doubted = np.argsort(-weigh(leaves) * (1 + rng.random(len(leaves))))
+    others = leaves[doubted[guided:]]
+    largest = np.argsort(-others[:, 2] - rng.random(len(others)))
+    return np.concatenate([leaves[doubted[:guided]], others[largest[: count - guided]]])
 
 
 def _split_order(blocks: Blocks, weigh: Weigh) -> NDArray[np.float64]:
