@@ -15,7 +15,7 @@ from sgaps.bus import Ack, Bus, Count, Group, MemoryBus, Publish, Put, RedisBus
 from sgaps.errors import BusUnavailable
 from sgaps.messages import CoordinatesChosen, DeadLetter, FrameReconstructed, SegmentSealed
 from sgaps.metrics.broker import GroupState
-from sgaps.service import heartbeat_key
+from sgaps.service import LiveServices, heartbeat_key, live_services
 
 COORDINATES = CoordinatesChosen.stream_of("east")
 
@@ -48,7 +48,7 @@ async def test_the_clock_is_that_of_the_ids(bus: Bus) -> None:
 
 
 async def test_an_empty_broker_has_every_series_at_0(bus: Bus) -> None:
-    state = await watch.look(bus)
+    state = await watch.look(bus, await live_services(bus))
     assert set(state.groups) == {
         ("sgaps:frames", "reconstructor"),
         ("sgaps:frames", "recorder"),
@@ -114,7 +114,7 @@ async def test_everything_is_found(bus: Bus) -> None:
     await publish(bus, 1, 2)
     await bus.write(Publish(letter), Publish(segment), Count("received", 7), Count("superseded", 4))
     await bus.ensure_group(COORDINATES, "gateway")
-    state = await watch.look(bus)
+    state = await watch.look(bus, await live_services(bus))
     assert state.lengths == {
         STREAM: 2,
         FrameReconstructed.STREAM: 0,
@@ -133,7 +133,7 @@ async def test_a_flush_leaves_zeros_and_no_error(bus: Bus, request: pytest.Fixtu
     await publish(bus, 1)
     await read(bus)
     await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
-    assert set((await watch.look(bus)).lengths.values()) == {0}
+    assert set((await watch.look(bus, await live_services(bus))).lengths.values()) == {0}
 
 
 async def test_without_a_broker_nothing_is_told() -> None:
@@ -144,3 +144,27 @@ async def test_without_a_broker_nothing_is_told() -> None:
         await turn()
     await bus.close()
     assert list(registry.collect()) == []
+
+
+async def test_the_more_keys_there_are_the_seldomer_new_services_are_looked_for(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk, walked = bus.keys, 0
+
+    async def slow(prefix: str) -> list[str]:
+        nonlocal walked
+        walked += 1
+        await asyncio.sleep(0.02)
+        return await walk(prefix)
+
+    monkeypatch.setattr(bus, "keys", slow)
+    living = LiveServices(bus)
+    await beat(bus, "gateway", "east", ready=True)
+    await living.look()
+    await beat(bus, "sampler", "new", ready=True)
+    await beat(bus, "gateway", "east", ready=False)
+    assert [one.ready for one in await living.look()] == [False]
+    assert walked == 1
+    await asyncio.sleep(0.6)
+    assert {one.service for one in await living.look()} == {"gateway", "sampler"}
+    assert walked == 2

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 HEARTBEAT_PREFIX = "sgaps:heartbeat:"
 HEARTBEAT_SECS = 1.0
 HEARTBEAT_TTL_SECS = 6.0
+FIND_PAUSE = 20
+"""Times as long as it took to find who is there, until they are looked for again."""
+MAX_FIND_PAUSE_SECS = 10.0
 BROKER_RETRY_SECS = 0.5
 TURN_WITHIN_SECS = 10.0
 """A loop that turned no later than this ago is well; above the slowest usual batch."""
@@ -244,11 +247,34 @@ class Heartbeat:
     """Why it is not ready; empty where it is."""
 
 
+class LiveServices:
+    """Every process whose heartbeat is fresh, for those who look again and again.
+
+    To find who has come, the broker walks over all its keys, three for each session of the last
+    hour: so the more of them there are, the seldomer that is done.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._keys: list[str] = []
+        self._find_at_secs = float("-inf")
+
+    async def look(self) -> list[Heartbeat]:
+        """Raises BusError."""
+        begun_at_secs = time.monotonic()
+        if begun_at_secs >= self._find_at_secs:
+            self._keys = await self._bus.keys(HEARTBEAT_PREFIX)
+            found_at_secs = time.monotonic()
+            pause_secs = FIND_PAUSE * (found_at_secs - begun_at_secs)
+            self._find_at_secs = found_at_secs + min(pause_secs, MAX_FIND_PAUSE_SECS)
+        hashes = await self._bus.hashes(self._keys) if self._keys else []
+        beating = zip(self._keys, hashes, strict=True)
+        return [_heartbeat(key, fields) for key, fields in beating if fields]
+
+
 async def live_services(bus: Bus) -> list[Heartbeat]:
     """Every process whose heartbeat is fresh. Raises BusError."""
-    keys = await bus.keys(HEARTBEAT_PREFIX)
-    hashes = await bus.hashes(keys) if keys else []
-    return [_heartbeat(key, fields) for key, fields in zip(keys, hashes, strict=True) if fields]
+    return await LiveServices(bus).look()
 
 
 def _heartbeat(key: str, fields: dict[str, bytes]) -> Heartbeat:

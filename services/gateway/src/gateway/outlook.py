@@ -9,7 +9,7 @@ from gateway.serving import CHECKPOINTLESS, serving_map, version_for
 from sgaps.bus import Bus, every_second
 from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
 from sgaps.messages import FrameAccepted
-from sgaps.service import Heartbeat, live_services
+from sgaps.service import Heartbeat, LiveServices
 
 STALE_SECS = 5.0
 REFUSAL_MEMORY_SECS = 10.0
@@ -25,6 +25,7 @@ class Outlook:
     def __init__(self, bus: Bus, *, max_backlog: int) -> None:
         self._bus = bus
         self._max_backlog = max_backlog
+        self._living = LiveServices(bus)
         self._services: list[Heartbeat] = []
         self._backlog = 0
         self._read_at_secs = float("-inf")
@@ -36,7 +37,7 @@ class Outlook:
 
     async def look(self) -> None:
         """Learn how things are. Raises BusError."""
-        self._services = await live_services(self._bus)
+        self._services = await self._living.look()
         self._backlog = await self._bus.length(FrameAccepted.STREAM)
         self._read_at_secs = time.monotonic()
 

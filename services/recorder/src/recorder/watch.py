@@ -21,7 +21,7 @@ from sgaps.messages import (
     SegmentSealed,
 )
 from sgaps.metrics.broker import BrokerCollector, BrokerState, GroupState
-from sgaps.service import Heartbeat, live_services
+from sgaps.service import Heartbeat, LiveServices
 
 SERVICES = ("gateway", "reconstructor", "sampler", "recorder", "trainer")
 READY, NOT_READY = "ready", "not_ready"
@@ -35,18 +35,17 @@ GROUPS: Mapping[str, Sequence[str]] = {
 
 def watch(bus: Bus, registry: CollectorRegistry = REGISTRY) -> Callable[[], Awaitable[None]]:
     """Expose the broker's state; what is returned looks at it anew."""
-    collector = BrokerCollector()
+    collector, living = BrokerCollector(), LiveServices(bus)
     registry.register(collector)
 
     async def turn() -> None:
-        collector.state = await look(bus)
+        collector.state = await look(bus, await living.look())
 
     return turn
 
 
-async def look(bus: Bus) -> BrokerState:
+async def look(bus: Bus, services: Sequence[Heartbeat]) -> BrokerState:
     """The state now. Raises BusError."""
-    services = await live_services(bus)
     readers = {**GROUPS, **dict.fromkeys(coordinate_streams(services), ("gateway",))}
     counts = await bus.ledger()
     return BrokerState(

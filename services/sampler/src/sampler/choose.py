@@ -156,8 +156,8 @@ def _needs_new(stored: StoredCoordinates, frame: FrameReconstructed, settings: S
 
 
 def _still_fits(stored: StoredCoordinates, frame: FrameReconstructed, settings: Settings) -> bool:
-    """A resumed session may be another client's, or come with other wishes; another count comes with
-    new settings, too."""
+    """A resumed session may be another client's, or come with other wishes; new settings may come
+    with another count."""
     return (
         (stored.width, stored.height) == (frame.width, frame.height)
         and stored.footprints == frame.footprints
