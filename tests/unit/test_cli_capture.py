@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -11,9 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sgaps.recording import SegmentReader, find_segments
+from sgaps.errors import SourceError
+from sgaps.recording import (
+    SegmentReader,
+    find_segments,
+    recover_parts,
+)
+from sgaps_cli import capture
 from sgaps_cli import main as cli
 from sgaps_client.pictures import decoded_png
+from sgaps_client.sources import GameFrame
 
 SGAPS = Path(sys.executable).with_name("sgaps")
 SHADES = tuple(range(0, 240, 20))
@@ -155,7 +164,6 @@ def test_a_file_in_a_folder_named_like_a_game_is_a_file(
         (("import", "doom/my_way_home"), "give a video file or a folder"),
         (("import", "empty"), ".png"),
         (("import", "broken.mp4"), "check it with a player"),
-        (("import", "spoilt"), "2.png is not a readable picture; remove it"),
         (("import", "pictures", "--width", "9000"), "1 to 8192"),
         (("import", "pictures", "--key", "a/b"), "--key"),
         (("import", "pictures", "--out", "broken.mp4"), "another with --out"),
@@ -172,9 +180,6 @@ def test_what_is_wrong_is_told_in_a_line_with_its_cure(
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("broken.mp4").write_bytes(b"no video at all")
-    Path("spoilt").mkdir()
-    Path("spoilt/1.png").write_bytes((folder / "0.png").read_bytes())
-    Path("spoilt/2.png").write_bytes(b"\x89PNG spoilt")
     code, said = run_here(monkeypatch, capsys, *arguments)
     *_, line = said.strip().splitlines()
     assert code == 1
@@ -199,3 +204,66 @@ def test_a_broken_video_costs_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert done.stderr == (
         f"sgaps: {tmp_path}/broken.mp4 cannot be opened as a video; check it with a player\n"
     )
+
+
+class EndingSource:
+    """A game that ends with an error after so many frames."""
+
+    name, state_dim, width, height = "ending", 0, 8, 6
+
+    def __init__(self, frames: int, error: BaseException, *, copied: Path | None = None) -> None:
+        """`copied`: where what is on disk just before the error is copied to."""
+        self._frames, self._error, self._copied = frames, error, copied
+
+    def frames(self) -> Iterator[GameFrame]:
+        for number in range(self._frames):
+            image = np.full((self.height, self.width), number % 256, np.uint8)
+            yield GameFrame(image=image, state=np.empty(0, np.float32), new_episode=number == 0)
+        if self._copied:
+            shutil.copytree("out", self._copied)
+        raise self._error
+
+    def close(self) -> None:
+        """It has nothing."""
+
+
+@pytest.mark.parametrize("error", [SourceError("the engine ended"), KeyboardInterrupt()])
+@pytest.mark.parametrize("frames", [1, 130, 630])
+def test_what_came_before_a_capture_was_cut_off_is_kept(
+    error: BaseException,
+    frames: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(type(error)):
+        capture.record(EndingSource(frames, error), tmp_path, key="k", session_id="s", frames=None)
+    assert f"{frames} whole frames of k" in capsys.readouterr().err
+    assert sum(segment.frame_count for segment in find_segments(tmp_path)) == frames
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_capture_that_is_killed_has_lost_a_batch_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = EndingSource(130, KeyboardInterrupt(), copied=tmp_path / "then")
+    with pytest.raises(KeyboardInterrupt):
+        capture.record(source, Path("out"), key="k", session_id="s", frames=None)
+    recover_parts(tmp_path / "then")
+    assert recorded(tmp_path / "then", "k")["s"].shape[0] == 100
+
+
+def test_pictures_before_one_that_cannot_be_read_are_kept(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "9.png").write_bytes(b"\x89PNG spoilt")
+    code, said = run_here(monkeypatch, capsys, "import", folder, "--out", tmp_path / "out")
+    *_, line = said.strip().splitlines()
+    assert code == 1
+    assert line.startswith("sgaps: ")
+    assert "9.png is not a readable picture; remove it" in line
+    assert "3 whole frames of pictures in" in said
+    assert recorded(tmp_path / "out", "pictures").popitem()[1].shape[0] == 3

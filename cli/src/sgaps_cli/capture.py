@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.progress import track
 
 from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
-from sgaps.settings import load_settings
+from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import key_of
 from sgaps_client.sources import GameFrame, Source, open_source
 
@@ -67,32 +66,75 @@ def _make_folder(out: Path) -> None:
 
 
 def record(source: Source, out: Path, *, key: str, session_id: str, frames: int | None) -> None:
-    """Record frames of a source as one session. Raises SourceError, RecordingError."""
+    """Record frames of a source as one session; where that is cut off, those before it are kept.
+
+    Raises SourceError, RecordingError.
+    """
     console = Console(stderr=True)
     settings = load_settings()
     started_at_secs = time.time()
     images = track(
         islice(source.frames(), frames), f"{source.name} → {session_id}", frames, console=console
     )
-    recorded = (
-        _whole_frame(i, frame, started_at_secs, settings.max_state_dim)
-        for i, frame in enumerate(images)
-    )
-    count, folder = 0, session_folder(out, key, session_id)
-    for segment in _chunks(recorded, FRAMES_PER_SEGMENT):
-        writer = SegmentWriter(
-            next_segment_path(folder),
-            checkpoint_key=key,
-            session_id=session_id,
-            max_state_dim=settings.max_state_dim,
-            sentinel=settings.sentinel_value,
-        )
-        for batch in _chunks(iter(segment), BATCH_FRAMES):
-            writer.append(batch)
-            writer.sync()
+    recording = _Recording(out, settings, key=key, session_id=session_id)
+    note = ", kept of what was cut off; delete them before it is done again"
+    try:
+        with closing(recording):
+            for i, frame in enumerate(images):
+                recording.add(_whole_frame(i, frame, started_at_secs, settings.max_state_dim))
+            note = ""
+    finally:
+        if recording.sealed_frames or not note:
+            told = f"{recording.sealed_frames} whole frames of {key} in {recording.folder}{note}"
+            console.print(told, highlight=False)
+
+
+class _Recording:
+    """One session, on disk batch by batch. All methods raise RecordingError."""
+
+    def __init__(self, out: Path, settings: Settings, *, key: str, session_id: str) -> None:
+        self.folder = session_folder(out, key, session_id)
+        self.sealed_frames = 0
+        self._out = out
+        self._settings = settings
+        self._key = key
+        self._session_id = session_id
+        self._pending: list[RecordedFrame] = []
+        self._writer: SegmentWriter | None = None
+
+    def add(self, frame: RecordedFrame) -> None:
+        self._pending.append(frame)
+        if len(self._pending) >= BATCH_FRAMES:
+            self._write()
+
+    def close(self) -> None:
+        """Write and seal what there is."""
+        if self._pending:
+            self._write()
+        if self._writer:
+            self._seal(self._writer)
+
+    def _write(self) -> None:
+        batch, self._pending = self._pending, []
+        writer = self._writer = self._writer or self._next_writer()
+        writer.append(batch)
+        writer.sync()
+        if writer.frame_count >= FRAMES_PER_SEGMENT:
+            self._seal(writer)
+
+    def _seal(self, writer: SegmentWriter) -> None:
         writer.seal()
-        count += len(segment)
-    console.print(f"{count} whole frames of {key} in {folder}", highlight=False)
+        self._writer = None
+        self.sealed_frames += writer.frame_count
+
+    def _next_writer(self) -> SegmentWriter:
+        return SegmentWriter(
+            next_segment_path(self.folder),
+            checkpoint_key=self._key,
+            session_id=self._session_id,
+            max_state_dim=self._settings.max_state_dim,
+            sentinel=self._settings.sentinel_value,
+        )
 
 
 def _whole_frame(
@@ -113,8 +155,3 @@ def _whole_frame(
         keyframe_encoding="png",
         keyframe=png.tobytes(),
     )
-
-
-def _chunks(frames: Iterator[RecordedFrame], size: int) -> Iterator[list[RecordedFrame]]:
-    while chunk := list(islice(frames, size)):
-        yield chunk
