@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sgaps.errors import SourceError
+from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import (
+    RecordedFrame,
     SegmentReader,
+    SegmentWriter,
     find_segments,
     recover_parts,
 )
@@ -267,3 +270,52 @@ def test_pictures_before_one_that_cannot_be_read_are_kept(
     assert "9.png is not a readable picture; remove it" in line
     assert "3 whole frames of pictures in" in said
     assert recorded(tmp_path / "out", "pictures").popitem()[1].shape[0] == 3
+
+
+def full_after(batches: int, append: Callable[..., None]) -> Callable[..., None]:
+    """`SegmentWriter.append` on a disk that is full after so many batches."""
+    written = 0
+
+    def appended(writer: SegmentWriter, frames: Sequence[RecordedFrame]) -> None:
+        nonlocal written
+        if written == batches:
+            full = os.open("/dev/full", os.O_RDWR)
+            os.dup2(full, writer._file.id.get_vfd_handle())
+            os.close(full)
+        written += 1
+        append(writer, frames)
+
+    return appended
+
+
+def test_of_a_capture_whose_disk_was_full_repair_saves_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentWriter, "append", full_after(2, SegmentWriter.append))
+        with pytest.raises(RecordingError, match=r"sgaps recordings repair --root \S+ saves"):
+            capture.record(
+                EndingSource(130, KeyboardInterrupt()),
+                tmp_path,
+                key="k",
+                session_id="s",
+                frames=None,
+            )
+    code, said = run_here(monkeypatch, capsys, "recordings", "repair", "--root", tmp_path)
+    assert code == 0, said
+    assert recorded(tmp_path, "k")["s"].shape[0] == 100
+
+
+def test_a_capture_that_is_cut_off_while_it_writes_is_left_to_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(writer: SegmentWriter) -> None:
+        raise KeyboardInterrupt
+
+    source = EndingSource(130, SourceError("the engine ended"))
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentWriter, "seal", interrupted)
+        with pytest.raises(RecordingError, match=r"sgaps recordings repair --root \S+ saves"):
+            capture.record(source, tmp_path, key="k", session_id="s", frames=None)
+    recover_parts(tmp_path)
+    assert recorded(tmp_path, "k")["s"].shape[0] == 130

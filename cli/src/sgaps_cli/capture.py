@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class _Recording:
             self._write()
 
     def close(self) -> None:
-        """Write and seal what there is."""
+        """Write and seal what there is; after a failed write, nothing."""
         if self._pending:
             self._write()
         if self._writer:
@@ -117,13 +118,15 @@ class _Recording:
     def _write(self) -> None:
         batch, self._pending = self._pending, []
         writer = self._writer = self._writer or self._next_writer()
-        writer.append(batch)
-        writer.sync()
+        with self._or_abandoned(writer):
+            writer.append(batch)
+            writer.sync()
         if writer.frame_count >= FRAMES_PER_SEGMENT:
             self._seal(writer)
 
     def _seal(self, writer: SegmentWriter) -> None:
-        writer.seal()
+        with self._or_abandoned(writer):
+            writer.seal()
         self._writer = None
         self.sealed_frames += writer.frame_count
 
@@ -135,6 +138,20 @@ class _Recording:
             max_state_dim=self._settings.max_state_dim,
             sentinel=self._settings.sentinel_value,
         )
+
+    @contextmanager
+    def _or_abandoned(self, writer: SegmentWriter) -> Iterator[None]:
+        """A writer that failed and is not abandoned crashes the interpreter later."""
+        try:
+            yield
+        except (RecordingError, KeyboardInterrupt) as error:
+            self._writer = None
+            writer.abandon()
+            raise RecordingError(
+                f"{str(error) or f'cut off while {writer.part_path} was written'}; "
+                f"once its disk takes writes again, sgaps recordings repair --root {self._out} "
+                "saves what is there"
+            ) from error
 
 
 def _whole_frame(
