@@ -112,6 +112,54 @@ def test_the_command_prints_a_table_or_json(
     assert "make some: sgaps capture" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--picture", "--curve"])
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("nofolder/p.png", "there is no folder"),
+        ("p", "such as .png"),
+        ("p.xyz", "such as .png"),
+        (".", "name another file"),
+    ],
+)
+def test_where_a_picture_cannot_go_is_told_before_anything_is_measured(
+    option: str,
+    name: str,
+    cure: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(evaluate, "compare", lambda *_, **__: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(["--key", KEY, option, str(tmp_path / name)])
+    assert ended.value.code == 2
+    assert cure in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--picture", "--curve"])
+def test_a_picture_that_could_not_be_written_does_not_cost_the_table(
+    option: str,
+    toy: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measured = compare(KEY, toy, frames=2, counts=(60,))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+
+    def measured_while_the_folder_goes(*_: object, **__: object) -> object:
+        folder.rmdir()
+        return measured
+
+    monkeypatch.setattr(evaluate, "compare", measured_while_the_folder_goes)
+    assert evaluate.main(["--key", KEY, option, str(folder / "p.png")]) == 1
+    told = capsys.readouterr()
+    assert "| DCT oracle | 60 | " in told.out
+    assert f"{folder / 'p.png'} cannot be written" in told.err
+
+
 def test_a_wrong_state_is_that_of_another_frame_and_no_state_is_none(toy: Settings) -> None:
     model = trained(toy)
     torch.nn.init.normal_(model.film.weight, std=0.1)

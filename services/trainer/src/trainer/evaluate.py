@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import cv2
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from sgaps.errors import SgapsError
 from sgaps.model import prepare_cpu
 from sgaps.settings import load_settings
 from trainer.comparison import PERCEPTUAL_INTERVAL, Report, compare
-from trainer.pictures import stacked
+from trainer.pictures import Picture, stacked
 from trainer.scores import Mean, Row
 
 
@@ -32,15 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         report, pictures = compare(
             arguments.key, settings, frames=arguments.frames, counts=arguments.samples
         )
+        # First what took long: a picture that cannot be written must not cost it.
+        text = json.dumps(asdict(report), indent=2) if arguments.json else told(report)
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+        if arguments.picture:
+            _write_picture(arguments.picture, stacked(pictures))
+        if arguments.curve:
+            _write_curve(arguments.curve, efficiency_curve(report))
     except SgapsError as error:
         sys.stderr.write(f"evaluate: {error}\n")
         return 1
-    if arguments.picture:
-        cv2.imwrite(str(arguments.picture), stacked(pictures))
-    if arguments.curve:
-        efficiency_curve(report).savefig(arguments.curve)
-    sys.stdout.write(json.dumps(asdict(report), indent=2) if arguments.json else told(report))
-    sys.stdout.write("\n")
     return 0
 
 
@@ -66,11 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
         "--picture",
-        type=Path,
+        type=_picture_path,
         help="PNG to write: truth, samples, interpolation, reconstruction, error, importance",
     )
     parser.add_argument(
-        "--curve", type=Path, help="PNG to write: PSNR of every method over the samples per frame"
+        "--curve",
+        type=_curve_path,
+        help="PNG to write: PSNR of every method over the samples per frame",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
     return parser
@@ -85,6 +91,45 @@ def _positive(text: str) -> int:
 
 def _counts(text: str) -> tuple[int, ...]:
     return tuple(_positive(part) for part in text.split(","))
+
+
+def _picture_path(text: str) -> Path:
+    path = _writable_path(text)
+    if not cv2.haveImageWriter(text):
+        raise argparse.ArgumentTypeError(f"{text} has no suffix of a picture, such as .png")
+    return path
+
+
+def _curve_path(text: str) -> Path:
+    path = _writable_path(text)
+    if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
+        raise argparse.ArgumentTypeError(f"{text} has no suffix of a figure, such as .png")
+    return path
+
+
+def _writable_path(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written; name another file")
+    return path
+
+
+def _write_picture(path: Path, picture: Picture) -> None:
+    try:
+        is_written = cv2.imwrite(str(path), picture)
+    except cv2.error as error:
+        raise SgapsError(f"{path} cannot be written: {error}") from error
+    if not is_written:
+        raise SgapsError(f"{path} cannot be written; is the disk full?")
+
+
+def _write_curve(path: Path, curve: Figure) -> None:
+    try:
+        curve.savefig(path)
+    except OSError as error:
+        raise SgapsError(f"{path} cannot be written: {error}") from error
 
 
 def told(report: Report) -> str:
