@@ -219,7 +219,7 @@ def test_only_some_frames_are_looked_at_the_last_among_them(
     report, _ = compare(KEY, settings, frames=4, counts=(60,))
     assert len(looked_at) == 2 * len(report.rows)
     np.testing.assert_array_equal(looked_at[:2], [scene(1), scene(3)])
-    assert report.rows[0].st_lpips == Mean(value=1.0, interval=0.0)
+    assert report.rows[0].st_lpips == Mean(value=1.0, interval=None)
 
 
 def test_sessions_without_whole_frames_are_refused(tmp_path: Path) -> None:
@@ -316,11 +316,23 @@ def test_scores_are_means_of_sessions_and_gains_are_paired() -> None:
     expected = np.mean([20 * np.log10(255 / 10), 20 * np.log10(255 / 20)])
     assert row.psnr_db.value == pytest.approx(expected)
     assert (row.frames, row.sessions) == (4, 2)
+    assert row.psnr_db.interval is not None
     assert row.psnr_db.interval > 1
     gain = gain_db(good, bad)
     assert gain.value == pytest.approx(20 * np.log10(2))
     assert gain.interval == pytest.approx(0, abs=1e-9)
-    assert mean_over([3.0]).interval == 0
+
+
+def test_one_session_has_no_interval_in_the_table_nor_in_the_curve(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    record(settings.data.recordings_dir, "a", frames=4, samples=0)
+    assert mean_over([3.0]) == Mean(value=3.0, interval=None)
+    report, _ = compare(KEY, settings, frames=2, counts=(30, 60))
+    table = evaluate.told(report)
+    assert "± –" in table
+    assert "± 0" not in table
+    assert all(gain.interval is None for gain in report.gains_db.values())
+    evaluate.efficiency_curve(report).savefig(tmp_path / "curve.png")
 
 
 def test_the_rank_correlation_of_the_error_itself_is_one() -> None:

@@ -171,10 +171,11 @@ def efficiency_curve(report: Report) -> Figure:
             continue
         ours = method.startswith("model, closed loop")
         rows.sort(key=lambda row: row.samples)
+        intervals = [i for row in rows if (i := row.psnr_db.interval) is not None]
         axes.errorbar(
             [row.samples for row in rows],
             [row.psnr_db.value for row in rows],
-            [row.psnr_db.interval for row in rows],
+            intervals or None,  # all of the same sessions: of one there is none
             marker="o",
             capsize=3,
             linestyle="-" if ours else "--",
@@ -189,11 +190,15 @@ def efficiency_curve(report: Report) -> Figure:
 def _measured(mean: Mean | None, digits: int) -> str:
     if mean is None:
         return "–"
-    return f"{mean.value:.{digits}f} ± {mean.interval:.{digits}f}"
+    return f"{mean.value:.{digits}f} ± {_interval(mean, digits)}"
 
 
 def _signed(mean: Mean) -> str:
-    return f"{mean.value:+.2f} ± {mean.interval:.2f}"
+    return f"{mean.value:+.2f} ± {_interval(mean, 2)}"
+
+
+def _interval(mean: Mean, digits: int) -> str:
+    return "–" if mean.interval is None else f"{mean.interval:.{digits}f}"
 
 
 if __name__ == "__main__":

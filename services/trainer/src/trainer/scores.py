@@ -18,10 +18,10 @@ from trainer.validation import psnr_db
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Over sessions, with half of its 95 % interval (Student); 0 with one session."""
+    """Over sessions, with half of its 95 % interval (Student); None with one session."""
 
     value: float
-    interval: float
+    interval: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +81,11 @@ def _session_means(values: dict[str, list[float]]) -> list[float]:
 
 def mean_over(values: Sequence[float]) -> Mean:
     """Mean of the sessions' means."""
-    count = len(values)
-    spread = float(np.std(values, ddof=1) / np.sqrt(count)) if count > 1 else 0.0
-    factor = float(t.ppf(0.975, count - 1)) if count > 1 else 0.0
-    return Mean(value=float(np.mean(values)), interval=factor * spread)
+    count, mean = len(values), float(np.mean(values))
+    if count == 1:
+        return Mean(value=mean, interval=None)
+    spread = float(np.std(values, ddof=1) / np.sqrt(count))
+    return Mean(value=mean, interval=float(t.ppf(0.975, count - 1)) * spread)
 
 
 def gain_db(better: Scores, worse: Scores) -> Mean:
