@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from sgaps.checkpoints import DataCard, Metrics
 from sgaps.errors import SgapsError
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
+from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings
 from trainer import baselines, comparison, evaluate, perceptual, pictures
 from trainer.closed_loop import Loop, play
@@ -22,6 +24,7 @@ from trainer.scores import Mean, Scores, gain_db, mean_over, rank_correlation
 from unit.toy_recordings import HEIGHT, KEY, WIDTH, record, scene, toy_settings
 
 Picture = NDArray[np.uint8]
+State = NDArray[np.float32]
 NO_STATE = np.empty(0, np.float32)
 
 
@@ -192,6 +195,30 @@ def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Sett
         compare(KEY, toy, frames=1)
     report, _ = compare(KEY, toy, frames=2, counts=(10**6,))
     assert {row.samples for row in report.rows} == {0, WIDTH * HEIGHT}
+
+
+def test_sessions_of_several_sizes_are_measured_with_the_same_counts_each_once(
+    toy: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = comparison._frames
+
+    def smaller(segments: Sequence[SegmentInfo], count: int) -> list[tuple[Picture, State]]:
+        found = whole(segments, count)
+        is_cut = segments[0].session_id == "bb"
+        return [(truth[:16, :16], state) for truth, state in found] if is_cut else list(found)
+
+    monkeypatch.setattr(comparison, "_frames", smaller)
+    report, _ = compare(KEY, toy, frames=2, counts=(60, 300, 1000, 60))
+    assert {row.samples for row in report.rows} == {0, 60, 256}
+    assert {row.frames for row in report.rows if row.samples} == {2}
+    assert "the smallest frame has 256 pixels" in caplog.text
+
+
+def test_fewer_samples_than_x264_takes_bytes_are_refused(toy: Settings) -> None:
+    with pytest.raises(SgapsError, match="give --samples 13 or more"):
+        compare(KEY, toy, frames=2, counts=(60, 12))
+    truths = [scene(shift) for shift in range(3)]
+    assert len(list(baselines.x264(truths, baselines.X264_LEAST_BYTES))) == 3
 
 
 def test_without_the_weights_the_column_of_looks_is_empty(

@@ -16,6 +16,8 @@ from trainer.pictures import Picture, Samples, gray, on_black
 
 INPAINT_RADIUS_PX = 3
 X264_FPS = 10
+X264_LEAST_BYTES = 13
+"""For each frame: x264 takes no less than 1,000 bits a second."""
 
 
 def telea(samples: Samples, width: int, height: int) -> Picture:

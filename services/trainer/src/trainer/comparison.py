@@ -18,7 +18,7 @@ from sgaps.errors import CheckpointNotFound, SgapsError
 from sgaps.model import SparsePixelTransformer, build_model, load_serving, predicted_psnr_db
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments
 from sgaps.settings import Settings
-from trainer.baselines import dct_oracle, linear, telea, x264
+from trainer.baselines import X264_LEAST_BYTES, dct_oracle, linear, telea, x264
 from trainer.closed_loop import Frames, Loop, Shown, importance_of, play
 from trainer.dataset import decode_keyframe
 from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
@@ -87,8 +87,8 @@ def compare(
     }
     if not all(len(played) > 1 for played in sessions.values()):
         raise SgapsError("two frames of each session are needed: a frame and the one before it")
+    counts = _counts(counts or (settings.sampling.default_sample_count,), sessions.values())
     table = _Table(settings, model, atlas, prior=build_model(settings.model).eval())
-    counts = counts or (settings.sampling.default_sample_count,)
     bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
     medians = _medians(sessions)
     for session_id, played in sessions.items():
@@ -147,7 +147,6 @@ class _Table:
         """Every method that has so many samples, on one session."""
         score = partial(self._score, session_id, played)
         truths = [truth for truth, _ in played]
-        count = min(count, truths[0].size)
         score("DCT oracle", (dct_oracle(truth, count) for truth in truths), count)
         score("x264, a byte per sample", x264(truths, count), count)
         points = self._played(played, POINTS_ALONE, count, model=self._prior)
@@ -287,6 +286,21 @@ def _sessions(
             "record another one, or name sessions to measure it on: data.test=[…]"
         )
     return unseen
+
+
+def _counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[int]:
+    """The sample counts that every session has the pixels for, each once. Raises SgapsError."""
+    pixels = min(played[0][0].size for played in sessions)
+    if max(wanted) > pixels:
+        log.warning("the smallest frame has %d pixels: more samples are not measured", pixels)
+    counts = list(dict.fromkeys(min(count, pixels) for count in wanted))
+    if min(counts) < X264_LEAST_BYTES:
+        raise SgapsError(
+            f"{min(counts)} samples are too few: x264, which is measured beside them, takes "
+            f"{X264_LEAST_BYTES} bytes for a frame at least; give --samples {X264_LEAST_BYTES} "
+            "or more, of frames with so many pixels"
+        )
+    return counts
 
 
 def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
