@@ -32,6 +32,7 @@ def publish(
     psnr_db: float = 21.0,
     champion_db: float = 20.0,
     color_channels: int = 1,
+    parent: str | None = None,
     atlas: Atlas | None = None,
 ) -> Manifest:
     torch.manual_seed(seed)
@@ -41,7 +42,7 @@ def publish(
         build_model(settings),
         settings=settings,
         metrics=Metrics(val_psnr_db=psnr_db, champion_psnr_db=champion_db),
-        parent=None,
+        parent=parent,
         data=DataCard(frames=10, train_sessions=("a",), val_sessions=("b",)),
         training={"seed": seed},
         atlas=atlas,

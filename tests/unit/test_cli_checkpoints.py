@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,33 @@ def test_promotion_and_its_way_back(command: Command, tmp_path: Path) -> None:
     assert directory.current_version("doom") == second.model_version
     assert "there is no" in command("promote", "doom", "v0009-00000000", status=1)
     assert directory.current_version("doom") == second.model_version
+
+
+def test_a_rollback_goes_to_what_served_before(command: Command, tmp_path: Path) -> None:
+    first = publish(tmp_path)
+    rejected = publish(tmp_path, seed=1, parent=first.model_version)
+    command("rollback", "doom")
+    third = publish(tmp_path, seed=2, parent=first.model_version)
+    told = command("rollback", "doom")
+    assert f"served by {first.model_version}, as before {third.model_version}" in told
+    assert CheckpointDirectory(tmp_path).current_version("doom") == first.model_version
+    assert rejected.model_version not in told
+
+
+@pytest.mark.parametrize("lost", ["parent", "manifest"])
+def test_where_it_is_lost_what_served_before_a_rollback_goes_to_the_next_lower_number(
+    lost: str, command: Command, tmp_path: Path
+) -> None:
+    first = publish(tmp_path)
+    second = publish(tmp_path, seed=1, parent=first.model_version)
+    third = publish(tmp_path, seed=2, parent=first.model_version)
+    if lost == "parent":
+        shutil.rmtree(tmp_path / "doom" / first.model_version)
+    else:
+        (tmp_path / "doom" / third.model_version / MANIFEST_NAME).write_text("{")
+    told = command("rollback", "doom")
+    assert f"served by {second.model_version}, the number before" in told
+    assert "not known" in told
 
 
 def test_pruning_keeps_what_serves(command: Command, tmp_path: Path) -> None:

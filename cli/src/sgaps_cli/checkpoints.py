@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sgaps.checkpoints import CheckpointDirectory, Manifest
+from sgaps.checkpoints import CheckpointDirectory, Manifest, version_number
 from sgaps.errors import CheckpointError, CheckpointNotFound
 from sgaps.settings import load_settings
 
@@ -78,14 +78,21 @@ def promote(key: KeyName, version: Version, root: Root = None) -> None:
 
 @app.command(epilog="Example: `sgaps checkpoints rollback doom-my_way_home`")
 def rollback(key: KeyName, root: Root = None) -> None:
-    """Let the version before the one in force serve again."""
+    """Let the version that served before the one in force serve again.
+
+    Where nobody knows which, or it is deleted: the one with the next lower number.
+    """
     directory = _directory(root)
-    versions, current = directory.versions(key), _current(directory, key)
-    earlier = versions[: versions.index(current)] if current in versions else []
-    if not earlier:
-        raise CheckpointNotFound(f"{key}: there is nothing before {current}")
-    directory.promote(key, earlier[-1])
-    typer.echo(f"{key} is served by {earlier[-1]}, as before {current}")
+    current = _current(directory, key)
+    parent = _parent(directory, key, current)
+    version = parent or _number_before(directory, key, current)
+    directory.promote(key, version)
+    why = (
+        f"as before {current}"
+        if parent
+        else (f"the number before {current}: what served before it is deleted or not known")
+    )
+    typer.echo(f"{key} is served by {version}, {why}")
 
 
 @app.command(epilog="Example: `sgaps checkpoints prune doom-my_way_home --keep 3`")
@@ -117,6 +124,24 @@ def _current(directory: CheckpointDirectory, key: str) -> str:
         known = ", ".join(directory.all_keys()) or "none"
         raise CheckpointNotFound(f"no checkpoint of {key!r} in {directory.root}; keys: {known}")
     return version
+
+
+def _parent(directory: CheckpointDirectory, key: str, version: str) -> str | None:
+    """What served before a version, if its manifest can tell and it is still there."""
+    try:
+        parent = directory.manifest(key, version).parent
+    except CheckpointError:  # a torn one is what one goes back from
+        return None
+    return parent if parent in directory.versions(key) else None
+
+
+def _number_before(directory: CheckpointDirectory, key: str, version: str) -> str:
+    """Raises CheckpointNotFound."""
+    number = version_number(version)
+    earlier = [v for v in directory.versions(key) if version_number(v) < number]
+    if not earlier:
+        raise CheckpointNotFound(f"{key}: there is nothing before {version}")
+    return earlier[-1]
 
 
 def _flat(manifest: Manifest) -> Iterator[tuple[str, str]]:
