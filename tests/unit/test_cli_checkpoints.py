@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sgaps.checkpoints import MANIFEST_NAME, CheckpointDirectory
+from sgaps.checkpoints import ATLAS_NAME, MANIFEST_NAME, WEIGHTS_NAME, CheckpointDirectory
 from sgaps_cli import main as cli
 from unit.test_checkpoints import publish
+from unit.toy_room import atlas_of, walk
 
 Command = Callable[..., str]
 
@@ -96,6 +97,28 @@ def test_where_it_is_lost_what_served_before_a_rollback_goes_to_the_next_lower_n
     told = command("rollback", "doom")
     assert f"served by {second.model_version}, the number before" in told
     assert "not known" in told
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, ATLAS_NAME])
+@pytest.mark.parametrize("damage", ["shorter", "longer", "other", "gone"])
+def test_a_version_whose_files_are_torn_is_not_put_in_force(
+    name: str, damage: str, command: Command, tmp_path: Path
+) -> None:
+    first = publish(tmp_path, atlas=atlas_of(walk(4)))
+    second = publish(tmp_path, seed=1, parent=first.model_version)
+    file = tmp_path / "doom" / first.model_version / name
+    whole = file.read_bytes()
+    damaged = {"shorter": whole[:-1], "longer": whole + b"x", "other": b"x" + whole[1:]}
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(damaged[damage])
+    assert name in command("promote", "doom", first.model_version, status=1)
+    assert name in command("rollback", "doom", status=1)
+    assert CheckpointDirectory(tmp_path).current_version("doom") == second.model_version
+    file.write_bytes(whole)
+    command("promote", "doom", first.model_version)
+    assert CheckpointDirectory(tmp_path).current_version("doom") == first.model_version
 
 
 def test_pruning_keeps_what_serves(command: Command, tmp_path: Path) -> None:

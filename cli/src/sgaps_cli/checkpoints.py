@@ -5,6 +5,7 @@ Running reconstructors look into the folder every few seconds: a promotion needs
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sgaps.checkpoints import CheckpointDirectory, Manifest, version_number
-from sgaps.errors import CheckpointError, CheckpointNotFound
+from sgaps.checkpoints import (
+    ATLAS_NAME,
+    WEIGHTS_NAME,
+    CheckpointDirectory,
+    Manifest,
+    version_number,
+)
+from sgaps.errors import CheckpointError, CheckpointNotFound, CheckpointRejected
 from sgaps.settings import load_settings
 
 app = typer.Typer(help="List, show, compare, promote, roll back and prune checkpoints.")
@@ -72,7 +79,7 @@ def compare(key: KeyName, one: Version, other: Version, root: Root = None) -> No
 def promote(key: KeyName, version: Version, root: Root = None) -> None:
     """Let a version serve its key."""
     directory = _directory(root)
-    directory.promote(key, version)
+    _promote(directory, key, version)
     typer.echo(f"{key} is served by {version}")
 
 
@@ -86,11 +93,11 @@ def rollback(key: KeyName, root: Root = None) -> None:
     current = _current(directory, key)
     parent = _parent(directory, key, current)
     version = parent or _number_before(directory, key, current)
-    directory.promote(key, version)
+    _promote(directory, key, version)
     why = (
         f"as before {current}"
         if parent
-        else (f"the number before {current}: what served before it is deleted or not known")
+        else f"the number before {current}: what served before it is deleted or not known"
     )
     typer.echo(f"{key} is served by {version}, {why}")
 
@@ -124,6 +131,22 @@ def _current(directory: CheckpointDirectory, key: str) -> str:
         known = ", ".join(directory.all_keys()) or "none"
         raise CheckpointNotFound(f"no checkpoint of {key!r} in {directory.root}; keys: {known}")
     return version
+
+
+def _promote(directory: CheckpointDirectory, key: str, version: str) -> None:
+    """Raises CheckpointError, for torn files too, which a reconstructor would refuse."""
+    manifest = directory.manifest(key, version)
+    files = [(WEIGHTS_NAME, manifest.weights_bytes, manifest.weights_sha256)]
+    if manifest.atlas:
+        files.append((ATLAS_NAME, manifest.atlas.bytes, manifest.atlas.sha256))
+    for name, size_bytes, digest in files:
+        data = directory.read_file(key, version, name, size_bytes)
+        if len(data) != size_bytes or hashlib.sha256(data).hexdigest() != digest:
+            raise CheckpointRejected(
+                f"{key}/{version}: {name} is torn or not its own; "
+                "promote another version: sgaps checkpoints list"
+            )
+    directory.promote(key, version)
 
 
 def _parent(directory: CheckpointDirectory, key: str, version: str) -> str | None:
