@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sgaps.checkpoints import ATLAS_NAME, MANIFEST_NAME, WEIGHTS_NAME, CheckpointDirectory
+from sgaps.checkpoints import (
+    ATLAS_NAME,
+    MANIFEST_NAME,
+    POINTER_NAME,
+    WEIGHTS_NAME,
+    CheckpointDirectory,
+)
 from sgaps_cli import main as cli
 from unit.test_checkpoints import publish
 from unit.toy_room import atlas_of, walk
@@ -41,13 +47,33 @@ def test_all_versions_are_listed_and_the_one_in_force_is_marked(
     first, second = publish(tmp_path), publish(tmp_path, seed=1, psnr_db=22.5)
     torn = publish(tmp_path, "pong", seed=2)
     (tmp_path / "pong" / torn.model_version / MANIFEST_NAME).write_text("{")
-    lines = command("list").splitlines()
+    lines = command("list", status=1).splitlines()
     (old,) = (line for line in lines if first.model_version in line)
     (new,) = (line for line in lines if second.model_version in line)
     assert "●" in new
     assert "22.50 dB" in new
     assert "●" not in old
     assert any("unreadable" in line for line in lines)
+
+
+@pytest.mark.parametrize("damage", ["empty", "link"])
+def test_a_key_that_cannot_be_read_hides_no_other_from_the_list(
+    damage: str, command: Command, tmp_path: Path
+) -> None:
+    well = publish(tmp_path, "pong")
+    assert well.model_version in command("list")
+    if damage == "link":
+        (tmp_path / "doom").symlink_to(tmp_path / "pong")
+    else:
+        publish(tmp_path)
+        (tmp_path / "doom" / POINTER_NAME).write_bytes(b"")
+    lines = command("list", status=1).splitlines()
+    (shown,) = (line for line in lines if well.model_version in line)
+    assert "●" in shown
+    (refused,) = (line for line in lines if line.startswith("│ doom"))
+    why = {"empty": "its pointer names no version", "link": "is a link"}
+    assert "unreadable: " in refused
+    assert why[damage] in refused
 
 
 def test_a_manifest_is_shown_and_two_are_compared(command: Command, tmp_path: Path) -> None:

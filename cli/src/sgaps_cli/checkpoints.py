@@ -30,6 +30,8 @@ Root = Annotated[Path | None, typer.Option(help="Folder of checkpoints; default:
 KeyName = Annotated[str, typer.Argument(help="Checkpoint key, such as doom-my_way_home")]
 Version = Annotated[str, typer.Argument(help="Version, such as v0002-1a2b3c4d")]
 
+UNREADABLE = "unreadable"
+
 
 def _directory(root: Path | None) -> CheckpointDirectory:
     return CheckpointDirectory(root or load_settings().data.checkpoints_dir)
@@ -37,17 +39,19 @@ def _directory(root: Path | None) -> CheckpointDirectory:
 
 @app.command("list", epilog="Example: `sgaps checkpoints list --root data/checkpoints`")
 def list_(root: Root = None) -> None:
-    """Every version of every key; the one in force is marked."""
+    """Every version of every key; the one in force is marked.
+
+    The exit status is 1 where something is unreadable.
+    """
     directory = _directory(root)
     table = Table("key", "version", "serves", "held-out PSNR", "before", "frames", "created")
-    for key in directory.all_keys():
-        current = directory.current_version(key)
-        for version in directory.versions(key):
-            serves = "●" if version == current else ""
-            table.add_row(key, version, serves, *_told(directory, key, version))
-    if not table.row_count:
+    rows = [row for key in directory.all_keys() for row in _rows(directory, key)]
+    if not rows:
         raise CheckpointNotFound(f"no checkpoints in {directory.root}; make one: sgaps train")
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
+    raise typer.Exit(any(cell.startswith(UNREADABLE) for row in rows for cell in row))
 
 
 @app.command(epilog="Example: `sgaps checkpoints show doom-my_way_home`")
@@ -115,11 +119,24 @@ def prune(
         typer.echo(f"deleted {key}/{version}")
 
 
+def _rows(directory: CheckpointDirectory, key: str) -> list[tuple[str, ...]]:
+    """The versions of a key; why they cannot be read, where nobody can say which one serves."""
+    try:
+        current, versions = directory.current_version(key), directory.versions(key)
+    except CheckpointError as error:
+        why = str(error).removeprefix(f"{key}: ")
+        return [(key, f"{UNREADABLE}: {why}")]
+    return [
+        (key, version, "●" if version == current else "", *_told(directory, key, version))
+        for version in versions
+    ]
+
+
 def _told(directory: CheckpointDirectory, key: str, version: str) -> tuple[str, ...]:
     try:
         manifest = directory.manifest(key, version)
     except CheckpointError:
-        return ("unreadable",)
+        return (UNREADABLE,)
     metrics = (manifest.metrics.val_psnr_db, manifest.metrics.champion_psnr_db)
     after, before = (f"{psnr_db:.2f} dB" for psnr_db in metrics)
     return after, before, str(manifest.data.frames), manifest.created_at
