@@ -17,9 +17,10 @@ async def main(service: Service) -> None:
     worker = Worker(service)
     service.watch(worker.consumer)
     service.describe = worker.describe
-    training = asyncio.create_task(worker.train_loop())
-    await worker.consumer.run(service.stop)
-    await training
+    # Together: a process whose loop has ended would be ready and alive, and train nothing.
+    async with asyncio.TaskGroup() as together:
+        together.create_task(worker.train_loop())
+        together.create_task(worker.consumer.run(service.stop))
 
 
 def _give_way() -> None:

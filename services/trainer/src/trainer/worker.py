@@ -69,17 +69,22 @@ class Worker:
             await asyncio.sleep(LOOK_EVERY_SECS)
 
     async def _consider(self, key: str) -> None:
+        """Whatever goes wrong with one run, the next one begins: no disk, no memory, a bug."""
+        try:
+            await self._train_if_enough(key)
+        except SgapsError as error:
+            metrics.FAILED.inc()
+            log.error("training of %s failed: %s", key, error)  # noqa: TRY400 - typed and told
+        except Exception:
+            metrics.FAILED.inc()
+            log.exception("training of %s failed", key)
+
+    async def _train_if_enough(self, key: str) -> None:
         segments = await asyncio.to_thread(find_segments, self._settings.data.recordings_dir, key)
         if not enough_to_train(segments, new=self._new(key, segments), settings=self._settings):
             return
         self._tried[key] = segments
-        try:
-            report = await self._train(key, segments)
-        except SgapsError as error:
-            metrics.FAILED.inc()
-            log.error("training of %s failed: %s", key, error)  # noqa: TRY400 - typed and told
-            return
-        await self._announce(key, report)
+        await self._announce(key, await self._train(key, segments))
 
     def _new(self, key: str, segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
         """Those that no run has had."""
@@ -105,6 +110,7 @@ class Worker:
         finally:
             self._training_key, self._progress = "", None
             halting.cancel()
+            halt.set()  # where this was cancelled, its thread goes on
 
     def _note(self, progress: Progress) -> None:
         """Called by the thread that trains, after each step."""

@@ -1,0 +1,68 @@
+"""The trainer as a service: what one run that fails may not do to those that come after."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgaps.bus.memory_bus import MemoryBus
+from sgaps.metrics import trainer as metrics
+from sgaps.service import Service
+from sgaps.settings import Settings
+from trainer import __main__ as process
+from trainer import worker as worker_module
+from trainer.worker import Worker
+from unit.toy_recordings import record, toy_settings
+
+
+def service_of(settings: Settings) -> Service:
+    return Service(name="trainer", settings=settings, bus=MemoryBus(), stop=asyncio.Event())
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), MemoryError()])
+async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    trouble: Exception,
+) -> None:
+    settings = toy_settings(tmp_path, "training.min_new_frames=1")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=2)
+    service, begun = service_of(settings), []
+
+    def failing(key: str, *_: Any, **__: Any) -> None:
+        begun.append(key)
+        if len(begun) == 2:
+            service.stop.set()
+        raise trouble
+
+    monkeypatch.setattr(worker_module, "train_key", failing)
+    monkeypatch.setattr(worker_module, "LOOK_EVERY_SECS", 0.01)
+    failed_before = metrics.FAILED._value.get()
+    worker = Worker(service)
+    looping = asyncio.create_task(worker.train_loop())
+    while not begun:
+        await asyncio.sleep(0.01)
+    record(settings.data.recordings_dir, "c", frames=2)
+    worker._waiting_keys.add("toy")
+    await asyncio.wait_for(looping, 10)
+    assert begun == ["toy", "toy"]
+    assert metrics.FAILED._value.get() == failed_before + 2
+    assert "training of toy failed" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_a_trainer_whose_loop_has_ended_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: Worker) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(process, "_give_way", lambda: None)
+    monkeypatch.setattr(Worker, "train_loop", broken)
+    with pytest.raises(ExceptionGroup, match="TaskGroup"):
+        await asyncio.wait_for(process.main(service_of(toy_settings(tmp_path))), 10)
