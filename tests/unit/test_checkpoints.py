@@ -93,9 +93,16 @@ def test_old_versions_are_deleted_but_not_what_serves_nor_what_it_came_from(tmp_
     for folder in (half_deleted, abandoned, being_written):
         folder.mkdir()
         (folder / WEIGHTS_NAME).touch()
+    old_file, new_file = (
+        tmp_path / "doom" / f".unfinished.safetensors.{digit * 32}" for digit in "ab"
+    )
+    for file in (old_file, new_file):
+        file.touch()
     os.utime(abandoned, (0, 0))
+    os.utime(old_file, (0, 0))
     assert store.prune("doom", 1) == [versions[1], versions[3]]
     shutil.rmtree(being_written)
+    new_file.unlink()
     left = {path.name for path in (tmp_path / "doom").iterdir()}
     assert left == {versions[0], versions[2], versions[4], "current"}
     assert store.prune("doom", 1) == []

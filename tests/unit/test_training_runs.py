@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -140,6 +141,25 @@ def test_a_run_cut_off_and_taken_up_ends_as_if_nothing_had_been(
     assert not torch.equal(whole[name], cut[name])
     for name, tensor in whole.items():
         torch.testing.assert_close(taken_up[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_a_disk_that_is_full_when_a_run_is_saved_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path / "recordings", "a", frames=16)
+    run = Run(tmp_path, toy_settings(tmp_path, "training.save_every_secs=0.001"))
+    run(stop_after=2)
+    kept = run.path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    run(stop_after=4)
+    assert run.report.steps == 4
+    assert "step 4 is not saved" in caplog.text
+    assert run.path.read_bytes() == kept
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [run.path.name]
 
 
 def test_what_does_not_belong_to_a_run_is_not_taken_up(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from sgaps.atlas.camera import Camera
-from sgaps.durable import write_durably
+from sgaps.durable import is_temporary, write_durably
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.protocol.ids import is_valid_id
 from sgaps.settings import ModelSettings, PoseLayout, Section
@@ -201,7 +201,8 @@ class CheckpointDirectory:
             versions, folder = self.versions(key), self.key_dir(key)
             kept = {*versions[-keep:], current.model_version, current.parent}
             old = [version for version in versions if version not in kept]
-            doomed = [left for left in folder.glob(".v*") if _is_left_over(left)]
+            unfinished = [*folder.glob(".v*"), *filter(is_temporary, folder.glob(".*"))]
+            doomed = [left for left in unfinished if _is_left_over(left)]
             doomed += [folder / version for version in old]
             if errors := [error for path in doomed if (error := _delete(path))]:
                 raise CheckpointUnreadable(f"{key}: not all could be deleted: {errors[0]}")
@@ -233,13 +234,13 @@ class CheckpointDirectory:
         return folder
 
 
-def _is_left_over(folder: Path) -> bool:
+def _is_left_over(path: Path) -> bool:
     """Deleted by halves, or written by halves and for so long that nobody does it any more."""
     try:
-        age_secs = time.time() - folder.lstat().st_mtime
+        age_secs = time.time() - path.lstat().st_mtime
     except FileNotFoundError:
         return False
-    return folder.suffix == _DELETED_SUFFIX or age_secs > _ABANDONED_SECS
+    return path.suffix == _DELETED_SUFFIX or age_secs > _ABANDONED_SECS
 
 
 def _delete(path: Path) -> OSError | None:
@@ -248,7 +249,7 @@ def _delete(path: Path) -> OSError | None:
     name = path.name.removeprefix(".").removesuffix(_DELETED_SUFFIX)
     hidden = path.with_name(f".{name}{_DELETED_SUFFIX}")
     try:
-        if path.is_symlink():
+        if path.is_symlink() or path.is_file():
             path.unlink()
         else:
             path.rename(hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -24,6 +25,8 @@ from trainer.loader import BatchPlan, load, steps_per_epoch
 from trainer.losses import ReconstructionLoss
 from trainer.ranks import ALONE, Ranks
 from trainer.saved_run import RunHeader, SavedRun, save_run
+
+log = logging.getLogger(__name__)
 
 
 class TrainingFailed(SgapsError):
@@ -255,11 +258,15 @@ class RunMemory:
         return self._taken_up.header.step, self._taken_up.header.elapsed_secs
 
     def keep(self, stepper: _Stepper, step: int, elapsed_secs: float) -> None:
+        """Where it cannot be written, what was kept before stays, and the run goes on."""
         if not self._writes:
             return
         now = {"step": step - stepper.accumulated, "elapsed_secs": elapsed_secs}
         header = self._header.model_copy(update=now)
-        save_run(self._path, SavedRun(header=header, tensors=stepper.tensors()))
+        try:
+            save_run(self._path, SavedRun(header=header, tensors=stepper.tensors()))
+        except OSError as error:
+            log.warning("step %d is not saved, the run goes on: %s", step, error)
 
     def forget(self) -> None:
         """The run is over."""
