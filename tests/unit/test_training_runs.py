@@ -22,7 +22,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sgaps.errors import SgapsError
+from sgaps import durable
+from sgaps.errors import CheckpointError, SgapsError
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
@@ -276,6 +277,51 @@ def test_a_run_leaves_numbers_curves_and_pictures(tmp_path: Path) -> None:
         assert picture is not None
         assert picture.std() > 0
     assert not (log.folder / "wandb").exists()
+
+
+def test_a_log_that_fails_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("step", "look", "efficiency"):
+        monkeypatch.setattr(RunLog, name, full)
+    _, report = logged_run(tmp_path, "logging.wandb=disabled")
+    assert report.published is not None
+    assert caplog.text.count("the log of this run has gaps") == 1
+
+
+def test_a_run_that_cannot_be_published_can_be_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy_settings(tmp_path, "training.save_every_secs=0.001")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=24)
+
+    def run(*, resume: bool) -> RunReport:
+        return train_key(
+            KEY,
+            find_segments(settings.data.recordings_dir, KEY),
+            settings,
+            stop=threading.Event(),
+            report=lambda _: None,
+            options=RunOptions(resumable=True, resume=resume),
+        )
+
+    def full(folder: Path) -> None:
+        if folder.name.startswith(".v"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "fsync_folder", full)
+        with pytest.raises(CheckpointError, match="cannot be written: .*No space left"):
+            run(resume=False)
+    key_dir = settings.data.checkpoints_dir / KEY
+    assert not list(key_dir.glob(".v*"))
+    assert (key_dir / UNFINISHED_NAME).exists()
+    assert run(resume=True).published is not None
+    assert not (key_dir / UNFINISHED_NAME).exists()
 
 
 def test_a_run_is_logged_to_wandb_offline(tmp_path: Path) -> None:

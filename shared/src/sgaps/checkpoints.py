@@ -22,7 +22,12 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from sgaps.atlas.camera import Camera
 from sgaps.durable import is_temporary, write_durably
-from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
+from sgaps.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    CheckpointRejected,
+    CheckpointUnreadable,
+)
 from sgaps.protocol.ids import is_valid_id
 from sgaps.settings import ModelSettings, PoseLayout, Section
 
@@ -186,7 +191,10 @@ class CheckpointDirectory:
         """Put a published version in force. Raises CheckpointError."""
         with self._alone(key):
             self.manifest(key, version)
-            write_durably(self.key_dir(key) / POINTER_NAME, version.encode())
+            try:
+                write_durably(self.key_dir(key) / POINTER_NAME, version.encode())
+            except OSError as error:
+                raise CheckpointError(f"{key}/{version} is not put in force: {error}") from error
 
     def prune(self, key: str, keep: int) -> list[str]:
         """Delete all versions but the newest `keep`, the one in force and its parent; which ones.

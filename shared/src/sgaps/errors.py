@@ -12,7 +12,7 @@ SgapsError
 │   ├── RecordingCorrupt     the file is not a readable segment
 │   └── StorageFails         nothing can be recorded at all for now: wait
 │       └── DiskFull         below the free-space watermark, or no space left at all
-├── CheckpointError          a checkpoint cannot be used
+├── CheckpointError          a checkpoint cannot be used or written
 │   ├── CheckpointNotFound   there is none for this key or version
 │   └── CheckpointRejected   torn, wrong hash, wrong shapes, non-finite, or worse
 │       └── CheckpointUnreadable  not now: no descriptor, memory or device for it
@@ -122,7 +122,7 @@ class DiskFull(StorageFails):
 
 
 class CheckpointError(SgapsError):
-    """A checkpoint cannot be used."""
+    """A checkpoint cannot be used or written."""
 
 
 class CheckpointNotFound(CheckpointError):

@@ -27,18 +27,17 @@ from trainer.augment import AugmentationPipeline
 from trainer.champion import Champion, begun_from, champion_of
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, Progress, RunMemory, fit
-from trainer.look import efficiency, look
 from trainer.ranks import ALONE, Ranks
 from trainer.run_log import RunLog
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
 from trainer.split import Split, split_at, split_by_session
 from trainer.trust import taught
 from trainer.validation import validate
+from trainer.watch import Watch
 
 log = logging.getLogger(__name__)
 
 MAX_VAL_EXAMPLES = 40
-EFFICIENCY_COUNTS = (125, 250, 500, 1000)
 UNFINISHED_NAME = "unfinished.safetensors"
 
 
@@ -163,7 +162,7 @@ def _train(
         taken_up=taken_up,
         writes=options.resumable and options.ranks.is_first,
     )
-    watch = _Watch(options.log, held_out, settings, report)
+    watch = Watch(options.log, held_out, settings, report)
     watch.look(0, model)
     drawn_anew = _reseeded(settings, begun)
     outcome = fit(
@@ -181,11 +180,9 @@ def _train(
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
     challenger = _judged(model, atlas, held_out, settings)
     better = challenger.psnr_db >= champion_psnr_db + settings.training.min_gain_db
-    if not stop.is_set():
-        memory.forget()
-        watch.end(outcome.steps, model)
+    finished = not stop.is_set()
     published = None
-    if better and not stop.is_set() and options.ranks.is_first:
+    if better and finished and options.ranks.is_first:
         published = store.publish(
             checkpoint_key,
             model,
@@ -198,6 +195,9 @@ def _train(
             training=_training(settings),
             atlas=challenger.atlas,
         )
+    if finished:
+        memory.forget()  # not before it is published: that may fail
+        watch.end(outcome.steps, model)
     return RunReport(
         champion_version=champion.version,
         champion_psnr_db=champion_psnr_db,
@@ -257,38 +257,6 @@ def _refuse_known(split: Split, champion: Champion, known: frozenset[str]) -> No
             f"data.val: {champion.version} was trained on {len(seen)} of these sessions, "
             f"{min(seen)} among them; hold out others: sgaps capture makes some (another --seed)"
         )
-
-
-class _Watch:
-    """Looks at the model for the log, where there is one."""
-
-    def __init__(
-        self,
-        log: RunLog | None,
-        held_out: RecordingDataset,
-        settings: Settings,
-        report: Callable[[Progress], None],
-    ) -> None:
-        self._log = log
-        self._held_out = held_out
-        self._settings = settings
-        self._report = report
-
-    def step(self, progress: Progress) -> None:
-        self._report(progress)
-        if self._log:
-            self._log.step(progress)
-
-    def look(self, step: int, model: SparsePixelTransformer) -> None:
-        if self._log:
-            self._log.look(step, look(model, self._held_out, self._settings))
-
-    def end(self, step: int, model: SparsePixelTransformer) -> None:
-        self.look(step, model)
-        if self._log:
-            self._log.efficiency(
-                efficiency(model, self._held_out, self._settings, EFFICIENCY_COUNTS)
-            )
 
 
 def _reseeded(settings: Settings, begun: Champion) -> Settings:

@@ -90,9 +90,16 @@ def _run(
             return train_key(key, train, settings, stop=stop, report=report, options=options)
     finally:
         if log:
-            log.close()
-            if log.folder.exists():
-                sys.stderr.write(f"curves and pictures: {log.folder}\n")
+            _close(log)
+
+
+def _close(log: RunLog) -> None:
+    try:
+        log.close()
+    except OSError as error:
+        sys.stderr.write(f"the log of this run is not whole: {error}\n")
+    if log.folder.exists():
+        sys.stderr.write(f"curves and pictures: {log.folder}\n")
 
 
 def _segments(paths: Sequence[Path]) -> list[SegmentInfo]:

@@ -67,7 +67,7 @@ class CheckpointStore(CheckpointDirectory):
         training: dict[str, JsonValue],
         atlas: Atlas | None = None,
     ) -> Manifest:
-        """Write a new version, all of it durable, then put it in force."""
+        """Write a new version, all of it durable, then put it in force. Raises CheckpointError."""
         weights = safetensors.torch.save(
             {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
         )
@@ -98,12 +98,17 @@ class CheckpointStore(CheckpointDirectory):
         folder = self.key_dir(manifest.checkpoint_key) / manifest.model_version
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name, data in files.items():
-            write_durably(temporary / name, data)
-        write_durably(temporary / MANIFEST_NAME, manifest.json_text.encode())
-        temporary.rename(folder)
-        fsync_folder(folder.parent)
+        try:
+            temporary.mkdir(parents=True)
+            for name, data in files.items():
+                write_durably(temporary / name, data)
+            write_durably(temporary / MANIFEST_NAME, manifest.json_text.encode())
+            temporary.rename(folder)
+            fsync_folder(folder.parent)
+        except OSError as error:
+            raise CheckpointError(f"{_name(manifest)} cannot be written: {error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def load_current(self, key: str) -> Checkpoint:
         """The checkpoint in force. Raises CheckpointNotFound, CheckpointRejected."""
