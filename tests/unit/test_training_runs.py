@@ -28,6 +28,7 @@ from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from tools import require
+from trainer import train
 from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
@@ -315,7 +316,7 @@ def test_a_run_that_cannot_be_published_can_be_taken_up(
 
     with monkeypatch.context() as patched:
         patched.setattr(durable, "fsync_folder", full)
-        with pytest.raises(CheckpointError, match="cannot be written: .*No space left"):
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left"):
             run(resume=False)
     key_dir = settings.data.checkpoints_dir / KEY
     assert not list(key_dir.glob(".v*"))
@@ -356,6 +357,19 @@ def command(tmp_path: Path, *overrides: str) -> list[str]:
         "logging.wandb=disabled",
         *overrides,
     ]
+
+
+@pytest.mark.parametrize("setting", ["data.train", "data.val"])
+@pytest.mark.parametrize("folder", ["recordings/toy", "recordings/toy/a", "nothing"])
+def test_a_named_folder_without_recordings_is_refused(
+    tmp_path: Path, setting: str, folder: str
+) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=2)
+    (tmp_path / "nothing").mkdir()
+    settings = toy_settings(tmp_path, f"{setting}=[{tmp_path / folder}]")
+    with pytest.raises(SgapsError, match=rf"{setting}: no sealed .*<key>/<session>/\*\.h5"):
+        train._run(KEY, settings, threading.Event(), ranks=ALONE, resume=False)
 
 
 def test_two_ranks_train_one_checkpoint(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(
     key: str, settings: Settings, stop: threading.Event, *, ranks: Ranks, resume: bool
 ) -> RunReport:
-    train = _segments(settings.data.train) or find_segments(settings.data.recordings_dir, key)
+    named = _segments("data.train", settings.data.train)
+    val = _segments("data.val", settings.data.val)
+    train = named or find_segments(settings.data.recordings_dir, key)
     if not train:
         raise SgapsError(
             f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
@@ -79,7 +81,7 @@ def _run(
         bar.update(100 * progress.part - bar.n)
 
     options = RunOptions(
-        val=tuple(_segments(settings.data.val)),
+        val=tuple(val),
         ranks=ranks,
         resumable=True,
         resume=resume,
@@ -102,13 +104,18 @@ def _close(log: RunLog) -> None:
         sys.stderr.write(f"curves and pictures: {log.folder}\n")
 
 
-def _segments(paths: Sequence[Path]) -> list[SegmentInfo]:
-    """Segments named as files or as folders of recordings."""
-    return [
-        segment
-        for path in paths
-        for segment in (find_segments(path) if path.is_dir() else [segment_info(path)])
-    ]
+def _segments(setting: str, paths: Sequence[Path]) -> list[SegmentInfo]:
+    """Segments named as files or as folders of recordings. Raises SgapsError where one has none."""
+    segments = []
+    for path in paths:
+        found = find_segments(path) if path.is_dir() else [segment_info(path)]
+        if not found:
+            raise SgapsError(
+                f"{setting}: no sealed recordings are in {path}: name the folder that has "
+                "<key>/<session>/*.h5 in it, or such files"
+            )
+        segments += found
+    return segments
 
 
 def _told(report: RunReport) -> str:
