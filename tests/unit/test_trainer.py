@@ -206,6 +206,25 @@ def test_without_whole_frames_part_of_the_samples_is_held_out(tmp_path: Path) ->
     assert len(np.unique(together, axis=0)) == 60
 
 
+@pytest.mark.parametrize("samples", [2, 4])
+def test_of_few_samples_one_is_held_out(tmp_path: Path, samples: int) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=2, keyframes=False, samples=samples)
+    example = dataset_of(find_segments(tmp_path / "recordings"))[1]
+    assert (len(example.samples), len(example.held_out)) == (samples - 1, 1)
+    report = train(toy_settings(tmp_path, "training.max_epochs=1"))
+    assert math.isfinite(report.champion_psnr_db)
+    assert math.isfinite(report.challenger_psnr_db)
+
+
+def test_a_frame_of_one_sample_is_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=2, keyframes=False, samples=1)
+    assert len(dataset_of(find_segments(tmp_path / "recordings"))) == 0
+    with pytest.raises(SgapsError, match="no held-out frame is whole or has two samples"):
+        train(toy_settings(tmp_path))
+
+
 def test_history_is_the_frames_before_with_their_age(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=3)
     dataset = dataset_of(find_segments(tmp_path))

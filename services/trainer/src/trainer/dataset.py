@@ -27,7 +27,9 @@ from trainer.pictures import Picture, on_black
 
 OPEN_SEGMENTS = 64
 HELD_OUT_SHARE = 0.2
-"""Share of the sampled pixels kept out of the input where there is no whole frame."""
+"""Share of the sampled pixels kept out of the input where there is no whole frame, at least one."""
+FEWEST_SAMPLES = 2
+"""Of a frame to learn from without a whole one: one to see, one to judge by."""
 Float32 = NDArray[np.float32]
 
 
@@ -84,7 +86,8 @@ class ExampleOptions:
 class RecordingDataset(Dataset[Example]):
     """Frames of sealed segments, read when asked for: 16 bytes of memory per frame.
 
-    Learns from keyframes where there are any, else from held-out samples of every frame.
+    Learns from keyframes where there are any, else from held-out samples of every frame that has
+    some.
     """
 
     def __init__(self, segments: Sequence[SegmentInfo], options: ExampleOptions) -> None:
@@ -138,7 +141,9 @@ def open_segment(segment: SegmentInfo) -> SegmentReader:
 def _places(path: Path, keyframes_only: bool) -> NDArray[np.int32]:
     """int32 (frames, 3): position, width, height."""
     with SegmentReader(path) as reader:
-        positions = reader.keyframe_positions if keyframes_only else range(len(reader))
+        positions = reader.keyframe_positions
+        if not keyframes_only:
+            positions = np.flatnonzero(reader.sample_counts >= FEWEST_SAMPLES)
         rows = [(int(p), *reader.resolution(int(p))) for p in positions]
     return np.array(rows, np.int32).reshape(-1, 3)
 
@@ -149,7 +154,7 @@ def _masked(
     """Without a whole frame: some of the samples in, the others held out."""
     frame = reader.read(position)
     order = rng.permutation(len(frame.samples))
-    held_out = int(len(order) * HELD_OUT_SHARE)
+    held_out = max(1, int(len(order) * HELD_OUT_SHARE))
     return Example(
         samples=frame.samples[order[held_out:]],
         history=_past_samples(reader, position, options),

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from sgaps.atlas.atlas import Atlas
+from sgaps.errors import SgapsError
 from sgaps.model import SparsePixelTransformer
 from sgaps.settings import Settings
 from trainer.batch import Batch
@@ -37,8 +38,13 @@ def validate(
     """Mean PSNR in dB: over the frames of each session, then over the sessions.
 
     On whole frames where the dataset has them, else on the held-out samples; with their states or
-    without any.
+    without any. Raises SgapsError where there are neither.
     """
+    if not len(dataset):
+        raise SgapsError(
+            "no held-out frame is whole or has two samples: record more, or name other sessions "
+            "with data.val=[…]"
+        )
     model.eval()
     by_session: dict[str, list[float]] = defaultdict(list)
     for index in spread(len(dataset), max_examples):
