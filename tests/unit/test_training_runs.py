@@ -278,6 +278,7 @@ def test_a_run_leaves_numbers_curves_and_pictures(tmp_path: Path) -> None:
         assert picture is not None
         assert picture.std() > 0
     assert not (log.folder / "wandb").exists()
+    assert not any(look.strips for _, look in log._looks)  # which would fill memory
 
 
 def test_a_log_that_fails_costs_no_run(

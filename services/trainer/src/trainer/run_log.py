@@ -13,7 +13,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ class RunLog:
 
     def look(self, step: int, look: Look) -> None:
         """Scores and pictures of held-out frames."""
-        self._looks.append((step, look))
+        self._looks.append((step, replace(look, strips=())))  # pictures are not for memory
         self._write(step, {"val_psnr_db": look.psnr_db, "val_ssim": look.ssim})
         if look.strips:
             pictures = stacked(look.strips)
