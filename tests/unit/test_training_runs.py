@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sgaps import durable
-from sgaps.errors import CheckpointError, SgapsError
+from sgaps.errors import CheckpointError, RecordingCorrupt, SgapsError
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
@@ -341,6 +341,24 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
         log.close()
     assert len({log.folder for log in logs}) == 3
     assert not any(log.folder.exists() for log in logs)  # of runs that never began
+
+
+def test_a_folder_of_runs_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = toy_settings(tmp_path, f"data.runs_dir={tmp_path / 'file' / 'runs'}")
+    with pytest.raises(SgapsError, match=r"no log can be written to .*data\.runs_dir="):
+        RunLog(KEY, settings)
+
+
+def test_a_damaged_keyframe_is_told_with_its_file_and_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, "a", frames=2)
+    (segment,) = find_segments(tmp_path)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    for resample in (False, True):
+        with pytest.raises(RecordingCorrupt, match=r"000000\.h5: frame 1: .*recordings repair"):
+            dataset_of([segment], resample=resample)[1]
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:

@@ -20,7 +20,7 @@ from sgaps.atlas.sweep import MAX_SPREAD, recall
 from sgaps.checkpoints import MAX_ATLAS_BYTES, MAX_ATLAS_PIXELS
 from sgaps.recording import SegmentInfo
 from sgaps.settings import PoseLayout, Settings
-from trainer.dataset import decode_keyframe, open_segment
+from trainer.dataset import open_segment, whole_frame
 from trainer.validation import spread
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ class View:
     """Width and height."""
 
     def jpeg(self, quality: int) -> bytes:
-        return encoded(decode_keyframe(open_segment(self.segment).read(self.position)), quality)
+        reader = open_segment(self.segment)
+        return encoded(whole_frame(reader, reader.read(self.position)), quality)
 
 
 def build_atlas(

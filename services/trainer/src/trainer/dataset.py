@@ -132,6 +132,17 @@ def decode_keyframe(frame: RecordedFrame) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8)
 
 
+def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
+    """Of a segment, uint8 (H, W). Raises RecordingCorrupt, which names the file and its cure."""
+    try:
+        return decode_keyframe(frame)
+    except RecordingCorrupt as error:
+        raise RecordingCorrupt(
+            f"{reader.path}: {error}; `sgaps recordings repair` copies the others and sets the "
+            "file aside"
+        ) from error
+
+
 @lru_cache(maxsize=OPEN_SEGMENTS)
 def open_segment(segment: SegmentInfo) -> SegmentReader:
     """A reader that stays open for a while. Raises RecordingCorrupt."""
@@ -201,7 +212,7 @@ def _recorded(
         state=_state(frame, options, rng),
         width=frame.width,
         height=frame.height,
-        target=decode_keyframe(frame),
+        target=whole_frame(reader, frame),
         held_out=np.empty((0, 4), np.float32),
         session_id=reader.session_id,
     )
@@ -238,7 +249,7 @@ def _drawn(
     kind = draw.Kind() if augment is None else draw.any_kind(rng)
     earlier = [past for past in _earlier(reader, position, options) if past[1].keyframe]
     frames = [(0, reader.read(position)), *earlier[:length]]
-    truths = [decode_keyframe(frame) for _, frame in frames]
+    truths = [whole_frame(reader, frame) for _, frame in frames]
     states, seen = [frame.state for _, frame in frames], truths
     if augment is not None:
         flip = augment.flips(rng)

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from sgaps.errors import SgapsError
 from sgaps.settings import LoggingSettings, Settings
 from trainer.fit import Progress
 from trainer.look import Look
@@ -35,12 +36,19 @@ SMOOTHED_STEPS = 50
 
 
 class RunLog:
-    """Of one run. Close it: only then the curves are drawn."""
+    """Of one run. Close it: only then the curves are drawn. Raises SgapsError without a folder."""
 
     def __init__(self, key: str, settings: Settings) -> None:
         started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        self.folder = _new_folder(settings.data.runs_dir / key / started)
-        self._metrics = (self.folder / METRICS_NAME).open("w")
+        wanted = settings.data.runs_dir / key / started
+        try:
+            self.folder = _new_folder(wanted)
+            self._metrics = (self.folder / METRICS_NAME).open("w")
+        except OSError as error:
+            raise SgapsError(
+                f"no log can be written to {wanted} ({error}): name another folder with "
+                "data.runs_dir=…"
+            ) from error
         self._wandb = _wandb_run(key, self.folder, settings)
         self._losses: list[tuple[int, float]] = []
         self._looks: list[tuple[int, Look]] = []
