@@ -312,7 +312,7 @@ def test_a_batch_has_the_true_frames_beside_its_input(tmp_path: Path) -> None:
 
 
 def test_the_schedule_warms_up_falls_and_ends() -> None:
-    schedule = Schedule(warmup_steps=10, total_steps=100, max_secs=50)
+    schedule = Schedule(warmup_part=0.1, total_steps=100, max_secs=50)
     factors = [schedule.factor(step, 0.0) for step in range(100)]
     assert factors[0] < factors[5] < max(factors)
     assert factors[99] < 0.01
@@ -320,6 +320,14 @@ def test_the_schedule_warms_up_falls_and_ends() -> None:
     assert schedule.done(100, 0.0)
     assert schedule.done(1, 50.0)
     assert not schedule.done(99, 49.0)
+
+
+def test_a_run_that_ends_by_time_warms_up_in_its_share_of_the_time() -> None:
+    schedule = Schedule(warmup_part=0.1, total_steps=10_000, max_secs=600)
+    by_time = [schedule.factor(round(secs), secs) for secs in (0, 30, 60, 300, 599)]
+    assert by_time == pytest.approx([0.001, 0.5, 0.976, 0.5, 0.0], abs=2e-3)
+    assert by_time[0] > 0
+    assert Schedule(warmup_part=0, total_steps=100, max_secs=600).factor(0, 0.0) == 1
 
 
 def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:

@@ -304,6 +304,7 @@ class TrainingSettings(Section):
     batch_size: Positive
     accumulation_steps: Positive
     warmup_epochs: Annotated[int, Field(ge=0)]
+    """Of max_epochs: that share of a run warms up, whatever ends it, and at most half of it."""
     max_secs: Secs
     """Wall-clock budget of one run; it ends at max_epochs or here, whichever is first."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]

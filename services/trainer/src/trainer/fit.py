@@ -60,7 +60,8 @@ class FitReport:
 class Schedule:
     """Linear warm-up, then a cosine to zero, over steps or seconds, whichever ends first."""
 
-    warmup_steps: int
+    warmup_part: float
+    """Of the run."""
     total_steps: int
     max_secs: float
 
@@ -73,9 +74,10 @@ class Schedule:
 
     def factor(self, step: int, elapsed_secs: float) -> float:
         """What the learning rate is multiplied with."""
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        return 0.5 * (1 + math.cos(math.pi * self.part(step, elapsed_secs)))
+        part = self.part(step, elapsed_secs)
+        if part < self.warmup_part:  # where the step will have led: never 0
+            return min(1.0, self.part(step + 1, elapsed_secs) / self.warmup_part)
+        return 0.5 * (1 + math.cos(math.pi * part))
 
 
 def fit(
@@ -108,7 +110,7 @@ def fit(
     loss = math.nan
     epoch_steps = steps_per_epoch(dataset, training, ranks)
     schedule = Schedule(
-        warmup_steps=min(training.warmup_epochs, training.max_epochs // 2) * epoch_steps,
+        warmup_part=min(training.warmup_epochs / training.max_epochs, 0.5),
         total_steps=training.max_epochs * epoch_steps,
         max_secs=training.max_secs,
     )
