@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,6 +29,8 @@ from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from tools import require
+from trainer import fit as fit_module
+from trainer import run as run_module
 from trainer import train
 from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
@@ -40,6 +43,7 @@ from trainer.run import UNFINISHED_NAME, RunOptions, RunReport, train_key
 from trainer.run_log import RunLog
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_run
 from trainer.split import split_by_session
+from trainer.watch import Watch
 from unit.toy_recordings import KEY, dataset_of, record, toy_settings
 
 
@@ -297,7 +301,7 @@ def test_a_log_that_fails_costs_no_run(
 def test_a_run_that_cannot_be_published_can_be_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = toy_settings(tmp_path, "training.save_every_secs=0.001")
+    settings = toy_settings(tmp_path)
     for name in ("a", "b"):
         record(settings.data.recordings_dir, name, frames=24)
 
@@ -317,7 +321,7 @@ def test_a_run_that_cannot_be_published_can_be_taken_up(
 
     with monkeypatch.context() as patched:
         patched.setattr(durable, "fsync_folder", full)
-        with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left"):
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left.*--resume"):
             run(resume=False)
     key_dir = settings.data.checkpoints_dir / KEY
     assert not list(key_dir.glob(".v*"))
@@ -480,6 +484,53 @@ def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
         next((tmp_path / "checkpoints" / KEY).glob("v*/manifest.json")).read_text()
     )
     assert manifest["parent"] is None
+
+
+@pytest.mark.parametrize("when", ["judged", "published"])
+@pytest.mark.parametrize("disk", ["well", "full"])
+def test_what_an_interrupted_command_says_is_true(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    when: str,
+    disk: str,
+) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=24)
+    handlers: list[Callable[[], None]] = []
+    monkeypatch.setattr(signal, "signal", lambda _, handler: handlers.append(handler))
+
+    def interrupting(what: Callable[..., Any]) -> Callable[..., Any]:
+        def interrupted(*arguments: Any, **options: Any) -> Any:
+            handlers[0]()
+            return what(*arguments, **options)
+
+        return interrupted
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def main(*more: str) -> int:
+        return train.main([*command(tmp_path, "training.max_epochs=12")[2:], *more])
+
+    with monkeypatch.context() as patched:
+        if when == "judged":
+            patched.setattr(run_module, "_judged", interrupting(run_module._judged))
+        else:
+            patched.setattr(Watch, "end", interrupting(Watch.end))
+        if disk == "full":
+            patched.setattr(fit_module, "save_run", full)
+        status = main()
+    told = capsys.readouterr()
+    if when == "published":
+        assert (status, "published v0001" in told.out) == (0, True)
+        return
+    assert status == 130
+    assert ("--resume" in told.err) == (disk == "well")
+    assert ("nothing is saved" in told.err) == (disk == "full")
+    assert main("--resume") == (0 if disk == "well" else 1)
+    if disk == "well":  # and nothing is trained twice
+        assert "published v0001" in capsys.readouterr().out
 
 
 def test_a_run_taken_up_holds_out_what_it_held_out(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def fit(
     elapsed_secs = time.monotonic() - started_at_secs
     if ranks.any_of(stop.is_set()):
         stop.set()  # on every rank: none may take the run for a whole one
-    if memory and stop.is_set():
+    if memory:  # also of a whole run, which can still be cut off before it is published
         memory.keep(stepper, step, elapsed_secs)
     stepper.finish()
     return FitReport(steps=step, secs=elapsed_secs, last_loss=loss)
@@ -251,6 +251,8 @@ class RunMemory:
         self._header = header
         self._taken_up = taken_up
         self._writes = writes
+        self.is_kept = writes and taken_up is not None
+        """Whether the run can be taken up now."""
 
     def recall(self, stepper: _Stepper) -> tuple[int, float]:
         """The step and the seconds at which the run goes on."""
@@ -269,6 +271,8 @@ class RunMemory:
             save_run(self._path, SavedRun(header=header, tensors=stepper.tensors()))
         except OSError as error:
             log.warning("step %d is not saved, the run goes on: %s", step, error)
+        else:
+            self.is_kept = True
 
     def forget(self) -> None:
         """The run is over."""

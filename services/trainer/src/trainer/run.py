@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +14,7 @@ from pydantic import JsonValue
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import Manifest
-from sgaps.errors import SgapsError
+from sgaps.errors import CheckpointError, SgapsError
 from sgaps.model import (
     CheckpointStore,
     SparsePixelTransformer,
@@ -52,7 +53,11 @@ class RunReport:
     """Of that, by what is known of the level by heart; 0 where that is nothing."""
     fit: FitReport
     published: Manifest | None
-    """None where the challenger was not better by training.min_gain_db."""
+    """None where the challenger was not better by training.min_gain_db, or nothing is finished."""
+    finished: bool
+    """Whether it came to its end before it was told to stop."""
+    resumable: bool
+    """Whether it can be taken up where it is not finished."""
 
 
 def enough_to_train(
@@ -100,7 +105,7 @@ def train_key(
         outcome = _train(
             checkpoint_key, segments, settings, stop=stop, report=report, options=options
         )
-    if not stop.is_set() and options.ranks.is_first:
+    if outcome.finished and options.ranks.is_first:
         _note_trained(checkpoint_key, [*segments, *options.val], settings.data)
     return outcome
 
@@ -183,18 +188,19 @@ def _train(
     finished = not stop.is_set()
     published = None
     if better and finished and options.ranks.is_first:
-        published = store.publish(
-            checkpoint_key,
-            model,
-            settings=settings.model,
-            metrics=checkpoints.Metrics(
-                val_psnr_db=challenger.psnr_db, champion_psnr_db=champion_psnr_db
-            ),
-            parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
-            data=_data(split),
-            training=_training(settings),
-            atlas=challenger.atlas,
-        )
+        with _resume_as_the_cure(memory):
+            published = store.publish(
+                checkpoint_key,
+                model,
+                settings=settings.model,
+                metrics=checkpoints.Metrics(
+                    val_psnr_db=challenger.psnr_db, champion_psnr_db=champion_psnr_db
+                ),
+                parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
+                data=_data(split),
+                training=_training(settings),
+                atlas=challenger.atlas,
+            )
     if finished:
         memory.forget()  # not before it is published: that may fail
         watch.end(outcome.steps, model)
@@ -205,7 +211,22 @@ def _train(
         atlas_gain_db=challenger.atlas_gain_db,
         fit=outcome,
         published=published,
+        finished=finished,
+        resumable=memory.is_kept,
     )
+
+
+@contextmanager
+def _resume_as_the_cure(memory: RunMemory) -> Iterator[None]:
+    """Of a checkpoint that cannot be written: nothing needs to be trained again."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not memory.is_kept:
+            raise
+        raise CheckpointError(
+            f"{error}; mend that, and the same command with --resume publishes what was trained"
+        ) from error
 
 
 def _split(

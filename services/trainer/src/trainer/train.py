@@ -36,14 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SgapsError as error:
         sys.stderr.write(f"train: {error}\n")
         return 1
-    if stop.is_set():
-        sys.stderr.write(
-            f"interrupted after {report.fit.steps} steps; the same command with --resume goes on\n"
-        )
-        return INTERRUPTED
     if ranks.is_first:
-        sys.stdout.write(_told(report) + "\n")
-    return 0
+        told = sys.stdout if report.finished else sys.stderr
+        told.write(_told(report) + "\n")
+    return 0 if report.finished else INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,6 +115,9 @@ def _segments(setting: str, paths: Sequence[Path]) -> list[SegmentInfo]:
 
 
 def _told(report: RunReport) -> str:
+    if not report.finished:
+        how = "the same command with --resume goes on" if report.resumable else "nothing is saved"
+        return f"interrupted after {report.fit.steps} steps; {how}"
     gain = (
         f"held-out PSNR {report.challenger_psnr_db:.2f} dB, before "
         f"{report.champion_psnr_db:.2f} dB ({report.champion_version}); "

@@ -119,6 +119,9 @@ class Worker:
         metrics.TRAINING_LOSS.set(progress.loss)
 
     async def _announce(self, key: str, report: RunReport) -> None:
+        if not report.finished:
+            log.info("training of %s was stopped after %d steps", key, report.fit.steps)
+            return
         metrics.VAL_PSNR_DB.labels("champion").set(report.champion_psnr_db)
         metrics.VAL_PSNR_DB.labels("challenger").set(report.challenger_psnr_db)
         gain = f"{report.challenger_psnr_db:.2f} dB against {report.champion_psnr_db:.2f} dB"
