@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -9,11 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from sgaps.bus import (
+    Ack,
     Bus,
     Consumer,
     Count,
     Delivery,
     MemoryBus,
+    Operation,
     Outcome,
     Publish,
     RedisBus,
@@ -21,6 +24,7 @@ from sgaps.bus import (
 )
 from sgaps.bus.consumer import nothing_to_prepare
 from sgaps.bus.policy import Policy, keep_every
+from sgaps.errors import BusFull
 from sgaps.messages import FrameAccepted
 from sgaps.settings import BusSettings, load_settings
 
@@ -148,6 +152,20 @@ def consumer(
         prepare=prepare,
         policy=policy,
     )
+
+
+def let_it_be_full(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """It takes acknowledgements alone, as a full broker does; until the event is set."""
+    write, room = bus.write, asyncio.Event()
+
+    async def write_if_there_is_room(*operations: Operation) -> None:
+        await asyncio.sleep(0)
+        if not room.is_set() and not all(isinstance(o, Ack) and not o.then for o in operations):
+            raise BusFull("full")
+        await write(*operations)
+
+    monkeypatch.setattr(bus, "write", write_if_there_is_room)
+    return room
 
 
 async def trim(bus: Bus, max_backlog: int) -> None:

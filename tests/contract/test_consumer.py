@@ -14,6 +14,7 @@ from contract.conftest import (
     Sizes,
     consumer,
     frame,
+    let_it_be_full,
     publish,
     read,
 )
@@ -199,3 +200,28 @@ async def test_inference_does_those_who_waited_longest(bus: Bus) -> None:
         served.append({frame_id % 10 for frame_id in handler.seen[-2:]})
     assert served == [{0, 1}, {2, 3}, {4, 5}]
     assert await bus.ledger() == {"seen": 6, "superseded": 12}
+
+
+async def test_what_a_full_broker_does_not_bury_keeps_nobody_waiting(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many spent entries of one's own as are claimed at once, and nowhere to put them."""
+    spent = consumer_module.CLAIMS_PER_TURN
+    await publish(bus, *range(spent))
+    for entry_id in await read(bus):
+        for _ in range(2):
+            await bus.claim(STREAM, GROUP, "one", entry_id, min_idle_secs=0)
+    await publish(bus, spent)
+    room = let_it_be_full(bus, monkeypatch)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    async with asyncio.timeout(5):
+        while not handler.seen:
+            await asyncio.sleep(0.01)
+        assert await bus.length(DeadLetter.STREAM) == 0
+        room.set()
+        while await bus.length(DeadLetter.STREAM) < spent:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert handler.seen == [spent]

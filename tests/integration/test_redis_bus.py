@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ from sgaps.bus import (
     Push,
     Put,
     RedisBus,
+    trim_behind,
+    trim_waiting,
 )
 from sgaps.bus.connection import connect
 from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER, Line
@@ -96,6 +99,64 @@ async def test_a_full_broker_costs_answers_but_never_stops_a_consumer(
     await consumer.turn()
     assert await bus.ledger() == {"answered": 2, "broker_full": 1}
     assert await bus.length(DeadLetter.STREAM) == 1
+    await bus.close()
+
+
+@asynccontextmanager
+async def full_broker(url: str, over_bytes: int) -> AsyncIterator[None]:
+    """Above its limit by so much, as what was read by consumers brings it."""
+    async with Redis.from_url(url) as redis:
+        used_bytes = (await redis.info("memory"))["used_memory"]
+        await redis.config_set("maxmemory", used_bytes - over_bytes)
+        try:
+            yield
+        finally:
+            await redis.config_set("maxmemory", "0")
+
+
+async def test_a_consumer_that_starts_while_the_broker_is_full_makes_room(
+    gateway_settings: Settings,
+) -> None:
+    bus = RedisBus(gateway_settings.bus)
+    await bus.ensure_group(DeadLetter.STREAM, "g")
+    for _ in range(100):
+        await bus.publish(letter(b"x" * 50_000))
+
+    async def done(batch: Sequence[Delivery[DeadLetter]]) -> Outcome:
+        return Outcome(answers={d.entry_id: [Count("done")] for d in batch})
+
+    consumer = Consumer(
+        bus, DeadLetter, group="g", name="n", settings=gateway_settings.bus, handle=done
+    )
+    stop = asyncio.Event()
+    async with full_broker(gateway_settings.bus.url, over_bytes=1 << 20):
+        with pytest.raises(BusFull):
+            await bus.ensure_group(DeadLetter.STREAM, "g")
+        tasks = [
+            asyncio.create_task(consumer.run(stop)),
+            asyncio.create_task(trim_behind(bus, DeadLetter.STREAM, "g", stop)),
+        ]
+        async with asyncio.timeout(PATIENCE_SECS):
+            while await bus.length(DeadLetter.STREAM):
+                await asyncio.sleep(0.05)
+        await bus.publish(letter())
+        stop.set()
+        await asyncio.gather(*tasks)
+    await bus.close()
+
+
+async def test_what_waits_too_long_expires_on_a_full_broker_too(
+    gateway_settings: Settings,
+) -> None:
+    bus = RedisBus(gateway_settings.bus)
+    await bus.ensure_group(DeadLetter.STREAM, "g")
+    for _ in range(100):
+        await bus.publish(letter(b"x" * 50_000))
+    await asyncio.sleep(0.1)
+    impatient = gateway_settings.bus.model_copy(update={"max_backlog_secs": 0.05})
+    async with full_broker(gateway_settings.bus.url, over_bytes=1 << 20):
+        assert await trim_waiting(bus, DeadLetter.STREAM, "g", impatient) == 100
+        assert (await bus.length(DeadLetter.STREAM), await bus.ledger()) == (0, {"expired": 100})
     await bus.close()
 
 
@@ -220,9 +281,9 @@ def announcement(number: int) -> CheckpointPublished:
     return CheckpointPublished(checkpoint_key="k", model_version=f"v{number}", val_psnr_db=1.0)
 
 
-def letter() -> DeadLetter:
+def letter(data: bytes = b"") -> DeadLetter:
     return DeadLetter(
-        source_stream="s", group="g", entry_id="1-1", deliveries=1, reason="", data=b""
+        source_stream="s", group="g", entry_id="1-1", deliveries=1, reason="", data=data
     )
 
 

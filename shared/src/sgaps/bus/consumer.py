@@ -125,7 +125,9 @@ class Consumer(Generic[M]):
         self._stop = stop
         while not stop.is_set():
             try:
-                await self._bus.ensure_group(self._stream, self._group)
+                # A full broker refuses this even where the group is there; reading makes one too.
+                with contextlib.suppress(BusFull):
+                    await self._bus.ensure_group(self._stream, self._group)
                 await self._finish_own()
                 while not stop.is_set():
                     await self.turn()
@@ -231,10 +233,13 @@ class Consumer(Generic[M]):
                 continue  # somebody else has it
             self._meter.claims.inc()
             if row.deliveries >= self._settings.max_deliveries:
-                await self._bury(entry, row.deliveries, "its consumers failed or died")
+                reason = "its consumers failed or died"
+                unfinished += not await self._bury(entry, row.deliveries, reason)
             elif delivery := await self._decode(entry):
                 self._meter.begin([published_at_secs(entry.entry_id)])
                 unfinished += not await self._try([delivery])
+            else:
+                unfinished += 1  # it may not be buried yet
         return unfinished
 
     async def _let_go(self, pending: Sequence[PendingEntry]) -> set[str]:
@@ -339,7 +344,8 @@ class Consumer(Generic[M]):
         except MessageError:
             return {}
 
-    async def _bury(self, entry: Entry, deliveries: int, reason: str) -> None:
+    async def _bury(self, entry: Entry, deliveries: int, reason: str) -> bool:
+        """Write it to the dead letters; False where a full broker took none, and it stays."""
         log.error(
             "%s: %s goes to %s: %s",
             self._group,
@@ -363,5 +369,6 @@ class Consumer(Generic[M]):
             await self._bus.write(self._ack([entry.entry_id], last_rites))
         except BusFull as error:
             log.warning("%s: %s is buried later: %s", self._group, entry.entry_id, error)
-        else:
-            self._meter.buried.inc()
+            return False
+        self._meter.buried.inc()
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -92,7 +93,9 @@ async def _expire(
         next_ones = await bus.tail(stream, delivered, count=EXPIRE_AT_ONCE, block_secs=0)
         count = sum(id_order(entry.entry_id) < id_order(before_id) for entry in next_ones)
         if count:
-            await bus.ensure_group(stream, group)  # its first member may never have come
+            # Its first member may never have come; a full broker refuses what is there already.
+            with contextlib.suppress(BusFull):
+                await bus.ensure_group(stream, group)
             unread = await bus.read(stream, group, EXPIRED, count=count, block_secs=0)
             ids += [entry.entry_id for entry in unread]
             found += unread
