@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -22,7 +23,9 @@ from sgaps.bus import (
     Ack,
     Bus,
     Count,
+    Delivery,
     KeepNewest,
+    Outcome,
     next_id,
 )
 from sgaps.bus import consumer as consumer_module
@@ -225,3 +228,46 @@ async def test_what_a_full_broker_does_not_bury_keeps_nobody_waiting(
     stop.set()
     await running
     assert handler.seen == [spent]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_what_a_full_broker_does_not_book_is_booked_later_though_nothing_comes(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, *, stops: bool
+) -> None:
+    await publish(bus, 1, 2)
+    room = let_it_be_full(bus, monkeypatch)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    async with asyncio.timeout(5):
+        while len(handler.seen) < 2 or await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0):
+            await asyncio.sleep(0.01)
+        assert await bus.ledger() == {}
+        room.set()
+        while not stops and not await bus.ledger():
+            await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert await bus.ledger() == {"seen": 2}
+
+
+async def test_a_debt_does_not_go_with_an_entry_that_somebody_else_did(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bus.ensure_group(STREAM, GROUP)
+    await publish(bus, 1)
+    room = let_it_be_full(bus, monkeypatch)
+
+    class Overtaken(Recorder):
+        async def __call__(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+            if self.seen:
+                await bus.write(Ack(STREAM, GROUP, [d.entry_id for d in batch]))
+            return await super().__call__(batch)
+
+    slow = consumer(bus, Overtaken())
+    await slow.turn()
+    room.set()
+    await publish(bus, 2)
+    await slow.turn()
+    await asyncio.sleep(0.02)
+    await slow.turn()
+    assert await bus.ledger() == {"seen": 1}

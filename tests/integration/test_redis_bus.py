@@ -97,6 +97,9 @@ async def test_a_full_broker_costs_answers_but_never_stops_a_consumer(
         finally:
             await redis.config_set("maxmemory", "0")
     await consumer.turn()
+    stop = asyncio.Event()
+    stop.set()
+    await consumer.run(stop)
     assert await bus.ledger() == {"answered": 2, "broker_full": 1}
     assert await bus.length(DeadLetter.STREAM) == 1
     await bus.close()

@@ -134,7 +134,7 @@ class Consumer(Generic[M]):
             except BusError as error:
                 await self._wait_out(error)
         with contextlib.suppress(BusError):
-            await self._mark_late()
+            await self._settle()
 
     async def turn(self) -> None:
         """Claim if it is time to, then read one batch and handle it."""
@@ -142,7 +142,7 @@ class Consumer(Generic[M]):
             every_secs = min(CLAIM_EVERY_SECS, self._settings.min_idle_secs / 4)
             self._next_claim_at_secs = time.monotonic() + every_secs
             await self._retry(await self._pending(self._settings.min_idle_secs))
-            await self._mark_late()
+            await self._settle()
         entries = await self._bus.read(
             self._stream,
             self._group,
@@ -310,26 +310,27 @@ class Consumer(Generic[M]):
             self._unmarked = newest
         else:
             self._unmarked = {}
-            if effects:
-                self._owed.clear()
 
-    async def _mark_late(self) -> None:
-        """Write what a full broker did not take, though no entry may come any more."""
-        if self._unmarked:
+    async def _settle(self) -> None:
+        """Write what a full broker did not take, though no entry may come any more.
+
+        The counts hang on no acknowledgement: an entry that another consumer did meanwhile would
+        take them along. So where the broker's answer is lost they are booked twice.
+        """
+        debt = [Count(name, amount) for name, amount in self._owed.items()]
+        if self._unmarked or debt:
             with contextlib.suppress(BusFull):
-                await self._bus.write(*self._unmarked.values())
+                await self._bus.write(*self._unmarked.values(), *debt)
                 self._unmarked = {}
+                self._owed.clear()
 
     def _acks(self, effects: Mapping[str, Sequence[Effect]]) -> list[Ack]:
         """Entries of which the same is booked, or nothing, go together."""
         together: dict[tuple[Effect, ...], list[str]] = {}
         acks = []
-        # What is owed hangs on an acknowledgement as well: it must not be booked twice.
-        debt = [Count(name, amount) for name, amount in self._owed.items()]
         for entry_id, then in effects.items():
-            if debt or any(isinstance(effect, Publish) for effect in then):
-                acks.append(self._ack([entry_id], [*then, *debt]))
-                debt = []
+            if any(isinstance(effect, Publish) for effect in then):
+                acks.append(self._ack([entry_id], then))
             else:
                 together.setdefault(tuple(then), []).append(entry_id)
         return acks + [self._ack(ids, then) for then, ids in together.items()]
