@@ -64,6 +64,16 @@ async def test_what_a_dead_replica_held_expires_too(bus: Bus) -> None:
     assert await bus.ledger() == {"expired": 2}
 
 
+async def test_what_is_done_and_not_trimmed_yet_is_no_backlog(bus: Bus) -> None:
+    await publish(bus, *range(10))
+    await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    await bus.ensure_group(STREAM, "slow")
+    done = await bus.read(STREAM, "slow", "one", count=8, block_secs=0.02)
+    await bus.write(Ack(STREAM, "slow", [entry.entry_id for entry in done]))
+    await trim(bus, max_backlog=2)
+    assert (await bus.length(STREAM), await bus.ledger()) == (2, {})
+
+
 async def test_what_waited_too_long_for_a_group_expires_and_nothing_younger(bus: Bus) -> None:
     await publish(bus, 1, 2)
     await bus.write(Ack(STREAM, GROUP, await read(bus)))

@@ -42,14 +42,20 @@ async def trim_recorded(
     done_by_must = await bus.floor(stream, must)
     too_old = min(done_by_must, await _too_old(bus, settings), key=id_order)
     expired = await _expire_all(bus, stream, may, before_id=too_old, settings=settings)
-    excess = await bus.length(stream) - settings.max_backlog - expired
+    # What both have done is no backlog.
+    await _trim_behind_both(bus, stream, may, done_by_must)
+    excess = await bus.length(stream) - settings.max_backlog
     while excess > 0:
         some = await _expire(bus, stream, may, before_id=done_by_must, settings=settings)
         if not some:
             break
         expired, excess = expired + some, excess - some
-    await bus.trim(stream, min(done_by_must, await bus.floor(stream, may), key=id_order))
+    await _trim_behind_both(bus, stream, may, done_by_must)
     return expired
+
+
+async def _trim_behind_both(bus: Bus, stream: str, may: str, done_by_must: str) -> None:
+    await bus.trim(stream, min(done_by_must, await bus.floor(stream, may), key=id_order))
 
 
 async def trim_waiting(bus: Bus, stream: str, group: str, settings: BusSettings) -> int:
