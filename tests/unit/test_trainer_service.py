@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from sgaps.bus.memory_bus import MemoryBus
+from sgaps.errors import SgapsError
 from sgaps.metrics import trainer as metrics
 from sgaps.service import Service
 from sgaps.settings import Settings
 from trainer import __main__ as process
 from trainer import worker as worker_module
+from trainer.alone import BeingTrained
 from trainer.worker import Worker
 from unit.toy_recordings import record, toy_settings
 
@@ -66,3 +68,27 @@ async def test_a_trainer_whose_loop_has_ended_ends(
     monkeypatch.setattr(Worker, "train_loop", broken)
     with pytest.raises(ExceptionGroup, match="TaskGroup"):
         await asyncio.wait_for(process.main(service_of(toy_settings(tmp_path))), 10)
+
+
+async def test_a_key_that_is_trained_by_hand_is_considered_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy_settings(tmp_path, "training.min_new_frames=1")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=2)
+    service, begun = service_of(settings), []
+
+    def busy_at_first(key: str, *_: Any, **__: Any) -> None:
+        begun.append(key)
+        if len(begun) == 1:
+            raise BeingTrained(key)
+        service.stop.set()
+        raise SgapsError("enough")
+
+    monkeypatch.setattr(worker_module, "train_key", busy_at_first)
+    monkeypatch.setattr(worker_module, "LOOK_EVERY_SECS", 0.01)
+    monkeypatch.setattr(worker_module, "BUSY_RETRY_SECS", 0.01)
+    failed_before = metrics.FAILED._value.get()
+    await asyncio.wait_for(Worker(service).train_loop(), 10)
+    assert begun == ["toy", "toy"]
+    assert metrics.FAILED._value.get() == failed_before + 1

@@ -32,6 +32,7 @@ from tools import require
 from trainer import fit as fit_module
 from trainer import run as run_module
 from trainer import train
+from trainer.alone import alone_with
 from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
@@ -296,6 +297,21 @@ def test_a_log_that_fails_costs_no_run(
     _, report = logged_run(tmp_path, "logging.wandb=disabled")
     assert report.published is not None
     assert caplog.text.count("the log of this run has gaps") == 1
+
+
+def test_a_key_has_one_run_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=8)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    arguments = command(tmp_path, "training.max_epochs=1")[2:]
+    with alone_with(KEY, tmp_path / "checkpoints"):
+        assert train.main(arguments) == 1
+        assert "another run trains 'toy'" in capsys.readouterr().err
+        with alone_with("other", tmp_path / "checkpoints"):
+            pass
+    assert train.main(arguments) == 0
 
 
 def test_a_run_that_cannot_be_published_can_be_taken_up(

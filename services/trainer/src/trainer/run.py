@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +23,7 @@ from sgaps.model import (
 )
 from sgaps.recording import SegmentInfo, being_read, note_trained
 from sgaps.settings import DataSettings, Settings
+from trainer.alone import alone_with
 from trainer.atlas import build_atlas
 from trainer.augment import AugmentationPipeline
 from trainer.champion import Champion, begun_from, champion_of
@@ -96,17 +97,20 @@ def train_key(
 ) -> RunReport:
     """Delete old versions, train from the champion's weights, validate both, publish if better.
 
-    What a run has had to its end is noted as trained. Raises SgapsError: TrainingFailed,
-    PerceptualUnavailable, CannotResume and others.
+    What a run has had to its end is noted as trained. Raises SgapsError: BeingTrained,
+    TrainingFailed, PerceptualUnavailable, CannotResume and others.
     """
-    if options.ranks.is_first:
-        _prune(checkpoint_key, settings)
-    with being_read(settings.data.recordings_dir, checkpoint_key):
-        outcome = _train(
-            checkpoint_key, segments, settings, stop=stop, report=report, options=options
-        )
-    if outcome.finished and options.ranks.is_first:
-        _note_trained(checkpoint_key, [*segments, *options.val], settings.data)
+    data, is_first = settings.data, options.ranks.is_first
+    with ExitStack() as held:
+        if is_first:
+            held.enter_context(alone_with(checkpoint_key, data.checkpoints_dir))
+            _prune(checkpoint_key, settings)
+        with being_read(data.recordings_dir, checkpoint_key):
+            outcome = _train(
+                checkpoint_key, segments, settings, stop=stop, report=report, options=options
+            )
+        if outcome.finished and is_first:
+            _note_trained(checkpoint_key, [*segments, *options.val], data)
     return outcome
 
 

@@ -13,6 +13,7 @@ from sgaps.messages import CheckpointPublished, SegmentSealed
 from sgaps.metrics import trainer as metrics
 from sgaps.recording import SegmentInfo, find_segments, trained_segments, untrained
 from sgaps.service import Service, Status
+from trainer.alone import BeingTrained
 from trainer.fit import Progress
 from trainer.run import RunReport, enough_to_train, train_key
 
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 GROUP = "trainer"
 MAX_ANNOUNCEMENTS = 1000
 LOOK_EVERY_SECS = 1.0
+BUSY_RETRY_SECS = 60.0
+"""After this long a key that another process trained is considered again."""
 
 
 class Worker:
@@ -83,8 +86,16 @@ class Worker:
         segments = await asyncio.to_thread(find_segments, self._settings.data.recordings_dir, key)
         if not enough_to_train(segments, new=self._new(key, segments), settings=self._settings):
             return
+        tried_before = self._tried.get(key, [])
         self._tried[key] = segments
-        await self._announce(key, await self._train(key, segments))
+        try:
+            report = await self._train(key, segments)
+        except BeingTrained as error:
+            self._tried[key] = tried_before
+            log.info("%s is considered later: %s", key, error)
+            asyncio.get_running_loop().call_later(BUSY_RETRY_SECS, self._waiting_keys.add, key)
+            return
+        await self._announce(key, report)
 
     def _new(self, key: str, segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
         """Those that no run has had."""
