@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sgaps.bus.memory_bus import MemoryBus
-from sgaps.checkpoints import DEFAULT_KEY
+from sgaps.checkpoints import DEFAULT_KEY, DataCard, Metrics
 from sgaps.errors import CheckpointUnreadable, SgapsError
 from sgaps.model import (
     CheckpointStore,
@@ -36,6 +36,7 @@ from sgaps.settings import Settings, load_settings
 from trainer import draw, run, validation
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
+from trainer.champion import champion_of
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
 from trainer.fit import FitReport, Schedule, TrainingFailed, fit, sample_counts
 from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, means_at
@@ -652,6 +653,33 @@ def test_held_out_sessions_that_are_known_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SgapsError, match=r"was trained on 1 of .* a among them.*another --seed"):
         run_on({"c"}, {"a"})
     run_on({"a"}, {"c"})
+
+
+def test_a_champion_was_trained_on_what_its_parents_were(tmp_path: Path) -> None:
+    """But for those of another shape, whose weights it has not."""
+    settings = toy_settings(tmp_path)
+    other = toy_settings(tmp_path, "model.embed_dim=16")
+    parent = None
+    runs = [
+        ("other", other, tmp_path / "shipped", DEFAULT_KEY),
+        ("general", settings, tmp_path / "shipped", DEFAULT_KEY),
+        ("first", settings, settings.data.checkpoints_dir, KEY),
+        ("second", settings, settings.data.checkpoints_dir, KEY),
+    ]
+    for session, shape, root, key in runs:
+        manifest = CheckpointStore(root).publish(
+            key,
+            build_model(shape.model),
+            settings=shape.model,
+            metrics=Metrics(val_psnr_db=21, champion_psnr_db=20),
+            parent=parent,
+            data=DataCard(frames=1, train_sessions=(session,), val_sessions=("held_out",)),
+            training={},
+        )
+        parent = manifest.model_version
+    assert champion_of(KEY, settings).trained_on == {"general", "first", "second"}
+    shutil.rmtree(settings.data.checkpoints_dir / KEY / str(manifest.parent))
+    assert champion_of(KEY, settings).trained_on == {"second"}
 
 
 def test_a_run_makes_room_first(tmp_path: Path) -> None:

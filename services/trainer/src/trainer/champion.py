@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +12,8 @@ from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import Manifest
 from sgaps.errors import CheckpointError, CheckpointRejected, CheckpointUnreadable, SgapsError
-from sgaps.model import SparsePixelTransformer, build_model, load_serving
-from sgaps.settings import ModelSettings, Settings
+from sgaps.model import SparsePixelTransformer, build_model, load_serving, stores_of
+from sgaps.settings import DataSettings, ModelSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Champion:
     """Its shape, which need not be that of the challenger."""
     version: str
     trained_on: frozenset[str] = frozenset()
-    """The sessions of its own run."""
+    """The sessions that its weights were trained on, as far as its parents are still there."""
     atlas: Atlas | None = None
 
 
@@ -47,7 +48,8 @@ def champion_of(checkpoint_key: str, settings: Settings) -> Champion:
         log.info("%s starts from the prior: %s", checkpoint_key, error)
         return _fresh(settings)
     own = manifest.checkpoint_key == checkpoint_key
-    return replace(_served(model, manifest), atlas=atlas if own else None)
+    champion = _served(model, manifest, settings.data)
+    return replace(champion, atlas=atlas if own else None)
 
 
 def begun_from(checkpoint_key: str, champion: Champion, settings: Settings) -> Champion:
@@ -62,18 +64,43 @@ def begun_from(checkpoint_key: str, champion: Champion, settings: Settings) -> C
     else:
         if manifest.model == settings.model:
             log.info("%s starts from the general %s", checkpoint_key, manifest.model_version)
-            return _served(model, manifest)
+            return _served(model, manifest, settings.data)
     log.info("%s starts afresh: the model settings changed", checkpoint_key)
     return _fresh(settings)
 
 
-def _served(model: SparsePixelTransformer, manifest: Manifest) -> Champion:
+def _served(model: SparsePixelTransformer, manifest: Manifest, data: DataSettings) -> Champion:
     return Champion(
         model=model,
         settings=manifest.model,
         version=manifest.model_version,
-        trained_on=frozenset(manifest.data.train_sessions),
+        trained_on=frozenset(
+            session
+            for ancestor in _lineage(manifest, data)
+            for session in ancestor.data.train_sessions
+        ),
     )
+
+
+def _lineage(manifest: Manifest, data: DataSettings) -> list[Manifest]:
+    """It and those that its weights come from, as far as they are there: the newest first."""
+    found = [manifest]
+    while parent := _parent(found[-1], data):
+        if parent in found or parent.model != manifest.model:  # another shape: no weights of it
+            break
+        found.append(parent)
+    return found
+
+
+def _parent(manifest: Manifest, data: DataSettings) -> Manifest | None:
+    """Of its own key or the general one, which serves where a key has none."""
+    if manifest.parent is None:
+        return None
+    for key in (manifest.checkpoint_key, checkpoints.DEFAULT_KEY):
+        for store in stores_of(data):
+            with suppress(CheckpointError):
+                return store.manifest(key, manifest.parent)
+    return None
 
 
 def _fresh(settings: Settings) -> Champion:
