@@ -169,6 +169,16 @@ def test_a_disk_that_is_full_when_a_run_is_saved_does_not_end_it(
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [run.path.name]
 
 
+def test_a_saved_run_that_cannot_be_deleted_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path / "recordings", "a", frames=2)
+    run = Run(tmp_path, toy_settings(tmp_path))
+    run.path.mkdir()  # which no one can unlink, root neither
+    run.memory(resume=False).forget()
+    assert "the saved run stays" in caplog.text
+
+
 def test_what_does_not_belong_to_a_run_is_not_taken_up(tmp_path: Path) -> None:
     record(tmp_path / "recordings", "a", frames=8)
     run = Run(tmp_path, toy_settings(tmp_path, "training.max_epochs=2"))

@@ -275,6 +275,10 @@ class RunMemory:
             self.is_kept = True
 
     def forget(self) -> None:
-        """The run is over."""
-        if self._writes:
+        """The run is over. A file that stays costs no more than room."""
+        if not self._writes:
+            return
+        try:
             self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the saved run stays: %s", error)
