@@ -141,13 +141,14 @@ def consumer(
     prepare: Callable[[FrameAccepted], Awaitable[None]] = nothing_to_prepare,
     policy: Policy[FrameAccepted] = keep_every,
     group: str = GROUP,
+    min_idle_secs: float = 0.05,
 ) -> Consumer[FrameAccepted]:
     return Consumer(
         bus,
         FrameAccepted,
         group=group,
         name=name,
-        settings=bus_settings(),
+        settings=bus_settings().model_copy(update={"min_idle_secs": min_idle_secs}),
         handle=handler,
         prepare=prepare,
         policy=policy,

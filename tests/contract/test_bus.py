@@ -190,3 +190,32 @@ async def test_without_a_broker_the_error_is_typed() -> None:
     with pytest.raises(BusUnavailable):
         await bus.read(STREAM, GROUP, "one", count=1, block_secs=0.01)
     await bus.close()
+
+
+async def test_to_renew_begins_the_idle_time_anew_of_ones_own_and_counts_no_delivery(
+    bus: Bus,
+) -> None:
+    await publish(bus, 1, 2, 3)
+    own, others, done = await read(bus)
+    await bus.claim(STREAM, GROUP, "two", others, min_idle_secs=0)
+    await bus.write(Ack(STREAM, GROUP, [done]))
+    await asyncio.sleep(0.2)
+    await bus.renew(STREAM, GROUP, "one", [own, others, done])
+    (idle,) = await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.15)
+    assert (idle.entry_id, idle.consumer) == (others, "two")
+    renewed, _ = await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0)
+    assert (renewed.entry_id, renewed.consumer, renewed.deliveries) == (own, "one", 1)
+
+
+async def test_to_renew_what_was_trimmed_leaves_it_to_be_acknowledged(bus: Bus) -> None:
+    await publish(bus, 1)
+    (entry_id,) = await read(bus)
+    await bus.trim(STREAM, next_id(entry_id))
+    await bus.renew(STREAM, GROUP, "one", [entry_id])
+    await bus.write(Ack(STREAM, GROUP, [entry_id], [Count("done")]))
+    assert await bus.ledger() == {"done": 1}
+
+
+async def test_to_renew_without_a_group_is_nothing(bus: Bus) -> None:
+    await bus.renew(STREAM, "nobody", "one", ["1-1"])
+    assert await bus.groups(STREAM) == {}

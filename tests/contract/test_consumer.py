@@ -26,6 +26,7 @@ from sgaps.bus import (
     Delivery,
     KeepNewest,
     Outcome,
+    holding,
     next_id,
 )
 from sgaps.bus import consumer as consumer_module
@@ -271,3 +272,40 @@ async def test_a_debt_does_not_go_with_an_entry_that_somebody_else_did(
     await asyncio.sleep(0.02)
     await slow.turn()
     assert await bus.ledger() == {"seen": 1}
+
+
+class Takes(Recorder):
+    """So long for each batch, like large pictures."""
+
+    def __init__(self, secs: float) -> None:
+        super().__init__()
+        self.secs = secs
+
+    async def __call__(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        await asyncio.sleep(self.secs)
+        return await super().__call__(batch)
+
+
+@pytest.mark.parametrize(("stuck_after_secs", "by_heir"), [(60.0, []), (0.2, [1, 2])])
+async def test_a_slow_consumer_keeps_what_it_has_in_hand_and_one_that_hangs_does_not(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, stuck_after_secs: float, by_heir: list[int]
+) -> None:
+    monkeypatch.setattr(holding, "STUCK_AFTER_SECS", stuck_after_secs)
+    await publish(bus, 1, 2)
+    slow, heir, stop = Takes(2.0), Recorder(), asyncio.Event()
+
+    def start(handler: Recorder, name: str) -> asyncio.Task[None]:
+        worker = consumer(bus, handler, name=name, min_idle_secs=0.5)
+        return asyncio.create_task(worker.run(stop))
+
+    running = [start(slow, "slow")]
+    async with asyncio.timeout(10):
+        while not await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0):
+            await asyncio.sleep(0.01)
+        running.append(start(heir, "heir"))
+        while not slow.seen:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.gather(*running)
+    assert (slow.seen, heir.seen) == ([1, 2], by_heir)
+    assert await bus.ledger() == {"seen": 2}

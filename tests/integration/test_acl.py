@@ -125,6 +125,34 @@ def _is_healthy(name: str) -> bool:
     return subprocess.run(command, check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("user", "stream"),
+    [
+        ("gateway", "sgaps:coordinates:main"),
+        ("reconstructor", "sgaps:frames"),
+        ("sampler", "sgaps:reconstructions"),
+        ("recorder", "sgaps:frames"),
+        ("trainer", "sgaps:recordings"),
+    ],
+)
+async def test_who_is_slow_may_keep_what_is_in_hand(
+    user: str, stream: str, guarded: GuardedBroker, settings: Settings
+) -> None:
+    with guarded.as_user("admin") as admin:
+        entry_id = str(admin.xadd(stream, {"m": b"x"}), "ascii")
+    bus = bus_of(settings, guarded, user, user)
+    await bus.ensure_group(stream, "slow")
+    while await bus.read(stream, "slow", "x", count=9, block_secs=0):
+        continue
+    await asyncio.sleep(0.2)
+    await bus.renew(stream, "slow", "x", [entry_id])
+    idle = await bus.pending(stream, "slow", count=99, min_idle_secs=0.15)
+    assert entry_id not in [row.entry_id for row in idle]
+    await bus.close()
+    with guarded.as_user("admin") as admin:
+        admin.delete(stream)
+
+
 EVERYBODY = (*SERVICES, "monitor")
 NOBODY_MAY = (
     "FLUSHALL",

@@ -153,6 +153,13 @@ class Bus(ABC):
         """Take over one pending entry, counting a delivery; None if gone or not idle enough."""
 
     @abstractmethod
+    async def renew(self, stream: str, group: str, consumer: str, entry_ids: Sequence[str]) -> None:
+        """Begin the idle time of entries anew, where they are still this consumer's.
+
+        No delivery is counted. A full broker does it too.
+        """
+
+    @abstractmethod
     async def entry(self, stream: str, entry_id: str) -> Entry | None:
         """One entry, if it is still in the stream."""
 

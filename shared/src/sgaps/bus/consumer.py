@@ -30,6 +30,7 @@ from sgaps.bus.base import (
     Put,
     published_at_secs,
 )
+from sgaps.bus.holding import InHand
 from sgaps.bus.ledger import owed, unless_probe
 from sgaps.bus.policy import Delivery, M, Policy, keep_every
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable, MessageError
@@ -107,6 +108,7 @@ class Consumer(Generic[M]):
         self._handle = handle
         self._prepare = prepare
         self._policy = policy
+        self._in_hand = InHand(bus, self._stream, group, name, min_idle_secs=settings.min_idle_secs)
         self._meter = ConsumerMeter(group, stage)
         self._stop = asyncio.Event()
         self._count = min(FIRST_READ, settings.batch_size)
@@ -123,6 +125,16 @@ class Consumer(Generic[M]):
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; a missing broker is waited for."""
         self._stop = stop
+        keeping = asyncio.create_task(self._in_hand.keep())
+        try:
+            await self._loop(stop)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        with contextlib.suppress(BusError):
+            await self._settle()
+
+    async def _loop(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 # A full broker refuses this even where the group is there; reading makes one too.
@@ -133,8 +145,6 @@ class Consumer(Generic[M]):
                     await self.turn()
             except BusError as error:
                 await self._wait_out(error)
-        with contextlib.suppress(BusError):
-            await self._settle()
 
     async def turn(self) -> None:
         """Claim if it is time to, then read one batch and handle it."""
@@ -237,7 +247,7 @@ class Consumer(Generic[M]):
                 unfinished += not await self._bury(entry, row.deliveries, reason)
             elif delivery := await self._decode(entry):
                 self._meter.begin([published_at_secs(entry.entry_id)])
-                unfinished += not await self._try([delivery])
+                unfinished += not await self._attempt([delivery])
             else:
                 unfinished += 1  # it may not be buried yet
         return unfinished
@@ -266,12 +276,14 @@ class Consumer(Generic[M]):
             await self._bury(entry, 1, str(error))
             return None
 
-    async def _attempt(self, deliveries: Sequence[Delivery[M]]) -> None:
-        """Try the batch; where it fails, each alone, so that the innocent pass."""
-        if await self._try(deliveries) or len(deliveries) == 1:
-            return
-        for delivery in deliveries:
-            await self._try([delivery])
+    async def _attempt(self, deliveries: Sequence[Delivery[M]]) -> bool:
+        """Try the batch; where it fails, each alone, so that the innocent pass. Are all done?"""
+        with self._in_hand.held([delivery.entry_id for delivery in deliveries]):
+            if await self._try(deliveries):
+                return True
+            if len(deliveries) == 1:
+                return False
+            return all([await self._try([delivery]) for delivery in deliveries])
 
     async def _try(self, deliveries: Sequence[Delivery[M]]) -> bool:
         try:

@@ -188,6 +188,12 @@ class MemoryBus(Bus):
         )
         return entry
 
+    async def renew(self, stream: str, group: str, consumer: str, entry_ids: Sequence[str]) -> None:
+        pending = self._streams[stream].groups.get(group, _Group()).pending
+        for delivered in filter(None, map(pending.get, entry_ids)):
+            if delivered.consumer == consumer:
+                delivered.at_secs = time.monotonic()
+
     def _find(self, stream: str, entry_id: str) -> Entry | None:
         return next((e for e in self._streams[stream].entries if e.entry_id == entry_id), None)
 

@@ -10,7 +10,7 @@ from redis import exceptions as redis_errors
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
-from sgaps.bus.redis_commands import FIELD, Command, command_of, millis
+from sgaps.bus.redis_commands import FIELD, RENEW, Command, command_of, millis
 from sgaps.bus.redis_failures import as_bus_errors, unless_group_lost
 from sgaps.bus.redis_trips import Writer, replies
 from sgaps.settings import BusSettings
@@ -96,6 +96,10 @@ class RedisBus(Bus):
                 ("XCLAIM", stream, group, consumer, millis(min_idle_secs), entry_id)
             )
         return _entry(claimed[0]) if claimed else None
+
+    async def renew(self, stream: str, group: str, consumer: str, entry_ids: Sequence[str]) -> None:
+        with as_bus_errors(), unless_group_lost():
+            await self._asked(("EVAL", RENEW, 1, stream, group, consumer, *entry_ids))
 
     async def entry(self, stream: str, entry_id: str) -> Entry | None:
         with as_bus_errors():

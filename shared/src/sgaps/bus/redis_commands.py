@@ -44,6 +44,19 @@ its first line a full broker refuses the script whole, before anything is done."
 APPLY_SHA = hashlib.sha1(APPLY.encode(), usedforsecurity=False).hexdigest()
 """What a broker that has seen the script knows it by: the script is as long as a binary frame."""
 
+RENEW = """#!lua flags=allow-oom
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local own = #redis.call('XPENDING', stream, group, id, id, 1, consumer) == 1
+  if own and #redis.call('XRANGE', stream, id, id) == 1 then
+    redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
+  end
+end
+"""
+"""Claims entries of one's own again. One that was trimmed a claim would take off the list, and its
+answer would not count any more."""
+
 
 def command_of(operations: Sequence[Operation]) -> Command:
     """One command for all of them, so that all are done or none: a script where one is not enough.
