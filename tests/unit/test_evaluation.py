@@ -117,26 +117,30 @@ def test_the_command_prints_a_table_or_json(
 
 @pytest.mark.parametrize("option", ["--picture", "--curve"])
 @pytest.mark.parametrize(
-    ("name", "cure"),
+    ("name", "status", "cure"),
     [
-        ("nofolder/p.png", "there is no folder"),
-        ("p", "such as .png"),
-        ("p.xyz", "such as .png"),
-        (".", "name another file"),
+        ("nofolder/p.png", 1, "there is no folder"),
+        ("folder.png", 1, "name another file"),
+        ("p", 2, "such as .png"),
+        ("p.xyz", 2, "such as .png"),
     ],
 )
 def test_where_a_picture_cannot_go_is_told_before_anything_is_measured(
     option: str,
     name: str,
+    status: int,
     cure: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(evaluate, "compare", lambda *_, **__: pytest.fail("it was measured"))
-    with pytest.raises(SystemExit) as ended:
-        evaluate.main(["--key", KEY, option, str(tmp_path / name)])
-    assert ended.value.code == 2
+    (tmp_path / "folder.png").mkdir()
+    try:
+        code = evaluate.main(["--key", KEY, option, str(tmp_path / name)])
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    assert code == status
     assert cure in capsys.readouterr().err
 
 

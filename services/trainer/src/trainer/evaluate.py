@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = _parser().parse_intermixed_args(argv)
     try:
+        for path in filter(None, (arguments.picture, arguments.curve)):
+            _check_writable(path)
         settings = load_settings(arguments.overrides)
         prepare_cpu(settings.training.cpu_threads)
         report, pictures = compare(
@@ -94,26 +96,24 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _picture_path(text: str) -> Path:
-    path = _writable_path(text)
     if not cv2.haveImageWriter(text):
         raise argparse.ArgumentTypeError(f"{text} has no suffix of a picture, such as .png")
-    return path
+    return Path(text)
 
 
 def _curve_path(text: str) -> Path:
-    path = _writable_path(text)
+    path = Path(text)
     if path.suffix.lower().removeprefix(".") not in FigureCanvasBase.get_supported_filetypes():
         raise argparse.ArgumentTypeError(f"{text} has no suffix of a figure, such as .png")
     return path
 
 
-def _writable_path(text: str) -> Path:
-    path = Path(text)
+def _check_writable(path: Path) -> None:
+    """Raises SgapsError."""
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it")
+        raise SgapsError(f"there is no folder {path.parent} for {path.name}; make it")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written; name another file")
-    return path
+        raise SgapsError(f"{path} cannot be written; name another file")
 
 
 def _write_picture(path: Path, picture: Picture) -> None:
