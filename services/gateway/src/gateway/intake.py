@@ -141,11 +141,9 @@ def accept_frame(
 
 
 def _check_order(frame_id: int, session: Session) -> None:
-    if frame_id <= session.last_frame_id:
-        raise ProtocolError(
-            ErrorCode.FRAME_ID_BACKWARDS,
-            f"frame_id {frame_id} after {session.last_frame_id}",
-        )
+    newest = max(session.last_frame_id, session.used_frame_id)
+    if frame_id <= newest:
+        raise ProtocolError(ErrorCode.FRAME_ID_BACKWARDS, f"frame_id {frame_id} after {newest}")
 
 
 def _check_resolution(resolution: Resolution, session: Session) -> None:

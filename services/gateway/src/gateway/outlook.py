@@ -18,6 +18,9 @@ SLOW_AT_BACKLOGS = 2
 """A recorder that keeps up leaves at most one backlog: what the reconstructors may still want."""
 FULL_AT_BACKLOGS = 4
 
+NOT_STORED = "the message was not stored"
+NOT_KNOWN = "it is not known whether the frame was stored: go on with the next frame_id"
+
 
 class Outlook:
     """The live services and how far the recorder is behind; at most a second or two old."""
@@ -65,14 +68,14 @@ class Outlook:
         if self._backlog > FULL_AT_BACKLOGS * self._max_backlog:
             raise self.overloaded(f"the recorder is {self._backlog} frames behind")
 
-    def overloaded(self, why: BusError | str) -> ProtocolError:
-        """The refusal of what could not be stored."""
+    def overloaded(self, why: BusError | str, *, outcome: str = NOT_STORED) -> ProtocolError:
+        """The refusal of what could not be stored, as far as is known."""
         self._refused_at_secs = time.monotonic()
         if isinstance(why, BusError):
             why = "storage is full" if isinstance(why, BusFull) else "storage does not answer"
         return ProtocolError(
             ErrorCode.OVERLOADED,
-            f"{why}; the message was not stored",
+            f"{why}; {outcome}",
             retry_after_secs=RETRY_SECS,
         )
 

@@ -63,6 +63,9 @@ class Session:
     disconnected_at_secs: float = field(default_factory=time.time)
     """A new session counts as just disconnected, or another one's start would forget it."""
     last_frame_id: int = -1
+    used_frame_id: int = -1
+    """The newest one that may have been written. It is past `last_frame_id` where the broker did
+    not say: were its id taken again, two frames would share it, and the recorder keeps one."""
     last_answered_frame_id: int = -1
     frames_received: int = 0
     frames_answered: int = 0

@@ -13,12 +13,13 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from gateway import intake, opening
 from gateway.access import address_of, check_token
 from gateway.limits import ClientLimits
+from gateway.outlook import NOT_KNOWN
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
 from gateway.sockets import close, first_message, receive, told
 from gateway.transport import admit
 from sgaps import tracing
-from sgaps.errors import BusError, ErrorCode, ProtocolError
+from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
 from sgaps.keys import session_key
 from sgaps.metrics import gateway as metrics
 from sgaps.metrics import stage
@@ -178,12 +179,17 @@ class Connection:
             traceparent=tracing.new_traceparent(),
         )
         self._gateway.outlook.check_room()
+        # Before the write, for one that is given up, or cancelled with its socket, may yet be done.
+        used_before, session.used_frame_id = session.used_frame_id, frame.frame_id
         try:
             await self._gateway.bus.write(
                 *intake.storing(frame, session, history_frames=self._server.history_frames)
             )
-        except BusError as error:
+        except BusFull as error:  # it refuses a write whole
+            session.used_frame_id = used_before
             raise self._gateway.outlook.overloaded(error) from error
+        except BusError as error:
+            raise self._gateway.outlook.overloaded(error, outcome=NOT_KNOWN) from error
         session.last_frame_id = frame.frame_id
         session.frames_received += 1
         metrics.FRAMES_RECEIVED.inc()

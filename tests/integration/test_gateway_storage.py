@@ -1,0 +1,128 @@
+"""What a gateway says of a frame that the broker refuses, or does not answer for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+
+from integration.conftest import eventually, running_gateway, with_changes
+from integration.talk import frame, heartbeat, receive, refusal, send, start
+from sgaps.bus import Operation, Publish, RedisBus
+from sgaps.errors import BusFull, BusUnavailable
+from sgaps.messages import FrameAccepted
+from sgaps.settings import Settings
+
+
+class _Refusing(RedisBus):
+    """Full at the first frame."""
+
+    is_full = True
+
+    async def write(self, *operations: Operation) -> None:
+        if self.is_full and any(isinstance(operation, Publish) for operation in operations):
+            self.is_full = False
+            raise BusFull("no room")
+        await super().write(*operations)
+
+
+class _Silent(RedisBus):
+    """Does not answer for frames. It stores none, which its client cannot know."""
+
+    async def write(self, *operations: Operation) -> None:
+        if any(isinstance(operation, Publish) for operation in operations):
+            raise BusUnavailable("nothing came back")
+        await super().write(*operations)
+
+
+@contextmanager
+def frozen(process_id: int) -> Iterator[None]:
+    os.kill(process_id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process_id, signal.SIGCONT)
+
+
+async def test_a_frame_that_a_frozen_broker_may_store_later_is_not_said_to_be_lost(
+    gateway_settings: Settings,
+) -> None:
+    settings = with_changes(gateway_settings, bus={"socket_timeout_secs": 0.5})
+    async with Redis.from_url(settings.bus.url) as redis:
+        process_id = (await redis.info("server"))["process_id"]
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
+        await start(socket)
+        with frozen(process_id):
+            error = await refusal(socket, frame(0))
+        assert (error["code"], error["fatal"]) == ("overloaded", False)
+        assert "not known" in error["message"]
+
+        async def stored_after_all() -> bool:
+            return await gateway.bus.length(FrameAccepted.STREAM) == 1
+
+        await eventually(stored_after_all)
+        again = await refusal(socket, frame(0))
+        assert (again["code"], again["message"]) == ("frame_id_backwards", "frame_id 0 after 0")
+        await send(socket, frame(1))
+        assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+        assert await gateway.bus.length(FrameAccepted.STREAM) == 2
+
+
+async def test_an_id_whose_frame_may_be_stored_is_used_up_but_not_acknowledged(
+    gateway_settings: Settings,
+) -> None:
+    """Where the session goes on by another socket: what it is told to have had is recorded."""
+    async with running_gateway(gateway_settings, _Silent) as gateway:
+        async with gateway.connect() as socket:
+            session_id = (await start(socket))["session_id"]
+            assert "not known" in (await refusal(socket, frame(0)))["message"]
+        async with gateway.connect() as socket:
+            ack = await start(socket, resume_session_id=session_id)
+            assert ack["last_frame_id"] == -1
+            assert (await refusal(socket, frame(0)))["code"] == "frame_id_backwards"
+
+
+async def test_a_frame_that_a_full_broker_refuses_is_not_stored_and_may_come_again(
+    gateway_settings: Settings,
+) -> None:
+    async with (
+        running_gateway(gateway_settings, _Refusing) as gateway,
+        gateway.connect() as socket,
+    ):
+        await start(socket)
+        error = await refusal(socket, frame(0))
+        assert (error["code"], error["message"]) == (
+            "overloaded",
+            "storage is full; the message was not stored",
+        )
+        await send(socket, frame(0))
+        assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+        assert await gateway.bus.length(FrameAccepted.STREAM) == 1
+
+
+async def test_an_id_is_used_up_where_the_socket_goes_before_the_broker_answers(
+    gateway_settings: Settings,
+) -> None:
+    written = asyncio.Event()
+
+    class Slow(RedisBus):
+        """Stores frames, and answers when nobody asks any more."""
+
+        async def write(self, *operations: Operation) -> None:
+            await super().write(*operations)
+            if any(isinstance(operation, Publish) for operation in operations):
+                written.set()
+                await asyncio.sleep(60)
+
+    async with running_gateway(gateway_settings, Slow) as gateway, gateway.connect() as first:
+        session_id = (await start(first))["session_id"]
+        await send(first, frame(0))
+        await written.wait()
+        async with gateway.connect() as second:
+            await start(second, resume_session_id=session_id)
+            assert (await receive(first))["code"] == "session_taken_over"
+            assert (await refusal(second, frame(0)))["code"] == "frame_id_backwards"
