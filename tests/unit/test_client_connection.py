@@ -139,6 +139,31 @@ async def test_a_broken_connection_is_resumed_and_ids_go_on() -> None:
     assert account.resumed == 1
 
 
+async def test_a_connection_without_a_word_is_given_up_and_resumed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither closed nor cut: the other side just says nothing any more."""
+    monkeypatch.setattr(client_module, "SILENCE_TIMEOUT_SECS", 0.5)
+    gateway = ScriptedGateway(freeze_at_frame=1)
+    async with gateway.running(), client_of(gateway) as client:
+        await send(client, 2)
+        await eventually(lambda: len(gateway.starts) == 2)
+        assert await send(client, 1) == [2]
+        await eventually(lambda: client.state.account.is_complete)
+    assert [start.resume_session_id for start in gateway.starts] == [None, "session-0"]
+    assert "connection lost (not a word for 0.5 s)" in caplog.text
+
+
+async def test_a_connection_on_which_only_heartbeats_are_answered_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_TIMEOUT_SECS", 0.5)
+    gateway = ScriptedGateway()
+    async with gateway.running(), client_of(gateway):
+        await asyncio.sleep(1.2)
+    assert len(gateway.starts) == 1
+
+
 async def test_a_second_break_does_not_count_the_first_loss_again() -> None:
     gateway = ScriptedGateway(drop_at_frames={1, 2})
     async with gateway.running(), client_of(gateway) as client:

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECS = 1.0
 """Often enough to find out within two seconds that the network is slower than the game."""
 START_TIMEOUT_SECS = 10.0
+SILENCE_TIMEOUT_SECS = 10.0
+"""Each heartbeat is answered, so a connection without a word for so long is dead."""
 CLOSE_TIMEOUT_SECS = 1.0
 FIRST_BACKOFF_SECS = 0.2
 MAX_BACKOFF_SECS = 5.0
@@ -198,6 +200,7 @@ class SgapsClient:
             subprotocols=[Subprotocol(name) for name in self.config.subprotocols],
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
+            close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
         ) as connection:
             await self._play(connection)
 
@@ -215,12 +218,22 @@ class SgapsClient:
         self._backoff_secs = FIRST_BACKOFF_SECS
         beating = asyncio.create_task(self._beat(connection))
         try:
-            async for raw in connection:
-                self._receive(raw)
+            await self._listen(connection)
         finally:
             self._connection = None
             self._ready.clear()
             beating.cancel()
+
+    async def _listen(self, connection: ClientConnection) -> None:
+        """Take what comes until the connection is closed. Raises TimeoutError where it is dead."""
+        now_secs = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(SILENCE_TIMEOUT_SECS) as silence:
+                async for raw in connection:
+                    silence.reschedule(now_secs() + SILENCE_TIMEOUT_SECS)
+                    self._receive(raw)
+        except TimeoutError as error:
+            raise TimeoutError(f"not a word for {SILENCE_TIMEOUT_SECS:g} s") from error
 
     async def _start(self, connection: ClientConnection) -> None:
         """Start or resume, and wait for the first coordinates."""
