@@ -8,11 +8,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from integration.conftest import eventually, running_gateway, with_changes
-from integration.talk import frame, heartbeat, receive, refusal, send, start
-from sgaps.bus import Operation, Publish, RedisBus
+from gateway import __main__ as gateway_program
+from gateway.app import create_app
+from gateway.session import Session
+from integration.conftest import ClientConnection, eventually, running_gateway, with_changes
+from integration.talk import frame, heartbeat, keyframe, png, receive, refusal, send, start
+from sgaps.bus import Bus, Operation, Publish, RedisBus
 from sgaps.errors import BusFull, BusUnavailable
 from sgaps.messages import FrameAccepted
 from sgaps.settings import Settings
@@ -37,6 +42,13 @@ class _Silent(RedisBus):
         if any(isinstance(operation, Publish) for operation in operations):
             raise BusUnavailable("nothing came back")
         await super().write(*operations)
+
+
+async def handled(socket: ClientConnection) -> None:
+    """All that was sent, whatever became of it."""
+    message = await heartbeat(socket)
+    while message["type"] != "heartbeat_ack":
+        message = await receive(socket)
 
 
 @contextmanager
@@ -94,6 +106,7 @@ async def test_a_frame_that_a_full_broker_refuses_is_not_stored_and_may_come_aga
         gateway.connect() as socket,
     ):
         await start(socket)
+        await send(socket, keyframe(0, png(32, 24)))
         error = await refusal(socket, frame(0))
         assert (error["code"], error["message"]) == (
             "overloaded",
@@ -101,7 +114,8 @@ async def test_a_frame_that_a_full_broker_refuses_is_not_stored_and_may_come_aga
         )
         await send(socket, frame(0))
         assert (await heartbeat(socket))["type"] == "heartbeat_ack"
-        assert await gateway.bus.length(FrameAccepted.STREAM) == 1
+        (entry,) = await gateway.bus.tail(FrameAccepted.STREAM, "0-0", count=9, block_secs=0)
+    assert FrameAccepted.decode(entry.data).keyframe_encoding == "png"
 
 
 async def test_an_id_is_used_up_where_the_socket_goes_before_the_broker_answers(
@@ -126,3 +140,30 @@ async def test_an_id_is_used_up_where_the_socket_goes_before_the_broker_answers(
             await start(second, resume_session_id=session_id)
             assert (await receive(first))["code"] == "session_taken_over"
             assert (await refusal(second, frame(0)))["code"] == "frame_id_backwards"
+
+
+@pytest.mark.parametrize("bus_class", [RedisBus, _Silent])
+async def test_a_keyframe_is_let_go_of_with_its_frame(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch, bus_class: type[RedisBus]
+) -> None:
+    apps: list[FastAPI] = []
+
+    def kept(settings: Settings, bus: Bus) -> FastAPI:
+        apps.append(create_app(settings, bus))
+        return apps[-1]
+
+    def session() -> Session:
+        (playing,) = apps[0].state.gateway.sessions
+        assert isinstance(playing, Session)
+        return playing
+
+    monkeypatch.setattr(gateway_program, "create_app", kept)
+    async with running_gateway(gateway_settings, bus_class) as gateway, gateway.connect() as socket:
+        await start(socket)
+        await send(socket, keyframe(5, png(32, 24)))
+        await send(socket, frame(4))
+        await handled(socket)
+        assert session().keyframe is not None
+        await send(socket, frame(5))
+        await handled(socket)
+        assert session().keyframe is None

@@ -89,6 +89,11 @@ class Session:
         while len(self.sets) > SETS_KEPT:
             del self.sets[next(iter(self.sets))]
 
+    def release_keyframe(self, frame_id: int) -> None:
+        """Let go of one whose frame has been: it is large, and each session may hold one."""
+        if self.keyframe is not None and self.keyframe.frame_id <= frame_id:
+            self.keyframe = None
+
     def takes(self, coords: Coords) -> bool:
         """Whether frames sampled there would be accepted: a resumed session may want other sets
         than the one that its frames of before are answered with."""

@@ -189,7 +189,9 @@ class Connection:
             session.used_frame_id = used_before
             raise self._gateway.outlook.overloaded(error) from error
         except BusError as error:
+            session.release_keyframe(frame.frame_id)
             raise self._gateway.outlook.overloaded(error, outcome=NOT_KNOWN) from error
+        session.release_keyframe(frame.frame_id)
         session.last_frame_id = frame.frame_id
         session.frames_received += 1
         metrics.FRAMES_RECEIVED.inc()
