@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from gateway.session import Session, SessionManager
-from sgaps.protocol.content import WholeFrame
+from sgaps.protocol.content import CoordinateSet, WholeFrame
 from sgaps.protocol.messages import Resolution
 from sgaps.settings import Settings
 
@@ -21,6 +23,10 @@ def a_session(session_id: str) -> Session:
         footprints=False,
         sample_count=500,
     )
+
+
+def _takes(_: CoordinateSet) -> bool:
+    return True
 
 
 def test_sessions_that_start_at_once_do_not_forget_one_another(settings: Settings) -> None:
@@ -64,6 +70,28 @@ def test_a_session_that_nobody_resumed_in_time_is_forgotten(settings: Settings) 
     sessions = SessionManager(settings.server)
     old = a_session("old")
     sessions.add(old)
-    old.disconnected_at_secs -= settings.server.resume_window_secs + 1
+    old.left_at_secs -= settings.server.resume_window_secs + 1
     sessions.add(a_session("new"))
     assert [session.session_id for session in sessions] == ["new"]
+
+
+@pytest.mark.parametrize("set_by_secs", [-3600, 3600])
+def test_a_clock_that_is_set_neither_keeps_nor_forgets_sessions(
+    set_by_secs: float, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = SessionManager(settings.server)
+    gone, here = a_session("gone"), a_session("here")
+    for session in (gone, here):
+        sessions.add(session)
+        sessions.connect(session, _takes, lambda _: None)
+    real = {"time": time.time, "monotonic": time.monotonic}
+    sessions.disconnect(gone, _takes)
+    later_secs = settings.server.resume_window_secs + 1
+    monkeypatch.setattr(time, "monotonic", lambda: real["monotonic"]() + later_secs)
+    monkeypatch.setattr(time, "time", lambda: real["time"]() + set_by_secs)
+    sessions.disconnect(here, _takes)
+    sessions.forget_expired()
+    assert [session.session_id for session in sessions] == ["here"]
+    monkeypatch.setattr(time, "time", lambda: real["time"]() + 2 * set_by_secs)
+    sessions.forget_expired()
+    assert [session.session_id for session in sessions] == ["here"]

@@ -61,7 +61,9 @@ class Session:
     started_at_secs: float = field(default_factory=time.time)
     connected: bool = False
     disconnected_at_secs: float = field(default_factory=time.time)
-    """A new session counts as just disconnected, or another one's start would forget it."""
+    """As people read it, and `left_at_secs` as the resume window goes: a clock may be set."""
+    left_at_secs: float = field(default_factory=time.monotonic)
+    """Monotonic. A new session counts as just left, or another one's start would forget it."""
     last_frame_id: int = -1
     used_frame_id: int = -1
     """The newest one that may have been written. It is past `last_frame_id` where the broker did
@@ -166,6 +168,7 @@ class SessionManager:
         if session.send == send:  # bound methods are equal, never identical
             session.connected = False
             session.disconnected_at_secs = time.time()
+            session.left_at_secs = time.monotonic()
             session.keyframe = None
 
     def say_goodbye(self) -> int:
@@ -182,9 +185,9 @@ class SessionManager:
 
     def forget_expired(self) -> None:
         """Drop sessions that nobody resumed in time."""
-        limit_secs = time.time() - self._resume_window_secs
+        limit_secs = time.monotonic() - self._resume_window_secs
         for session in self:
-            if not session.connected and session.disconnected_at_secs < limit_secs:
+            if not session.connected and session.left_at_secs < limit_secs:
                 del self._sessions[session.session_id]
 
 
