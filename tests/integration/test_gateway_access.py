@@ -121,6 +121,35 @@ async def test_a_full_gateway_takes_no_more_sessions(gateway_settings: Settings)
         await eventually(free)
 
 
+async def test_a_resumed_session_needs_a_place_unless_it_still_has_one(
+    gateway_settings: Settings,
+) -> None:
+    settings = with_changes(gateway_settings, server={"max_sessions": 1})
+    async with running_gateway(settings) as gateway:
+        async with gateway.connect() as socket:
+            first_id = (await start(socket))["session_id"]
+
+        async def is_free() -> bool:
+            async with httpx.AsyncClient(base_url=gateway.http_url) as http:
+                return bool((await http.get("/api/status")).json()["active_sessions"] == 0)
+
+        await eventually(is_free)
+        async with gateway.connect() as second, gateway.connect() as back:
+            second_id = (await start(second))["session_id"]
+            error = await refusal(back, {**START, "resume_session_id": first_id})
+            assert (error["code"], error["retry_after_secs"]) == ("too_many_sessions", 1)
+            async with gateway.connect() as taking_over:
+                ack = await start(taking_over, resume_session_id=second_id)
+                assert ack["resumed"] is True
+
+        async def resumed() -> bool:
+            async with gateway.connect() as socket:
+                ack = await start(socket, resume_session_id=first_id)
+                return bool(ack.get("resumed"))
+
+        await eventually(resumed)
+
+
 async def test_one_address_may_leave_only_so_many_sessions_behind(
     gateway_settings: Settings,
 ) -> None:

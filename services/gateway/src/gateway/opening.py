@@ -70,6 +70,8 @@ async def _resume(
         )
     if checkpoint_key != start.checkpoint_key:
         raise ProtocolError(ErrorCode.SESSION_MISMATCH, f"the session plays {checkpoint_key!r}")
+    if known is not None:
+        gateway.sessions.check_resumable(known)
     session = known or _session_of(start, session_id, gateway.settings, address=address)
     session.address = address
     session.resolution = start.resolution

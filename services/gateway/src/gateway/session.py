@@ -131,14 +131,29 @@ class SessionManager:
         """Raises ProtocolError TOO_MANY_SESSIONS where there is none for a new session."""
         self.forget_expired()
         if self.connected_count >= self._max_sessions:
-            raise self._too_many(f"this gateway serves {self._max_sessions} sessions")
+            raise self._full(retry_after_secs=self._resume_window_secs)
         # Those that can be resumed count too, or somebody could leave any number of them behind.
         if sum(s.address == address for s in self._sessions.values()) >= self._max_per_address:
-            raise self._too_many(f"your address may have {self._max_per_address} sessions")
+            raise ProtocolError(
+                ErrorCode.TOO_MANY_SESSIONS,
+                f"your address may have {self._max_per_address} sessions",
+                retry_after_secs=self._resume_window_secs,
+            )
 
-    def _too_many(self, why: str) -> ProtocolError:
+    def check_resumable(self, session: Session) -> None:
+        """Raises ProtocolError TOO_MANY_SESSIONS where others took its place meanwhile.
+
+        One that still has a socket keeps its place: it changes sockets.
+        """
+        if not session.connected and self.connected_count >= self._max_sessions:
+            # It may not wait for longer than it is remembered.
+            raise self._full(retry_after_secs=COME_BACK_SECS)
+
+    def _full(self, *, retry_after_secs: float) -> ProtocolError:
         return ProtocolError(
-            ErrorCode.TOO_MANY_SESSIONS, why, retry_after_secs=self._resume_window_secs
+            ErrorCode.TOO_MANY_SESSIONS,
+            f"this gateway serves {self._max_sessions} sessions",
+            retry_after_secs=retry_after_secs,
         )
 
     def add(self, session: Session) -> None:
