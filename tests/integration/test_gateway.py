@@ -465,6 +465,17 @@ async def test_beside_the_pages_nothing_is_served(gateway: RunningGateway) -> No
         await connect(f"ws://127.0.0.1:{gateway.port}/nothing")
 
 
+async def test_head_answers_as_get_without_the_body(gateway: RunningGateway) -> None:
+    paths = ("/api/health", "/api/ready", "/api/status", "/api/nothing", "/metrics", "/", "/no.js")
+    async with httpx.AsyncClient(base_url=gateway.http_url) as http:
+        for path in paths:
+            head, get = await http.head(path), await http.get(path)
+            assert (head.status_code, head.content) == (get.status_code, b""), path
+            assert head.headers["Content-Type"] == get.headers["Content-Type"]
+        schema = (await http.get("/openapi.json")).json()
+    assert {method for operations in schema["paths"].values() for method in operations} == {"get"}
+
+
 async def test_without_a_broker_a_frame_is_refused_not_lost_silently(
     gateway_settings: Settings,
 ) -> None:

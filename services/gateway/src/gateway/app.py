@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import api
 from gateway.access import LOCALHOST
@@ -26,6 +27,18 @@ from sgaps.settings import Settings
 from sgaps.site import Site
 
 PAGE = Path(__file__).parent / "page"
+
+
+class HeadAsGet:
+    """HEAD is GET whose body uvicorn leaves out. FastAPI's routes know it not, and a route for it
+    would stand in the schema: the pages, which take every address, would say 404."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 def create_app(settings: Settings, bus: Bus) -> FastAPI:
@@ -52,6 +65,7 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
         views=Views(bus, sessions, settings),
         started_at_secs=time.time(),
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(server.allowed_origins),
