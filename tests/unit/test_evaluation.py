@@ -376,14 +376,17 @@ def test_the_rank_correlation_of_the_error_itself_is_one() -> None:
 
 
 def published(
-    settings: Settings, *train_sessions: str, model: SparsePixelTransformer | None = None
+    settings: Settings,
+    *train_sessions: str,
+    model: SparsePixelTransformer | None = None,
+    parent: str | None = None,
 ) -> str:
     manifest = CheckpointStore(settings.data.checkpoints_dir).publish(
         KEY,
         model or trained(settings),
         settings=settings.model,
         metrics=Metrics(val_psnr_db=21.0, champion_psnr_db=20.0),
-        parent=None,
+        parent=parent,
         data=DataCard(frames=4, train_sessions=train_sessions, val_sessions=()),
         training={},
     )
@@ -396,6 +399,9 @@ def test_sessions_that_were_trained_on_are_left_out_unless_named(
     version = published(toy, "a")
     report, _ = compare(KEY, toy, frames=2, counts=(30,))
     assert report.model_version == version
+    assert {row.sessions for row in report.rows} == {1}
+    published(toy, "elsewhere", parent=version)  # its weights still know it
+    report, _ = compare(KEY, toy, frames=2, counts=(30,))
     assert {row.sessions for row in report.rows} == {1}
     data = toy.data.model_copy(update={"test": (toy.data.recordings_dir,)})
     named, _ = compare(KEY, toy.model_copy(update={"data": data}), frames=2, counts=(30,))

@@ -74,12 +74,14 @@ def _served(model: SparsePixelTransformer, manifest: Manifest, data: DataSetting
         model=model,
         settings=manifest.model,
         version=manifest.model_version,
-        trained_on=frozenset(
-            session
-            for ancestor in _lineage(manifest, data)
-            for session in ancestor.data.train_sessions
-        ),
+        trained_on=sessions_of(manifest, data),
     )
+
+
+def sessions_of(manifest: Manifest, data: DataSettings) -> frozenset[str]:
+    """Those that its weights were trained on, as far as its parents are still there."""
+    lineage = _lineage(manifest, data)
+    return frozenset(session for each in lineage for session in each.data.train_sessions)
 
 
 def _lineage(manifest: Manifest, data: DataSettings) -> list[Manifest]:

@@ -19,8 +19,9 @@ from sgaps.model import SparsePixelTransformer, build_model, load_serving, predi
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments
 from sgaps.settings import Settings
 from trainer.baselines import X264_LEAST_BYTES, dct_oracle, linear, telea, x264
+from trainer.champion import sessions_of
 from trainer.closed_loop import Frames, Loop, Shown, importance_of, play
-from trainer.dataset import decode_keyframe
+from trainer.dataset import whole_frame
 from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, strip
 from trainer.scores import (
@@ -80,7 +81,7 @@ def compare(
     model, manifest, atlas = _checkpoint(key, settings)
     if manifest is not None:  # it is served in its own shape, whatever is configured
         settings = settings.model_copy(update={"model": manifest.model})
-    trained_on = frozenset(manifest.data.train_sessions if manifest else ())
+    trained_on = sessions_of(manifest, settings.data) if manifest else frozenset()
     sessions = {
         session_id: _frames(segments, frames)
         for session_id, segments in _sessions(key, settings, trained_on).items()
@@ -310,7 +311,7 @@ def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
         with SegmentReader(segment.path) as reader:
             for position in range(min(count - len(found), len(reader))):
                 frame = reader.read(position)
-                found.append((decode_keyframe(frame), frame.state))
+                found.append((whole_frame(reader, frame), frame.state))
     return found
 
 

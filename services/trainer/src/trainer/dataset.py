@@ -124,23 +124,15 @@ class RecordingDataset(Dataset[Example]):
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def decode_keyframe(frame: RecordedFrame) -> NDArray[np.uint8]:
-    """The whole frame, uint8 (H, W). Raises RecordingCorrupt."""
-    picture = cv2.imdecode(np.frombuffer(frame.keyframe, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if picture is None or picture.shape != (frame.height, frame.width):
-        raise RecordingCorrupt(f"frame {frame.frame_id}: its keyframe cannot be decoded")
-    return np.asarray(picture, dtype=np.uint8)
-
-
 def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
     """Of a segment, uint8 (H, W). Raises RecordingCorrupt, which names the file and its cure."""
-    try:
-        return decode_keyframe(frame)
-    except RecordingCorrupt as error:
+    picture = cv2.imdecode(np.frombuffer(frame.keyframe, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if picture is None or picture.shape != (frame.height, frame.width):
         raise RecordingCorrupt(
-            f"{reader.path}: {error}; `sgaps recordings repair` copies the others and sets the "
-            "file aside"
-        ) from error
+            f"{reader.path}: frame {frame.frame_id}: its keyframe cannot be decoded; "
+            "`sgaps recordings repair` copies the others and sets the file aside"
+        )
+    return np.asarray(picture, dtype=np.uint8)
 
 
 @lru_cache(maxsize=OPEN_SEGMENTS)
