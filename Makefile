@@ -5,6 +5,7 @@ QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/heal
 	atari/pong atari/breakout atari/seaquest
 PY := .venv/bin/python
 COMPUTING := tests/unit tests/unity tests/monitoring tests/kubernetes
+INSTALLING := tests/compose tests/e2e/test_services_alone.py
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]
@@ -36,14 +37,14 @@ test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long
 
 test: check  ## everything that CI runs
 	@$(MAKE) --no-print-directory --jobs 2 .test-compute .test-engine
-	.venv/bin/pytest $(addprefix --ignore=,$(COMPUTING) tests/compose)
+	.venv/bin/pytest $(addprefix --ignore=,$(COMPUTING) $(INSTALLING))
 
-.test-compute:  # beside .test-engine, for containers are mostly waited for
+.test-compute:  # beside .test-engine, which mostly waits
 	OMP_NUM_THREADS=1 .venv/bin/pytest $(COMPUTING)
 
-.test-engine:  # told when it is over: two at a time cannot be read
+.test-engine:  # in containers and environments of their own; told when it is over: two at a time cannot be read
 	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; trap 'exit 130' INT TERM; \
-	  .venv/bin/pytest -p no:cacheprovider tests/compose >$$log 2>&1
+	  .venv/bin/pytest -p no:cacheprovider $(INSTALLING) >$$log 2>&1
 
 test-compose: setup  ## the deployment on a Docker engine, which root gets installed and started
 	CI=1 .venv/bin/pytest tests/compose
