@@ -5,7 +5,6 @@ Running reconstructors look into the folder every few seconds: a promotion needs
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sgaps.checkpoints import (
-    ATLAS_NAME,
-    WEIGHTS_NAME,
-    CheckpointDirectory,
-    Manifest,
-    version_number,
-)
+from sgaps.checkpoints import CheckpointDirectory, Manifest, version_number
 from sgaps.errors import CheckpointError, CheckpointNotFound, CheckpointRejected
 from sgaps.settings import load_settings
 
@@ -153,16 +146,13 @@ def _current(directory: CheckpointDirectory, key: str) -> str:
 def _promote(directory: CheckpointDirectory, key: str, version: str) -> None:
     """Raises CheckpointError, for torn files too, which a reconstructor would refuse."""
     manifest = directory.manifest(key, version)
-    files = [(WEIGHTS_NAME, manifest.weights_bytes, manifest.weights_sha256)]
-    if manifest.atlas:
-        files.append((ATLAS_NAME, manifest.atlas.bytes, manifest.atlas.sha256))
-    for name, size_bytes, digest in files:
-        data = directory.read_file(key, version, name, size_bytes)
-        if len(data) != size_bytes or hashlib.sha256(data).hexdigest() != digest:
-            raise CheckpointRejected(
-                f"{key}/{version}: {name} is torn or not its own; "
-                "promote another version: sgaps checkpoints list"
-            )
+    try:
+        directory.weights_of(manifest)
+        directory.atlas_of(manifest)
+    except CheckpointRejected as error:
+        raise CheckpointRejected(
+            f"{error}; promote another version: sgaps checkpoints list"
+        ) from error
     directory.promote(key, version)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import stat
@@ -165,6 +166,24 @@ class CheckpointDirectory:
             raise CheckpointRejected(f"{version!r} is no version")
         self.key_dir(key)
         return self._read([key, version, name], max_bytes)
+
+    def weights_of(self, manifest: Manifest) -> bytes:
+        """What its manifest says. Raises CheckpointError."""
+        return self._whole(manifest, WEIGHTS_NAME, manifest.weights_bytes, manifest.weights_sha256)
+
+    def atlas_of(self, manifest: Manifest) -> bytes | None:
+        """The same, where there is one."""
+        card = manifest.atlas
+        if card is None:
+            return None
+        return self._whole(manifest, ATLAS_NAME, card.bytes, card.sha256)
+
+    def _whole(self, manifest: Manifest, name: str, size_bytes: int, digest: str) -> bytes:
+        key, version = manifest.checkpoint_key, manifest.model_version
+        data = self.read_file(key, version, name, size_bytes)
+        if len(data) != size_bytes or hashlib.sha256(data).hexdigest() != digest:
+            raise CheckpointRejected(f"{key}/{version}: {name} is torn or not its own")
+        return data
 
     def _read(self, steps: list[str], max_bytes: int) -> bytes:
         """A plain file below the root. What is checked is what was opened: nobody can swap it."""

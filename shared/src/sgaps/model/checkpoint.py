@@ -122,26 +122,17 @@ class CheckpointStore(CheckpointDirectory):
         manifest = self.manifest(key, version)
         if manifest.metrics.val_psnr_db < manifest.metrics.champion_psnr_db:
             raise CheckpointRejected(f"{key}/{version} is worse than what it would replace")
-        size_bytes, digest = manifest.weights_bytes, manifest.weights_sha256
-        weights = self._whole(manifest, WEIGHTS_NAME, size_bytes, digest)
-        return Checkpoint(_model_of(weights, manifest), manifest, self._atlas(manifest))
+        model = _model_of(self.weights_of(manifest), manifest)
+        return Checkpoint(model, manifest, self._atlas(manifest))
 
     def _atlas(self, manifest: Manifest) -> Atlas | None:
-        card = manifest.atlas
-        if card is None:
+        data = self.atlas_of(manifest)
+        if data is None or manifest.atlas is None:
             return None
-        data = self._whole(manifest, ATLAS_NAME, card.bytes, card.sha256)
         try:
-            return atlas_file.from_bytes(data, card)
+            return atlas_file.from_bytes(data, manifest.atlas)
         except CheckpointRejected as error:
             raise CheckpointRejected(f"{_name(manifest)}: {error}") from error
-
-    def _whole(self, manifest: Manifest, name: str, size_bytes: int, digest: str) -> bytes:
-        """A file that is what its manifest says."""
-        data = self.read_file(manifest.checkpoint_key, manifest.model_version, name, size_bytes)
-        if len(data) != size_bytes or hashlib.sha256(data).hexdigest() != digest:
-            raise CheckpointRejected(f"{_name(manifest)}: {name} is torn or not its own")
-        return data
 
 
 def stores_of(data: DataSettings) -> tuple[CheckpointStore, ...]:
