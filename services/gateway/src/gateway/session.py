@@ -60,10 +60,9 @@ class Session:
     """Where the client was seen last."""
     started_at_secs: float = field(default_factory=time.time)
     connected: bool = False
-    disconnected_at_secs: float = field(default_factory=time.time)
-    """As people read it, and `left_at_secs` as the resume window goes: a clock may be set."""
     left_at_secs: float = field(default_factory=time.monotonic)
-    """Monotonic. A new session counts as just left, or another one's start would forget it."""
+    """Monotonic, for a clock may be set. A new session counts as just left, or another one's start
+    would forget it."""
     last_frame_id: int = -1
     used_frame_id: int = -1
     """The newest one that may have been written. It is past `last_frame_id` where the broker did
@@ -105,7 +104,8 @@ class Session:
 
     @property
     def duration_secs(self) -> float:
-        return (time.time() if self.connected else self.disconnected_at_secs) - self.started_at_secs
+        away_secs = 0.0 if self.connected else time.monotonic() - self.left_at_secs
+        return time.time() - away_secs - self.started_at_secs
 
 
 class SessionManager:
@@ -182,7 +182,6 @@ class SessionManager:
         """Clean up after a socket, unless another one has the session by now."""
         if session.send == send:  # bound methods are equal, never identical
             session.connected = False
-            session.disconnected_at_secs = time.time()
             session.left_at_secs = time.monotonic()
             session.keyframe = None
 
