@@ -15,7 +15,7 @@ from sgaps.bus import Ack, Bus, Count, Group, MemoryBus, Publish, Put, RedisBus
 from sgaps.errors import BusUnavailable
 from sgaps.messages import CoordinatesChosen, DeadLetter, FrameReconstructed, SegmentSealed
 from sgaps.metrics.broker import GroupState
-from sgaps.service import LiveServices, heartbeat_key, live_services
+from sgaps.service import LiveServices, heartbeat_key
 
 COORDINATES = CoordinatesChosen.stream_of("east")
 
@@ -48,7 +48,7 @@ async def test_the_clock_is_that_of_the_ids(bus: Bus) -> None:
 
 
 async def test_an_empty_broker_has_every_series_at_0(bus: Bus) -> None:
-    state = await watch.look(bus, await live_services(bus))
+    state = await watch.look(bus, await LiveServices(bus).look())
     assert set(state.groups) == {
         ("sgaps:frames", "reconstructor"),
         ("sgaps:frames", "recorder"),
@@ -114,7 +114,7 @@ async def test_everything_is_found(bus: Bus) -> None:
     await publish(bus, 1, 2)
     await bus.write(Publish(letter), Publish(segment), Count("received", 7), Count("superseded", 4))
     await bus.ensure_group(COORDINATES, "gateway")
-    state = await watch.look(bus, await live_services(bus))
+    state = await watch.look(bus, await LiveServices(bus).look())
     assert state.lengths == {
         STREAM: 2,
         FrameReconstructed.STREAM: 0,
@@ -133,7 +133,7 @@ async def test_a_flush_leaves_zeros_and_no_error(bus: Bus, request: pytest.Fixtu
     await publish(bus, 1)
     await read(bus)
     await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
-    assert set((await watch.look(bus, await live_services(bus))).lengths.values()) == {0}
+    assert set((await watch.look(bus, await LiveServices(bus).look())).lengths.values()) == {0}
 
 
 async def test_without_a_broker_nothing_is_told() -> None:

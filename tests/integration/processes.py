@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgaps.bus import RedisBus
-from sgaps.service import Heartbeat, live_services
+from sgaps.service import Heartbeat, LiveServices
 from sgaps.settings import Settings
 
 SERVICES = ("gateway", "reconstructor", "sampler", "recorder", "trainer")
@@ -88,7 +88,7 @@ def heartbeats(url: str, settings: Settings) -> dict[str, Heartbeat]:
     async def asked() -> list[Heartbeat]:
         bus = RedisBus(settings.bus.model_copy(update={"url": url}))
         try:
-            return await live_services(bus)
+            return await LiveServices(bus).look()
         finally:
             await bus.close()
 

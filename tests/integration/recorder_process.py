@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from sgaps.bus import Bus, Publish, RedisBus
 from sgaps.messages import FrameAccepted, pack_pixels
 from sgaps.recording import SegmentReader, find_segments
-from sgaps.service import Status, heartbeat_key, live_services
+from sgaps.service import LiveServices, Status, heartbeat_key
 from sgaps.settings import Settings
 
 STOP_TIMEOUT_SECS = 20
@@ -80,7 +80,7 @@ async def publish(bus: Bus, frames: Sequence[FrameAccepted]) -> None:
 
 async def recorder_status(bus: Bus) -> Status:
     """What the heartbeat tells; {} before the first."""
-    live = await live_services(bus)
+    live = await LiveServices(bus).look()
     return next((beat.status for beat in live if beat.service == "recorder"), {})
 
 

@@ -117,13 +117,19 @@ async def full_broker(url: str, over_bytes: int) -> AsyncIterator[None]:
             await redis.config_set("maxmemory", "0")
 
 
-async def test_a_consumer_that_starts_while_the_broker_is_full_makes_room(
-    gateway_settings: Settings,
-) -> None:
-    bus = RedisBus(gateway_settings.bus)
+async def bus_with_letters(settings: Settings) -> RedisBus:
+    """A hundred of them, five megabytes, wait for a group."""
+    bus = RedisBus(settings.bus)
     await bus.ensure_group(DeadLetter.STREAM, "g")
     for _ in range(100):
         await bus.publish(letter(b"x" * 50_000))
+    return bus
+
+
+async def test_a_consumer_that_starts_while_the_broker_is_full_makes_room(
+    gateway_settings: Settings,
+) -> None:
+    bus = await bus_with_letters(gateway_settings)
 
     async def done(batch: Sequence[Delivery[DeadLetter]]) -> Outcome:
         return Outcome(answers={d.entry_id: [Count("done")] for d in batch})
@@ -151,10 +157,7 @@ async def test_a_consumer_that_starts_while_the_broker_is_full_makes_room(
 async def test_what_waits_too_long_expires_on_a_full_broker_too(
     gateway_settings: Settings,
 ) -> None:
-    bus = RedisBus(gateway_settings.bus)
-    await bus.ensure_group(DeadLetter.STREAM, "g")
-    for _ in range(100):
-        await bus.publish(letter(b"x" * 50_000))
+    bus = await bus_with_letters(gateway_settings)
     await asyncio.sleep(0.1)
     impatient = gateway_settings.bus.model_copy(update={"max_backlog_secs": 0.05})
     async with full_broker(gateway_settings.bus.url, over_bytes=1 << 20):

@@ -24,6 +24,14 @@ def service_of(settings: Settings) -> Service:
     return Service(name="trainer", settings=settings, bus=MemoryBus(), stop=asyncio.Event())
 
 
+def service_with_sessions(tmp_path: Path) -> Service:
+    """Enough to train at once."""
+    settings = toy_settings(tmp_path, "training.min_new_frames=1")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=2)
+    return service_of(settings)
+
+
 @pytest.mark.parametrize("trouble", [OSError(28, "No space left on device"), MemoryError()])
 async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
     tmp_path: Path,
@@ -31,10 +39,7 @@ async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
     caplog: pytest.LogCaptureFixture,
     trouble: Exception,
 ) -> None:
-    settings = toy_settings(tmp_path, "training.min_new_frames=1")
-    for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=2)
-    service, begun = service_of(settings), []
+    service, begun = service_with_sessions(tmp_path), []
 
     def failing(key: str, *_: Any, **__: Any) -> None:
         begun.append(key)
@@ -49,7 +54,7 @@ async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
     looping = asyncio.create_task(worker.train_loop())
     while not begun:
         await asyncio.sleep(0.01)
-    record(settings.data.recordings_dir, "c", frames=2)
+    record(service.settings.data.recordings_dir, "c", frames=2)
     worker._waiting_keys.add("toy")
     await asyncio.wait_for(looping, 10)
     assert begun == ["toy", "toy"]
@@ -73,10 +78,7 @@ async def test_a_trainer_whose_loop_has_ended_ends(
 async def test_a_key_that_is_trained_by_hand_is_considered_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = toy_settings(tmp_path, "training.min_new_frames=1")
-    for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=2)
-    service, begun = service_of(settings), []
+    service, begun = service_with_sessions(tmp_path), []
 
     def busy_at_first(key: str, *_: Any, **__: Any) -> None:
         begun.append(key)

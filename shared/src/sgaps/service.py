@@ -272,11 +272,6 @@ class LiveServices:
         return [_heartbeat(key, fields) for key, fields in beating if fields]
 
 
-async def live_services(bus: Bus) -> list[Heartbeat]:
-    """Every process whose heartbeat is fresh. Raises BusError."""
-    return await LiveServices(bus).look()
-
-
 def _heartbeat(key: str, fields: dict[str, bytes]) -> Heartbeat:
     service, _, instance = key.removeprefix(HEARTBEAT_PREFIX).partition(":")
     return Heartbeat(
