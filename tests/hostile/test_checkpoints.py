@@ -45,6 +45,7 @@ def test_it_is_refused_and_the_old_model_serves_on(
     root = tmp_path / "own"
     shutil.copytree(good / "old", root)
     reconstructor = NeuralReconstructor([CheckpointStore(root)], settings_of_all)
+    reconstructor.reconstruct([frame()])  # what is played is in memory
     serving = reconstructor.serving()
     shutil.copytree(good / "new", root, dirs_exist_ok=True)
     damage(root / "doom" / (root / "doom" / POINTER_NAME).read_text())

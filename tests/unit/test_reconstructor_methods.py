@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from reconstructor import models
 from reconstructor.build import build_reconstructor
 from reconstructor.checkpoints import follow_checkpoints
 from reconstructor.forward import Forward, batch_size, columns, in_bfloat16
@@ -24,9 +25,8 @@ from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.bus import MemoryBus, Publish
 from sgaps.checkpoints import POINTER_NAME, UNTRAINED, WEIGHTS_NAME
-from sgaps.errors import CheckpointUnreadable
 from sgaps.messages import CheckpointPublished
-from sgaps.metrics.reconstructor import CHECKPOINT_REFUSED, FAILED
+from sgaps.metrics.reconstructor import CHECKPOINT_REFUSED, FAILED, WITHOUT_ROOM
 from sgaps.model import (
     CheckpointStore,
     ModelInput,
@@ -36,6 +36,7 @@ from sgaps.model import (
     predicted_psnr_db,
     stores_of,
 )
+from sgaps.model.checkpoint import Checkpoint
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from unit.test_checkpoints import publish
@@ -260,7 +261,7 @@ def test_what_only_could_not_be_had_is_tried_at_the_next_look(
         if trouble == "descriptors":
             patched.setattr(os, "fdopen", no_descriptor_for(folder / WEIGHTS_NAME))
         elif trouble == "memory":
-            patched.setattr(reconstructor, "_on_device", no_room_once())
+            patched.setattr(models, "Forward", no_room_once())
         else:
             folder.rename(tmp_path / "on its way")
         assert [reconstructor.refresh(), reconstructor.refresh()] == [1, int(trouble == "memory")]
@@ -285,16 +286,16 @@ def no_descriptor_for(path: Path) -> Callable[..., Any]:
     return opened
 
 
-def no_room_once() -> Callable[[Any], Any]:
+def no_room_once() -> Callable[..., Forward]:
     asked: list[Any] = []
 
-    def on_device(model: Any) -> Any:
+    def forward(model: Any, device: torch.device) -> Forward:
         asked.append(model)
         if len(asked) == 1:
-            raise CheckpointUnreadable("no room for it")
-        return model
+            raise MemoryError
+        return Forward(model, device)
 
-    return on_device
+    return forward
 
 
 def test_a_device_without_room_is_no_reason_to_give_a_checkpoint_up(
@@ -417,6 +418,85 @@ def test_frames_flow_while_models_are_swapped(tmp_path: Path) -> None:
     seen.add(reconstructor.reconstruct([frame()])[0].model_version)
     assert seen <= versions
     assert len(seen) > 1
+
+
+def versions_of(reconstructor: NeuralReconstructor, *keys: str) -> list[str]:
+    """What serves a frame of each key, one frame after the other."""
+    return [reconstructor.reconstruct([frame(key)])[0].model_version for key in keys]
+
+
+def test_what_nobody_plays_makes_room_and_what_is_played_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        key: publish(tmp_path / "own", key, seed=seed).model_version
+        for seed, key in enumerate(["default", "doom", "pong", "quake"])
+    }
+    reconstructor = neural(tmp_path, "reconstructor.max_models=2")
+    assert reconstructor.serving() == own  # whether they are in memory or not
+    turned_away = WITHOUT_ROOM._value.get()
+    assert versions_of(reconstructor, "pong", "quake", "doom") == [
+        own["pong"],
+        own["quake"],
+        own["default"],
+    ]
+    assert WITHOUT_ROOM._value.get() - turned_away == 1
+    newer = publish(tmp_path / "own", "quake", seed=9).model_version
+    assert reconstructor.refresh() == 1
+    assert versions_of(reconstructor, "quake", "pong") == [newer, own["pong"]]
+    monkeypatch.setattr(models, "PLAYED_SECS", 0.0)
+    assert versions_of(reconstructor, "doom", "pong") == [own["doom"], own["pong"]]
+    monkeypatch.setattr(models, "PLAYED_SECS", 60.0)
+    assert versions_of(reconstructor, "quake") == [own["default"]]  # it had to go
+    assert WITHOUT_ROOM._value.get() - turned_away == 2
+
+
+def test_a_start_loads_nothing_but_the_general_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand keys would take minutes; a probe would have the replica killed before."""
+    own = {
+        key: publish(tmp_path / "own", key, seed=seed).model_version
+        for seed, key in enumerate(["default", "doom", "pong"])
+    }
+    loads: list[str] = []
+    load = CheckpointStore.load
+
+    def counted(store: CheckpointStore, key: str, version: str) -> Checkpoint:
+        loads.append(key)
+        return load(store, key, version)
+
+    monkeypatch.setattr(CheckpointStore, "load", counted)
+    reconstructor = neural(tmp_path)
+    assert loads == ["default"]
+    assert reconstructor.serving() == own
+    assert versions_of(reconstructor, "pong", "pong") == [own["pong"]] * 2
+    assert loads == ["default", "pong"]
+    newer = publish(tmp_path / "own", "doom", seed=3).model_version
+    assert reconstructor.refresh() == 1  # checked at once: the old one would serve on
+    assert versions_of(reconstructor, "doom") == [newer]
+    assert loads == ["default", "pong", "doom"]
+
+
+def test_what_was_damaged_since_it_was_let_go_is_served_by_the_general_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "PLAYED_SECS", 0.0)
+    root = tmp_path / "own"
+    general = publish(root, "default").model_version
+    doom = publish(root, "doom", seed=1).model_version
+    pong = publish(root, "pong", seed=2).model_version
+    reconstructor = neural(tmp_path, "reconstructor.max_models=1")
+    assert versions_of(reconstructor, "doom", "pong") == [doom, pong]
+    weights = root / "doom" / doom / WEIGHTS_NAME
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert versions_of(reconstructor, "doom", "pong") == [general, pong]
+    assert set(reconstructor.serving()) == {"default", "pong"}
+    assert reconstructor.refresh() == 0
+    assert refused() == {"default": 0, "doom": 1, "pong": 0}
+    newer = publish(root, "doom", seed=3).model_version
+    assert reconstructor.refresh() == 1
+    assert versions_of(reconstructor, "doom", "pong") == [newer, pong]
 
 
 def test_predicted_psnr_is_that_of_the_mean_squared_error() -> None:

@@ -160,6 +160,13 @@ class CheckpointDirectory:
             raise CheckpointRejected(f"{key}/{version}: its manifest is another checkpoint's")
         return manifest
 
+    def usable(self, key: str, version: str) -> Manifest:
+        """A manifest of what may serve. Raises CheckpointError."""
+        manifest = self.manifest(key, version)
+        if manifest.metrics.val_psnr_db < manifest.metrics.champion_psnr_db:
+            raise CheckpointRejected(f"{key}/{version} is worse than what it would replace")
+        return manifest
+
     def read_file(self, key: str, version: str, name: str, max_bytes: int) -> bytes:
         """A file of a version, not larger than it should be. Raises CheckpointError."""
         if not is_valid_id(version):

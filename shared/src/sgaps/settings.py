@@ -413,6 +413,9 @@ class ReconstructorSettings(Section):
     """A folder that the replicas of a machine share, to have a GPU each; none: the first GPU."""
     max_batch: Positive
     """Frames of one turn at most, each of another session; on a CPU four are enough."""
+    max_models: Positive
+    """Keys whose own checkpoints are in memory at most; the general one serves what is played
+    beyond them."""
     cpu_threads: Positive
     inpaint_radius_px: Positive
 

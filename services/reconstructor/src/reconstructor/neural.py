@@ -1,43 +1,26 @@
-"""The Sparse Pixel Transformer as a reconstructor: a model per key, swapped while it serves."""
+"""The Sparse Pixel Transformer as a reconstructor: frames in, frames and maps out."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
-from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward, batch_size, columns
+from reconstructor.forward import SEEN_BEFORE_CAPTURE, batch_size, columns
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.gpus import device_of
-from sgaps.atlas.atlas import Atlas
+from reconstructor.models import Models, Serving
 from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
-from sgaps.errors import (
-    CheckpointError,
-    CheckpointNotFound,
-    CheckpointRejected,
-    CheckpointUnreadable,
-)
-from sgaps.metrics.reconstructor import refuse_checkpoints
 from sgaps.model import (
     CheckpointStore,
     ModelInput,
-    SparsePixelTransformer,
-    build_model,
     collate,
     predicted_psnr_db,
     prepare_cpu,
 )
 from sgaps.settings import ModelSettings, Settings
 
-log = logging.getLogger(__name__)
-
-_Place: TypeAlias = tuple[Path, str, str]
-"""A store's root, a key, a version."""
 WARM_UP_SIZE = (320, 240)
 WARM_UP_RUNS = SEEN_BEFORE_CAPTURE + 1
 CPU_BATCH = 1
@@ -45,17 +28,6 @@ CPU_BATCH = 1
 where other processes compete for the memory."""
 CPU_FRAMES_AT_ONCE = 4
 """One by one, so each more would make the others wait by its own time."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Serving:
-    """A model and what it is called."""
-
-    forward: Forward
-    settings: ModelSettings
-    """Its own shape, which need not be the configured one."""
-    version: str
-    atlas: Atlas | None = None
 
 
 class NeuralReconstructor:
@@ -70,24 +42,15 @@ class NeuralReconstructor:
         if self._device.type == "cpu":
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
             prepare_cpu(settings.reconstructor.cpu_threads)
-        untrained = Forward(build_model(settings.model).eval().to(self._device), self._device)
-        prior = Serving(forward=untrained, settings=settings.model, version=UNTRAINED)
-        self._models = {DEFAULT_KEY: prior}
-        self._refused: set[_Place] = set()
-        """What is not looked at again."""
-        self._told: set[_Place] = set()
-        """What was in trouble, these among them: it is logged once."""
-        self._keys_in_trouble: set[str] = set()
-        """Keys whose checkpoint in force was not taken at the last look."""
-        self.refresh()
+        self._models = Models(stores, settings, self._device)
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
         # Looked up once: a swap meanwhile is for the next batch.
-        models = self._models
+        serving_of = {key: self._models.of(key) for key in {f.checkpoint_key for f in frames}}
         results: dict[int, Reconstruction] = {}
         groups: dict[tuple[int, int, Serving], list[int]] = {}
         for i, frame in enumerate(frames):
-            serving = models.get(frame.checkpoint_key, models[DEFAULT_KEY])
+            serving = serving_of[frame.checkpoint_key]
             groups.setdefault((frame.width, frame.height, serving), []).append(i)
         for (_, _, serving), indices in groups.items():
             for part in self._passes(indices):
@@ -149,77 +112,10 @@ class NeuralReconstructor:
         )
 
     def serving(self) -> dict[str, str]:
-        return {key: serving.version for key, serving in self._models.items()}
+        return self._models.versions()
 
     def refresh(self) -> int:
-        swapped, places = 0, self._places()
-        self._keys_in_trouble.clear()
-        for key, stores in places.items():
-            if serving := self._newest(stores, key):
-                self._models = {**self._models, key: serving}
-                swapped += 1
-        refuse_checkpoints({key: key in self._keys_in_trouble for key in places})
-        return swapped
-
-    def _places(self) -> dict[str, list[CheckpointStore]]:
-        """Where each key has checkpoints, in the order of the stores."""
-        places: dict[str, list[CheckpointStore]] = {}
-        for store in self._stores:
-            for key in store.all_keys():
-                places.setdefault(key, []).append(store)
-        return places
-
-    def _newest(self, stores: Sequence[CheckpointStore], key: str) -> Serving | None:
-        """A later store is asked only where an earlier one has nothing usable for a key that has
-        nothing yet."""
-        for store in stores:
-            if serving := self._load_if_new(store, key):
-                return serving
-            if key in self._models and self._models[key].version != UNTRAINED:
-                break
-        return None
-
-    def _load_if_new(self, store: CheckpointStore, key: str) -> Serving | None:
-        """The checkpoint in force if it is another one and can be used; refused ones once only."""
-        version = None
-        try:
-            version = store.current_version(key)
-            if version is None:
-                return None
-            if (store.root, key, version) in self._refused:
-                self._keys_in_trouble.add(key)
-                return None
-            if key in self._models and self._models[key].version == version:
-                return None
-            model, manifest, atlas = store.load(key, version)
-            if manifest.model.color_channels != 1:
-                raise CheckpointRejected(f"{key}/{version} is for frames in color, these are gray")
-            serving = Serving(
-                forward=self._on_device(model),
-                settings=manifest.model,
-                version=version,
-                atlas=atlas,
-            )
-        except CheckpointError as error:
-            self._refuse((store.root, key, version or ""), error)
-            return None
-        log.info("%s now serves %s", version, key)
-        return serving
-
-    def _on_device(self, model: SparsePixelTransformer) -> Forward:
-        try:
-            return Forward(model.to(self._device), self._device)
-        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is the former
-            raise CheckpointUnreadable(f"it cannot be put on {self._device}: {error}") from error
-
-    def _refuse(self, which: _Place, error: CheckpointError) -> None:
-        """Tell it once. What only could not be read, or is not all there yet, is tried again."""
-        if which not in self._told:
-            log.error("keeping the old model of %s: %s", which[1], error)
-        self._told.add(which)
-        self._keys_in_trouble.add(which[1])
-        if not isinstance(error, CheckpointUnreadable | CheckpointNotFound):
-            self._refused.add(which)
+        return self._models.refresh()
 
     def warm_up(self) -> None:
         width, height = WARM_UP_SIZE

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import Counter, Gauge
 
 MODEL_INFO = Gauge(
-    "sgaps_model_info", "1 for each model in use", ["checkpoint_key", "model_version"]
+    "sgaps_model_info", "1 for each checkpoint in force", ["checkpoint_key", "model_version"]
 )
 CHECKPOINT_REFUSED = Gauge(
     "sgaps_checkpoint_refused",
@@ -18,6 +18,10 @@ MODEL_RELOADS = Counter(
     "sgaps_model_reloads",
     "Checkpoints swapped in while serving, and looks at all of them that failed",
     ["outcome"],
+)
+WITHOUT_ROOM = Counter(
+    "sgaps_frames_without_room",
+    "Frames served by the general checkpoint, for their key's own found no room in memory",
 )
 VIEWS_ENCODED = Counter("sgaps_views_encoded", "Pictures made for people who look")
 

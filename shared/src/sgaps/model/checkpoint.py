@@ -119,9 +119,7 @@ class CheckpointStore(CheckpointDirectory):
 
     def load(self, key: str, version: str) -> Checkpoint:
         """A version, checked from hash to last number. Raises CheckpointError."""
-        manifest = self.manifest(key, version)
-        if manifest.metrics.val_psnr_db < manifest.metrics.champion_psnr_db:
-            raise CheckpointRejected(f"{key}/{version} is worse than what it would replace")
+        manifest = self.usable(key, version)
         model = _model_of(self.weights_of(manifest), manifest)
         return Checkpoint(model, manifest, self._atlas(manifest))
 

@@ -1,0 +1,218 @@
+"""Which model serves which key: loaded when it is played, swapped while it serves."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from reconstructor.forward import Forward
+from sgaps.atlas.atlas import Atlas
+from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED, Manifest
+from sgaps.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    CheckpointRejected,
+    CheckpointUnreadable,
+)
+from sgaps.metrics import reconstructor as metrics
+from sgaps.model import CheckpointStore, build_model
+from sgaps.settings import ModelSettings, Settings
+
+log = logging.getLogger(__name__)
+
+PLAYED_SECS = 60.0
+"""A key of which no frame came for so long may make room for another one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Serving:
+    """A model and what it is called."""
+
+    forward: Forward
+    settings: ModelSettings
+    """Its own shape, which need not be the configured one."""
+    version: str
+    atlas: Atlas | None = None
+
+
+class Place(NamedTuple):
+    """Where a checkpoint lies."""
+
+    store: CheckpointStore
+    key: str
+    version: str
+
+
+@dataclass
+class _Loaded:
+    """A model in memory."""
+
+    serving: Serving
+    played_at_secs: float = -math.inf
+    """When a frame of it came last, by `time.monotonic`."""
+
+
+class Models:
+    """The checkpoints in force, of which those that are played are in memory.
+
+    A frame of a key that is not loaded waits for its model (half a second, with an atlas); where
+    as many are played as there is room for, it is served by the general one. One thread may look
+    for new ones while another one computes.
+    """
+
+    def __init__(
+        self, stores: Sequence[CheckpointStore], settings: Settings, device: torch.device
+    ) -> None:
+        """Stores that come first go before later ones."""
+        self._stores = stores
+        self._most = settings.reconstructor.max_models
+        self._device = device
+        untrained = Forward(build_model(settings.model).eval().to(device), device)
+        self._general = Serving(forward=untrained, settings=settings.model, version=UNTRAINED)
+        self._in_force: dict[str, Place] = {}
+        """All by their manifest; each that came while this one ran has passed every check."""
+        self._loaded: dict[str, _Loaded] = {}
+        """But the general one's."""
+        self._changing = threading.Lock()
+        self._refused: set[Place] = set()
+        """What is not looked at again."""
+        self._told: set[Place] = set()
+        """What was in trouble, these among them: it is logged once."""
+        self._keys_in_trouble: set[str] = set()
+        """Keys whose checkpoint in force was not taken at the last look."""
+        self._is_starting = True
+        self.refresh()
+
+    def of(self, key: str) -> Serving:
+        """What serves a frame of this key."""
+        with self._changing:
+            place = self._in_force.get(key)
+            if place is None or key == DEFAULT_KEY:
+                return self._general
+            if loaded := self._loaded.get(key):
+                loaded.played_at_secs = time.monotonic()
+                return loaded.serving
+            if not self._has_room():
+                metrics.WITHOUT_ROOM.inc()
+                return self._general
+        try:
+            serving = self._load(place)
+        except CheckpointError as error:
+            self._refuse(place, error)
+            with self._changing:
+                self._in_force = {k: p for k, p in self._in_force.items() if p != place}
+            return self._general
+        with self._changing:
+            if self._in_force.get(key) == place:
+                self._loaded[key] = _Loaded(serving, time.monotonic())
+        return serving
+
+    def _has_room(self) -> bool:
+        """Whoever was not played for longest has to go, if it is long enough."""
+        if len(self._loaded) < self._most:
+            return True
+        longest = min(self._loaded, key=lambda key: self._loaded[key].played_at_secs)
+        if time.monotonic() - self._loaded[longest].played_at_secs < PLAYED_SECS:
+            return False
+        del self._loaded[longest]
+        return True
+
+    def versions(self) -> dict[str, str]:
+        """Key → the version that serves it; `default` for every other key."""
+        own = {key: place.version for key, place in self._in_force.items()}
+        return own | {DEFAULT_KEY: self._general.version}
+
+    def refresh(self) -> int:
+        """Take what came into force; how many."""
+        swapped, stores = 0, self._stores_of_keys()
+        self._keys_in_trouble.clear()
+        for key in stores:
+            swapped += self._takes_newest(stores[key], key)
+        self._is_starting = False
+        metrics.refuse_checkpoints({key: key in self._keys_in_trouble for key in stores})
+        return swapped
+
+    def _stores_of_keys(self) -> dict[str, list[CheckpointStore]]:
+        """Where each key has checkpoints, in the order of the stores."""
+        stores: dict[str, list[CheckpointStore]] = {}
+        for store in self._stores:
+            for key in store.all_keys():
+                stores.setdefault(key, []).append(store)
+        return stores
+
+    def _takes_newest(self, stores: Sequence[CheckpointStore], key: str) -> bool:
+        """A later store is asked only where an earlier one has nothing usable for a key that has
+        nothing yet."""
+        for store in stores:
+            if self._takes(store, key):
+                return True
+            if key in self._in_force:
+                break
+        return False
+
+    def _takes(self, store: CheckpointStore, key: str) -> bool:
+        """The checkpoint in force, if it is another one and can be used; refused ones once only."""
+        place = Place(store, key, "")
+        try:
+            version = store.current_version(key)
+            if version is None:
+                return False
+            place = Place(store, key, version)
+            if place in self._refused:
+                self._keys_in_trouble.add(key)
+                return False
+            if key in self._in_force and self._in_force[key].version == version:
+                return False
+            _require_gray(store.usable(key, version))
+            # A start would take half a second for each key; the first frame of one waits instead.
+            is_needed = key == DEFAULT_KEY or not self._is_starting
+            serving = self._load(place) if is_needed else None
+        except CheckpointError as error:
+            self._refuse(place, error)
+            return False
+        with self._changing:
+            self._in_force = {**self._in_force, key: place}
+            if serving:
+                self._keep(key, serving)
+        log.info("%s now serves %s", version, key)
+        return True
+
+    def _keep(self, key: str, serving: Serving) -> None:
+        """In memory, where it is played, or there is room."""
+        if key == DEFAULT_KEY:
+            self._general = serving
+        elif loaded := self._loaded.get(key):
+            loaded.serving = serving
+        elif len(self._loaded) < self._most:
+            self._loaded[key] = _Loaded(serving)
+
+    def _load(self, place: Place) -> Serving:
+        """Checked from hash to last number. Raises CheckpointError."""
+        model, manifest, atlas = place.store.load(place.key, place.version)
+        try:
+            forward = Forward(model.to(self._device), self._device)
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is the former
+            raise CheckpointUnreadable(f"it cannot be put on {self._device}: {error}") from error
+        return Serving(forward=forward, settings=manifest.model, version=place.version, atlas=atlas)
+
+    def _refuse(self, place: Place, error: CheckpointError) -> None:
+        """Tell it once. What only could not be read, or is not all there yet, is tried again."""
+        if place not in self._told:
+            log.error("%s keeps what serves it: %s", place.key, error)
+        self._told.add(place)
+        self._keys_in_trouble.add(place.key)
+        if not isinstance(error, CheckpointUnreadable | CheckpointNotFound):
+            self._refused.add(place)
+
+
+def _require_gray(manifest: Manifest) -> None:
+    if manifest.model.color_channels != 1:
+        name = f"{manifest.checkpoint_key}/{manifest.model_version}"
+        raise CheckpointRejected(f"{name} is for frames in color, these are gray")
