@@ -30,17 +30,25 @@ pytestmark = pytest.mark.e2e
 STATE_VALUES, TURNING = 11, 5
 GRANTED = 300
 """Samples that the gateway gives who wishes for none."""
+MAINTENANCE = {"code": "maintenance", "message": "for a moment", "retry_after_secs": 1}
+HIDE = """isHidden => {
+  Object.defineProperty(document, "hidden", { get: () => isHidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""As when another tab is looked at, which a browser without windows never does."""
 
 
 @dataclass
 class Gateway:
     """Playwright chooses the client's first form, the binary one; its own messages may be JSON."""
 
+    streams: list[WebSocketRoute] = field(default_factory=list)
     viewers: list[WebSocketRoute] = field(default_factory=list)
     starts: list[SessionStart] = field(default_factory=list)
     frames: list[binary_codec.ValuesOfFrame] = field(default_factory=list)
 
     def stream(self, socket: WebSocketRoute) -> None:
+        self.streams.append(socket)
         socket.on_message(lambda raw: self._take(socket, raw))
 
     def view(self, socket: WebSocketRoute) -> None:
@@ -219,6 +227,33 @@ WATCH_WORDS = """() => {
   const what = { childList: true, characterData: true, subtree: true };
   new MutationObserver(() => { window.said += 1; }).observe(at, what);
 }"""
+
+
+def test_a_tab_that_nobody_sees_leaves_and_resumes(tab: Tab, gateway: Gateway) -> None:
+    """Its timers hardly run: it would be taken for dead, come back, and be taken for dead again."""
+    left: list[int | None] = []
+    gateway.streams[0].on_close(lambda code, _: left.append(code))
+    eventually(tab.page, lambda: gateway.frames)
+    tab.page.evaluate(HIDE, True)
+    eventually(tab.page, lambda: left)
+    tab.page.wait_for_timeout(500)
+    assert len(gateway.starts) == 1
+    tab.page.evaluate(HIDE, False)
+    eventually(tab.page, lambda: state_of(tab.page)[0] == "live")
+    assert [start.resume_session_id for start in gateway.starts] == [None, SESSION_ID]
+
+
+def test_an_end_for_reasons_unknown_is_come_back_from(tab: Tab, gateway: Gateway) -> None:
+    """A newer gateway may have codes that this page does not know."""
+    gateway.streams[0].send(json.dumps({"type": "error", "fatal": True, **MAINTENANCE}))
+    assert eventually(tab.page, lambda: state_of(tab.page)[0] == "lost")
+    assert "for a moment" in state_of(tab.page)[1]
+    eventually(tab.page, lambda: len(gateway.starts) == 2)
+
+
+def test_a_picture_of_another_version_says_what_to_do(tab: Tab, gateway: Gateway) -> None:
+    eventually(tab.page, lambda: gateway.viewers)[0].send(b"SG\x09\x04" + bytes(8))
+    expect(tab.page.locator("#trouble")).to_contain_text("load it again")
 
 
 def test_the_state_is_said_once_and_every_picture_has_a_name(tab: Tab, gateway: Gateway) -> None:

@@ -36,7 +36,7 @@ SESSION = {
 
 TOLD_SECS = 3.0
 """Longer than the pages wait by themselves."""
-WATCH = """async id => { (await import("/game/views.js")).watch(id, () => {}); }"""
+WATCH = """async id => { (await import("/game/views.js")).watch(id, () => {}, () => {}); }"""
 
 WIDTHS = """async width => {
   const { draw, layersOf } = await import("/pictures.js");
@@ -58,6 +58,21 @@ WIDTHS = """async width => {
   return widths;
 }"""
 """After each drawing: the canvases that were made for a frame, and what is shown."""
+
+NOTHING_KEPT = """for (const name of ["localStorage", "sessionStorage"]) {
+  const get = () => { throw new DOMException("denied", "SecurityError"); };
+  Object.defineProperty(window, name, { get });
+}"""
+MARKS = """async names => {
+  const { Charts } = await import("/session-charts.js");
+  const charts = new Charts(document.createElement("div"));
+  const [stages_ms, parts] = [{ queue: 1, inference: 1, answer: 1 }, { samples: 6 }];
+  return names.map(([session_id, model_version]) => {
+    charts.add({ session_id, model_version, stages_ms, parts, predicted_psnr: 1, counters: {} });
+    return charts.marks.length;
+  });
+}"""
+"""Swaps that are marked after a frame of each session and version."""
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +131,74 @@ def test_a_viewer_whose_token_is_refused_stays_away(tab: Tab, url: str) -> None:
     tab.page.evaluate(WATCH, SESSION_ID)
     tab.page.wait_for_timeout(2500)
     assert len(came) == 1
+
+
+@pytest.mark.parametrize("is_game", [False, True])
+def test_a_viewer_that_hears_nothing_looks_again(tab: Tab, url: str, is_game: bool) -> None:
+    """As after a router forgot the connection: neither side is told."""
+    page, viewers = tab.page, list[WebSocketRoute]()
+    page.clock.install()
+    page.route_web_socket("**/ws/view/*", lambda socket: viewers.append(socket))  # noqa: PLW0108
+    list_sessions(page, *([] if is_game else [SESSION]))
+    page.goto(url)
+    if is_game:
+        page.evaluate(WATCH, SESSION_ID)
+    page.clock.run_for(2000)
+    for _ in range(4):
+        viewers[0].send(json.dumps({"type": "view_status", "counters": {}}))
+        page.clock.run_for(4000)
+    assert len(viewers) == 1
+    page.clock.run_for(4000)
+    assert len(viewers) == 2
+
+
+def test_a_view_of_another_version_says_what_to_do(tab: Tab, url: str) -> None:
+    page, words = tab.page, tab.page.locator("#state-text")
+    page.route_web_socket("**/ws/view/*", lambda socket: socket.send(b"SG\x09\x04" + bytes(8)))
+    list_sessions(page, SESSION)
+    page.goto(url)
+    expect(words).to_have_text(
+        "What the gateway shows is not a view of a version that this page knows: load it again"
+    )
+    list_sessions(page)
+    expect(words).to_contain_text("Nobody plays")
+
+
+def test_a_token_that_no_header_can_hold_is_a_wrong_one(tab: Tab, url: str) -> None:
+    page, why = tab.page, tab.page.locator("#ask-why")
+    page.route("**/api/sessions", lambda route: route.fulfill(status=401))
+    page.goto(url)
+    page.locator("#token").fill("se\u200bcret")
+    page.locator("#token").press("Enter")
+    expect(why).to_have_text("That token is wrong.")
+    expect(page.locator("#ask")).to_be_visible()
+    page.reload()
+    expect(why).to_have_text("That token is wrong.")
+    tab.troubles = [trouble for trouble in tab.troubles if "401" not in trouble]
+
+
+@pytest.mark.parametrize("path", ["/", "/game/"])
+def test_a_browser_that_keeps_nothing_for_sites_shows_the_pages(
+    tab: Tab, url: str, path: str
+) -> None:
+    page, switch = tab.page, tab.page.locator("[data-theme-switch]")
+    page.add_init_script(NOTHING_KEPT)
+    list_sessions(page)
+    page.route_web_socket("**/ws/stream", lambda socket: None)
+    page.goto(url + path)
+    switch.click()
+    expect(switch).to_have_text("☾")
+    expect(page.locator("#state-text")).to_contain_text(
+        "Nobody plays" if path == "/" else "Connecting"
+    )
+    tab.troubles = [trouble for trouble in tab.troubles if "ReadPixels" not in trouble]
+
+
+def test_another_sessions_version_is_no_swap(tab: Tab, url: str) -> None:
+    list_sessions(tab.page)
+    tab.page.goto(url)
+    assert tab.page.evaluate(MARKS, ["a1", "b2", "a1"]) == [0, 0, 0]
+    assert tab.page.evaluate(MARKS, ["a1", "a2", "b2"]) == [0, 1, 0]
 
 
 @pytest.mark.parametrize(("width", "marks"), [(640, 1920), (641, 641)])

@@ -1,6 +1,8 @@
 // Talks to the gateway: sessions over HTTP, views over a socket. The token lives as long as this tab.
 
 const TIMEOUT_MS = 4000;
+/** The gateway says every second how a session is, whatever becomes of its frames. */
+const SILENCE_MS = 5000;
 
 export class Unauthorized extends Error {}
 
@@ -12,17 +14,35 @@ export class Refused extends Error {
   }
 }
 
-/** A socket that ended without a reason. */
+/** A socket that ended without a reason, or on which nothing comes any more. */
 export class Gone extends Error {}
 
+/** The tab's own storage; of this page alone where the browser keeps nothing for sites. */
+const kept = (() => {
+  try {
+    return sessionStorage;
+  } catch {
+    const values = new Map();
+    return { getItem: name => values.get(name) ?? null, setItem: (name, value) => values.set(name, value) };
+  }
+})();
+
 export const token = {
-  get: () => sessionStorage.getItem("token"),
-  set: value => sessionStorage.setItem("token", value),
+  get: () => kept.getItem("token"),
+  set: value => kept.setItem("token", value),
 };
 
+/** Throws Unauthorized for a token that no header can hold, and so no gateway has. */
+function authorization() {
+  try {
+    return new Headers(token.get() ? { Authorization: `Bearer ${token.get()}` } : {});
+  } catch {
+    throw new Unauthorized();
+  }
+}
+
 export async function getJson(path) {
-  const headers = token.get() ? { Authorization: `Bearer ${token.get()}` } : {};
-  const reply = await fetch(path, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const reply = await fetch(path, { headers: authorization(), signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (reply.status === 401) throw new Unauthorized();
   if (!reply.ok) throw new Error(`${path}: ${reply.status}`);
   return reply.json();
@@ -39,12 +59,20 @@ export class Look {
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.socket.send(JSON.stringify({ type: "view_start", ...(token.get() && { auth_token: token.get() }) }));
     this.socket.onmessage = ({ data }) => {
+      this._wait(on);
       if (data instanceof ArrayBuffer) return on.view(data);
       const message = JSON.parse(data);
       if (message.type === "view_status") on.status(message);
       if (message.type === "error") this.why = message;
     };
-    this.socket.onclose = () => on.end(this._reason());
+    this.socket.onclose = () => { clearTimeout(this.timer); on.end(this._reason()); };
+    this._wait(on);
+  }
+
+  /** A connection that a proxy or a router forgot ends on neither side by itself. */
+  _wait(on) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => { this.close(); on.end(new Gone()); }, SILENCE_MS);
   }
 
   _reason() {
@@ -54,6 +82,7 @@ export class Look {
   }
 
   close() {
+    clearTimeout(this.timer);
     this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
     this.socket.close();
   }

@@ -25,6 +25,7 @@ const page = {
   isLost: false,
   wantedId: null,        // the session to be looked at, whether a socket is open or not
   refusal: "",           // why the gateway shows nothing of it
+  unreadable: "",        // why the newest view cannot be shown
   lookAgainAtMs: 0,      // before that it wants to be asked for no session
   wantsToken: false,
 };
@@ -32,7 +33,14 @@ const page = {
 /* What comes in. */
 
 function onView(buffer) {
-  const view = readView(buffer);
+  let view;
+  try {
+    view = readView(buffer);
+  } catch (error) {
+    page.unreadable = error.message;
+    return say();
+  }
+  page.unreadable = "";
   charts.add(view.header);
   page.waiting = view;
   if (view.header.true_frame) page.comparing = view;
@@ -100,7 +108,7 @@ function offerSessions() {
 
 function lookAt(session) {
   const wantedId = session?.session_id ?? null;
-  if (wantedId !== page.wantedId) page.refusal = ""; // it was said of another session
+  if (wantedId !== page.wantedId) page.refusal = page.unreadable = ""; // it was said of another session
   page.wantedId = wantedId;
   if (page.look?.sessionId === session?.session_id) return;
   page.look?.close();
@@ -145,6 +153,7 @@ function state() {
   const ageMs = page.shownAtMs === null ? Infinity : performance.now() - page.shownAtMs;
   if (page.wantsToken) return ["lost", "This gateway wants a token"];
   if (page.isLost) return ["lost", "The gateway does not answer; trying again"];
+  if (page.unreadable) return ["lost", `What the gateway shows is ${page.unreadable}`];
   if (page.refusal) return ["lost", `The gateway shows nothing: ${page.refusal}`];
   if (page.isPaused) return ["paused", "Paused"];
   if (page.sessions === null) return ["waiting", "Connecting…"];
@@ -198,9 +207,10 @@ function showFacts(session) {
     Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
 }
 
-let largest = [];
+let largest = [], largestOf = null;
 function showVector() {
-  const values = page.layers?.header.state ?? [], list = byId("vector");
+  const { state: values = [], session_id: sessionId = null } = page.layers?.header ?? {}, list = byId("vector");
+  if (largestOf !== sessionId) [largest, largestOf] = [[], sessionId];
   largest = values.map((value, index) => Math.max(largest[index] ?? 1e-6, Math.abs(value ?? 0)));
   while (list.children.length > values.length) list.lastChild.remove();
   while (list.children.length < values.length) {

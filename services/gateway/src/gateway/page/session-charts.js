@@ -6,8 +6,6 @@ const last = values => values.findLast(value => value !== undefined);
 
 export class Charts {
   constructor(parent) {
-    this.marks = [];
-    this.version = null;
     this.quality = new Chart(parent, {
       title: "Quality, PSNR", unit: "dB", digits: 1, fromZero: false,
       series: [{ name: "expected by the model", colour: "accent" }, { name: "measured", colour: "good" }],
@@ -37,10 +35,18 @@ export class Charts {
       headline: () => this.version ?? "–",
     });
     this.all = [this.quality, this.latency, this.bytes, this.samples, this.frames, this.model];
+    this._forget(null);
+  }
+
+  /** Another session has nothing to do with what was drawn. */
+  _forget(sessionId) {
+    [this.sessionId, this.version, this.marks] = [sessionId, null, []];
+    for (const chart of this.all) chart.clear();
   }
 
   /** Of each frame. */
   add(header) {
+    if (header.session_id !== this.sessionId) this._forget(header.session_id);
     const nowMs = performance.now(), { queue, inference, answer } = header.stages_ms;
     if (this.version !== null && this.version !== header.model_version) this.marks.push({ atMs: nowMs });
     this.version = header.model_version;

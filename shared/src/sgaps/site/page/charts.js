@@ -37,6 +37,10 @@ export class Chart {
     for (const one of this.series) while (one.points.length && one.points[0][0] < atMs - this.windowMs - this.gapMs) one.points.shift();
   }
 
+  clear() {
+    for (const one of this.series) one.points = [];
+  }
+
   draw(nowMs, marks) {
     const ratio = devicePixelRatio || 1, width = this.canvas.clientWidth, height = this.canvas.clientHeight;
     if (!width) return;

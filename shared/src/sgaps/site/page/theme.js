@@ -2,12 +2,26 @@
 (() => {
   const NEXT = { system: "dark", dark: "light", light: "system" };
   const root = document.documentElement;
-  const chosen = () => NEXT[localStorage.getItem("theme")] ? localStorage.getItem("theme") : "system";
+  const stored = () => {
+    try {
+      return localStorage.getItem("theme");
+    } catch {
+      return null; // a browser that keeps nothing for sites
+    }
+  };
+  const keep = name => {
+    try {
+      localStorage.setItem("theme", name);
+    } catch {
+      // for this page only, then
+    }
+  };
+  let theme = NEXT[stored()] ? stored() : "system";
   const apply = () => {
-    root.dataset.theme = chosen();
+    root.dataset.theme = theme;
     for (const button of document.querySelectorAll("[data-theme-switch]")) {
-      button.textContent = { system: "◐", dark: "☾", light: "☼" }[chosen()];
-      button.setAttribute("aria-label", `Colours: ${chosen()}. Change to ${NEXT[chosen()]}`);
+      button.textContent = { system: "◐", dark: "☾", light: "☼" }[theme];
+      button.setAttribute("aria-label", `Colours: ${theme}. Change to ${NEXT[theme]}`);
       button.title = button.getAttribute("aria-label");
     }
     dispatchEvent(new Event("themechange"));
@@ -15,7 +29,11 @@
   apply();
   addEventListener("DOMContentLoaded", () => {
     for (const button of document.querySelectorAll("[data-theme-switch]")) {
-      button.addEventListener("click", () => { localStorage.setItem("theme", NEXT[chosen()]); apply(); });
+      button.addEventListener("click", () => {
+        theme = NEXT[theme];
+        keep(theme);
+        apply();
+      });
     }
     apply();
   });

@@ -42,12 +42,13 @@ let movedAtMs = 0;
 let picturedAtMs = 0; // when the frame was sent whose picture is shown
 let wishedCount = Number(byId("samples").value);
 
+function say(text) {
+  byId("trouble").hidden = false;
+  byId("trouble").textContent = text;
+}
+
 /** Throws, and says so, where the browser cannot draw. */
 function newWorld() {
-  const say = text => {
-    byId("trouble").hidden = false;
-    byId("trouble").textContent = text;
-  };
   byId("game").addEventListener("webglcontextlost", () => say("The graphics device is gone: load this page again."));
   try {
     return new World(byId("game"), SIZE);
@@ -82,7 +83,7 @@ function watchSession(sessionId) {
   endWatching();
   sender.forget();
   watched = sessionId;
-  endWatching = watch(sessionId, onPicture);
+  endWatching = watch(sessionId, onPicture, reason => say(`A picture of the server is ${reason}`));
 }
 
 function onCoordinates(set) {
@@ -148,6 +149,12 @@ function wordsOf(isStill) {
   return world.isPilot ? "plays itself" : "you steer";
 }
 
+/** Nothing is drawn in a tab that nobody sees, and its timers hardly run: the session is left, and resumed. */
+function attend() {
+  if (document.hidden && client.state !== "refused") client.stop();
+  if (!document.hidden && client.state === "stopped") client.start();
+}
+
 let drawnAtMs = 0;
 /** While it is paused, time passes only for who steers, and the frame that stands still is sent until its picture is there. */
 function turn(nowMs) {
@@ -168,6 +175,7 @@ function turn(nowMs) {
 wireControls();
 showOverlays();
 setPaused(matchMedia("(prefers-reduced-motion: reduce)").matches);
-client.start();
+document.addEventListener("visibilitychange", attend);
+attend();
 setInterval(() => panel.show(client, sender, SIZE, pausedAtMs ?? performance.now()), PANEL_MS);
 requestAnimationFrame(turn);

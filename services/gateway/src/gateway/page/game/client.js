@@ -10,8 +10,12 @@ const MAX_UNSENT_BYTES = 262_144;
 /** A heartbeat that waits longer for its answer waits behind frames. */
 const BACKLOGGED_MS = 1000;
 
-/** Codes after which the same client may come back; any other fatal one is its own fault. */
-const WORTH_RETRYING = new Set(["internal", "overloaded", "shutting_down", "start_timeout", "too_many_sessions"]);
+/** Fatal codes that coming back does not cure. What is not listed may be newer than this page, and is tried again. */
+const PERMANENT = new Set([
+  "bad_json", "bad_message", "unknown_type", "message_too_large", "no_session", "session_exists", "session_not_found",
+  "session_mismatch", "session_taken_over", "unauthorized", "origin_refused", "frame_id_backwards", "resolution_mismatch",
+  "too_many_samples", "state_too_long", "bad_keyframe", "unknown_set", "rate_limited",
+]);
 
 /**
  * Of the listener, `onState(client)` is called where `state` changes, `onCoordinates(set)` for each set, and
@@ -194,7 +198,7 @@ export class Client {
 
   /** What is thrown while a message is taken ends the connection, or the session. */
   #end(error) {
-    if (WORTH_RETRYING.has(error.code)) return this.#lose(error.message, error.retryAfterSecs ?? 0);
+    if (!PERMANENT.has(error.code)) return this.#lose(error.message, error.retryAfterSecs ?? 0);
     this.#close();
     this.#enter("refused", error.message, error.code);
   }

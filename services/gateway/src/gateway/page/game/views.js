@@ -6,15 +6,19 @@ import { decodedPng } from "./pictures.js";
 
 const PAUSE_MS = 1000;
 
-/** Call `onPicture({frameId, luma})` for each; returns a function that ends it. It ends by itself where the token is refused. */
-export function watch(sessionId, onPicture) {
+/**
+ * Call `onPicture({frameId, luma})` for each, and `onTrouble(message)` for one that cannot be read; returns a function
+ * that ends it. It ends by itself where the token is refused.
+ */
+export function watch(sessionId, onPicture, onTrouble) {
   let [look, timer, isOver] = [null, 0, false];
   const show = async buffer => {
     const { header, reconstruction } = readView(buffer);
     const { luma } = await decodedPng(new Blob([reconstruction], { type: "image/png" }));
     if (!isOver) onPicture({ frameId: header.frame_id, luma });
   };
-  const begin = () => { look = new Look(sessionId, { view: show, status: () => {}, end }); };
+  const view = buffer => show(buffer).catch(error => onTrouble(error.message));
+  const begin = () => { look = new Look(sessionId, { view, status: () => {}, end }); };
   const end = error => {
     if (error instanceof Unauthorized) return; // the same token would be refused again
     timer = setTimeout(begin, Math.max(PAUSE_MS, 1000 * (error.retryAfterSecs ?? 0)));
