@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +44,16 @@ def test_every_container_is_bounded_and_can_be_scaled() -> None:
         assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
         assert services[name]["stop_grace_period"] == "15s"
         assert services[name]["develop"]["watch"]
+
+
+@pytest.mark.parametrize("file", [*ROOT.glob("services/*/Dockerfile"), ROOT / "cli/Dockerfile"])
+def test_what_is_copied_as_it_is_can_be_read_by_the_services_user(file: Path) -> None:
+    """A checkout under `umask 077` is for its owner alone, and COPY keeps that."""
+    *before, last = re.split(r"^FROM ", file.read_text(), flags=re.MULTILINE)
+    own = re.findall(r"^COPY --from=code /src/(\w+) ", last, re.MULTILINE)
+    assert "conf" in own
+    assert not re.findall(r"^COPY (?!--from)", last, re.MULTILINE)
+    assert f"RUN chmod -R a+rX {' '.join(own)}\n" in before[-1]
 
 
 def test_only_the_edge_has_a_way_out() -> None:

@@ -333,7 +333,7 @@ def test_a_missing_password_is_a_wrong_setting(tmp_path: Path) -> None:
     )
 
 
-def test_the_files_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> None:
+def test_the_files_are_for_their_owner_and_passwords_stay(tmp_path: Path) -> None:
     files = acl.write_acl(tmp_path / "acl")
     assert {path.name for path in files} == {
         acl.ACL_FILE,
@@ -345,5 +345,6 @@ def test_the_files_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> 
         assert mode == (0o644 if path.name == rights else 0o600)
         if path.name != rights:
             assert path.read_text().strip() not in (tmp_path / "acl" / rights).read_text()
-    with pytest.raises(acl.AclError, match="is there already"):
-        acl.write_acl(tmp_path / "acl")
+    before = {path: path.read_text() for path in files}
+    assert acl.write_acl(tmp_path / "acl") == [tmp_path / "acl" / rights]
+    assert {path: path.read_text() for path in files} == before

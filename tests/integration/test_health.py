@@ -67,6 +67,14 @@ def test_an_old_state_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert health.why_not("sampler", "test", alive=True) == "it said nothing for 9 s"
 
 
+def test_a_state_from_before_the_machine_started_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod's folder outlives a reboot of its node, whose clock begins anew."""
+    note()
+    earlier_secs = time.monotonic() - 3600
+    monkeypatch.setattr(time, "monotonic", lambda: earlier_secs)
+    assert "from before" in health.why_not("sampler", "test", alive=True)
+
+
 def test_the_file_is_private_and_no_link_is_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")

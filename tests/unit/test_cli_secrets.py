@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -27,9 +28,41 @@ def test_every_file_that_compose_mounts_is_written(tmp_path: Path) -> None:
     assert list(exporter.values()) == [written["monitor.password"].read_text().strip()]
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_what_is_there_stays_and_what_follows_from_it_is_written_again(tmp_path: Path) -> None:
+    """As after an update, which may have given a user another right."""
     write_secrets(tmp_path)
-    token = (tmp_path / "auth_token").read_text()
-    with pytest.raises(AclError):
-        write_secrets(tmp_path)
-    assert (tmp_path / "auth_token").read_text() == token
+    before = contents(tmp_path)
+    for name in ("users.acl", "grafana.password", "redis_exporter.json"):
+        (tmp_path / name).unlink()
+    (tmp_path / "users.acl").write_text("user default off\n")
+    written = {path.name for path in write_secrets(tmp_path)}
+    assert written == {"users.acl", "grafana.password", "redis_exporter.json"}
+    after = contents(tmp_path)
+    assert after.pop("grafana.password") != before.pop("grafana.password")
+    assert after == before
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_run_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
+    token = tmp_path / "auth_token"
+    token.write_text("what-players-have\n")
+    (tmp_path / "gateway.password").write_text("what-it-has\n")
+    write_secrets(tmp_path)
+    assert token.read_text() == "what-players-have\n"
+    digest = hashlib.sha256(b"what-it-has").hexdigest()
+    assert f"user gateway on #{digest} " in contents(tmp_path)["users.acl"]
+
+
+@pytest.mark.parametrize("trouble", ["a file", "empty"])
+def test_what_cannot_be_written_names_a_cure(tmp_path: Path, trouble: str) -> None:
+    folder = tmp_path / "secrets"
+    if trouble == "a file":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        (folder / "sampler.password").touch()
+    with pytest.raises(AclError, match="--out" if trouble == "a file" else "delete it"):
+        write_secrets(folder)

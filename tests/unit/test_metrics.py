@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from metric_catalogue import CATALOGUE, Declared
 from sgaps.bus.ledger import COLUMNS
-from sgaps.errors import ErrorCode
-from sgaps.metrics import ConsumerMeter
+from sgaps.errors import ErrorCode, SettingsError
+from sgaps.metrics import ConsumerMeter, serve_metrics
 from sgaps.metrics.broker import STALE_SECS, BrokerCollector, BrokerState, GroupState
 from sgaps.metrics.reconstructor import serve_models
 
@@ -124,3 +125,10 @@ def state(read_at_secs: float) -> BrokerState:
         groups={("sgaps:frames", "recorder"): GroupState(pending=3, oldest_undelivered_secs=1.5)},
         read_at_secs=read_at_secs,
     )
+
+
+def test_a_port_that_is_taken_is_a_wrong_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"metrics_port {port} .* free one"):
+            serve_metrics("127.0.0.1", port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,19 @@ def test_settings_cannot_be_changed(settings: Settings) -> None:
 def test_a_missing_conf_folder_is_said_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="SGAPS_CONF_DIR"):
         load_settings(conf_dir=tmp_path)
+
+
+def test_a_conf_folder_that_cannot_be_read_names_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a checkout under `umask 077`, for another user; root may read everything."""
+
+    def refused(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(SettingsError, match=f"Permission denied; chmod -R a.rX {tmp_path}"):
+        load_settings(conf_dir=tmp_path, environment={})
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,31 @@ async def test_a_service_that_fails_is_started_again_until_told_to_stop(
     assert failing.last_words().endswith("No module named no_such_module")
 
 
+async def test_a_service_that_is_just_being_started_again_ends_too(
+    failing: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told to stop while the new process is made: nobody would tell that one."""
+    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECS", 0.01)
+    spawn, is_spawning = Supervised.spawn, asyncio.Event()
+
+    async def slowly(service: Supervised) -> None:
+        if service.process is not None:
+            service.module = "http.server"  # it runs until it is told to end
+            service.overrides = ("0", "--bind", "127.0.0.1")
+            is_spawning.set()
+            await asyncio.sleep(0.2)
+        await spawn(service)
+
+    monkeypatch.setattr(Supervised, "spawn", slowly)
+    supervisor = Supervisor([failing], report=lambda _: None)
+    await supervisor.start()
+    async with asyncio.timeout(20):
+        await is_spawning.wait()
+        await supervisor.stop()
+    assert failing.process is not None
+    assert failing.process.returncode is not None
+
+
 def test_a_password_is_on_no_command_line(tmp_path: Path) -> None:
     services = local_services(
         port=1, redis_url="redis://:hush@h:1/0", data_dir=tmp_path, reconstructors=1, extra=()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,24 +164,45 @@ def acl_lines(passwords: Mapping[str, str]) -> list[str]:
 
 
 def write_acl(folder: Path) -> list[Path]:
-    """Write the broker's file and a password file for each user. Raises AclError.
+    """Write the broker's file, and a password file for each user that has none; what was written.
 
-    Nothing is overwritten: a password that is in use would be lost.
+    Passwords that are there stay, for they are in use: the broker's file follows from them, and is
+    written again with the rights of this version. Raises AclError.
     """
-    users = [*GRANTS, "admin"]
-    passwords = {user: secrets.token_urlsafe(PASSWORD_BYTES) for user in users}
-    files = {folder / f"{user}.password": f"{password}\n" for user, password in passwords.items()}
-    files[folder / ACL_FILE] = "\n".join(acl_lines(passwords)) + "\n"
-    there = [path for path in files if path.exists()]
-    if there:
-        raise AclError(f"{there[0]} is there already; name a new folder with --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path, content in files.items():
-            path.touch(mode=0o600, exist_ok=False)
-            path.write_text(content)
+    written = []
+    with writing_in(folder):
+        passwords = {}
+        for user in [*GRANTS, "admin"]:
+            path = folder / f"{user}.password"
+            if write_once(path, secrets.token_urlsafe(PASSWORD_BYTES)):
+                written.append(path)
+            passwords[user] = path.read_text().strip()
+            if not passwords[user]:
+                raise AclError(f"{path} is empty: delete it, and run this again for a new one")
+        rights = folder / ACL_FILE
+        rights.write_text("\n".join(acl_lines(passwords)) + "\n")
         # The broker may run as another user, and hashes of random passwords are no secret.
-        (folder / ACL_FILE).chmod(0o644)
+        rights.chmod(0o644)
+    return [*written, rights]
+
+
+@contextmanager
+def writing_in(folder: Path) -> Iterator[None]:
+    """A folder for its owner alone. What cannot be done there is an AclError that names a cure."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        yield
     except OSError as error:
-        raise AclError(f"{folder}: {error.strerror}") from error
-    return list(files)
+        raise AclError(
+            f"{error.filename or folder}: {error.strerror}; name a folder of your own with --out"
+        ) from error
+
+
+def write_once(path: Path, content: str) -> bool:
+    """Write a secret, for its owner alone; whether it was not there. Raises OSError."""
+    if path.exists():
+        return False
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_text(f"{content}\n")
+    return True

@@ -168,7 +168,8 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command(
-    epilog="Example: `sgaps acl --out secrets`, then `valkey-server --aclfile secrets/users.acl`"
+    epilog="Example: `sgaps acl --out secrets`, then `valkey-server --aclfile secrets/users.acl`; "
+    "after an update again, for the rights of the new version: passwords stay"
 )
 def acl(
     out: Annotated[Path, typer.Option(help="Folder for users.acl and the password files.")],
@@ -180,7 +181,11 @@ def acl(
     typer.echo(f"bus.username=recorder bus.password_file={out / 'recorder.password'}")
 
 
-@app.command("secrets", epilog="Example: `sgaps secrets --out secrets`, then `docker compose up`")
+@app.command(
+    "secrets",
+    epilog="Example: `sgaps secrets --out secrets`, then `docker compose up`; after an update "
+    "again, for the rights of the new version: passwords and token stay",
+)
 def secrets_(
     out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("secrets"),
 ) -> None:

@@ -109,6 +109,8 @@ class Supervisor:
             if await self._told_to_stop_within(pause_secs):
                 return
             await service.spawn()
+            if self._stopping.is_set():  # `stop` saw the one before
+                await service.stop()
 
     async def _told_to_stop_within(self, timeout_secs: float) -> bool:
         try:

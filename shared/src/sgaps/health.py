@@ -51,6 +51,8 @@ def why_not(service: str, instance: str, *, alive: bool) -> str:
         reason = reasons[1 if alive else 0]
     except (OSError, ValueError, IndexError) as error:
         return f"no state of instance {instance} can be read: {error}"
+    if old_secs < 0:
+        return "what it said is from before this machine's start"
     return f"it said nothing for {old_secs:.0f} s" if old_secs > STALE_SECS else reason
 
 

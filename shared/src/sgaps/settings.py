@@ -521,7 +521,12 @@ def load_settings(
     Raises SettingsError naming the key that is wrong.
     """
     folder = (conf_dir or default_conf_dir()).resolve()
-    if not (folder / "config.yaml").is_file():
+    try:
+        is_there = (folder / "config.yaml").is_file()
+    except OSError as error:
+        cure = f"chmod -R a+rX {folder}"
+        raise SettingsError(f"{error.filename}: {error.strerror}; {cure}") from error
+    if not is_there:
         raise SettingsError(f"no config.yaml in {folder}; set {CONF_DIR_ENV} to the conf folder")
     env = os.environ if environment is None else environment
     GlobalHydra.instance().clear()

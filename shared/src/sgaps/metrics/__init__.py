@@ -19,6 +19,8 @@ from prometheus_client import (
     start_http_server,
 )
 
+from sgaps.errors import SettingsError
+
 # They are a series beside each counter that tells when its process began.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -95,6 +97,13 @@ class stage:  # noqa: N801 - used as a function; one of contextlib's costs a fra
 
 
 def serve_metrics(host: str, port: int) -> None:
-    """Expose /metrics of this process; port 0 means not at all."""
-    if port:
+    """Expose /metrics of this process; port 0 means not at all. Raises SettingsError."""
+    if not port:
+        return
+    try:
         start_http_server(port, host)
+    except OSError as error:
+        raise SettingsError(
+            f"metrics_port {port} of {host} cannot be listened on: {error.strerror}; give each "
+            "service of a machine a free one, or 0 for none"
+        ) from error
