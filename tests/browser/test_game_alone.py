@@ -252,8 +252,15 @@ def test_an_end_for_reasons_unknown_is_come_back_from(tab: Tab, gateway: Gateway
 
 
 def test_a_picture_of_another_version_says_what_to_do(tab: Tab, gateway: Gateway) -> None:
-    eventually(tab.page, lambda: gateway.viewers)[0].send(b"SG\x09\x04" + bytes(8))
-    expect(tab.page.locator("#trouble")).to_contain_text("load it again")
+    words = tab.page.locator("#state-text")
+    viewer = eventually(tab.page, lambda: gateway.viewers)[0]
+    eventually(tab.page, lambda: gateway.frames)
+    viewer.send(b"SG\x09\x04" + bytes(8))
+    expect(words).to_have_text(
+        "What the server shows is not a view of a version that this page knows: load it again"
+    )
+    viewer.send(view_of(gateway.frames[-1]))
+    expect(words).to_have_text("Connected")
 
 
 def test_the_state_is_said_once_and_every_picture_has_a_name(tab: Tab, gateway: Gateway) -> None:

@@ -42,13 +42,12 @@ let movedAtMs = 0;
 let picturedAtMs = 0; // when the frame was sent whose picture is shown
 let wishedCount = Number(byId("samples").value);
 
-function say(text) {
-  byId("trouble").hidden = false;
-  byId("trouble").textContent = text;
-}
-
 /** Throws, and says so, where the browser cannot draw. */
 function newWorld() {
+  const say = text => {
+    byId("trouble").hidden = false;
+    byId("trouble").textContent = text;
+  };
   byId("game").addEventListener("webglcontextlost", () => say("The graphics device is gone: load this page again."));
   try {
     return new World(byId("game"), SIZE);
@@ -83,7 +82,7 @@ function watchSession(sessionId) {
   endWatching();
   sender.forget();
   watched = sessionId;
-  endWatching = watch(sessionId, onPicture, reason => say(`A picture of the server is ${reason}`));
+  endWatching = watch(sessionId, onPicture, reason => panel.takeUnreadable(reason));
 }
 
 function onCoordinates(set) {

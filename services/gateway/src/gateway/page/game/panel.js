@@ -26,6 +26,7 @@ export class Panel {
     digits: 1,
     fromZero: false,
   });
+  #unreadable = "";
   #latencies = new Recent(MEAN_SECS);
   #frames = new Rate();
   #rates = { samples: new Rate(), keyframes: new Rate(), down: new Rate() };
@@ -34,8 +35,14 @@ export class Panel {
     this.#latencies.add(latencyMs);
   }
 
+  /** Why the newest picture cannot be read. */
+  takeUnreadable(reason) {
+    this.#unreadable = reason;
+  }
+
   /** {ours, prior, flat} in dB, of one frame. */
   takeQuality(psnrs) {
+    this.#unreadable = "";
     for (const [name, value] of Object.entries(psnrs)) this.#psnrs[name].add(value);
     this.#chart.add(performance.now(), [psnrs.ours, psnrs.prior, psnrs.flat]);
     byId("reconstruction-psnr").textContent = shown(psnrs.ours, 1, " dB");
@@ -54,7 +61,7 @@ export class Panel {
   }
 
   #showState(client, sender) {
-    const [state, text, secs = ""] = truthOf(client, sender.unansweredSinceMs);
+    const [state, text, secs = ""] = truthOf(client, sender.unansweredSinceMs, this.#unreadable);
     byId("state").dataset.state = state;
     write("state-text", text);
     write("state-secs", secs);
@@ -84,7 +91,7 @@ export class Panel {
 }
 
 /** How things are, in words, and for how many seconds: those are shown, but not said each second. */
-function truthOf(client, unansweredSinceMs) {
+function truthOf(client, unansweredSinceMs, unreadable) {
   const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
   const silentSecs = unansweredSinceMs === null ? 0 : (performance.now() - unansweredSinceMs) / 1000;
   if (client.state === "waiting") return ["lost", `No connection: ${client.reason}`, `Next try in ${waitSecs} s`];
@@ -93,6 +100,7 @@ function truthOf(client, unansweredSinceMs) {
   if (client.state !== "streaming") return ["stale", "Connecting…"];
   if (client.pauseMs) return ["paused", "The server wants a pause", `${Math.ceil(client.pauseMs / 1000)} s`];
   if (silentSecs > UNANSWERED_SECS) return ["stale", "Connected, but no answer", `for ${Math.round(silentSecs)} s`];
+  if (unreadable) return ["stale", `What the server shows is ${unreadable}`];
   return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
 }
 

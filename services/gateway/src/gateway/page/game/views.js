@@ -7,17 +7,24 @@ import { decodedPng } from "./pictures.js";
 const PAUSE_MS = 1000;
 
 /**
- * Call `onPicture({frameId, luma})` for each, and `onTrouble(message)` for one that cannot be read; returns a function
- * that ends it. It ends by itself where the token is refused.
+ * Call `onPicture({frameId, luma})` for each, and `onUnreadable(reason)` for one that cannot be read; returns a
+ * function that ends it. It ends by itself where the token is refused.
  */
-export function watch(sessionId, onPicture, onTrouble) {
+export function watch(sessionId, onPicture, onUnreadable) {
   let [look, timer, isOver] = [null, 0, false];
-  const show = async buffer => {
-    const { header, reconstruction } = readView(buffer);
+  const show = async ({ header, reconstruction }) => {
     const { luma } = await decodedPng(new Blob([reconstruction], { type: "image/png" }));
     if (!isOver) onPicture({ frameId: header.frame_id, luma });
   };
-  const view = buffer => show(buffer).catch(error => onTrouble(error.message));
+  const view = buffer => {
+    let read;
+    try {
+      read = readView(buffer);
+    } catch (error) {
+      return onUnreadable(error.message);
+    }
+    show(read);
+  };
   const begin = () => { look = new Look(sessionId, { view, status: () => {}, end }); };
   const end = error => {
     if (error instanceof Unauthorized) return; // the same token would be refused again
