@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,7 @@ FRAMES = 200
 
 def copied_recordings(deployment: Deployment, folder: Path) -> dict[str, list[int]]:
     """Session → the frame ids in its sealed segments, out of the volume."""
-    deployment.compose("cp", "recorder:/app/data/recordings", str(folder))
+    deployment.compose("cp", "recorder:/app/data/recordings/.", str(folder))
     frame_ids: dict[str, list[int]] = {}
     for segment in find_segments(folder):
         with SegmentReader(segment.path) as reader:
@@ -40,16 +41,20 @@ def played(deployment: Deployment) -> dict[str, int]:
     return dict.fromkeys(summary["sessions"], FRAMES // 2)
 
 
+def wait_for_recordings(deployment: Deployment, sessions: Iterable[str], folder: Path) -> None:
+    """A silent session is sealed after recorder.segment_idle_secs."""
+    attempts = iter(range(100))
+    wait_until(
+        lambda: set(sessions) <= set(copied_recordings(deployment, folder / str(next(attempts)))),
+        "all sessions sealed",
+        timeout_secs=30,
+    )
+
+
 def test_what_was_played_is_in_the_volume(
     deployment: Deployment, played: dict[str, int], tmp_path: Path
 ) -> None:
-    # A silent session is sealed after recorder.segment_idle_secs.
-    attempts = iter(range(100))
-    wait_until(
-        lambda: set(played) <= set(copied_recordings(deployment, tmp_path / str(next(attempts)))),
-        "both sessions sealed",
-        timeout_secs=30,
-    )
+    wait_for_recordings(deployment, played, tmp_path)
     recorded = copied_recordings(deployment, tmp_path / "last")
     assert {session: len(set(ids)) for session, ids in recorded.items()} == played
 
@@ -136,6 +141,38 @@ def test_down_and_up_loses_nothing(
     assert deployment.get("/api/status")["ledger"]["received"] == received
     wait_until(lambda: serving_version(deployment) == version, "the same checkpoint serves")
     assert deployment.play("--frames", "20")["model_version"] == version
+
+
+def put_back(deployment: Deployment, name: str, folder: Path) -> None:
+    """As docs/deployment.md has it."""
+    # fmt: off
+    command(
+        "docker", "run", "--rm",
+        "--user", "0",
+        "--entrypoint", "sh",
+        "--volume", f"{PROJECT}_{name}:/to",
+        "--volume", f"{folder}:/from:ro",
+        f"{deployment.environment['SGAPS_IMAGES']}-recorder",
+        "-c", "cp -r /from/. /to && chown -R 10001:10001 /to",
+    )
+    # fmt: on
+
+
+def test_a_backup_is_put_back(
+    deployment: Deployment, played: dict[str, int], tmp_path: Path
+) -> None:
+    version = serving_version(deployment)
+    assert played.keys() <= copied_recordings(deployment, tmp_path / "recordings").keys()
+    deployment.compose("cp", "recorder:/app/data/checkpoints/.", str(tmp_path / "trained"))
+    deployment.compose("--profile", "*", "down", "--volumes")
+    deployment.compose("up", "--no-start")
+    put_back(deployment, "recordings", tmp_path / "recordings")
+    put_back(deployment, "checkpoints", tmp_path / "trained")
+    deployment.compose("up", "--detach", "--wait")
+    wait_until(lambda: serving_version(deployment) == version, "the same checkpoint serves")
+    summary = deployment.play("--frames", "20")
+    assert (summary["model_version"], summary["accepted"]) == (version, 20)
+    wait_for_recordings(deployment, [*played, *summary["sessions"]], tmp_path)
 
 
 def test_nothing_died(deployment: Deployment) -> None:

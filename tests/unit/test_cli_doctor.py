@@ -106,6 +106,55 @@ def test_a_machine_that_is_well(asked: Asked) -> None:
     assert "none runs; sgaps up starts one" in said
 
 
+DEPLOYED = {
+    **dict.fromkeys(
+        ("redis", "gateway", "reconstructor", "sampler", "recorder"), "running Up 2 hours (healthy)"
+    ),
+    "secrets": "exited Exited (0) 2 hours ago",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said_of_it"),
+    [
+        ({}, None),
+        ({"gateway": "exited Exited (0) 2 minutes ago"}, "sgaps-gateway-1: Exited (0)"),
+        ({"gateway": None}, "gateway: no container"),
+        ({"sampler": "running Up 1 hour (unhealthy)"}, "sgaps-sampler-1: Up 1 hour (unhealthy)"),
+        ({"trainer": "restarting Restarting (1) 3 seconds ago"}, "sgaps-trainer-1: Restarting"),
+        (dict.fromkeys(DEPLOYED, "exited Exited (0) 1 hour ago"), None),
+    ],
+)
+def test_a_container_that_ended_well_is_missing_all_the_same(
+    changed: dict[str, str | None],
+    said_of_it: str | None,
+    asked: Asked,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A program in Docker's place says what that would; tests/compose has the real one."""
+    states = {name: state for name, state in (DEPLOYED | changed).items() if state}
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    lines = [
+        msgspec.json.encode(
+            {
+                "Names": f"sgaps-{name}-1",
+                "State": state.split()[0],
+                "Status": state.partition(" ")[2],
+                "Labels": f"com.docker.compose.project=sgaps,com.docker.compose.service={name}",
+            }
+        ).decode()
+        for name, state in states.items()
+    ]
+    docker.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    code, said = asked()
+    assert code == int(said_of_it is not None)
+    assert said_of_it is None or said_of_it in said
+
+
 @pytest.mark.parametrize(
     ("url", "why"),
     [

@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from sgaps_cli.doctor.finding import TIMEOUT_SECS, Finding
 
 LABEL = "com.docker.compose"
+NEEDED = ("redis", "gateway", "reconstructor", "sampler", "recorder")
+"""Services without which no frame is answered or kept, as compose.yaml calls them."""
+MEANT_TO_END = ("secrets",)
+
+Container: TypeAlias = Mapping[str, str]
+"""A line of `docker ps --format json`."""
 
 
 def look_at_containers() -> Iterator[Finding]:
-    """Those of the project that should run and do not, or are not healthy."""
+    """Those of the project that should run and do not, or are not healthy.
+
+    A deployment that is down as a whole is none.
+    """
     project = os.environ.get("COMPOSE_PROJECT_NAME", "sgaps")
     command = ["docker", "ps", "--all", "--filter", f"label={LABEL}.project={project}"]
     try:
@@ -24,25 +34,40 @@ def look_at_containers() -> Iterator[Finding]:
             check=True,
             timeout=TIMEOUT_SECS,
         )
-        containers = [json.loads(line) for line in done.stdout.splitlines()]
+        containers: list[Container] = [json.loads(line) for line in done.stdout.splitlines()]
     except (OSError, subprocess.SubprocessError, ValueError):
         return
-    bad = [c for c in containers if _is_bad(c["State"], c["Status"])]
-    if containers:
-        yield Finding(
-            what="containers",
-            well=not bad,
-            detail="; ".join(f"{c['Names']}: {c['Status']}" for c in bad)
-            or f"{len(containers)}, none of them unwell",
-            cure="; ".join(f"docker logs --tail 20 {c['Names']}" for c in bad)
-            + "; docker inspect --format '{{json .State.Health}}' shows the last checks",
-        )
+    if any(container["State"] == "running" for container in containers):
+        yield from _found(containers)
 
 
-def _is_bad(state: str, status: str) -> bool:
-    """One that ended well was meant to: a container that writes secrets, say."""
-    return "(unhealthy)" in status or state in {"restarting", "dead"} or _failed(state, status)
+def _found(containers: Sequence[Container]) -> Iterator[Finding]:
+    bad = [container for container in containers if _is_bad(container)]
+    missing = [name for name in NEEDED if name not in map(_service, containers)]
+    details = [f"{c['Names']}: {c['Status']}" for c in bad]
+    details += [f"{name}: no container" for name in missing]
+    cures = [f"docker logs --tail 20 {c['Names']}" for c in bad]
+    cures += ["docker inspect --format '{{json .State.Health}}' shows the last checks"]
+    cures += ["docker compose up --detach --wait starts what has ended"]
+    yield Finding(
+        what="containers",
+        well=not details,
+        detail="; ".join(details) or f"{len(containers)}, none of them unwell",
+        cure="; ".join(cures),
+    )
 
 
-def _failed(state: str, status: str) -> bool:
-    return state == "exited" and not status.startswith(("Exited (0)", "Exited (143)"))
+def _is_bad(container: Container) -> bool:
+    if _service(container) in MEANT_TO_END or _labels(container).get("oneoff") == "True":
+        return False
+    return container["State"] != "running" or "(unhealthy)" in container["Status"]
+
+
+def _service(container: Container) -> str:
+    return _labels(container).get("service", "")
+
+
+def _labels(container: Container) -> dict[str, str]:
+    """Those of Compose."""
+    named = (label.partition("=") for label in container["Labels"].split(","))
+    return {name.removeprefix(f"{LABEL}."): value for name, _, value in named}
