@@ -231,16 +231,21 @@ WATCH_WORDS = """() => {
 
 def test_a_tab_that_nobody_sees_leaves_and_resumes(tab: Tab, gateway: Gateway) -> None:
     """Its timers hardly run: it would be taken for dead, come back, and be taken for dead again."""
+    page, words = tab.page, tab.page.locator("#state-text")
     left: list[int | None] = []
-    gateway.streams[0].on_close(lambda code, _: left.append(code))
-    eventually(tab.page, lambda: gateway.frames)
-    tab.page.evaluate(HIDE, True)
-    eventually(tab.page, lambda: left)
-    tab.page.wait_for_timeout(500)
-    assert len(gateway.starts) == 1
-    tab.page.evaluate(HIDE, False)
-    eventually(tab.page, lambda: state_of(tab.page)[0] == "live")
+    eventually(page, lambda: gateway.frames and gateway.viewers)
+    for socket in (gateway.streams[0], gateway.viewers[0]):
+        socket.on_close(lambda code, _: left.append(code))
+    page.locator("#placement").select_option("even")  # a wish that is due when it is hidden
+    page.evaluate(HIDE, True)
+    expect(words).to_have_text("Goes on when this tab is seen")
+    page.wait_for_timeout(600)
+    assert (len(left), len(gateway.starts)) == (2, 1)
+    page.evaluate(HIDE, False)
+    expect(words).to_have_text("Connected, resumed 1 ×")
     assert [start.resume_session_id for start in gateway.starts] == [None, SESSION_ID]
+    assert gateway.starts[1].sampling is not None
+    eventually(page, lambda: len(gateway.viewers) == 2)
 
 
 def test_an_end_for_reasons_unknown_is_come_back_from(tab: Tab, gateway: Gateway) -> None:

@@ -70,6 +70,10 @@ function onState({ state, code, reason, sessionId, ack }) {
     showGranted(ack);
   }
   if (state === "streaming" && watched !== sessionId) watchSession(sessionId);
+  if (state === "stopped") {
+    endWatching();
+    watched = null;
+  }
 }
 
 /** How many samples the server gives, unless another number is being chosen. */

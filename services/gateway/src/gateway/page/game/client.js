@@ -66,9 +66,10 @@ export class Client {
     this.#enter("stopped");
   }
 
-  /** Resume the session under other options: another wish, another form, a token. */
+  /** Resume the session under other options: another wish, another form, a token. One that is stopped waits for `start`. */
   restart(changes) {
     this.#options = { ...this.#options, ...changes, start: { ...this.#options.start, ...changes.start } };
+    if (this.state === "stopped") return;
     this.#backoffSecs = FIRST_BACKOFF_SECS;
     this.#close();
     this.#connect();

@@ -97,6 +97,7 @@ function truthOf(client, unansweredSinceMs, unreadable) {
   if (client.state === "waiting") return ["lost", `No connection: ${client.reason}`, `Next try in ${waitSecs} s`];
   if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
   if (client.state === "connecting" && client.reason) return ["lost", `No connection: ${client.reason}`, "Trying…"];
+  if (client.state === "stopped") return ["stale", "Goes on when this tab is seen"];
   if (client.state !== "streaming") return ["stale", "Connecting…"];
   if (client.pauseMs) return ["paused", "The server wants a pause", `${Math.ceil(client.pauseMs / 1000)} s`];
   if (silentSecs > UNANSWERED_SECS) return ["stale", "Connected, but no answer", `for ${Math.round(silentSecs)} s`];
