@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
 from browser.conftest import Tab
+from browser.test_game import eventually
 from browser.walks import pages
+from replays import png
+from sgaps.protocol.views import Counters, Parts, StagesMs, View, ViewHeader, encode_view
 
 pytestmark = pytest.mark.e2e
 
-SESSION_ID = "0123456789abcdef"
+SESSION_ID, OTHER_ID = "0123456789abcdef", "fedcba9876543210"
 SESSION = {
     "session_id": SESSION_ID,
     "checkpoint_key": "k",
@@ -32,7 +37,14 @@ SESSION = {
     "latency_p99_ms": None,
     "model_version": None,
 }
-
+COUNTERS = Counters(
+    frames_received=0,
+    frames_answered=0,
+    frames_dropped=0,
+    messages_refused=0,
+    bytes_up=0,
+    bytes_down=0,
+)
 
 TOLD_SECS = 3.0
 """Longer than the pages wait by themselves."""
@@ -192,6 +204,49 @@ def test_a_browser_that_keeps_nothing_for_sites_shows_the_pages(
         "Nobody plays" if path == "/" else "Connecting"
     )
     tab.troubles = [trouble for trouble in tab.troubles if "ReadPixels" not in trouble]
+
+
+def view_of(session_id: str, value: float) -> bytes:
+    """A black frame with this state value."""
+    picture = png(np.zeros((6, 8), np.uint8))
+    header = ViewHeader(
+        session_id=session_id,
+        frame_id=1,
+        model_version="v1",
+        width=8,
+        height=6,
+        predicted_psnr=20,
+        measured_psnr=None,
+        received_at=1,
+        stages_ms=StagesMs(queue=1, inference=1, answer=1),
+        counters=COUNTERS,
+        state=[value],
+        importance=None,
+        true_frame=None,
+        parts=Parts(reconstruction=len(picture), samples=0, importance=0, true_frame=0),
+    )
+    nothing = {"samples": b"", "importance": b"", "true_frame": b""}
+    return encode_view(View(header=header, reconstruction=picture, **nothing))
+
+
+def test_nothing_of_another_session_is_shown_as_ones_own(tab: Tab, url: str) -> None:
+    page, viewers = tab.page, dict[str, WebSocketRoute]()
+    page.route_web_socket(
+        "**/ws/view/*", lambda one: viewers.update({one.url.rsplit("/", 1)[1]: one})
+    )
+    list_sessions(page, SESSION, {**SESSION, "session_id": OTHER_ID})
+    page.goto(url)
+    figures, row = page.locator(".legend b"), page.locator("#vector li")
+    for session_id, value in {SESSION_ID: 100.0, OTHER_ID: 1.0}.items():
+        page.locator("#sessions").select_option(session_id)
+        eventually(page, partial(viewers.get, session_id))
+        status = {"type": "view_status", "counters": COUNTERS.model_dump()}
+        viewers[session_id].send(json.dumps(status))
+        expect(figures).to_have_text(["–"] * figures.count())
+        viewers[session_id].send(view_of(session_id, value))
+        expect(row).to_contain_text(f"{value:.3f}")
+        expect(row).to_have_attribute("style", "--size: 1;")  # the largest one so far
+        expect(figures.first).to_have_text("20.0 dB")
 
 
 def test_another_sessions_version_is_no_swap(tab: Tab, url: str) -> None:

@@ -35,18 +35,19 @@ export class Charts {
       headline: () => this.version ?? "–",
     });
     this.all = [this.quality, this.latency, this.bytes, this.samples, this.frames, this.model];
-    this._forget(null);
+    this._turnTo(null);
   }
 
   /** Another session has nothing to do with what was drawn. */
-  _forget(sessionId) {
-    [this.sessionId, this.version, this.marks] = [sessionId, null, []];
+  _turnTo(sessionId) {
+    if (sessionId === this.sessionId) return;
+    [this.sessionId, this.version, this.marks, this.before] = [sessionId, null, [], null];
     for (const chart of this.all) chart.clear();
   }
 
   /** Of each frame. */
   add(header) {
-    if (header.session_id !== this.sessionId) this._forget(header.session_id);
+    this._turnTo(header.session_id);
     const nowMs = performance.now(), { queue, inference, answer } = header.stages_ms;
     if (this.version !== null && this.version !== header.model_version) this.marks.push({ atMs: nowMs });
     this.version = header.model_version;
@@ -60,11 +61,12 @@ export class Charts {
 
   /** Counters become rates, once a second. */
   count(counters, sessionId) {
-    const nowMs = performance.now(), before = this.before;
+    this._turnTo(sessionId);
+    const nowMs = performance.now(), { before } = this;
     const secs = before ? (nowMs - before.nowMs) / 1000 : 0;
-    if (before?.sessionId === sessionId && secs < 1) return;
-    this.before = { counters, sessionId, nowMs };
-    if (before?.sessionId !== sessionId) return;
+    if (before && secs < 1) return;
+    this.before = { counters, nowMs };
+    if (!before) return;
     const rate = name => Math.max(0, counters[name] - before.counters[name]) / secs;
     this.bytes.add(nowMs, [rate("bytes_up"), rate("bytes_down")]);
     this.frames.add(nowMs, [rate("frames_received"), rate("frames_answered"), rate("frames_dropped")]);
