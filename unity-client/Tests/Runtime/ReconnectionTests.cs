@@ -92,6 +92,27 @@ namespace Sgaps.Client.Tests
             Assert.That(Transports.Count, Is.EqualTo(2));
         }
 
+        [Test]
+        public void ARefusedStartRefusesNoFrame()
+        {
+            Connect();
+            for (var i = 0; i < 5; i++) Send();
+            Transport.Breaks("cut");
+            Wait(0);
+            for (var i = 0; i < 3; i++)
+            {
+                Wait(6);
+                Transport.State = TransportState.Open;
+                Transport.Says(Wire.Error("overloaded", true, "1"));
+                Client.Poll();
+            }
+            Assert.That(Lost, Is.EqualTo(new[] { "cut", "overloaded: m", "overloaded: m", "overloaded: m" }));
+            Wait(6);
+            Connect(resumed: true, lastFrameId: 4);
+            Assert.That(Client.Session.Account.Refused, Is.EqualTo(0));
+            Assert.That(Client.Session.Account.Accepted, Is.EqualTo(5));
+        }
+
         [TestCase("unauthorized")]
         [TestCase("session_taken_over")]
         public void ARefusalForGoodEndsTheClient(string code)

@@ -44,9 +44,8 @@ namespace Sgaps.Client
         // Handlers of events may stop the client: each message is taken in whole before it is told.
         private void Take(object message)
         {
-            var error = message as ErrorMessage;
-            if (error != null) TakeError(error);
-            else if (_hasAck) TakeInSession(message);
+            if (_hasAck) TakeInSession(message);
+            else if (message is ErrorMessage) TakeRefusedStart((ErrorMessage)message);
             else TakeAck(message as SessionStartAck);
         }
 
@@ -65,6 +64,7 @@ namespace Sgaps.Client
             var heartbeat = message as HeartbeatAck;
             if (heartbeat != null) Session.TakeHeartbeat(heartbeat);
             else if (message is UVCoordinates) TakeCoordinates((UVCoordinates)message);
+            else if (message is ErrorMessage) TakeError((ErrorMessage)message);
             else throw ProtocolException.BadMessage("a second session_start_ack");
         }
 
@@ -85,17 +85,18 @@ namespace Sgaps.Client
 
         private void TakeError(ErrorMessage error)
         {
-            if (!_hasAck && error.Code == ErrorCodes.SessionNotFound && _resumeSessionId != null)
-            {
-                // The refusal of a first message ends its connection: come back without the old id.
-                _resumeSessionId = null;
-                Session.Account.BookGone();
-                Lose("the session is gone, starting a new one", 0);
-                return;
-            }
             Session.TakeError(error, _nowSecs());
-            if (error.IsFatal || !_hasAck) throw error.AsException();
+            if (error.IsFatal) throw error.AsException();
             if (MessageRefused != null) MessageRefused(error);
+        }
+
+        private void TakeRefusedStart(ErrorMessage error)
+        {
+            if (error.Code != ErrorCodes.SessionNotFound || _resumeSessionId == null) throw error.AsException();
+            // The refusal of a first message ends its connection: come back without the old id.
+            _resumeSessionId = null;
+            Session.Account.BookGone();
+            Lose("the session is gone, starting a new one", 0);
         }
 
         private void Beat()

@@ -104,7 +104,7 @@ namespace Sgaps.Client
         {
             Refusals++;
             LastRefusal = error.Code;
-            if (ErrorCodes.RefusesFrame(error.Code) && Account != null) Account.BookRefused();
+            if (ErrorCodes.RefusesFrame(error.Code)) Account.BookRefused();
             if (error.RetryAfterSecs.HasValue) PausedUntilSecs = nowSecs + error.RetryAfterSecs.Value;
         }
 
