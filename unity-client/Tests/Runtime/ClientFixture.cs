@@ -67,6 +67,11 @@ namespace Sgaps.Client.Tests
             Client.Poll();
         }
 
+        protected void WaitPolling(int secs)
+        {
+            for (var i = 0; i < secs; i++) Wait(1);
+        }
+
         // Of the newest heartbeat: older ones count as refused.
         protected void AnswerHeartbeats()
         {

@@ -163,11 +163,44 @@ namespace Sgaps.Client.Tests
         public void ASilentServerIsLeft()
         {
             Connect();
-            Wait(9);
+            WaitPolling(9);
             Transport.Says(Wire.Answer(0, 2));
-            Wait(5);
+            WaitPolling(5);
             Assert.That(Client.State, Is.EqualTo(ConnectionState.Streaming));
-            Wait(11);
+            WaitPolling(6);
+            Assert.That(Lost, Is.EqualTo(new[] { "the server says nothing" }));
+        }
+
+        [Test]
+        public void AServerIsAskedAfterAPauseOfTheGameBeforeItIsLeft()
+        {
+            Connect();
+            AnswerHeartbeats();
+            Wait(60);
+            StringAssert.Contains("heartbeat", LastSent());
+            AnswerHeartbeats();
+            WaitPolling(9);
+            Assert.That(Lost, Is.Empty);
+            WaitPolling(1);
+            Assert.That(Lost, Is.EqualTo(new[] { "the server says nothing" }));
+        }
+
+        [Test]
+        public void ASilentServerIsLeftByAGameThatIsSeldomPolled()
+        {
+            Connect();
+            for (var i = 0; i < 10; i++) Wait(60);
+            Assert.That(Lost, Is.EqualTo(new[] { "the server says nothing" }));
+        }
+
+        [Test]
+        public void AClientThatWasStoppedForLongWaitsForItsStartNoLonger()
+        {
+            Connect();
+            Client.Stop();
+            NowSecs += 3600;
+            Client.Start();
+            WaitPolling(10);
             Assert.That(Lost, Is.EqualTo(new[] { "the server says nothing" }));
         }
 

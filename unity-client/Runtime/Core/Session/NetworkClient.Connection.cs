@@ -10,6 +10,7 @@ namespace Sgaps.Client
             CloseTransport();
             _hasAck = false;
             _transport = _newTransport();
+            _polledAtSecs = _nowSecs();
             _deadlineSecs = _nowSecs() + StartTimeoutSecs;
             State = ConnectionState.Connecting;
             _transport.Connect(new Uri(_config.Endpoint), _config.Subprotocols);
@@ -107,6 +108,15 @@ namespace Sgaps.Client
             Session.Account.BookHeartbeatSent(heartbeat.TimestampSecs, _nowSecs());
             JsonCodec.EncodeHeartbeat(heartbeat, _outgoing);
             SendOutgoing();
+        }
+
+        // While nobody polls, as in a game in the background, the server is asked nothing: between two polls its silence
+        // grows by the time between two heartbeats at most.
+        private void LeaveOutAbsence()
+        {
+            var absentSecs = Math.Max(0, _nowSecs() - _polledAtSecs - HeartbeatSecs);
+            if (State != ConnectionState.Waiting) _deadlineSecs += absentSecs;
+            _polledAtSecs = _nowSecs();
         }
 
         private bool LooksOver()

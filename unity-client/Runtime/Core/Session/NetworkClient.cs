@@ -27,6 +27,7 @@ namespace Sgaps.Client
         private bool _hasAck;
         private string _resumeSessionId;
         private double _deadlineSecs;
+        private double _polledAtSecs;
         private double _nextHeartbeatSecs;
 
         /// <summary>
@@ -123,6 +124,7 @@ namespace Sgaps.Client
         /// <summary>Do what is due: connect, read, answer, beat. Call it at least once a frame.</summary>
         public void Poll()
         {
+            LeaveOutAbsence();
             try
             {
                 if (State == ConnectionState.Waiting && _nowSecs() >= _deadlineSecs) Connect();
