@@ -16,7 +16,7 @@ namespace Sgaps.Client.Harness
         private readonly Stopwatch _clock = Stopwatch.StartNew();
         private readonly NetworkClient _client;
         private readonly FramePacer _pacer = new FramePacer();
-        private readonly PerformanceMonitor _monitor = new PerformanceMonitor();
+        private readonly PerformanceMonitor _monitor;
         private readonly StateVectorCollector _collector = new StateVectorCollector();
         private readonly PixelData _pixels = new PixelData();
         private readonly byte[] _luma = new byte[Width * Height];
@@ -32,10 +32,11 @@ namespace Sgaps.Client.Harness
         public Play(string url, string key, int frames, SamplingPattern? pattern)
         {
             _frames = frames;
+            _monitor = new PerformanceMonitor(Now);
             var config = new SessionConfig { Endpoint = url, CheckpointKey = key, Width = Width, Height = Height, MaxStateDim = 4, OwnPattern = pattern };
             _client = new NetworkClient(config, () => new ClientWebSocketTransport(), Now, _random);
             _client.ConnectionLost += reason => _lost.Add(reason);
-            _client.CoordinatesReceived += answer => _monitor.BookAnswer(answer.FrameId, Now());
+            _client.CoordinatesReceived += answer => _monitor.BookAnswer(answer.FrameId);
         }
 
         /// <summary>Send all frames, wait for the last answer, and sum up in JSON.</summary>
@@ -77,7 +78,7 @@ namespace Sgaps.Client.Harness
             PixelSampler.Sample(_luma, Width, Height, RowOrder.TopFirst, set, _pixels);
             var keyframe = _client.WantsKeyframe(0) ? GrayPng.Encode(_luma, Width, Height, RowOrder.TopFirst) : null;
             if (!Send(keyframe)) return;
-            _monitor.BookSent(frameId, Now());
+            _monitor.BookSent(frameId);
             if (keyframe != null) _keyframes++;
             _forms.Add(_client.Subprotocol);
             foreach (var coord in set.Coords) _meanSidePx += (double)coord.SidePx / set.Coords.Length / _frames;
@@ -117,11 +118,11 @@ namespace Sgaps.Client.Harness
             return Program.Formatted(
                 "{{\"session_id\":\"{0}\",\"sessions\":{1},\"resumed\":{2},\"sent\":{3},\"accepted\":{4},\"answered\":{5},\"lost\":{6},\"refused\":{7},"
                 + "\"last_recorded\":{8},\"last_answered\":{9},\"keyframes\":{10},\"forms\":\"{11}\",\"lost_connections\":{12},\"latency_ms\":{13:0.0},"
-                + "\"frames_per_sec\":{14:0.0},\"bytes_up\":{15},\"bytes_down\":{16},\"mean_side_px\":{17:0.00},\"model_version\":\"{18}\","
-                + "\"garbage_bytes\":{19}}}",
+                + "\"bytes_up\":{14},\"bytes_down\":{15},\"mean_side_px\":{16:0.00},\"model_version\":\"{17}\","
+                + "\"garbage_bytes\":{18}}}",
                 account.SessionId, session.SessionsStarted, account.Resumed, account.Sent, account.Accepted, account.Answered, account.Lost, account.Refused,
                 account.LastRecordedFrameId, account.LastAnsweredFrameId, _keyframes, string.Join(",", _forms), _lost.Count, _monitor.LatencyMs,
-                _monitor.FramesPerSec, session.BytesUp, session.BytesDown, _meanSidePx, session.ModelVersion,
+                session.BytesUp, session.BytesDown, _meanSidePx, session.ModelVersion,
                 _garbageBytes);
         }
     }

@@ -6,25 +6,38 @@ namespace Sgaps.Client
     public sealed class PerformanceMonitor
     {
         private const int Window = 60;
-        private const int FramesAwaited = 128;
+        private const int FramesKept = 128;
+        private const double RateSecs = 10;
 
-        private readonly RollingAverage _periodSecs = new RollingAverage(Window);
+        private readonly Func<double> _nowSecs;
         private readonly RollingAverage _captureMs = new RollingAverage(Window);
         private readonly RollingAverage _latencyMs = new RollingAverage(Window);
-        private readonly long[] _sentIds = new long[FramesAwaited];
-        private readonly double[] _sentAtSecs = new double[FramesAwaited];
-        private double _lastSentAtSecs = double.NaN;
+        private readonly long[] _sentIds = new long[FramesKept];
+        private readonly double[] _sentAtSecs = new double[FramesKept];
 
-        /// <summary>An empty monitor.</summary>
-        public PerformanceMonitor()
+        /// <summary>An empty monitor; `nowSecs` is a monotonic clock.</summary>
+        public PerformanceMonitor(Func<double> nowSecs)
         {
+            _nowSecs = nowSecs;
             Reset();
         }
 
-        /// <summary>Frames sent a second; 0 before the second frame.</summary>
+        /// <summary>Frames sent a second, of the newest 128 and the last ten seconds; 0 before the second of them.</summary>
         public double FramesPerSec
         {
-            get { return _periodSecs.Mean > 0 ? 1 / _periodSecs.Mean : 0; }
+            get
+            {
+                var nowSecs = _nowSecs();
+                var oldestSecs = nowSecs;
+                var periods = -1;
+                foreach (var sentAtSecs in _sentAtSecs)
+                {
+                    if (sentAtSecs <= nowSecs - RateSecs) continue;
+                    oldestSecs = Math.Min(oldestSecs, sentAtSecs);
+                    periods++;
+                }
+                return oldestSecs < nowSecs ? periods / (nowSecs - oldestSecs) : 0;
+            }
         }
 
         /// <summary>Milliseconds of the main thread that a captured frame costs.</summary>
@@ -42,11 +55,13 @@ namespace Sgaps.Client
         /// <summary>Begin anew, with a new session.</summary>
         public void Reset()
         {
-            _periodSecs.Clear();
             _captureMs.Clear();
             _latencyMs.Clear();
-            _lastSentAtSecs = double.NaN;
-            for (var i = 0; i < FramesAwaited; i++) _sentIds[i] = -1;
+            for (var i = 0; i < FramesKept; i++)
+            {
+                _sentIds[i] = -1;
+                _sentAtSecs[i] = double.NegativeInfinity;
+            }
         }
 
         /// <summary>A frame was captured in so many milliseconds.</summary>
@@ -55,20 +70,18 @@ namespace Sgaps.Client
             _captureMs.Add(milliseconds);
         }
 
-        /// <summary>A frame was sent at this time of a monotonic clock.</summary>
-        public void BookSent(long frameId, double nowSecs)
+        /// <summary>A frame was sent, now.</summary>
+        public void BookSent(long frameId)
         {
-            if (!double.IsNaN(_lastSentAtSecs)) _periodSecs.Add(nowSecs - _lastSentAtSecs);
-            _lastSentAtSecs = nowSecs;
-            _sentIds[frameId % FramesAwaited] = frameId;
-            _sentAtSecs[frameId % FramesAwaited] = nowSecs;
+            _sentIds[frameId % FramesKept] = frameId;
+            _sentAtSecs[frameId % FramesKept] = _nowSecs();
         }
 
-        /// <summary>Coordinates came that were computed from this frame; -1 answers none.</summary>
-        public void BookAnswer(long frameId, double nowSecs)
+        /// <summary>Coordinates came, now, that were computed from this frame; -1 answers none.</summary>
+        public void BookAnswer(long frameId)
         {
-            var slot = Math.Max(0, frameId) % FramesAwaited;
-            if (frameId >= 0 && _sentIds[slot] == frameId) _latencyMs.Add((nowSecs - _sentAtSecs[slot]) * 1000);
+            var slot = Math.Max(0, frameId) % FramesKept;
+            if (frameId >= 0 && _sentIds[slot] == frameId) _latencyMs.Add((_nowSecs() - _sentAtSecs[slot]) * 1000);
         }
     }
 

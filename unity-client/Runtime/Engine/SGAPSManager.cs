@@ -57,7 +57,7 @@ namespace Sgaps.Client
         public SGAPSManager()
         {
             State = new StateVectorCollector();
-            Performance = new PerformanceMonitor();
+            Performance = new PerformanceMonitor(NowSecs);
         }
 
         /// <summary>A session began, or goes on after a lost connection.</summary>
@@ -223,7 +223,7 @@ namespace Sgaps.Client
         private void Send(CapturedFrame frame)
         {
             var result = _client.TrySend(frame.Pixels, frame.State, frame.StateCount, frame.TimestampSecs, frame.KeyframePng);
-            if (result == SendResult.Sent) Performance.BookSent(_client.Session.Account.NextFrameId - 1, NowSecs());
+            if (result == SendResult.Sent) Performance.BookSent(_client.Session.Account.NextFrameId - 1);
         }
 
         private SessionConfig Config()
@@ -253,7 +253,7 @@ namespace Sgaps.Client
 
         private void TakeCoordinates(UVCoordinates coordinates)
         {
-            Performance.BookAnswer(coordinates.FrameId, NowSecs());
+            Performance.BookAnswer(coordinates.FrameId);
             if (CoordinatesReceived != null) CoordinatesReceived(coordinates);
         }
 

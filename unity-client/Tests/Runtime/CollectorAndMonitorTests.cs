@@ -45,11 +45,13 @@ namespace Sgaps.Client.Tests
         [Test]
         public void TheMonitorAveragesTheNewestFrames()
         {
-            var monitor = new PerformanceMonitor();
+            double nowSecs = 0;
+            var monitor = new PerformanceMonitor(() => nowSecs);
             Assert.That(monitor.FramesPerSec, Is.EqualTo(0));
             for (var frame = 0; frame < 200; frame++)
             {
-                monitor.BookSent(frame, frame < 100 ? frame : 100 + (frame - 100) * 0.1);
+                nowSecs = frame < 100 ? frame : 100 + (frame - 100) * 0.1;
+                monitor.BookSent(frame);
                 monitor.BookCapture(frame < 100 ? 9 : 2);
             }
             Assert.That(monitor.FramesPerSec, Is.EqualTo(10).Within(1e-6));
@@ -57,19 +59,58 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
+        public void TheRateFallsInAnOutageAndIsRightAgainAfterIt()
+        {
+            double nowSecs = 0;
+            var monitor = new PerformanceMonitor(() => nowSecs);
+            for (var frame = 0; frame < 200; frame++)
+            {
+                nowSecs = frame * 0.1;
+                monitor.BookSent(frame);
+            }
+            nowSecs += 5;
+            Assert.That(monitor.FramesPerSec, Is.EqualTo(5).Within(0.2));
+            nowSecs += 55;
+            Assert.That(monitor.FramesPerSec, Is.EqualTo(0));
+            monitor.BookSent(200);
+            Assert.That(monitor.FramesPerSec, Is.EqualTo(0));
+            nowSecs += 0.1;
+            monitor.BookSent(201);
+            Assert.That(monitor.FramesPerSec, Is.EqualTo(10).Within(1e-6));
+        }
+
+        [Test]
+        public void ARateOfMoreFramesThanAreKeptIsTold()
+        {
+            double nowSecs = 0;
+            var monitor = new PerformanceMonitor(() => nowSecs);
+            for (var frame = 0; frame < 1000; frame++)
+            {
+                nowSecs = frame * 0.004;
+                monitor.BookSent(frame);
+            }
+            Assert.That(monitor.FramesPerSec, Is.EqualTo(250).Within(1e-6));
+        }
+
+        [Test]
         public void LatencyIsFromAFrameToItsAnswer()
         {
-            var monitor = new PerformanceMonitor();
-            monitor.BookSent(0, 1.0);
-            monitor.BookSent(1, 1.1);
-            monitor.BookAnswer(-1, 5);
-            monitor.BookAnswer(7, 5);
+            var nowSecs = 1.0;
+            var monitor = new PerformanceMonitor(() => nowSecs);
+            monitor.BookSent(0);
+            nowSecs = 1.1;
+            monitor.BookSent(1);
+            monitor.BookAnswer(-1);
+            monitor.BookAnswer(7);
             Assert.That(monitor.LatencyMs, Is.EqualTo(0));
-            monitor.BookAnswer(0, 1.05);
-            monitor.BookAnswer(1, 1.25);
-            Assert.That(monitor.LatencyMs, Is.EqualTo(100).Within(1e-6));
+            nowSecs = 1.2;
+            monitor.BookAnswer(0);
+            nowSecs = 1.4;
+            monitor.BookAnswer(1);
+            Assert.That(monitor.LatencyMs, Is.EqualTo(250).Within(1e-6));
             monitor.Reset();
             Assert.That(monitor.LatencyMs, Is.EqualTo(0));
+            Assert.That(monitor.FramesPerSec, Is.EqualTo(0));
         }
 
         [Test]

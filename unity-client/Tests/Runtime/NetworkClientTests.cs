@@ -184,7 +184,7 @@ namespace Sgaps.Client.Tests
         {
             private readonly NetworkClient _client;
             private readonly StateVectorCollector _collector = new StateVectorCollector();
-            private readonly PerformanceMonitor _monitor = new PerformanceMonitor();
+            private readonly PerformanceMonitor _monitor;
             private readonly FramePacer _pacer = new FramePacer();
             private readonly PixelData _pixels = new PixelData();
             private readonly byte[] _luma = new byte[8 * 6];
@@ -194,6 +194,7 @@ namespace Sgaps.Client.Tests
             public FrameLoop(NetworkClient client)
             {
                 _client = client;
+                _monitor = new PerformanceMonitor(() => _secs);
             }
 
             public void Run(int frames)
@@ -211,7 +212,7 @@ namespace Sgaps.Client.Tests
                 PixelSampler.Sample(_luma, 8, 6, RowOrder.TopFirst, _client.Session.Coordinates, _pixels);
                 var count = _collector.MoveTo(ref _state);
                 _client.TrySend(_pixels, _state, count, _secs, null);
-                _monitor.BookSent(_client.Session.Account.NextFrameId - 1, _secs);
+                _monitor.BookSent(_client.Session.Account.NextFrameId - 1);
                 _monitor.BookCapture(_monitor.FramesPerSec + _monitor.LatencyMs);
             }
         }

@@ -6,7 +6,12 @@ namespace Sgaps.Client.Tests
     /// <summary>What the debug panel and the inspector say.</summary>
     public class SessionReportTests : ClientFixture
     {
-        private readonly PerformanceMonitor _performance = new PerformanceMonitor();
+        private readonly PerformanceMonitor _performance;
+
+        public SessionReportTests()
+        {
+            _performance = new PerformanceMonitor(() => NowSecs);
+        }
 
         private string Report()
         {
@@ -33,11 +38,13 @@ namespace Sgaps.Client.Tests
             Connect();
             for (var frame = 0; frame < 3; frame++)
             {
+                NowSecs += 0.05;
                 Send();
-                _performance.BookSent(frame, NowSecs + 0.1 * frame);
+                _performance.BookSent(frame);
                 _performance.BookCapture(0.25);
             }
-            _performance.BookAnswer(2, NowSecs + 0.25);
+            NowSecs += 0.1;
+            _performance.BookAnswer(2);
             Transport.Says(Wire.Answer(2, 8).Replace("\"predicted_psnr\":null", "\"predicted_psnr\":27.46"));
             Transport.Says("{\"type\":\"heartbeat_ack\",\"timestamp\":1,\"server_time\":1,\"last_recorded_frame_id\":1,\"target_fps\":12.5}");
             Transport.Says(Wire.Error("rate_limited", false, "1"));
@@ -47,7 +54,7 @@ namespace Sgaps.Client.Tests
             var bytes = FormattableString.Invariant($"{Client.Session.BytesUp / 1000.0:0.0} kB up, {Client.Session.BytesDown / 1000.0:0.0} kB down\n");
             Assert.That(Report(), Is.EqualTo(
                 "Streaming  \nws://127.0.0.1:1/ws/stream\nsession s-1, resumed 0 times\n"
-                + "10.0 frames/s of 12.5 wanted, latency 50 ms\n" + bytes
+                + "10.0 frames/s of 12.5 wanted, latency 100 ms\n" + bytes
                 + "capture 0.25 ms, 8x6 gathered on the GPU\n3 sent, 1 answered, 1 refused, 0 lost\n"
                 + "1 dropped here, recorded up to frame 1\nlast refusal: rate_limited\nmodel telea, predicted PSNR 27.5 dB\n"));
         }
