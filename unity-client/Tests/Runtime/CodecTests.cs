@@ -141,6 +141,7 @@ namespace Sgaps.Client.Tests
         [TestCase("\"resumed\":false", "\"resumed\":0")]
         [TestCase("\"target_fps\":20.0", "\"target_fps\":0")]
         [TestCase("\"target_fps\":20.0", "\"target_fps\":1e-300")]
+        [TestCase("\"target_fps\":20.0", "\"target_fps\":10001")]
         [TestCase("\"target_fps\":20.0", "\"target_fps\":\"20\"")]
         [TestCase("\"keyframe_interval\":3", "\"keyframe_interval\":2.5")]
         [TestCase("\"max_state_dim\":2", "\"max_state_dim\":-1")]
@@ -149,6 +150,13 @@ namespace Sgaps.Client.Tests
         {
             var error = Assert.Throws<ProtocolException>(() => Wire.Decode(Wire.Ack().Replace(right, wrong)));
             Assert.That(error.Code, Is.EqualTo("bad_message"));
+        }
+
+        [TestCase("0.001", 0.001)]
+        [TestCase("10000.0", 10000)]
+        public void AnyRateThatTheProtocolAllowsIsTaken(string fps, double expected)
+        {
+            Assert.That(((SessionStartAck)Wire.Decode(Wire.Ack().Replace("20.0", fps))).TargetFps, Is.EqualTo(expected));
         }
 
         [TestCase("[0.25,0.5]", "[0.25,1.5]")]

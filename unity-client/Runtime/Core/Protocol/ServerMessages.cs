@@ -8,7 +8,7 @@ namespace Sgaps.Client
     public static class ServerMessages
     {
         private const double MinFps = 1e-3;
-        private const double MaxFps = 1000;
+        private const double MaxFps = 10000;
 
         /// <summary>
         /// A SessionStartAck, UVCoordinates, HeartbeatAck or ErrorMessage. Throws ProtocolException.
