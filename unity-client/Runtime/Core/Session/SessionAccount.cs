@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
 
 namespace Sgaps.Client
 {
@@ -13,9 +14,8 @@ namespace Sgaps.Client
         private readonly HashSet<long> _refused = new HashSet<long>();
         private readonly HashSet<long> _lost = new HashSet<long>();
 
-        // Of the heartbeats that are not answered yet, the oldest first: their timestamps, and when they were sent by the client's clock.
-        private readonly Queue<double> _heartbeats = new Queue<double>();
-        private readonly Queue<double> _heartbeatsSentAtSecs = new Queue<double>();
+        // Those that are not answered yet, the oldest first, and when they were sent by the client's clock.
+        private readonly Queue<(double TimestampSecs, double SentAtSecs)> _heartbeats = new Queue<(double, double)>();
 
         internal SessionAccount(string sessionId)
         {
@@ -90,28 +90,26 @@ namespace Sgaps.Client
         // How long the oldest heartbeat without an answer has waited for it; 0 where there is none.
         internal double HeartbeatWaitSecs(double nowSecs)
         {
-            return _heartbeatsSentAtSecs.Count == 0 ? 0 : nowSecs - _heartbeatsSentAtSecs.Peek();
+            return _heartbeats.Count == 0 ? 0 : nowSecs - _heartbeats.Peek().SentAtSecs;
         }
 
         internal void BookHeartbeatSent(double timestampSecs, double nowSecs)
         {
-            _heartbeats.Enqueue(timestampSecs);
-            _heartbeatsSentAtSecs.Enqueue(nowSecs);
+            _heartbeats.Enqueue((timestampSecs, nowSecs));
         }
 
         // The server answers in order: older heartbeats without an answer were what it refused.
         internal void BookHeartbeat(HeartbeatAck ack)
         {
             LastRecordedFrameId = Math.Max(LastRecordedFrameId, ack.LastRecordedFrameId);
-            if (!_heartbeats.Contains(ack.TimestampSecs)) return;
-            while (TakeOldestHeartbeat() != ack.TimestampSecs) ForgiveNewestRefusal();
+            if (!_heartbeats.Any(sent => sent.TimestampSecs == ack.TimestampSecs)) return;
+            while (_heartbeats.Dequeue().TimestampSecs != ack.TimestampSecs) ForgiveNewestRefusal();
         }
 
         // The connection broke, and the server knows nothing of what was sent after this frame.
         internal void BookLost(long afterFrameId)
         {
             _heartbeats.Clear();
-            _heartbeatsSentAtSecs.Clear();
             for (var frameId = afterFrameId + 1; frameId < NextFrameId; frameId++)
             {
                 if (!_refused.Contains(frameId)) _lost.Add(frameId);
@@ -129,12 +127,6 @@ namespace Sgaps.Client
         internal void BookGone()
         {
             BookLost(Math.Max(LastAnsweredFrameId, LastRecordedFrameId));
-        }
-
-        private double TakeOldestHeartbeat()
-        {
-            _heartbeatsSentAtSecs.Dequeue();
-            return _heartbeats.Dequeue();
         }
 
         private void ForgiveNewestRefusal()
