@@ -5,6 +5,8 @@ A tool that is missing skips the test at home and fails it in CI.
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import require_tool
+from tools import require, require_tool
 
 PACKAGE = Path(__file__).parents[2] / "unity-client"
 HERE = Path(__file__).parent
@@ -90,6 +92,21 @@ class Compiler:
             *files,
         )
         return self.out / file
+
+
+def run_tests(compiler: Compiler, name: str, folder: Path, *references: Path) -> None:
+    """NUnit's console runs the tests of a folder: each of them, and each passes."""
+    console = require_tool("nunit-console", "nunit-console")
+    require(NUNIT.exists(), f"{NUNIT} (Debian: libnunit-cil-dev)")
+    shutil.copy(NUNIT, compiler.out)
+    tests = compiler.library(name, folder, references=[*references, NUNIT])
+    output = run(console, "-nologo", "-noxml", tests)
+    summary = re.search(r"Tests run: (\d+), Errors: 0, Failures: 0, Inconclusive: 0", output)
+    assert summary is not None, output
+    declared = sum(
+        len(re.findall(r"\[Test\]|\[TestCase\(", path.read_text())) for path in folder.glob("*.cs")
+    )
+    assert int(summary[1]) == declared
 
 
 def csharp_files(source: Path) -> list[Path]:

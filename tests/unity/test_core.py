@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ from sgaps.protocol.messages import FrameData, Keyframe
 from sgaps.sampling.footprints import FOOTPRINTS_PX, sample_image
 from sgaps_client.client import WORTH_RETRYING
 from sgaps_client.state import FRAME_REFUSALS
-from tools import require, require_tool
-from unity.conftest import NUNIT, PACKAGE, Compiler, Harness, run
+from unity.conftest import PACKAGE, Compiler, Harness, run_tests
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MESSAGES: list[dict[str, Any]] = json.loads((GOLDEN / "messages.json").read_text())
@@ -46,20 +43,7 @@ def random_set(count: int = 300, *, footprints: bool = True) -> CoordinateSet:
 
 def test_its_own_tests_pass(compiler: Compiler, core: Path) -> None:
     """Tests/Runtime, which Unity's Test Framework runs as well; here by NUnit's console."""
-    console = require_tool("nunit-console", "nunit-console")
-    require(NUNIT.exists(), f"{NUNIT} (Debian: libnunit-cil-dev)")
-    shutil.copy(NUNIT, compiler.out)
-    tests = compiler.library(
-        "Sgaps.Client.Tests", PACKAGE / "Tests" / "Runtime", references=[core, NUNIT]
-    )
-    output = run(console, "-nologo", "-noxml", tests)
-    summary = re.search(r"Tests run: (\d+), Errors: 0, Failures: 0, Inconclusive: 0", output)
-    assert summary is not None, output
-    declared = sum(
-        len(re.findall(r"\[Test\]|\[TestCase\(", path.read_text()))
-        for path in (PACKAGE / "Tests" / "Runtime").glob("*.cs")
-    )
-    assert int(summary[1]) == declared
+    run_tests(compiler, "Sgaps.Client.Tests", PACKAGE / "Tests" / "Runtime", core)
 
 
 @pytest.mark.parametrize("golden", MESSAGES, ids=lambda golden: str(golden["file"]))

@@ -1,7 +1,7 @@
 """The assemblies that need Unity: their types are checked against hand-kept stubs of its API.
 
 The stubs hold the members that the package uses (tests/unity/stubs). What Unity does at run time,
-and a stub that is wrong, are not found out here.
+and a stub that is wrong, are not found out here; the loop of SGAPSManager runs on them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tools import require, require_tool
-from unity.conftest import HERE, NUNIT, PACKAGE, Compiler, run
+from unity.conftest import HERE, NUNIT, PACKAGE, Compiler, run, run_tests
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,12 @@ def test_the_editor_assembly_and_its_tests_compile(
         PACKAGE / "Tests" / "Editor",
         references=[core, engine, editor, unity_engine, unity_editor, NUNIT],
     )
+
+
+def test_the_capture_loop_outlives_what_goes_wrong(
+    compiler: Compiler, core: Path, engine: Path, unity_engine: Path
+) -> None:
+    run_tests(compiler, "Sgaps.Client.EngineTests", HERE / "engine", core, engine, unity_engine)
 
 
 def test_the_sample_compiles(

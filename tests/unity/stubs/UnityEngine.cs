@@ -1,7 +1,9 @@
 // The members of UnityEngine 2021.3 that the package uses, by hand from Unity's scripting reference, so that mcs can check
-// the types. Nothing here does anything; a member that is missing or different in Unity is not found out here.
+// the types. Only what tests/unity/engine runs does something; a member that is missing or different in Unity is not found
+// out here.
 using System;
 using System.Collections;
+using System.Collections.Generic;
 
 namespace Unity.Collections
 {
@@ -17,14 +19,23 @@ namespace UnityEngine
 {
     using Unity.Collections;
 
+    /// <summary>Not of Unity: the player's side of it, for tests.</summary>
+    public static class Stub
+    {
+        public static int ScreenWidth;
+        public static double NowSecs;
+        public static IEnumerator Coroutine;
+        public static readonly List<Exception> Logged = new List<Exception>();
+    }
+
     public class Object
     {
         public string name { get; set; }
-        public static void Destroy(Object obj) { throw new NotImplementedException(); }
+        public static void Destroy(Object obj) { }
         public static void DestroyImmediate(Object obj) { throw new NotImplementedException(); }
         public static T FindObjectOfType<T>() where T : Object { throw new NotImplementedException(); }
-        public static bool operator ==(Object x, Object y) { throw new NotImplementedException(); }
-        public static bool operator !=(Object x, Object y) { throw new NotImplementedException(); }
+        public static bool operator ==(Object x, Object y) { return ReferenceEquals(x, y); }
+        public static bool operator !=(Object x, Object y) { return !(x == y); }
         public override bool Equals(object other) { throw new NotImplementedException(); }
         public override int GetHashCode() { throw new NotImplementedException(); }
     }
@@ -41,12 +52,18 @@ namespace UnityEngine
     public class Behaviour : Component
     {
         public bool enabled { get; set; }
-        public bool isActiveAndEnabled { get { throw new NotImplementedException(); } }
+        public bool isActiveAndEnabled { get { return true; } }
     }
 
     public class MonoBehaviour : Behaviour
     {
-        public Coroutine StartCoroutine(IEnumerator routine) { throw new NotImplementedException(); }
+        public Coroutine StartCoroutine(IEnumerator routine)
+        {
+            routine.MoveNext();
+            Stub.Coroutine = routine;
+            return new Coroutine();
+        }
+
         public void StopCoroutine(Coroutine routine) { throw new NotImplementedException(); }
     }
 
@@ -84,45 +101,46 @@ namespace UnityEngine
     public static class Debug
     {
         public static void Log(object message) { throw new NotImplementedException(); }
-        public static void Log(object message, Object context) { throw new NotImplementedException(); }
+        public static void Log(object message, Object context) { }
         public static void LogWarning(object message, Object context) { throw new NotImplementedException(); }
         public static void LogError(object message) { throw new NotImplementedException(); }
         public static void LogError(object message, Object context) { throw new NotImplementedException(); }
+        public static void LogException(Exception exception, Object context) { Stub.Logged.Add(exception); }
     }
 
     public static class Application { public static bool isPlaying { get { throw new NotImplementedException(); } } }
 
     public static class Screen
     {
-        public static int width { get { throw new NotImplementedException(); } }
-        public static int height { get { throw new NotImplementedException(); } }
+        public static int width { get { return Stub.ScreenWidth; } }
+        public static int height { get { return 48; } }
     }
 
     public static class Time
     {
-        public static double realtimeSinceStartupAsDouble { get { throw new NotImplementedException(); } }
+        public static double realtimeSinceStartupAsDouble { get { return Stub.NowSecs; } }
         public static float unscaledTime { get { throw new NotImplementedException(); } }
     }
 
     public static class SystemInfo
     {
-        public static bool supportsComputeShaders { get { throw new NotImplementedException(); } }
-        public static bool supportsAsyncGPUReadback { get { throw new NotImplementedException(); } }
-        public static bool graphicsUVStartsAtTop { get { throw new NotImplementedException(); } }
+        public static bool supportsComputeShaders { get { return false; } }
+        public static bool supportsAsyncGPUReadback { get { return false; } }
+        public static bool graphicsUVStartsAtTop { get { return false; } }
     }
 
-    public static class Resources { public static T Load<T>(string path) where T : Object { throw new NotImplementedException(); } }
+    public static class Resources { public static T Load<T>(string path) where T : Object { return Activator.CreateInstance<T>(); } }
 
     public static class ScreenCapture
     {
         public static void CaptureScreenshotIntoRenderTexture(RenderTexture renderTexture) { throw new NotImplementedException(); }
     }
 
-    public class Shader : Object { public static int PropertyToID(string name) { throw new NotImplementedException(); } }
+    public class Shader : Object { public static int PropertyToID(string name) { return 0; } }
 
     public class Material : Object
     {
-        public Material(Shader shader) { throw new NotImplementedException(); }
+        public Material(Shader shader) { }
         public void SetInt(int nameID, int value) { throw new NotImplementedException(); }
     }
 
@@ -169,14 +187,14 @@ namespace UnityEngine
 
     public class RenderTexture : Texture
     {
-        public RenderTexture(int width, int height, int depth, RenderTextureFormat format, RenderTextureReadWrite readWrite) { throw new NotImplementedException(); }
+        public RenderTexture(int width, int height, int depth, RenderTextureFormat format, RenderTextureReadWrite readWrite) { }
         public static RenderTexture active { get; set; }
         public bool useMipMap { get; set; }
         public bool autoGenerateMips { get; set; }
         public bool sRGB { get { throw new NotImplementedException(); } }
-        public bool Create() { throw new NotImplementedException(); }
+        public bool Create() { return true; }
         public void GenerateMips() { throw new NotImplementedException(); }
-        public void Release() { throw new NotImplementedException(); }
+        public void Release() { }
     }
 
     public enum KeyCode { F8 = 289 }
@@ -223,7 +241,7 @@ namespace UnityEngine.Rendering
     {
         public static AsyncGPUReadbackRequest Request(ComputeBuffer src, int size, int offset, Action<AsyncGPUReadbackRequest> callback = null) { throw new NotImplementedException(); }
         public static AsyncGPUReadbackRequest Request(Texture src, int mipIndex, TextureFormat dstFormat, Action<AsyncGPUReadbackRequest> callback = null) { throw new NotImplementedException(); }
-        public static void WaitAllRequests() { throw new NotImplementedException(); }
+        public static void WaitAllRequests() { }
     }
 }
 

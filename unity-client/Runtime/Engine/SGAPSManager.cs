@@ -116,14 +116,14 @@ namespace Sgaps.Client
 
         /// <summary>
         /// Start a new session, at the present size of the screen. Throws ArgumentException for a wrong endpoint or key,
-        /// InvalidOperationException while the component is disabled.
+        /// InvalidOperationException while the component is disabled; a session that runs goes on then.
         /// </summary>
         public void Connect()
         {
             if (!isActiveAndEnabled) throw new InvalidOperationException("enable the component first");
+            var client = new NetworkClient(Config(), NewTransport, NowSecs, _random);
             Disconnect();
-            // Throws before anything of the graphics device is made.
-            _client = new NetworkClient(Config(), NewTransport, NowSecs, _random);
+            _client = client;
             _capture = new FrameCaptureHandler(maxCaptureHeight, flipRows);
             _pacer = new FramePacer();
             Performance.Reset();
@@ -158,13 +158,20 @@ namespace Sgaps.Client
             if (_client != null) _client.Poll();
         }
 
-        // Runs without a connection too: what a game adds to the state is emptied at the end of each frame.
+        // Runs without a connection too, for the state is emptied at the end of each frame. Unity ends a loop that throws.
         private IEnumerator CaptureLoop()
         {
             while (true)
             {
                 yield return _endOfFrame;
-                if (_capture != null) EndFrame();
+                try
+                {
+                    if (_capture != null) EndFrame();
+                }
+                catch (Exception error)
+                {
+                    Debug.LogException(error, this);
+                }
                 State.Clear();
             }
         }
@@ -182,10 +189,11 @@ namespace Sgaps.Client
             return _client.CanSend && _capture.CanCapture && !_capture.IsOutdated && _pacer.TakeIfDue(NowSecs(), _client.Session.TargetFps);
         }
 
-        // A session has one resolution.
+        // A session has one resolution: that of before ends, even where no other can begin.
         private void Restart()
         {
             Debug.Log("SGAPS: the screen is now " + Screen.width + "x" + Screen.height + ", starting a new session", this);
+            Disconnect();
             Connect();
         }
 
