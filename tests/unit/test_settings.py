@@ -37,6 +37,8 @@ def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
         ("model.num_heads=7", "embed_dim"),
         ("bus.block_secs=3", "bus.block_secs"),
         ("target_fps=.nan", "target_fps"),
+        ("target_fps=20000", "target_fps"),
+        ("target_fps=0.001", "target_fps"),
         ("model=unknown", "model/unknown"),
     ],
 )

@@ -455,7 +455,8 @@ class Settings(Section):
 
     max_state_dim: Positive
     sentinel_value: float
-    target_fps: Annotated[float, Field(gt=0)]
+    target_fps: Annotated[float, Field(ge=2e-3, le=1e4)]
+    """What the protocol can tell, halved too, as it is where frames come too fast."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     instance: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_.-]{1,64}\z")]
     """Name of this process among its like; stable over a restart."""
