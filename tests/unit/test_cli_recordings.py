@@ -287,6 +287,20 @@ def test_a_segment_of_another_session_is_left_to_people(command: Command, tmp_pa
     assert files(tmp_path) == ["000000.h5"]
 
 
+def test_what_lies_beside_another_sessions_segment_is_sound(
+    command: Command, tmp_path: Path
+) -> None:
+    """Each repair took the same frame ids for recorded twice, and rewrote the healthy one."""
+    seal(tmp_path, "a", 0, frames(1, 2))
+    seal(tmp_path, "b", 1, frames(1, 2))
+    (tmp_path / "doom" / "a" / "000000.h5").rename(tmp_path / "doom" / "b" / "000000.h5")
+    (tmp_path / "doom" / "a").rmdir()
+    for _ in range(2):
+        told = json.loads(command("repair", "--json", status=1))
+        assert [done["path"] for done in told if not done["well"]] == ["doom/b/000000.h5"]
+        assert files(tmp_path) == ["000000.h5", "000001.h5"]
+
+
 def test_without_a_folder_it_says_so(command: Command, tmp_path: Path) -> None:
     tmp_path.rmdir()
     assert "there is no folder" in command("verify", status=1)

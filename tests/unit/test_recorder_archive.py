@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -119,7 +121,7 @@ def test_any_order_of_batches_seals_and_restarts_records_each_frame_once(
         ids = [rng.randrange(60) for _ in range(rng.randrange(1, 12))]
         sent |= set(ids)
         assert archive.record(frames("a", *ids)).newest_frame_ids == {"a": max(sent)}
-        archive.seal_idle(time.time() + rng.choice([0, 0, 10]))
+        archive.seal_idle(time.monotonic() + rng.choice([0, 0, 10]))
         if rng.random() < 0.1:
             archive.seal_all()
             archive.close()
@@ -136,12 +138,12 @@ def segments(settings: Settings) -> int:
 def test_full_segments_are_sealed_and_numbers_go_on(settings: Settings) -> None:
     archive = Archive(settings)
     archive.record(frames("a", *range(9)))
-    assert archive.seal_idle(time.time()) == []
+    assert archive.seal_idle(time.monotonic()) == []
     archive.record(frames("a", 9))
-    (full,) = archive.seal_idle(time.time())
+    (full,) = archive.seal_idle(time.monotonic())
     assert (full.path, full.frame_count) == ("doom/a/000000.h5", 10)
     archive.record(frames("a", 10))
-    assert archive.seal_idle(time.time()) == []
+    assert archive.seal_idle(time.monotonic()) == []
     (rest,) = archive.seal_all()
     assert (rest.path, rest.frame_count) == ("doom/a/000001.h5", 1)
     assert archive.seal_all() == []
@@ -197,7 +199,7 @@ def test_thousands_of_sessions_leave_nothing_in_memory(settings: Settings) -> No
     for number in range(100):
         archive.record(frames(f"s-{number}", 1))
     assert archive.open_segments == 100
-    archive.seal_idle(time.time() + 10)
+    archive.seal_idle(time.monotonic() + 10)
     assert archive.open_segments == 0
     assert archive._sessions == {}
 
@@ -216,8 +218,8 @@ def test_no_more_segments_are_open_than_files_may_be(settings: Settings) -> None
 def test_silent_sessions_are_sealed(settings: Settings) -> None:
     archive = Archive(settings)
     archive.record(frames("a", 1))
-    assert archive.seal_idle(time.time() + 2) == []
-    (sealed,) = archive.seal_idle(time.time() + 4)
+    assert archive.seal_idle(time.monotonic() + 2) == []
+    (sealed,) = archive.seal_idle(time.monotonic() + 4)
     assert sealed.frame_count == 1
     report = archive.record(frames("a", 1, 2))
     assert (report.recorded, report.duplicates) == (1, 1)
@@ -237,7 +239,7 @@ def test_what_takes_long_is_done_before_a_frame_is_written(settings: Settings) -
     archive = Archive(settings)
     archive.make_ready(frame("a", 2))
     assert recorded_ids(settings, "a") == [1, 2]
-    archive.seal_idle(time.time())
+    archive.seal_idle(time.monotonic())
     report = archive.record(frames("a", 2, 3))
     assert (report.recorded, report.duplicates) == (1, 1)
 
@@ -362,7 +364,7 @@ def record_until_killed(settings: Settings, acknowledge: Connection, start: int)
     for first in range(start, 10**6, 3):
         archive.record([f for s in "abc" for f in frames(s, *range(first, first + 3))])
         acknowledge.send(first + 3)
-        archive.seal_idle(time.time())
+        archive.seal_idle(time.monotonic())
 
 
 def test_kill_9_loses_nothing_and_redelivery_doubles_nothing(settings: Settings) -> None:
@@ -388,3 +390,66 @@ def test_kill_9_loses_nothing_and_redelivery_doubles_nothing(settings: Settings)
         ids = recorded_ids(settings, session_id)
         assert sorted(ids) == list(range(len(ids)))
         assert len(ids) >= end
+
+
+def misplace(settings: Settings, name: str) -> None:
+    """A sealed segment of session `other`, in the folder of `a` under this name."""
+    source = Archive(settings)
+    source.record(frames("other", *range(5)))
+    source.seal_all()
+    source.close()
+    folder = settings.data.recordings_dir / "doom" / "a"
+    folder.mkdir()
+    (settings.data.recordings_dir / "doom" / "other" / "000000.h5").rename(folder / name)
+
+
+@pytest.mark.parametrize("name", ["000000.h5", "backup.h5"])
+def test_another_sessions_frames_are_not_taken_for_its_own(settings: Settings, name: str) -> None:
+    """They would be acknowledged as recorded, and never written."""
+    misplace(settings, name)
+    archive = Archive(settings)
+    report = archive.record(frames("a", *range(5)))
+    assert (report.recorded, report.duplicates) == (5, 0)
+    assert report.newest_frame_ids == {"a": 4}
+    report = archive.record(frames("a", *range(3, 7)))
+    assert (report.recorded, report.duplicates) == (2, 2)
+
+
+def unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    iterdir = Path.iterdir
+
+    def listed(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", listed)
+
+
+def test_a_folder_that_cannot_be_listed_costs_its_own_session_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 0))
+    archive.seal_all()
+    archive.close()
+    unlistable(monkeypatch, settings.data.recordings_dir / "doom" / "a")
+    archive = Archive(settings)
+    assert "doom/a cannot be listed" in caplog.text
+    archive.make_ready(frame("a", 1))
+    report = archive.record([*frames("a", 1), *frames("b", 1)])
+    assert report.recorded == 1
+    assert report.failed.keys() == {("a", 1)}
+    monkeypatch.undo()
+    assert archive.record(frames("a", 0, 1)).duplicates == 1
+    archive.seal_all()
+    assert recorded_ids(settings, "a") == [0, 1]
+
+
+def test_a_clock_that_is_set_back_keeps_no_silent_session_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(settings)
+    archive.record(frames("a", 1))
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert len(archive.seal_idle(time.monotonic() + 4)) == 1

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+from sgaps import whole_frames
 from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.recording import RecordedFrame, SegmentReader
 
@@ -42,7 +40,8 @@ def check_session(segments: Sequence[Path]) -> list[SegmentReport]:
         if report.findings and not path.exists():
             continue  # a recorder deleted it meanwhile
         reports.append(report)
-        seen |= report.frame_ids
+        if not report.is_misplaced:
+            seen |= report.frame_ids
     return reports
 
 
@@ -86,7 +85,7 @@ def keyframe_problem(frame: RecordedFrame) -> str:
     """What is wrong with the whole picture of a frame; empty where nothing is, or there is none."""
     if not frame.keyframe:
         return ""
-    picture = cv2.imdecode(np.frombuffer(frame.keyframe, np.uint8), cv2.IMREAD_GRAYSCALE)
+    picture = whole_frames.decoded(frame.keyframe)
     if picture is None:
         return f"frame {frame.frame_id}: its keyframe cannot be decoded"
     height, width = picture.shape

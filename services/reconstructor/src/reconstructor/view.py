@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstructor.frame import Reconstruction
+from sgaps import whole_frames
 from sgaps.bus import Bus, Publish
 from sgaps.errors import BusError
 from sgaps.messages import FrameAccepted, FrameReconstructed, ViewEncoded
@@ -79,7 +80,7 @@ def measured_psnr_db(image: NDArray[np.uint8], keyframe: bytes) -> float | None:
     """Of luma; None without a keyframe of the same size."""
     if not keyframe:
         return None
-    truth = cv2.imdecode(np.frombuffer(keyframe, np.uint8), cv2.IMREAD_GRAYSCALE)
+    truth = whole_frames.decoded(keyframe)
     if truth is None or truth.shape != image.shape:
         return None
     return min(MAX_PSNR_DB, float(cv2.PSNR(image, truth)))

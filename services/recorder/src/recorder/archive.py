@@ -138,7 +138,7 @@ class Archive:
         self.ensure_space([frame])
         owner = frame.checkpoint_key, frame.session_id
         try:
-            self._session(owner).active_at_secs = time.time()
+            self._session(owner).active_at_secs = time.monotonic()
         except StorageFails as error:
             self._set_aside(owner, error)
             raise
@@ -171,7 +171,7 @@ class Archive:
         return tally.report()
 
     def seal_idle(self, now_secs: float) -> list[SegmentSealed]:
-        """Seal the full segments, and those of sessions silent at this wall-clock time."""
+        """Seal the full segments, and those of sessions silent at this monotonic time."""
         for owner, session in list(self._sessions.items()):
             is_idle = now_secs - session.active_at_secs >= self._settings.segment_idle_secs
             if is_idle or session.open_frame_count >= self._settings.segment_frames:
@@ -225,7 +225,7 @@ class Archive:
     def _write(self, owner: Owner, frames: Sequence[RecordedFrame]) -> _Write:
         """Begin: while the disk takes its time, the next session's frames are written."""
         session = self._session(owner)
-        session.active_at_secs = time.time()
+        session.active_at_secs = time.monotonic()
         unseen = session.unseen(frames)
         session.write(unseen)
         return _Write(session=session, unseen=unseen, seen=len(frames) - len(unseen))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from pathlib import Path
 
 from sgaps.errors import RecordingCorrupt
@@ -118,7 +119,7 @@ class SessionRecording:
 
     def _ids(self, path: Path) -> list[int]:
         try:
-            with SegmentReader(path) as reader:
+            with _own_segment(path) as reader:
                 ids: list[int] = reader.frame_ids.tolist()
         except RecordingCorrupt:
             # Nobody can read these frames; one of them that comes again is recorded again.
@@ -128,14 +129,26 @@ class SessionRecording:
         return ids
 
 
+@contextmanager
+def _own_segment(path: Path) -> Iterator[SegmentReader]:
+    """Raises RecordingCorrupt where it cannot be read, or is another session's: that one's frames
+    would be taken for this one's, which would then not be written."""
+    with SegmentReader(path) as reader:
+        owner = (reader.checkpoint_key, reader.session_id)
+        if owner != (path.parent.parent.name, path.parent.name):
+            raise RecordingCorrupt(f"{path} belongs to {'/'.join(owner)}")
+        yield reader
+
+
 def _newest_on_disk(folder: Path) -> int:
     """Highest frame id in the sealed segments: the newest one says what those before it have."""
     newest = -1
     for path in reversed(sealed_paths(folder)):
         try:
-            with SegmentReader(path) as reader:
+            with _own_segment(path) as reader:
                 ids, before = reader.frame_ids, reader.newest_before
-        except RecordingCorrupt:
+        except RecordingCorrupt as error:
+            log.error("its frames count as not recorded: %s", error)  # noqa: TRY400 - it says all
             continue
         newest = max(newest, int(ids.max(initial=0)) if len(ids) else -1)
         if before is not None:

@@ -162,7 +162,9 @@ class Worker:
     async def seal_loop(self) -> None:
         """Seal full segments and those of silent sessions, and announce them."""
         while not self._stop.is_set():
-            self._unannounced += await self._alone(lambda: self._archive.seal_idle(time.time()))
+            self._unannounced += await self._alone(
+                lambda: self._archive.seal_idle(time.monotonic())
+            )
             await self._announce()
             await asyncio.sleep(SEAL_EVERY_SECS)
 

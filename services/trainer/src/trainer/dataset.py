@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from sgaps import whole_frames
 from sgaps.errors import RecordingCorrupt
 from sgaps.recording import (
     RecordedFrame,
@@ -126,13 +126,13 @@ class RecordingDataset(Dataset[Example]):
 
 def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
     """Of a segment, uint8 (H, W). Raises RecordingCorrupt, which names the file and its cure."""
-    picture = cv2.imdecode(np.frombuffer(frame.keyframe, np.uint8), cv2.IMREAD_GRAYSCALE)
+    picture = whole_frames.decoded(frame.keyframe)
     if picture is None or picture.shape != (frame.height, frame.width):
         raise RecordingCorrupt(
             f"{reader.path}: frame {frame.frame_id}: its keyframe cannot be decoded; "
             "`sgaps recordings repair` copies the others and sets the file aside"
         )
-    return np.asarray(picture, dtype=np.uint8)
+    return picture
 
 
 @lru_cache(maxsize=OPEN_SEGMENTS)

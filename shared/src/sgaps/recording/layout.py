@@ -18,7 +18,9 @@ there are segments before, newest_before: the highest frame id in them.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -65,6 +67,7 @@ H5Object: TypeAlias = Any
 # What h5py raises, by no clear rule, where a file or a disk is not as it should be.
 H5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError)
 
+log = logging.getLogger(__name__)
 _NUMBERED = re.compile(r"([0-9]{6,})\.h5(\.part|\.bad|\.recovering)?(\.[0-9]+)?")
 
 
@@ -91,30 +94,54 @@ def segment_number(path: Path) -> int | None:
 
 
 def sealed_paths(folder: Path) -> list[Path]:
-    """Sealed segments in a session's folder, oldest first."""
-    return _matching(folder, f"*{SEALED_SUFFIX}")
+    """Sealed segments in a session's folder, oldest first. Raises RecordingError."""
+    return _with_suffix(_listed(folder), SEALED_SUFFIX)
 
 
 def part_paths(folder: Path) -> list[Path]:
-    """Parts in a session's folder, oldest first."""
-    return _matching(folder, f"*{SEALED_SUFFIX}{PART_SUFFIX}")
+    """Parts in a session's folder, oldest first. Raises RecordingError."""
+    return _with_suffix(_listed(folder), SEALED_SUFFIX + PART_SUFFIX)
 
 
-def _matching(folder: Path, pattern: str) -> list[Path]:
+def _with_suffix(paths: Iterable[Path], suffix: str) -> list[Path]:
+    """Segments: a copy that somebody made beside them is none."""
+    return [
+        path for path in paths if path.name.endswith(suffix) and segment_number(path) is not None
+    ]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a folder, by name; nothing where there is none. Raises RecordingError."""
     try:
-        return sorted(folder.glob(pattern))
-    except FileNotFoundError:  # the folder was deleted after glob had looked for it
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise RecordingError(f"{folder} cannot be listed: {error.strerror}") from error
 
 
 def all_part_paths(root: Path) -> list[Path]:
-    """Parts of all sessions under a recordings folder."""
-    return sorted(root.glob(f"*/*/*{SEALED_SUFFIX}{PART_SUFFIX}"))
+    """Parts of all sessions under a recordings folder. A folder that cannot be listed is left out,
+    and logged: it is one key's or session's. Raises RecordingError where it is the root."""
+    sessions = [session for key in _listed(root) for session in _listed_or_told(key)]
+    paths = [path for session in sessions for path in _listed_or_told(session)]
+    return _with_suffix(paths, SEALED_SUFFIX + PART_SUFFIX)
+
+
+def _listed_or_told(folder: Path) -> list[Path]:
+    try:
+        return _listed(folder)
+    except RecordingError as error:
+        log.error("what killed writers left there is not recovered: %s", error)  # noqa: TRY400
+        return []
 
 
 def next_segment_path(folder: Path) -> Path:
-    """Path of a session's next segment: no number is used twice, whatever became of it."""
-    taken = [segment_number(path) for path in folder.iterdir()] if folder.is_dir() else []
+    """Path of a session's next segment: no number is used twice, whatever became of it.
+
+    Raises RecordingError.
+    """
+    taken = [segment_number(path) for path in _listed(folder)]
     number = 1 + max((number for number in taken if number is not None), default=-1)
     return folder / f"{number:06d}{SEALED_SUFFIX}"
 
