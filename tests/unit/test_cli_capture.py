@@ -131,6 +131,18 @@ def test_images_are_imported_and_scaled(
     assert pictures.mean(axis=(1, 2)).tolist() == [30, 60, 90]
 
 
+def test_a_folder_is_captured_once(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A second session would be the same: held out of training, it would measure nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert run_here(monkeypatch, capsys, "capture", folder.name, "--out", "out")[0] == 0
+    assert len(recorded(Path("out"), folder.name)) == 1
+
+
 def test_a_second_import_is_a_session_of_its_own(
     tmp_path: Path,
     folder: Path,
@@ -162,6 +174,8 @@ def test_a_file_in_a_folder_named_like_a_game_is_a_file(
         (("capture", "atari/nothing"), "pong"),
         (("capture", "nothing"), "give doom/my_way_home"),
         (("capture", "doom/my_way_home", "--key", "a b"), "--key"),
+        (("capture", "pictures", "--sessions", "2"), "leave out --sessions"),
+        (("import", "видео"), "--key"),
         (("capture", "pictures", "--out", "broken.mp4/out"), "another with --out"),
         (("import", "missing.mp4"), "give a video file or a folder"),
         (("import", "doom/my_way_home"), "give a video file or a folder"),
@@ -182,6 +196,7 @@ def test_what_is_wrong_is_told_in_a_line_with_its_cure(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    Path("видео").mkdir()
     Path("broken.mp4").write_bytes(b"no video at all")
     code, said = run_here(monkeypatch, capsys, *arguments)
     *_, line = said.strip().splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, pose_of
@@ -247,6 +249,17 @@ def test_a_video_is_read_at_ten_frames_of_media_time(
     assert frames[0].state.shape == (0,)
 
 
+def test_a_picture_is_given_as_often_as_it_is_shown(tmp_path: Path) -> None:
+    """Of a rate that varies: one picture for four seconds, then twenty for a tenth each."""
+    shades = [Image.fromarray(np.full((48, 64), 10 * i, np.uint8)) for i in range(21)]
+    path = tmp_path / "screen.gif"
+    durations_ms = [4000] + [100] * 20
+    shades[0].save(path, save_all=True, append_images=shades[1:], duration=durations_ms)
+    means = [frame.image.mean() for frame in some_frames(open_source(str(path)), 1000)]
+    assert len(means) == pytest.approx(60, abs=1)
+    assert sum(mean < 5 for mean in means) == 40
+
+
 def test_a_video_loops_and_is_scaled_when_asked(tmp_path: Path) -> None:
     path = write_video(tmp_path / "ramp.avi", frames_per_sec=10, shades=[0, 100, 200])
     frames = some_frames(open_source(str(path), width=32, loop=True), 7)
@@ -282,6 +295,25 @@ def test_a_broken_picture_is_named(folder: Path) -> None:
     (folder / "b.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(SourceError, match=r"b\.png"):
         some_frames(open_source(str(folder)), 10)
+
+
+def test_names_that_are_not_utf_8_are_read_or_refused(folder: Path, tmp_path: Path) -> None:
+    """OpenCV ends the whole process there."""
+    latin = os.fsdecode(b"caf\xe9")
+    (folder / "b.png").rename(folder / f"{latin}.png")
+    assert some_frames(open_source(str(folder)), 100)
+    video = write_video(tmp_path / "ramp.avi", frames_per_sec=10, shades=[0, 100])
+    with pytest.raises(SourceError, match="rename it"):
+        open_source(str(video.rename(tmp_path / f"{latin}.avi")))
+
+
+def test_a_picture_that_claims_to_be_huge_is_named(tmp_path: Path) -> None:
+    jpeg = bytearray(cv2.imencode(".jpg", np.zeros((240, 320), np.uint8))[1].tobytes())
+    size_at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[size_at], jpeg[size_at + 2] = 0xF0, 0xF1
+    (tmp_path / "huge.jpg").write_bytes(jpeg)
+    with pytest.raises(SourceError, match=r"huge\.jpg"):
+        open_source(str(tmp_path))
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

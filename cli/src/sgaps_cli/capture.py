@@ -18,8 +18,9 @@ from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import key_of
-from sgaps_client.sources import GameFrame, Source, open_source
+from sgaps_client.sources import GameFrame, Source, is_game, open_source
 
+GAME_SESSIONS = 2
 FRAMES_PER_SEGMENT = 600
 BATCH_FRAMES = 50
 FRAME_SECS = 0.1
@@ -27,13 +28,18 @@ PNG_COMPRESSION = 3
 
 
 def capture_source(
-    source_name: str, *, frames: int, sessions: int, out: Path, key: str | None, seed: int
+    source_name: str, *, frames: int, sessions: int | None, out: Path, key: str | None, seed: int
 ) -> int:
-    """Capture `sessions` plays of `frames` frames, each with a seed of its own.
+    """Capture `sessions` plays of `frames` frames, each with a seed of its own; of a file one.
 
     Raises SourceError, RecordingError.
     """
     key = key_of(source_name, key)
+    if sessions is None:
+        sessions = GAME_SESSIONS if is_game(source_name) else 1
+    elif sessions > 1 and not is_game(source_name):
+        # What is held out of training would be what was trained on.
+        raise SourceError(f"each session of {source_name} would be the same: leave out --sessions")
     _make_folder(out)
     for number in range(sessions):
         source = open_source(source_name, seed=seed + number)

@@ -110,7 +110,10 @@ def play(
 def capture(
     source: SourceName,
     frames: Annotated[int, typer.Option(min=1, help="Frames of each session.")] = 600,
-    sessions: Annotated[int, typer.Option(min=1, help="Sessions, each with its own seed.")] = 2,
+    sessions: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sessions, each with its own seed: 2 of a game, 1 of a file."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of recordings.")] = Path("data/recordings"),
     key: Key = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the first session.")] = 0,

@@ -52,7 +52,8 @@ def play_source(
 def key_of(source_name: str, key: str | None) -> str:
     """The checkpoint key: as given, else from the source's name. Raises SgapsError."""
     chosen = key or checkpoint_key(source_name.strip("/").removesuffix(".mp4"))
-    if not is_valid_id(chosen):
+    # Of names in other scripts nothing is left, and all of them would share one checkpoint.
+    if not is_valid_id(chosen) or not chosen.strip("-_"):
         raise SgapsError(
             f"{chosen!r} is no checkpoint key; give one with --key: letters, digits, _ and -, "
             "at most 64"

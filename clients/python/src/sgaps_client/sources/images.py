@@ -54,7 +54,11 @@ class ImageSource:
 
 
 def _read(path: Path) -> Gray:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    # OpenCV's own reader of files crashes on names that are not UTF-8.
+    try:
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, OSError):  # the former of an empty one, or of one that claims to be huge
+        picture = None
     if picture is None:
         raise SourceError(f"{path} is not a readable picture; remove it or save it again")
     return gray_from_bgr(np.asarray(picture, dtype=np.uint8))

@@ -38,6 +38,11 @@ def open_source(
     raise SourceError(f"there is no source {spec!r}; give {KINDS}")
 
 
+def is_game(spec: str) -> bool:
+    """Whether it plays anew with each seed; a file is the same every time."""
+    return spec.partition("/")[0] in {"doom", "atari"}
+
+
 def _open_doom(scenario: str, *, width: int | None, height: int | None, seed: int) -> Source:
     try:
         from sgaps_client.sources.doom import DoomSource  # noqa: PLC0415 - an extra

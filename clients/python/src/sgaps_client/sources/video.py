@@ -72,17 +72,34 @@ class VideoSource:
             raise SourceError(f"{self._path}: no picture of it can be decoded")
 
     def _pictures(self) -> Iterator[tuple[Gray, float]]:
-        """Every picture of the file and the media time in seconds at which the next replaces it."""
-        for shown_count in itertools.count(1):
+        """Every picture of the file and the media time in seconds at which the next replaces it.
+
+        The last one stays as long as the one before it.
+        """
+        shown, shown_at_secs, stays_secs = None, 0.0, 1 / self._own_rate
+        for count in itertools.count():
             found, picture = self._capture.read()
+            at_secs = self._at_secs(count) if found else shown_at_secs + stays_secs
+            if shown is not None:
+                yield shown, at_secs
+                stays_secs = at_secs - shown_at_secs
             if not found:
                 return
             gray = gray_from_bgr(np.asarray(picture, dtype=np.uint8))
-            image = resize(gray, width=self.width, height=self.height)
-            yield image, shown_count / self._own_rate
+            shown, shown_at_secs = resize(gray, width=self.width, height=self.height), at_secs
+
+    def _at_secs(self, count: int) -> float:
+        """When the picture that was just read begins; phones and recorded screens have no rate that
+        one could rely on. Where the file tells no times, by its rate."""
+        told_secs = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        return told_secs if told_secs > 0 else count / self._own_rate
 
 
 def _opened(path: Path) -> cv2.VideoCapture:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # OpenCV crashes on it
+        raise SourceError(f"{path!r}: its name is not UTF-8; rename it") from error
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise SourceError(f"{path} cannot be opened as a video; check it with a player")
