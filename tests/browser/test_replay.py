@@ -38,6 +38,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("recordings")
     record(root, "session", map(served, range(FRAMES)))
     record(root, "capture", map(captured, range(2)))
+    broken = root / KEY / "broken" / "000000.h5"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no segment")
     command = [str(SGAPS), "replay", str(root), "--port", "0", "--no-browser"]
     command += ["--set", f"data.checkpoints_dir={root / 'none'}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -145,6 +148,25 @@ def test_a_phone_shows_it_and_says_what_was_drawn(chromium: Browser, url: str) -
             assert box is not None
             assert box["width"] > 150
             assert box["x"] + box["width"] <= PHONE[0]
+
+
+def test_a_recording_that_cannot_be_read_shows_nothing_of_the_one_before(
+    tab: Tab, url: str
+) -> None:
+    page, facts = tab.page, tab.page.locator("#facts")
+    page.goto(url)
+    choose(page, "session")
+    page.locator("#recordings").select_option(f"{KEY}/broken")
+    expect(facts).to_contain_text("no frame can be read")
+    expect(page.locator("#notice")).to_be_visible()
+    for shown in ("#pictures", "#course", "#where"):
+        expect(page.locator(shown)).not_to_be_visible()
+    assert "broken" in page.url
+    choose(page, "session")
+    for shown in ("#pictures", "#course", "#where"):
+        expect(page.locator(shown)).to_be_visible()
+    assert all("422" in text or "404" in text for text in tab.troubles)
+    tab.troubles.clear()
 
 
 def test_what_cannot_be_rebuilt_is_said_on_the_page(tab: Tab, url: str) -> None:

@@ -308,6 +308,12 @@ def _elsewhere(file: h5py.File) -> None:
     file[f"{GROUP}/pixels"] = h5py.ExternalLink("other.h5", f"{GROUP}/pixels")
 
 
+def _group_elsewhere(file: h5py.File) -> None:
+    key = GROUP.split("/")[1]
+    del file[key]
+    file[key] = h5py.ExternalLink("other.h5", f"/{key}")
+
+
 def _dataset_for_group(file: h5py.File) -> None:
     del file[GROUP]
     file[GROUP] = [1.0]
@@ -335,6 +341,7 @@ DAMAGES: dict[str, Callable[[h5py.File], None]] = {
     "pixels wrap": _replace("pixels", shape=(2**62, 3), chunks=(99, 3), dtype="f4"),
     "index is a lie": _replace("index", shape=(2**40,), chunks=(99,), dtype="u8"),
     "pixels are elsewhere": _elsewhere,
+    "all is elsewhere": _group_elsewhere,
     "pixels are any file": _replace(
         "pixels", shape=(1, 3), dtype="f4", external=[("/etc/passwd", 0, 12)]
     ),
@@ -436,3 +443,11 @@ def test_segments_are_found(tmp_path: Path) -> None:
     assert info.size_bytes == first.stat().st_size
     with pytest.raises(RecordingError, match="no legal"):
         find_segments(tmp_path, "../doom")
+
+
+def test_a_file_without_an_end_is_no_segment(tmp_path: Path) -> None:
+    """Whoever opened it would wait for ever."""
+    os.mkfifo(tmp_path / "000000.h5")
+    for salvage in (False, True):
+        with pytest.raises(RecordingCorrupt, match="plain file"):
+            SegmentReader(tmp_path / "000000.h5", salvage=salvage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,15 @@ async def test_a_keyframe_that_is_no_picture_is_told(http: httpx.AsyncClient, ro
     reply = await http.get("/api/frame", params=place)
     assert reply.status_code == 422
     assert "sgaps recordings repair" in reply.json()["detail"]
+
+
+async def test_what_follows_a_keyframe_that_is_no_picture_is_rebuilt_without_it(
+    http: httpx.AsyncClient, root: Path
+) -> None:
+    spoilt = dataclasses.replace(captured(1), keyframe=b"\x89PNG spoilt")
+    record(root, "spoilt", [captured(0), spoilt, captured(2)])
+    await http.get("/api/catalog")
+    await view(http, f"{KEY}/spoilt", 2, UNTRAINED)
 
 
 async def test_a_segment_that_went_or_broke_meanwhile_is_told(

@@ -86,12 +86,20 @@ def take_shot(
     past = frames_before(
         lambda place: library.read(reel, place), reel.frame_ids, position, history_frames
     )
-    history = ((age, samples_of(before, settings)) for age, before in past)
+    history = ((age, _older_samples(before, settings)) for age, before in past)
     return Shot(
         frame=frame,
         samples=samples,
         history=tuple((age, older) for age, older in history if len(older)),
     )
+
+
+def _older_samples(frame: RecordedFrame, settings: Settings) -> Samples:
+    """(N, 4), none of a whole picture that cannot be decoded: later frames do without it."""
+    try:
+        return samples_of(frame, settings)
+    except ReplayError:
+        return frame.samples
 
 
 def samples_of(frame: RecordedFrame, settings: Settings) -> Samples:

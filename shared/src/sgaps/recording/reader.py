@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,12 +168,15 @@ class SegmentReader:
         """Highest frame id in the segments before; None in the first one, and in older files."""
 
     def _read_index(self, *, salvage: bool) -> None:
-        group = self._file[group_name(self.checkpoint_key, self.session_id)]
+        group = self._file
+        for name in group_name(self.checkpoint_key, self.session_id).strip("/").split("/"):
+            group = _own(group, name)
         limit_bytes = self.path.stat().st_size
         datasets = {
             name: _dataset(group, name, dtype, row_shape, limit_bytes)
             for name, (dtype, row_shape) in _datasets(self.max_state_dim).items()
-            if name in group or name != "footprints"  # which older files lack
+            # Which older files lack.
+            if name != "footprints" or group.get(name, getlink=True) is not None
         }
         self._footprints = datasets.get("footprints")
         self._pixels, self._keyframes = datasets["pixels"], datasets["keyframes"]
@@ -256,6 +260,8 @@ def _blame(path: Path, error: Exception) -> RecordingError:
 
 def _open(path: Path, *, salvage: bool) -> H5Object:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no plain file")
         return _open_part(path) if salvage else h5py.File(path, "r", locking=False)
     except H5_ERRORS as error:
         raise _blame(path, error) from error
@@ -308,6 +314,14 @@ def _datasets(max_state_dim: int) -> dict[str, tuple[np.dtype[Any], tuple[int, .
     }
 
 
+def _own(group: H5Object, name: str) -> H5Object:
+    """What a group has of this name: a link may lead to another file, or to a FIFO."""
+    link = group.get(name, getlink=True) if isinstance(group, h5py.Group) else None
+    if not isinstance(link, h5py.HardLink):
+        raise TypeError(f"{name} is not in this file")
+    return group[name]
+
+
 def _dataset(
     group: H5Object,
     name: str,
@@ -320,9 +334,9 @@ def _dataset(
     Chunked: other layouts can name any file of the machine as their storage. No larger than the
     file: its shape may be a lie, and it would be read into memory.
     """
-    dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.file != group.file:
-        raise ValueError(f"{name} is no dataset of this file")
+    dataset = _own(group, name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise TypeError(f"{name} is no dataset")
     if dataset.dtype != dtype or dataset.ndim < 1 or dataset.shape[1:] != row_shape:
         raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}")
     # Not `nbytes`, which wraps around at 64 bits.

@@ -92,9 +92,15 @@ function redraw() {
   const position = page.drawn;
   const shown = new Set([...document.querySelectorAll(".overlays :checked")].map(box => box.name));
   const { keyframes, unsampled } = page.frames;
+  reveal(true);
   show(page.results, shown, { isUnsampled: unsampled.includes(position), nearest: nearestOf(keyframes, position) });
   byId("pictures").dataset.position = position;
   drawCourse();
+}
+
+/** What is drawn is of this recording, or out of sight; it keeps its place, so nothing jumps. */
+function reveal(isShown) {
+  for (const id of ["pictures", "course", "where"]) byId(id).style.visibility = isShown ? "" : "hidden";
 }
 
 const nearestOf = (keyframes, position) =>
@@ -116,6 +122,8 @@ async function choose(recordingId, position = 0) {
   const recording = page.listed.recordings.find(one => one.recording_id === recordingId);
   Object.assign(page, { recording, frames: null, results: null, trouble: "" });
   delete byId("pictures").dataset.position;
+  reveal(false);
+  history.replaceState(null, "", `#${new URLSearchParams({ recording: recordingId })}`);
   byId("recordings").value = recordingId;
   byId("facts").textContent = factsOf(recording);
   if (!page.isPairChosen) selects.forEach((select, index) => { select.value = recording.pair[index]; });
@@ -136,6 +144,7 @@ function factsOf({ frames, keyframes, damaged, recorded_at_secs: at, size_bytes:
   const day = new Date(at * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
   const whole = keyframes === frames ? "all whole" : `${keyframes} whole`;
   const lost = damaged ? ` · ${damaged} damaged segment${damaged > 1 ? "s" : ""} left out (sgaps recordings repair)` : "";
+  if (!frames) return `no frame can be read · ${(size / 1e6).toFixed(1)} MB${lost}`;
   return `${frames} frames, ${whole} · ${(size / 1e6).toFixed(1)} MB · ${day}${lost}`;
 }
 
