@@ -176,6 +176,8 @@ def test_a_file_in_a_folder_named_like_a_game_is_a_file(
         (("capture", "doom/my_way_home", "--key", "a b"), "--key"),
         (("capture", "pictures", "--sessions", "2"), "leave out --sessions"),
         (("import", "видео"), "--key"),
+        (("capture", "видео.avi"), "--key"),
+        (("capture", "pictures/видео"), "--key"),
         (("capture", "pictures", "--out", "broken.mp4/out"), "another with --out"),
         (("import", "missing.mp4"), "give a video file or a folder"),
         (("import", "doom/my_way_home"), "give a video file or a folder"),
@@ -191,12 +193,15 @@ def test_what_is_wrong_is_told_in_a_line_with_its_cure(
     cure: str,
     tmp_path: Path,
     folder: Path,
+    video: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("видео").mkdir()
+    video.rename("видео.avi")
+    shutil.copytree(folder, folder / "видео")
     Path("broken.mp4").write_bytes(b"no video at all")
     code, said = run_here(monkeypatch, capsys, *arguments)
     *_, line = said.strip().splitlines()

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import PurePath
 
 import numpy as np
 from rich.console import Console
@@ -51,12 +52,15 @@ def play_source(
 
 def key_of(source_name: str, key: str | None) -> str:
     """The checkpoint key: as given, else from the source's name. Raises SgapsError."""
-    chosen = key or checkpoint_key(source_name.strip("/").removesuffix(".mp4"))
-    # Of names in other scripts nothing is left, and all of them would share one checkpoint.
-    if not is_valid_id(chosen) or not chosen.strip("-_"):
+    name = source_name.strip("/").removesuffix(".mp4")
+    chosen = key or checkpoint_key(name)
+    # Of names in other scripts nothing is left but the folder and the suffix, and all of them
+    # would share one checkpoint.
+    own = key or checkpoint_key(PurePath(name).stem)
+    if not is_valid_id(chosen) or not own.strip("-_"):
         raise SgapsError(
-            f"{chosen!r} is no checkpoint key; give one with --key: letters, digits, _ and -, "
-            "at most 64"
+            f"{key or source_name!r} is no checkpoint key; rename it, or give one with --key "
+            "(sgaps up has none): letters, digits, _ and -, at most 64"
         )
     return chosen
 
