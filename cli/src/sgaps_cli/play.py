@@ -59,8 +59,8 @@ def key_of(source_name: str, key: str | None) -> str:
     own = key or checkpoint_key(PurePath(name).stem)
     if not is_valid_id(chosen) or not own.strip("-_"):
         raise SgapsError(
-            f"{key or source_name!r} is no checkpoint key; rename it, or give one with --key "
-            "(sgaps up has none): letters, digits, _ and -, at most 64"
+            f"{key or source_name!r} is no checkpoint key; give one with --key, or rename it: "
+            "letters, digits, _ and -, at most 64"
         )
     return chosen
 
