@@ -346,5 +346,7 @@ def test_the_files_are_for_their_owner_and_passwords_stay(tmp_path: Path) -> Non
         if path.name != rights:
             assert path.read_text().strip() not in (tmp_path / "acl" / rights).read_text()
     before = {path: path.read_text() for path in files}
+    (tmp_path / "acl").chmod(0o755)  # a broker of another user reads its file there
     assert acl.write_acl(tmp_path / "acl") == [tmp_path / "acl" / rights]
+    assert stat.S_IMODE((tmp_path / "acl").stat().st_mode) == 0o755
     assert {path: path.read_text() for path in files} == before

@@ -188,10 +188,10 @@ def write_acl(folder: Path) -> list[Path]:
 
 @contextmanager
 def writing_in(folder: Path) -> Iterator[None]:
-    """A folder for its owner alone. What cannot be done there is an AclError that names a cure."""
+    """A folder, a new one for its owner alone. What cannot be done there is an AclError that names
+    a cure."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         yield
     except OSError as error:
         raise AclError(

@@ -20,8 +20,9 @@ def write_secrets(folder: Path) -> list[Path]:
     A secret that is there stays: players have the token. What follows from them is written again.
     Raises AclError.
     """
-    written = write_acl(folder)
     with writing_in(folder):
+        folder.chmod(0o700)  # first: the files in it are for all to read
+        written = write_acl(folder)
         for name, secret in (
             ("auth_token", secrets.token_hex(TOKEN_BYTES)),
             ("grafana.password", secrets.token_urlsafe(TOKEN_BYTES)),
