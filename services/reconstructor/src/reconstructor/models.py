@@ -91,7 +91,7 @@ class Models:
         self.refresh()
 
     def of(self, key: str) -> Serving:
-        """What serves a frame of this key."""
+        """What serves a frame of this key, which is counted where it finds no room."""
         with self._changing:
             place = self._in_force.get(key)
             if place is None or key == DEFAULT_KEY:

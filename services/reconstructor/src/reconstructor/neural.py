@@ -45,12 +45,10 @@ class NeuralReconstructor:
         self._models = Models(stores, settings, self._device)
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
-        # Looked up once: a swap meanwhile is for the next batch.
-        serving_of = {key: self._models.of(key) for key in {f.checkpoint_key for f in frames}}
         results: dict[int, Reconstruction] = {}
         groups: dict[tuple[int, int, Serving], list[int]] = {}
         for i, frame in enumerate(frames):
-            serving = serving_of[frame.checkpoint_key]
+            serving = self._models.of(frame.checkpoint_key)
             groups.setdefault((frame.width, frame.height, serving), []).append(i)
         for (_, _, serving), indices in groups.items():
             for part in self._passes(indices):
