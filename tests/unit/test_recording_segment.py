@@ -27,7 +27,7 @@ from sgaps.recording import (
     recover_parts,
     segment_info,
 )
-from sgaps.recording.disk import ensure_free_space
+from sgaps.recording.disk import ensure_free_space, is_locked
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.sampling.footprints import FOOTPRINTS_PX
 
@@ -451,3 +451,4 @@ def test_a_file_without_an_end_is_no_segment(tmp_path: Path) -> None:
     for salvage in (False, True):
         with pytest.raises(RecordingCorrupt, match="plain file"):
             SegmentReader(tmp_path / "000000.h5", salvage=salvage)
+    assert not is_locked(tmp_path / "000000.h5")

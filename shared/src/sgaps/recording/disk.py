@@ -77,7 +77,7 @@ def try_lock(descriptor: int) -> bool:
 
 def is_locked(path: Path) -> bool:
     """Whether somebody has the lock of a file, and so writes to it."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it may be a FIFO
     try:
         return not try_lock(descriptor)
     finally:

@@ -27,10 +27,8 @@ def open_source(
     """
     kind, _, game = spec.partition("/")
     path = Path(spec).expanduser()
-    if kind == "doom":
-        return _open_doom(game, width=width, height=height, seed=seed)
-    if kind == "atari":
-        return _open_atari(game, width=width, height=height, seed=seed)
+    if opened := GAMES.get(kind):
+        return opened(game, width=width, height=height, seed=seed)
     if path.is_dir():
         return ImageSource(path, width=width, height=height, loop=loop)
     if path.is_file():
@@ -40,7 +38,7 @@ def open_source(
 
 def is_game(spec: str) -> bool:
     """Whether it plays anew with each seed; a file is the same every time."""
-    return spec.partition("/")[0] in {"doom", "atari"}
+    return spec.partition("/")[0] in GAMES
 
 
 def _open_doom(scenario: str, *, width: int | None, height: int | None, seed: int) -> Source:
@@ -61,3 +59,6 @@ def _open_atari(game: str, *, width: int | None, height: int | None, seed: int) 
 
 def _missing(package: str, *, extra: str, error: ImportError) -> SourceError:
     return SourceError(f"{package} is missing ({error}): pip install sgaps-client[{extra}]")
+
+
+GAMES = {"doom": _open_doom, "atari": _open_atari}
