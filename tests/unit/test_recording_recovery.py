@@ -197,6 +197,28 @@ def test_a_part_that_no_frame_was_written_to_goes(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("written_bytes", [0, 48, None])
+def test_a_part_whose_writer_died_while_it_made_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written_bytes: int | None
+) -> None:
+    """HDF5 opens none of these files: it has noted that somebody is writing to them."""
+    made: list[bytes] = []
+
+    def killed_before(file: h5py.File, _: bool) -> None:
+        file.flush()
+        made.append(Path(file.filename).read_bytes()[:written_bytes])
+
+    monkeypatch.setattr(h5py.File, "swmr_mode", property(fset=killed_before))
+    writer = open_writer(tmp_path)
+    writer.abandon()
+    writer.part_path.write_bytes(made[0])
+    assert recover_parts(tmp_path)[0].reason == "no frame was written to it"
+    assert files(tmp_path) == []
+    writer.part_path.write_bytes(made[0].ljust(48, b"x") + bytes(20_000))  # it has more than that
+    recover_parts(tmp_path)
+    assert files(tmp_path) == ["000000.h5.bad"]
+
+
 def test_frames_that_cannot_be_read_are_lost_alone(tmp_path: Path) -> None:
     part = seal(tmp_path, 40).rename(tmp_path / "doom" / "s-1" / "000000.h5.part")
     with h5py.File(part, "r+") as file:

@@ -20,6 +20,8 @@ from sgaps.recording.disk import try_lock, write_error
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import (
     BAD_SUFFIX,
+    FRAMES_PER_CHUNK,
+    INDEX_DTYPE,
     PART_SUFFIX,
     RECOVERING_SUFFIX,
     all_part_paths,
@@ -32,6 +34,10 @@ from sgaps.recording.writer import SegmentWriter
 log = logging.getLogger(__name__)
 
 _FRAMES_PER_WRITE = 16
+_IN_CREATION = b"\x89HDF\r\n\x1a\n\x03\x08\x08\x01"
+"""Signature; version of the superblock; bytes of an offset, of a length; open for writing alone."""
+_LEAST_BYTES_OF_A_FRAME = FRAMES_PER_CHUNK * INDEX_DTYPE.itemsize
+"""A chunk of the index comes with the first one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +138,7 @@ def _move_aside(path: Path, sealed: Path) -> Path:
 
 
 def _seal(part: Path, sealed: Path) -> SegmentInfo | None:
-    if part.stat().st_size == 0:
+    if _is_cut_off_at_its_creation(part):
         return None
     with SegmentReader(part, salvage=True) as reader:
         if reader.row_count == 0:
@@ -142,6 +148,17 @@ def _seal(part: Path, sealed: Path) -> SegmentInfo | None:
         elif missing := _missing(reader, sealed):
             raise RecordingCorrupt(f"{sealed} exists and lacks {missing} frames of its part")
     return segment_info(sealed)
+
+
+def _is_cut_off_at_its_creation(part: Path) -> bool:
+    """Whether its writer died before it could write a frame.
+
+    HDF5 notes in the head of a file who has it open: from its first bytes on somebody who writes,
+    and last of all, before the first frame, that others may read meanwhile.
+    """
+    with part.open("rb") as file:
+        head = file.read(len(_IN_CREATION))
+    return not head or (head == _IN_CREATION and part.stat().st_size < _LEAST_BYTES_OF_A_FRAME)
 
 
 def _missing(reader: SegmentReader, sealed: Path) -> int:
