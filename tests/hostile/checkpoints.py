@@ -310,6 +310,8 @@ MANIFESTS: dict[str, Damage] = {
     "infinite metrics": _metrics(val_psnr_db=float("inf")),
     "nan champion": _metrics(champion_psnr_db=float("nan")),
     "worse than the champion": _metrics(val_psnr_db=19.0),
+    "worse by what decided": _metrics(val_score_db=1.0, champion_score_db=2.0),
+    "half of the scores": _metrics(val_score_db=21.0),
     "metrics are text": _claim(metrics="good"),
     "training is nested": _replaced(MANIFEST_NAME, b'{"training":' + b"[" * 100_000),
     "embed_dim huge": _model(embed_dim=10**9, num_heads=1),

@@ -23,11 +23,13 @@ from trainer import trust as teaching
 from trainer.atlas import build_atlas, calibrated, far_apart
 from trainer.comparison import compare
 from trainer.run import RunReport, train_key
+from trainer.validation import HeldOut
 from unit.test_atlas import psnr_db, squares_of
 from unit.toy_recordings import toy_settings
 from unit.toy_room import CAMERA, KEY, LAYOUT, atlas_of, pose_at, record, seen, state_of, walk
 
 RUNNING = threading.Event()
+NOTHING = HeldOut(psnr_db=0.0, score_db=0.0)
 POSES = "{values: [0, 1, 2, 3, 4], nearest: 40}"
 
 
@@ -197,7 +199,7 @@ def test_a_run_publishes_the_atlas_and_a_reconstructor_serves_by_it(
     assert report.published.atlas is not None
     assert report.published.atlas.pictures == 180
     assert report.atlas_gain_db > 1
-    assert report.challenger_psnr_db == report.published.metrics.val_psnr_db
+    assert report.challenger.psnr_db == report.published.metrics.val_psnr_db
     reconstructor = NeuralReconstructor([CheckpointStore(settings.data.checkpoints_dir)], settings)
     gains, told = [], []
     for pose in walk(6, seed=77):
@@ -231,7 +233,7 @@ def test_an_atlas_that_does_not_help_is_not_published(
     elsewhere = atlas_of(walk(60))
     shuffled = replace(elsewhere, poses=tuple(walk(60, seed=8)))
     monkeypatch.setattr(trainer.run, "build_atlas", lambda *_, **__: shuffled)
-    monkeypatch.setattr(trainer.run, "_champion_psnr_db", lambda *_: 0.0)
+    monkeypatch.setattr(trainer.run, "_champion_held_out", lambda *_: NOTHING)
     settings = settings_of(tmp_path)
     for seed, session in enumerate("ab"):
         record(settings.data.recordings_dir, session, walk(20, seed=seed))
@@ -248,7 +250,7 @@ def test_a_training_outlives_an_atlas_that_fails(
         raise RecordingCorrupt("torn")
 
     monkeypatch.setattr(trainer.run, "build_atlas", fails)
-    monkeypatch.setattr(trainer.run, "_champion_psnr_db", lambda *_: 0.0)
+    monkeypatch.setattr(trainer.run, "_champion_held_out", lambda *_: NOTHING)
     settings = settings_of(tmp_path)
     for seed, session in enumerate("ab"):
         record(settings.data.recordings_dir, session, walk(20, seed=seed))

@@ -146,11 +146,11 @@ def test_a_taught_atlas_is_worth_more(
     untaught = built(level)
     assert untaught is not None
     learned = taught(untaught, model, examples_of(level), level, stop=RUNNING)
-    before_db, after_db = (
+    before, after = (
         validate(model, held_out, level, max_examples=12, atlas=atlas)
         for atlas in (untaught, learned)
     )
-    assert after_db > before_db + 0.3
+    assert after.psnr_db > before.psnr_db + 0.3
     assert learned.poses == untaught.poses
 
 

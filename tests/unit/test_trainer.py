@@ -64,14 +64,14 @@ def test_a_run_learns_and_publishes_what_is_better(tmp_path: Path, keyframes: bo
         record(settings.data.recordings_dir, name, frames=24, keyframes=keyframes)
     report = train(settings)
     assert report.champion_version == "untrained"
-    assert report.challenger_psnr_db > report.champion_psnr_db + 0.3
+    assert report.challenger.psnr_db > report.champion.psnr_db + 0.3
     _, manifest, _ = CheckpointStore(settings.data.checkpoints_dir).load_current(KEY)
     assert manifest == report.published
-    assert manifest.metrics.val_psnr_db == report.challenger_psnr_db
+    assert manifest.metrics.val_psnr_db == report.challenger.psnr_db
     assert set(manifest.data.train_sessions).isdisjoint(manifest.data.val_sessions)
     again = train(toy_settings(tmp_path, "training.max_epochs=1"))
     assert again.champion_version == manifest.model_version
-    assert again.champion_psnr_db == pytest.approx(report.challenger_psnr_db, abs=1e-3)
+    assert again.champion.psnr_db == pytest.approx(report.challenger.psnr_db, abs=1e-3)
 
 
 def test_a_run_that_leaves_states_out_is_judged_without_them_too(
@@ -88,7 +88,7 @@ def test_a_run_that_leaves_states_out_is_judged_without_them_too(
         "frame_psnr_db",
         lambda _, batch: 30.0 if batch.inputs.state_valid.any() else 20.0,
     )
-    assert train(settings).champion_psnr_db == pytest.approx(0.8 * 30 + 0.2 * 20)
+    assert train(settings).champion.psnr_db == pytest.approx(0.8 * 30 + 0.2 * 20)
 
 
 def test_what_is_not_better_is_not_published(tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_of_few_samples_one_is_held_out(tmp_path: Path, samples: int) -> None:
     example = dataset_of(find_segments(tmp_path / "recordings"))[1]
     assert (len(example.samples), len(example.held_out)) == (samples - 1, 1)
     report = train(toy_settings(tmp_path, "training.max_epochs=1"))
-    assert math.isfinite(report.champion_psnr_db)
-    assert math.isfinite(report.challenger_psnr_db)
+    assert math.isfinite(report.champion.psnr_db)
+    assert math.isfinite(report.challenger.psnr_db)
 
 
 def test_a_frame_of_one_sample_is_left_out(tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ def test_a_model_of_another_shape_has_to_beat_what_serves(tmp_path: Path) -> Non
         toy_settings(tmp_path, *other, "training.max_epochs=1", "training.min_gain_db=50")
     )
     assert report.champion_version == first.published.model_version
-    assert report.champion_psnr_db == pytest.approx(first.challenger_psnr_db, abs=1e-3)
+    assert report.champion.psnr_db == pytest.approx(first.challenger.psnr_db, abs=1e-3)
     assert report.published is None
     assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) == first.published
 

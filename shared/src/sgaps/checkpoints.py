@@ -59,6 +59,22 @@ class Metrics(Section):
     val_psnr_db: float
     champion_psnr_db: float
     """What served before."""
+    val_score_db: float | None = None
+    """What decided, where the loss counts more than squared errors: the PSNR less that, in dB."""
+    champion_score_db: float | None = None
+
+    @model_validator(mode="after")
+    def _scores_come_in_pairs(self) -> Metrics:
+        if (self.val_score_db is None) != (self.champion_score_db is None):
+            raise ValueError("val_score_db and champion_score_db come together")
+        return self
+
+    @property
+    def gain_db(self) -> float:
+        """By what decided."""
+        if self.val_score_db is None or self.champion_score_db is None:
+            return self.val_psnr_db - self.champion_psnr_db
+        return self.val_score_db - self.champion_score_db
 
 
 class DataCard(Section):
@@ -109,8 +125,11 @@ class Manifest(Section):
 
     @property
     def json_text(self) -> str:
-        """As it is written: without a word of an atlas where there is none, for older readers."""
-        return self.model_dump_json(indent=2, exclude=None if self.atlas else {"atlas"})
+        """As it is written: without a word of what is not there, for older readers."""
+        scores = {"val_score_db", "champion_score_db"}
+        absent = {name: True for name in scores if getattr(self.metrics, name) is None}
+        left_out = {"metrics": absent} | ({} if self.atlas else {"atlas": True})
+        return self.model_dump_json(indent=2, exclude=left_out)
 
 
 class CheckpointDirectory:
@@ -163,7 +182,7 @@ class CheckpointDirectory:
     def usable(self, key: str, version: str) -> Manifest:
         """A manifest of what may serve. Raises CheckpointError."""
         manifest = self.manifest(key, version)
-        if manifest.metrics.val_psnr_db < manifest.metrics.champion_psnr_db:
+        if manifest.metrics.gain_db < 0:
             raise CheckpointRejected(f"{key}/{version} is worse than what it would replace")
         return manifest
 

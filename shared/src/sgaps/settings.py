@@ -326,7 +326,8 @@ class TrainingSettings(Section):
     save_every_secs: Secs
     """How much of a run that is cut off is lost at most."""
     min_gain_db: Weight
-    """A challenger is published if it beats the champion by this on the held-out sessions."""
+    """A challenger is published if it beats the champion by this on the held-out sessions: in PSNR,
+    less what the loss counts to the eye (loss.structural, loss.perceptual)."""
     keep_versions: Positive | None
     """Versions of a key that are left when a run begins, the newest; null: all."""
 

@@ -22,6 +22,8 @@ ROUNDING_ERROR = ERROR_FLOOR / math.sqrt(12)
 """Of a frame, whose levels are bytes: nobody is told of more than 59 dB."""
 
 Terms: TypeAlias = dict[str, Tensor]
+EYE_TERMS = ("structural", "perceptual")
+"""Of single whole frames, and no squared errors."""
 
 
 class SampledPixelL2Loss(nn.Module):
@@ -61,7 +63,7 @@ class ReconstructionLoss(nn.Module):
 
     def __init__(self, weights: LossSettings) -> None:
         super().__init__()
-        self._weights = weights
+        self.weights = weights
         self._sampled = SampledPixelL2Loss()
         self._structural = StructuralLoss()
         self._temporal = TemporalLoss()
@@ -75,13 +77,13 @@ class ReconstructionLoss(nn.Module):
         else:
             terms["full"] = log_mse_loss(output.frame, batch.target)
             terms["log_error"] = log_error_loss(output, batch.target)
-            if self._weights.structural:
+            if self.weights.structural:
                 terms["structural"] = self._structural(output.frame, batch.target)
             if len(batch.pairs):
                 terms["temporal"] = self._temporal(output.frame, batch.target, batch.pairs)
             if self._perceptual:
                 terms["perceptual"] = self._perceptual(output.frame, batch.target)
-        weighted = [getattr(self._weights, name) * term for name, term in terms.items()]
+        weighted = [getattr(self.weights, name) * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), terms
 
 

@@ -34,7 +34,7 @@ from trainer.run_log import RunLog
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
 from trainer.split import Split, split_at, split_by_session
 from trainer.trust import taught
-from trainer.validation import validate
+from trainer.validation import HeldOut, validate
 from trainer.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ class RunReport:
     """What came of a run."""
 
     champion_version: str
-    champion_psnr_db: float
-    challenger_psnr_db: float
+    champion: HeldOut
+    challenger: HeldOut
     atlas_gain_db: float
-    """Of that, by what is known of the level by heart; 0 where that is nothing."""
+    """Of its PSNR, by what is known of the level by heart; 0 where that is nothing."""
     fit: FitReport
     published: Manifest | None
     """None where the challenger was not better by training.min_gain_db, or nothing is finished."""
@@ -157,7 +157,7 @@ def _train(
     begun = begun_from(checkpoint_key, champion, settings)
     known = champion.trained_on | begun.trained_on
     split = _split(segments, settings, options, champion, known, taken_up)
-    champion_psnr_db = _champion_psnr_db(champion, split, settings)
+    champion_held_out = _champion_held_out(champion, split, settings)
     model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(settings))
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
@@ -188,7 +188,8 @@ def _train(
     if options.ranks.is_first:
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
     challenger = _judged(model, atlas, held_out, settings)
-    better = challenger.psnr_db >= champion_psnr_db + settings.training.min_gain_db
+    gain_db = challenger.held_out.score_db - champion_held_out.score_db
+    better = gain_db >= settings.training.min_gain_db
     finished = not stop.is_set()
     published = None
     if better and finished and options.ranks.is_first:
@@ -197,9 +198,7 @@ def _train(
                 checkpoint_key,
                 model,
                 settings=settings.model,
-                metrics=checkpoints.Metrics(
-                    val_psnr_db=challenger.psnr_db, champion_psnr_db=champion_psnr_db
-                ),
+                metrics=_metrics(challenger.held_out, champion_held_out),
                 parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
                 data=_data(split),
                 training=_training(settings),
@@ -210,8 +209,8 @@ def _train(
         watch.end(outcome.steps, model)
     return RunReport(
         champion_version=champion.version,
-        champion_psnr_db=champion_psnr_db,
-        challenger_psnr_db=challenger.psnr_db,
+        champion=champion_held_out,
+        challenger=challenger.held_out,
         atlas_gain_db=challenger.atlas_gain_db,
         fit=outcome,
         published=published,
@@ -292,7 +291,7 @@ def _reseeded(settings: Settings, begun: Champion) -> Settings:
     )
 
 
-def _champion_psnr_db(champion: Champion, split: Split, settings: Settings) -> float:
+def _champion_held_out(champion: Champion, split: Split, settings: Settings) -> HeldOut:
     """On the held-out sessions, with the history that its own shape asks for."""
     own = settings.model_copy(update={"model": champion.settings})
     champion.model.to(pick_device(settings.training.device))
@@ -324,7 +323,7 @@ def _atlas(
 class _Challenger:
     """How good a trained model is, with its atlas where that helps."""
 
-    psnr_db: float
+    held_out: HeldOut
     atlas: Atlas | None
     atlas_gain_db: float
 
@@ -335,13 +334,13 @@ def _judged(
     held_out: RecordingDataset,
     settings: Settings,
 ) -> _Challenger:
-    alone_psnr_db = _validate(model, held_out, settings)
+    alone = _validate(model, held_out, settings)
     if atlas:
-        psnr_db = _validate(model, held_out, settings, atlas)
-        if psnr_db > alone_psnr_db:
-            gain_db = psnr_db - alone_psnr_db
-            return _Challenger(psnr_db=psnr_db, atlas=atlas, atlas_gain_db=gain_db)
-    return _Challenger(psnr_db=alone_psnr_db, atlas=None, atlas_gain_db=0)
+        both = _validate(model, held_out, settings, atlas)
+        if both.score_db > alone.score_db:
+            gain_db = both.psnr_db - alone.psnr_db
+            return _Challenger(held_out=both, atlas=atlas, atlas_gain_db=gain_db)
+    return _Challenger(held_out=alone, atlas=None, atlas_gain_db=0)
 
 
 def _options(
@@ -361,13 +360,22 @@ def _validate(
     dataset: RecordingDataset,
     settings: Settings,
     atlas: Atlas | None = None,
-) -> float:
+) -> HeldOut:
     """As many of the frames count without their state as are learned without."""
     score = partial(validate, model, dataset, settings, max_examples=MAX_VAL_EXAMPLES, atlas=atlas)
     absent = settings.augmentation.state_absent_share
     if not absent:
         return score()
-    return (1 - absent) * score() + absent * score(states=False)
+    return score().mixed(score(states=False), absent)
+
+
+def _metrics(challenger: HeldOut, champion: HeldOut) -> checkpoints.Metrics:
+    psnrs_db = {"val_psnr_db": challenger.psnr_db, "champion_psnr_db": champion.psnr_db}
+    if challenger.score_db == challenger.psnr_db:
+        return checkpoints.Metrics(**psnrs_db)
+    return checkpoints.Metrics(
+        **psnrs_db, val_score_db=challenger.score_db, champion_score_db=champion.score_db
+    )
 
 
 def _training(settings: Settings) -> dict[str, JsonValue]:

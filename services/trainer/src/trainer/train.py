@@ -119,8 +119,8 @@ def _told(report: RunReport) -> str:
         how = "the same command with --resume goes on" if report.resumable else "nothing is saved"
         return f"interrupted after {report.fit.steps} steps; {how}"
     gain = (
-        f"held-out PSNR {report.challenger_psnr_db:.2f} dB, before "
-        f"{report.champion_psnr_db:.2f} dB ({report.champion_version}); "
+        f"held-out PSNR {report.challenger.told_against(report.champion)} "
+        f"({report.champion_version}); "
         f"{report.fit.steps} steps in {report.fit.secs:.0f} s"
     )
     if report.atlas_gain_db:

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.errors import SgapsError
-from sgaps.model import SparsePixelTransformer
+from sgaps.model import ModelOutput, SparsePixelTransformer
 from sgaps.settings import Settings
 from trainer.batch import Batch
 from trainer.dataset import RecordingDataset
-from trainer.losses import means_at
+from trainer.losses import EYE_TERMS, ReconstructionLoss, means_at
 from trainer.rebuild import rebuilt
 
 MSE_FLOOR = 1e-10
+DB_PER_NAT = 10 / math.log(10)
+"""The loss counts squared errors by their natural logarithm, the PSNR by ten of the common one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How good a model is on held-out frames: means."""
+
+    psnr_db: float
+    score_db: float
+    """What decides: the PSNR less what the loss counts to the eye, in dB; where it counts nothing
+    (loss.structural and loss.perceptual are 0), the PSNR."""
+
+    def mixed(self, other: HeldOut, share: float) -> HeldOut:
+        """With so much (0..1) of the other one."""
+        return HeldOut(
+            psnr_db=(1 - share) * self.psnr_db + share * other.psnr_db,
+            score_db=(1 - share) * self.score_db + share * other.score_db,
+        )
+
+    def told_against(self, other: HeldOut) -> str:
+        """Both, in words."""
+        told = f"{self.psnr_db:.2f} dB against {other.psnr_db:.2f} dB"
+        if self.score_db == self.psnr_db:
+            return told
+        return f"{told}, as the loss counts them {self.score_db:.2f} against {other.score_db:.2f}"
 
 
 def psnr_db(mean_squared_error: float) -> float:
@@ -34,11 +62,11 @@ def validate(
     max_examples: int,
     states: bool = True,
     atlas: Atlas | None = None,
-) -> float:
-    """Mean PSNR in dB: over the frames of each session, then over the sessions.
+) -> HeldOut:
+    """Means over the frames of each session, then over the sessions.
 
     On whole frames where the dataset has them, else on the held-out samples; with their states or
-    without any. Raises SgapsError where there are neither.
+    without any. Raises SgapsError where there are neither, and PerceptualUnavailable.
     """
     if not len(dataset):
         raise SgapsError(
@@ -46,14 +74,31 @@ def validate(
             "with data.val=[…]"
         )
     model.eval()
-    by_session: dict[str, list[float]] = defaultdict(list)
+    loss = ReconstructionLoss(settings.loss).to(next(model.parameters()).device)
+    by_session: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for index in spread(len(dataset), max_examples):
         example = dataset[index]
         if not states:
             example = replace(example, state=np.empty(0, np.float32))
         batch, output = rebuilt(model, example, settings, atlas=atlas)
-        by_session[example.session_id].append(frame_psnr_db(output.frame, batch))
-    return float(np.mean([np.mean(values) for values in by_session.values()]))
+        psnr = frame_psnr_db(output.frame, batch)
+        score = psnr - _cost_to_the_eye_db(loss, output, batch)
+        by_session[example.session_id].append((psnr, score))
+    means = np.mean([np.mean(values, axis=0) for values in by_session.values()], axis=0)  # (2,)
+    return HeldOut(psnr_db=float(means[0]), score_db=float(means[1]))
+
+
+@torch.inference_mode()
+def _cost_to_the_eye_db(loss: ReconstructionLoss, output: ModelOutput, batch: Batch) -> float:
+    """So much PSNR the loss would give up for what else it counts of a single whole frame."""
+    weights = loss.weights
+    if batch.target is None or not (weights.structural or weights.perceptual):
+        return 0.0
+    _, terms = loss(output, batch)
+    cost: float = sum(
+        getattr(weights, name) * float(terms[name]) for name in EYE_TERMS if name in terms
+    )
+    return DB_PER_NAT * cost / (weights.full or 1.0)
 
 
 def frame_psnr_db(frame: Tensor, batch: Batch) -> float:

@@ -133,9 +133,9 @@ class Worker:
         if not report.finished:
             log.info("training of %s was stopped after %d steps", key, report.fit.steps)
             return
-        metrics.VAL_PSNR_DB.labels("champion").set(report.champion_psnr_db)
-        metrics.VAL_PSNR_DB.labels("challenger").set(report.challenger_psnr_db)
-        gain = f"{report.challenger_psnr_db:.2f} dB against {report.champion_psnr_db:.2f} dB"
+        metrics.VAL_PSNR_DB.labels("champion").set(report.champion.psnr_db)
+        metrics.VAL_PSNR_DB.labels("challenger").set(report.challenger.psnr_db)
+        gain = report.challenger.told_against(report.champion)
         if report.published is None:
             metrics.KEPT_CHAMPION.inc()
             log.info("%s keeps %s: %s", key, report.champion_version, gain)
@@ -145,7 +145,7 @@ class Worker:
         version = report.published.model_version
         log.info("published %s of %s: %s, %d steps", version, key, gain, report.fit.steps)
         message = CheckpointPublished(
-            checkpoint_key=key, model_version=version, val_psnr_db=report.challenger_psnr_db
+            checkpoint_key=key, model_version=version, val_psnr_db=report.challenger.psnr_db
         )
         try:
             await self._bus.write(Publish(message, MAX_ANNOUNCEMENTS))
