@@ -80,6 +80,22 @@ class Deployment:
     def play(self, *arguments: str) -> dict[str, Any]:
         return summary_of(self.start_play(*arguments))
 
+    def doctor(self, data_dir: Path) -> dict[str, dict[str, Any]]:
+        """What `sgaps doctor` finds, by what it looked at. It is told no address."""
+        done = subprocess.run(
+            [str(SGAPS), "doctor", "--json", "--data-dir", str(data_dir)],
+            env={
+                **self.environment,
+                "SGAPS_TOKEN": self.token,
+                "COMPOSE_PROJECT_NAME": PROJECT,
+            },
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_SECS,
+            check=False,
+        )
+        return {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+
     def get(self, path: str) -> Any:
         answer = httpx.get(
             f"http://127.0.0.1:{self.port}{path}",

@@ -74,6 +74,16 @@ def test_containers_may_do_no_more_than_they_must(deployment: Deployment) -> Non
         assert all(binding["HostIp"] == "127.0.0.1" for binding in published)
 
 
+def test_the_doctor_finds_the_deployment_by_itself(
+    deployment: Deployment, played: dict[str, int], tmp_path: Path
+) -> None:
+    found = deployment.doctor(tmp_path)
+    needed = ("gateway", "reconstructor", "sampler", "recorder")
+    for what in ("containers", f"gateway http://127.0.0.1:{deployment.port}", *needed):
+        assert found[what]["well"], found[what]
+    assert found["containers"]["detail"] == "5, none of them unwell"
+
+
 def test_the_port_is_closed_without_the_token(deployment: Deployment) -> None:
     url = f"http://127.0.0.1:{deployment.port}/api/status"
     assert httpx.get(url).status_code == httpx.codes.UNAUTHORIZED

@@ -23,7 +23,8 @@ from sgaps_cli import main as cli
 from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.broker import free_port
 from sgaps_cli.deployment import write_secrets
-from sgaps_cli.doctor import gateway, machine, system
+from sgaps_cli.doctor import machine, system
+from sgaps_cli.doctor.containers import published_url
 from sgaps_cli.doctor.finding import Finding
 
 SGAPS = Path(sys.executable).with_name("sgaps")
@@ -34,7 +35,7 @@ LOOKED_AT = ("Python", "package torch", "package vizdoom", "settings", "broker",
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No broker of this test run, and no system that happens to run on this machine."""
     monkeypatch.delenv("REDIS_URL", raising=False)
-    monkeypatch.setattr(gateway, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("SGAPS__SERVER__PORT", str(free_port()))
 
 
 class Asked:
@@ -143,6 +144,7 @@ def test_a_container_that_ended_well_is_missing_all_the_same(
                 "State": state.split()[0],
                 "Status": state.partition(" ")[2],
                 "Labels": f"com.docker.compose.project=sgaps,com.docker.compose.service={name}",
+                "Ports": "",
             }
         ).decode()
         for name, state in states.items()
@@ -153,6 +155,22 @@ def test_a_container_that_ended_well_is_missing_all_the_same(
     code, said = asked()
     assert code == int(said_of_it is not None)
     assert said_of_it is None or said_of_it in said
+
+
+@pytest.mark.parametrize(
+    ("ports", "url"),
+    [
+        ("127.0.0.1:8123->8000/tcp", "http://127.0.0.1:8123"),
+        ("0.0.0.0:80->8000/tcp, [::]:80->8000/tcp, 0.0.0.0:9->9/tcp", "http://127.0.0.1:80"),
+        ("10.0.0.7:8000->8000/tcp", "http://10.0.0.7:8000"),
+        ("8000/tcp, 9100/tcp", None),
+        ("", None),
+    ],
+)
+def test_a_deployment_is_looked_at_where_it_is_published(ports: str, url: str | None) -> None:
+    labels = "com.docker.compose.project=sgaps,com.docker.compose.service="
+    others = {"Labels": f"{labels}redis", "Ports": "127.0.0.1:1->8000/tcp"}
+    assert published_url([others, {"Labels": f"{labels}gateway", "Ports": ports}]) == url
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from sgaps.errors import SettingsError
 from sgaps.settings import load_settings
 from sgaps_cli.doctor import machine
 from sgaps_cli.doctor.broker import look_at_broker
-from sgaps_cli.doctor.containers import look_at_containers
+from sgaps_cli.doctor.containers import Container, containers_found, deployed, published_url
 from sgaps_cli.doctor.finding import Finding
-from sgaps_cli.doctor.gateway import look_at_gateway
+from sgaps_cli.doctor.gateway import DEFAULT_URL, look_at_gateway
 
 
 def diagnose(url: str | None, data_dir: Path, *, token: str | None, as_json: bool) -> int:
@@ -47,16 +47,20 @@ def _print(findings: Sequence[Finding]) -> None:
 def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Finding]:
     if url is None:
         yield from machine.look_at_python()
+    here = DEFAULT_URL
     try:
         settings = load_settings()
     except SettingsError as error:
         yield Finding(what="settings", well=False, detail=str(error), cure="mend that key")
     else:
         yield Finding(what="settings", well=True, detail="read and checked")
+        here = f"http://127.0.0.1:{settings.server.port}"
         yield from look_at_broker(settings.bus, needed=url is None)
         if url is None:
             yield machine.disk(data_dir, needed_bytes=settings.recorder.min_free_bytes)
     if url is None:
         yield from machine.look_at_secrets()
-        yield from look_at_containers()
-    yield from look_at_gateway(url, token)
+        containers: list[Container] = deployed()
+        yield from containers_found(containers)
+        here = published_url(containers) or here
+    yield from look_at_gateway(url or here, token, needed=url is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
@@ -14,16 +15,16 @@ LABEL = "com.docker.compose"
 NEEDED = ("redis", "gateway", "reconstructor", "sampler", "recorder")
 """Services without which no frame is answered or kept, as compose.yaml calls them."""
 MEANT_TO_END = ("secrets",)
+_PUBLISHED = re.compile(r"(?P<host>[^\s,]+):(?P<port>\d+)->8000/tcp")
+"""In `docker ps`, as "127.0.0.1:8000->8000/tcp"."""
+_EVERY_ADDRESS = ("0.0.0.0", "[::]", "::")  # noqa: S104 - nothing is bound
 
 Container: TypeAlias = Mapping[str, str]
 """A line of `docker ps --format json`."""
 
 
-def look_at_containers() -> Iterator[Finding]:
-    """Those of the project that should run and do not, or are not healthy.
-
-    A deployment that is down as a whole is none.
-    """
+def deployed() -> list[Container]:
+    """Those of the project. A deployment that is down as a whole is none."""
     project = os.environ.get("COMPOSE_PROJECT_NAME", "sgaps")
     command = ["docker", "ps", "--all", "--filter", f"label={LABEL}.project={project}"]
     try:
@@ -36,12 +37,23 @@ def look_at_containers() -> Iterator[Finding]:
         )
         containers: list[Container] = [json.loads(line) for line in done.stdout.splitlines()]
     except (OSError, subprocess.SubprocessError, ValueError):
+        return []
+    return containers if any(c["State"] == "running" for c in containers) else []
+
+
+def published_url(containers: Sequence[Container]) -> str | None:
+    """Where the gateway is found from this machine; None where it is not published."""
+    for container in containers:
+        if _service(container) == "gateway" and (port := _PUBLISHED.search(container["Ports"])):
+            host = "127.0.0.1" if port["host"] in _EVERY_ADDRESS else port["host"]
+            return f"http://{host}:{port['port']}"
+    return None
+
+
+def containers_found(containers: Sequence[Container]) -> Iterator[Finding]:
+    """What should run and does not, or is not healthy."""
+    if not containers:
         return
-    if any(container["State"] == "running" for container in containers):
-        yield from _found(containers)
-
-
-def _found(containers: Sequence[Container]) -> Iterator[Finding]:
     bad = [container for container in containers if _is_bad(container)]
     missing = [name for name in NEEDED if name not in map(_service, containers)]
     details = [f"{c['Names']}: {c['Status']}" for c in bad]

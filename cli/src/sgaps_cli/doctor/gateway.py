@@ -36,9 +36,9 @@ class _Trouble(httpx.HTTPError):
     """The gateway answers, and says that it cannot."""
 
 
-def look_at_gateway(url: str | None, token: str | None) -> Iterator[Finding]:
-    """The gateway and all that it knows. That none runs is well where no `url` asked for it."""
-    base = (url or DEFAULT_URL).rstrip("/")
+def look_at_gateway(url: str, token: str | None, *, needed: bool) -> Iterator[Finding]:
+    """The gateway and all that it knows. That none runs is well where it is not `needed`."""
+    base = url.rstrip("/")
     what = f"gateway {base}"
     try:
         # Certificates are those of this machine, or SSL_CERT_FILE.
@@ -50,9 +50,8 @@ def look_at_gateway(url: str | None, token: str | None) -> Iterator[Finding]:
         ) as client:
             yield from _all_of(client, what, has_token=bool(token))
     except httpx.ConnectError as error:
-        well = url is None
-        detail = "none runs; sgaps up starts one" if well else f"does not answer ({error})"
-        yield Finding(what=what, well=well, detail=detail, cure=_connection_cure(error))
+        detail = f"does not answer ({error})" if needed else "none runs; sgaps up starts one"
+        yield Finding(what=what, well=not needed, detail=detail, cure=_connection_cure(error))
     except _TokenRefused as error:
         yield Finding(what=what, well=False, detail=str(error), cure=TOKEN_CURE)
     except _Trouble as error:
