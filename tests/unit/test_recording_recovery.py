@@ -158,19 +158,6 @@ def test_a_part_whose_segment_is_there_goes(tmp_path: Path) -> None:
     assert files(tmp_path) == ["000000.h5"]
 
 
-def test_a_part_with_more_than_its_segment_is_kept(tmp_path: Path) -> None:
-    part = leave_part(tmp_path, 5)
-    kept = shutil.copy(part, tmp_path / "kept")
-    recover_parts(tmp_path)
-    shutil.move(part.with_suffix(""), tmp_path / "segment of five")
-    leave_part(tmp_path, 4)
-    recover_parts(tmp_path)
-    shutil.copy(kept, part)
-    (recovered,) = recover_parts(tmp_path)
-    assert recovered.info is None
-    assert files(tmp_path) == ["000000.h5", "000000.h5.bad"]
-
-
 def test_the_part_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     writer = open_writer(tmp_path)
     writer.append([make_frame(1)])
@@ -232,6 +219,36 @@ def test_frames_that_cannot_be_read_are_lost_alone(tmp_path: Path) -> None:
     shutil.copy(kept, part)
     recover_parts(tmp_path)
     assert files(tmp_path) == ["000000.h5"]
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_part_beside_a_damaged_segment_of_its_number_is_sealed_beside_it(
+    tmp_path: Path, is_readable: bool
+) -> None:
+    part = leave_part(tmp_path, 9)
+    sealed = part.with_suffix("")
+    seal(tmp_path / "of-fewer", 4).rename(sealed)
+    if not is_readable:
+        sealed.write_bytes(b"not a recording")
+    kept = shutil.copy(part, tmp_path / "kept")
+    (recovered,) = recover_parts(tmp_path)
+    assert recovered.path.name == "000001.h5"
+    assert frame_ids(recovered.path) == list(range(4 if is_readable else 0, 9))
+    # Killed before the part went: there is one copy of each frame.
+    shutil.copy(kept, part)
+    (again,) = recover_parts(tmp_path)
+    assert (again.info is not None, again.reason) == (True, "")
+    assert files(tmp_path) == ["000000.h5", "000001.h5"]
+
+
+def test_a_part_without_a_readable_frame_stays_aside_whatever_is_beside(tmp_path: Path) -> None:
+    part = seal(tmp_path, 1).rename(tmp_path / "doom" / "s-1" / "000000.h5.part")
+    with h5py.File(part, "r+") as file:
+        file["/doom/s-1/frames/index"][0, "pixels_offset"] = 10**6
+    part.with_name("000000.h5").write_bytes(b"not a recording")
+    (aside,) = recover_parts(tmp_path)
+    assert (aside.path.name, aside.info) == ("000000.h5.bad", None)
+    assert files(tmp_path) == ["000000.h5", "000000.h5.bad"]
 
 
 def test_what_cannot_be_recovered_now_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from sgaps.recording.layout import (
     RECOVERING_SUFFIX,
     all_part_paths,
     next_segment_path,
+    sealed_paths,
     with_suffix_added,
 )
 from sgaps.recording.reader import SegmentInfo, SegmentReader, segment_info
@@ -119,8 +120,8 @@ def _deal_with(part: Path) -> RecoveredSegment:
     fsync_folder(part.parent)
     if info is None:
         return RecoveredSegment(path=part, info=None, reason="no frame was written to it")
-    log.warning("recovered %d frames: %s", info.frame_count, sealed)
-    return RecoveredSegment(path=sealed, info=info)
+    log.warning("recovered %d frames: %s", info.frame_count, info.path)
+    return RecoveredSegment(path=info.path, info=info)
 
 
 def _move_aside(path: Path, sealed: Path) -> Path:
@@ -145,9 +146,22 @@ def _seal(part: Path, sealed: Path) -> SegmentInfo | None:
             return None
         if not sealed.exists():
             _copy(reader, sealed, suffix=RECOVERING_SUFFIX, newest_before=reader.newest_before)
-        elif missing := _missing(reader, sealed):
-            raise RecordingCorrupt(f"{sealed} exists and lacks {missing} frames of its part")
-    return segment_info(sealed)
+            return segment_info(sealed)
+        beside = _frame_ids_beside(part)
+        there = set().union(*beside.values())
+        if beside and all(frame.frame_id in there for frame in _readable(reader)):
+            # It was sealed, and then its writer was killed.
+            return segment_info(sealed if sealed in beside else max(beside))
+        # The segment was damaged since, or put there by somebody: repair may yet save more of it.
+        rest = next_segment_path(part.parent)
+        _copy(
+            reader,
+            rest,
+            suffix=RECOVERING_SUFFIX,
+            newest_before=None,
+            wanted=lambda frame: frame.frame_id not in there,
+        )
+    return segment_info(rest)
 
 
 def _is_cut_off_at_its_creation(part: Path) -> bool:
@@ -161,10 +175,13 @@ def _is_cut_off_at_its_creation(part: Path) -> bool:
     return not head or (head == _IN_CREATION and part.stat().st_size < _LEAST_BYTES_OF_A_FRAME)
 
 
-def _missing(reader: SegmentReader, sealed: Path) -> int:
-    with SegmentReader(sealed) as copy:
-        there = set(copy.frame_ids.tolist())
-    return sum(frame.frame_id not in there for frame in _readable(reader))
+def _frame_ids_beside(part: Path) -> dict[Path, set[int]]:
+    """What the sealed segments of its session have, of those that can be opened."""
+    there = {}
+    for sealed in sealed_paths(part.parent):
+        with contextlib.suppress(RecordingCorrupt), SegmentReader(sealed) as segment:
+            there[sealed] = set(segment.frame_ids.tolist())
+    return there
 
 
 def _copy(
