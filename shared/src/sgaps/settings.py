@@ -392,7 +392,8 @@ class RecorderSettings(Section):
 
     segment_frames: Positive
     segment_idle_secs: Secs
-    """A session silent for this long has its segment sealed."""
+    """A session silent for this long has its segment sealed; one of fewer than ten frames waits
+    longer for more, a single frame ten times as long."""
     min_free_bytes: Annotated[int, Field(ge=0)]
     """With less free on the disk, nothing is recorded until there is more."""
     max_deliveries: Positive

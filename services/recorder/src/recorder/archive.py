@@ -37,6 +37,8 @@ _OTHER_FILES = 64
 _SYNCS_AT_ONCE = 8
 """Files that wait for the disk side by side: it brings them there together."""
 RECOVERY_TURN_SECS = 0.1
+FEW_FRAMES = 10
+"""Below, more are waited for before a segment is sealed."""
 
 Owner: TypeAlias = tuple[str, str]
 """checkpoint_key, session_id."""
@@ -173,10 +175,15 @@ class Archive:
     def seal_idle(self, now_secs: float) -> list[SegmentSealed]:
         """Seal the full segments, and those of sessions silent at this monotonic time."""
         for owner, session in list(self._sessions.items()):
-            is_idle = now_secs - session.active_at_secs >= self._settings.segment_idle_secs
+            is_idle = now_secs - session.active_at_secs >= self._patience_secs(session)
             if is_idle or session.open_frame_count >= self._settings.segment_frames:
                 self._seal(owner, forget=is_idle)
         return self._announce()
+
+    def _patience_secs(self, session: SessionRecording) -> float:
+        """With a session that is silent. It may be a slow one, which would make a file a frame."""
+        lacking = FEW_FRAMES / session.open_frame_count if session.open_frame_count else 1
+        return self._settings.segment_idle_secs * max(1, lacking)
 
     def seal_all(self) -> list[SegmentSealed]:
         """Seal every open segment, at the end or on a full disk."""
