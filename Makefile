@@ -1,11 +1,14 @@
-.PHONY: help setup run secrets check test .test-compute .test-engine test-compose test-faults audit bench benchmark-quality benchmark-specialise clean
+.PHONY: help setup run secrets check test test-compose test-faults audit bench benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
 	atari/pong atari/breakout atari/seaquest
 PY := .venv/bin/python
-COMPUTING := tests/unit tests/unity tests/monitoring tests/kubernetes
+# What may run beside others; what is left measures times.
+TRAINING := tests/training
 INSTALLING := tests/compose tests/e2e/test_services_alone.py
+COMPUTING := tests/unit
+CHECKING := tests/unity tests/monitoring tests/kubernetes
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]
@@ -36,15 +39,15 @@ test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long
 	.venv/bin/pytest tests/faults --long
 
 test: check  ## everything that CI runs
-	@$(MAKE) --no-print-directory --jobs 2 .test-compute .test-engine
-	.venv/bin/pytest $(addprefix --ignore=,$(COMPUTING) $(INSTALLING))
+	@$(MAKE) --no-print-directory --jobs 2 $(addprefix .test-,TRAINING INSTALLING COMPUTING CHECKING)
+	.venv/bin/pytest $(addprefix --ignore=,$(TRAINING) $(INSTALLING) $(COMPUTING) $(CHECKING))
 
-.test-compute:  # beside .test-engine, which mostly waits
-	OMP_NUM_THREADS=1 .venv/bin/pytest $(COMPUTING)
+.test-TRAINING:
+	OMP_NUM_THREADS=1 .venv/bin/pytest $(TRAINING)
 
-.test-engine:  # in containers and environments of their own; told when it is over: two at a time cannot be read
+.test-%:  # told when it is over: two at a time cannot be read
 	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; trap 'exit 130' INT TERM; \
-	  .venv/bin/pytest -p no:cacheprovider $(INSTALLING) >$$log 2>&1
+	  OMP_NUM_THREADS=1 .venv/bin/pytest -p no:cacheprovider $($*) >$$log 2>&1
 
 test-compose: setup  ## the deployment on a Docker engine, which root gets installed and started
 	CI=1 .venv/bin/pytest tests/compose

@@ -30,7 +30,7 @@ from sgaps.bus.ledger import COLUMNS
 from sgaps.errors import ErrorCode
 from sgaps_cli import broker
 from sgaps_client.player import PlayOptions, PlaySummary, play
-from unit import toy_recordings
+from training import toy_recordings
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
 FRAMES = 30

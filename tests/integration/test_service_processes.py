@@ -35,7 +35,7 @@ from sgaps.service import (
 )
 from sgaps.settings import Settings
 from sgaps_cli import broker
-from unit import toy_recordings
+from training import toy_recordings
 
 BROKER_LATE_SECS = 3.0
 FRAMES = 6000

@@ -21,7 +21,7 @@ from trainer import baselines, comparison, evaluate, perceptual, pictures
 from trainer.closed_loop import Loop, play
 from trainer.comparison import CLOSED_LOOPS, compare
 from trainer.scores import Mean, Scores, gain_db, mean_over, rank_correlation
-from unit.toy_recordings import HEIGHT, KEY, WIDTH, record, scene, toy_settings
+from training.toy_recordings import HEIGHT, KEY, WIDTH, record, scene, toy_settings
 
 Picture = NDArray[np.uint8]
 State = NDArray[np.float32]

@@ -29,8 +29,8 @@ from trainer import trust as teaching
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.trust import taught
 from trainer.validation import validate
+from training.test_atlas_training import RUNNING, built, settings_of, uncalibrated
 from unit.test_atlas import card_of, rebuilt_of, squares_of
-from unit.test_atlas_training import RUNNING, built, settings_of, uncalibrated
 from unit.toy_room import (
     KEY,
     SENTINEL,

@@ -43,8 +43,8 @@ from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, mea
 from trainer.run import RunOptions, RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
 from trainer.worker import Worker
+from training.toy_recordings import HEIGHT, KEY, WIDTH, dataset_of, record, scene, toy_settings
 from unit.test_checkpoints import publish
-from unit.toy_recordings import HEIGHT, KEY, WIDTH, dataset_of, record, scene, toy_settings
 
 
 def train(settings: Settings, stop: threading.Event | None = None) -> RunReport:
@@ -280,7 +280,7 @@ def test_the_predicted_error_is_that_of_frames_and_its_cells_differ_as_theirs_do
     rng = torch.Generator().manual_seed(0)
     spread = torch.exp(torch.randn(4000, 1, 6, 8, generator=rng))  # unforeseeable, of one kind
     slope = torch.linspace(-1, 1, 8).expand(6, 8)
-    error = 0.05 * F.interpolate(spread * slope.exp(), scale_factor=8.0)
+    error = 0.05 * F.interpolate(spread * slope.exp(), scale_factor=2.0)
     told = torch.zeros(6, 8, requires_grad=True)
     optimiser = torch.optim.Adam([told], lr=0.1)
     for _ in range(300):
@@ -513,12 +513,15 @@ def test_a_model_of_another_shape_has_to_beat_what_serves(tmp_path: Path) -> Non
 
 
 def test_a_model_of_another_shape_starts_from_the_general_one_that_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    soon_better: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As after an update that brings a general checkpoint of a new shape."""
-    settings = toy_settings(tmp_path)
+    settings = soon_better
     for name in ("a", "b", "c"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     own = train(settings).published
     assert own is not None
     other = toy_settings(tmp_path, "model.ffn_dim=40", "training.max_epochs=1")
@@ -562,30 +565,30 @@ def test_what_the_champion_was_trained_on_is_held_out_last(tmp_path: Path) -> No
     assert len(again.val_sessions) == len(split.val_sessions)
 
 
-def test_a_run_holds_out_what_its_champion_has_not_seen(tmp_path: Path) -> None:
-    settings = toy_settings(tmp_path)
+def test_a_run_holds_out_what_its_champion_has_not_seen(soon_better: Settings) -> None:
+    settings = soon_better
     for name in ("d", "e", "f"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     first = train(settings).published
     assert first is not None
     assert first.data.train_sessions == ("e", "f")
     for name in ("a", "b", "c", "g"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     unaware = split_by_session(find_segments(settings.data.recordings_dir), val_share=0.25)
     assert "f" in unaware.val_sessions
-    again = train(toy_settings(tmp_path, "training.min_gain_db=0")).published
+    again = train(settings).published
     assert again is not None
     assert len(again.data.val_sessions) == 2
     assert {"e", "f"}.isdisjoint(again.data.val_sessions)
 
 
 def test_a_run_ends_where_its_champion_cannot_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    soon_better: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A challenger that had only to beat the prior would take its place."""
-    settings = toy_settings(tmp_path)
+    settings = soon_better
     for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     assert train(settings).published is not None
 
     def no_descriptor(*_: object) -> bytes:
@@ -597,24 +600,24 @@ def test_a_run_ends_where_its_champion_cannot_be_read(
 
 
 def test_a_champion_that_knows_all_is_said_to(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    soon_better: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = toy_settings(tmp_path)
+    settings = soon_better
     for name in ("a", "b", "c"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     first = train(settings).published
     assert first is not None
     shutil.rmtree(settings.data.recordings_dir / KEY / first.data.val_sessions[0])
-    train(toy_settings(tmp_path, "training.max_epochs=1"))
+    train(settings)
     assert "was trained on what is held out" in caplog.text
 
 
 def test_a_run_that_goes_on_from_another_draws_other_samples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    soon_better: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = toy_settings(tmp_path)
+    settings = soon_better
     for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     seeds: list[int] = []
 
     def watched(*arguments: Any, **options: Any) -> FitReport:
@@ -624,16 +627,16 @@ def test_a_run_that_goes_on_from_another_draws_other_samples(
 
     monkeypatch.setattr(run, "fit", watched)
     assert train(settings).published is not None
-    again = train(toy_settings(tmp_path, "training.min_gain_db=0"))
+    again = train(settings)
     assert seeds == [0, 1]
     assert again.published is not None
     assert again.published.training["seed"] == 0
 
 
-def test_held_out_sessions_that_are_known_are_refused(tmp_path: Path) -> None:
-    settings = toy_settings(tmp_path)
+def test_held_out_sessions_that_are_known_are_refused(soon_better: Settings) -> None:
+    settings = soon_better
     for name in ("a", "b", "c"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     segments = find_segments(settings.data.recordings_dir)
 
     def run_on(train: set[str], val: set[str]) -> RunReport:
@@ -682,10 +685,11 @@ def test_a_champion_was_trained_on_what_its_parents_were(tmp_path: Path) -> None
     assert champion_of(KEY, settings).trained_on == {"second"}
 
 
-def test_a_run_makes_room_first(tmp_path: Path) -> None:
-    settings = toy_settings(tmp_path, "training.keep_versions=1")
+def test_a_run_makes_room_first(soon_better: Settings) -> None:
+    training = soon_better.training.model_copy(update={"keep_versions": 1})
+    settings = soon_better.model_copy(update={"training": training})
     for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=24)
+        record(settings.data.recordings_dir, name, frames=4)
     root = settings.data.checkpoints_dir
     *_, last = (publish(root, KEY, seed=seed).model_version for seed in range(3))  # all but one go
     report = train(settings)

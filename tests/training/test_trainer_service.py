@@ -17,7 +17,7 @@ from trainer import __main__ as process
 from trainer import worker as worker_module
 from trainer.alone import BeingTrained
 from trainer.worker import Worker
-from unit.toy_recordings import record, toy_settings
+from training.toy_recordings import record, toy_settings
 
 
 def service_of(settings: Settings) -> Service:

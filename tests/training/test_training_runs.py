@@ -45,7 +45,7 @@ from trainer.run_log import RunLog
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_run
 from trainer.split import split_by_session
 from trainer.watch import Watch
-from unit.toy_recordings import KEY, dataset_of, record, toy_settings
+from training.toy_recordings import KEY, dataset_of, record, toy_settings
 
 
 def plan(
@@ -496,7 +496,7 @@ def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
     again = subprocess.run(
         [
             sys.executable,
-            *command(tmp_path, "training.max_epochs=30", "training.max_secs=100"),
+            *command(tmp_path, "training.max_epochs=12", "training.max_secs=100"),
             "--resume",
         ],
         capture_output=True,
@@ -514,6 +514,7 @@ def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["judged", "published"])
 @pytest.mark.parametrize("disk", ["well", "full"])
+@pytest.mark.usefixtures("ever_better")
 def test_what_an_interrupted_command_says_is_true(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -522,7 +523,7 @@ def test_what_an_interrupted_command_says_is_true(
     disk: str,
 ) -> None:
     for name in ("a", "b"):
-        record(tmp_path / "recordings", name, frames=24)
+        record(tmp_path / "recordings", name, frames=4)
     handlers: list[Callable[[], None]] = []
     monkeypatch.setattr(signal, "signal", lambda _, handler: handlers.append(handler))
 
@@ -537,7 +538,7 @@ def test_what_an_interrupted_command_says_is_true(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def main(*more: str) -> int:
-        return train.main([*command(tmp_path, "training.max_epochs=12")[2:], *more])
+        return train.main([*command(tmp_path, "training.max_epochs=2")[2:], *more])
 
     with monkeypatch.context() as patched:
         if when == "judged":
@@ -559,9 +560,10 @@ def test_what_an_interrupted_command_says_is_true(
         assert "published v0001" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("ever_better")
 def test_a_run_taken_up_holds_out_what_it_held_out(tmp_path: Path) -> None:
     """However many come meanwhile; and it is told where they are gone."""
-    settings = toy_settings(tmp_path)
+    settings = toy_settings(tmp_path, "training.max_epochs=2")
     root = settings.data.recordings_dir
     for name in ("e", "g"):
         record(root, name, frames=24)

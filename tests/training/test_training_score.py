@@ -16,7 +16,7 @@ from trainer import run
 from trainer.rebuild import rebuilt
 from trainer.run import RunReport, train_key
 from trainer.validation import DB_PER_NAT, HeldOut, frame_psnr_db, validate
-from unit.toy_recordings import KEY, dataset_of, record, toy_settings
+from training.toy_recordings import KEY, dataset_of, record, toy_settings
 
 
 def train(settings: Settings) -> RunReport:

@@ -22,7 +22,7 @@ from trainer.perceptual import (
     PerceptualScore,
     PerceptualUnavailable,
 )
-from unit.toy_recordings import dataset_of, record, scene, toy_settings
+from training.toy_recordings import dataset_of, record, scene, toy_settings
 
 
 def pattern(shift_px: int = 0) -> Tensor:

@@ -24,8 +24,8 @@ from trainer.atlas import build_atlas, calibrated, far_apart
 from trainer.comparison import compare
 from trainer.run import RunReport, train_key
 from trainer.validation import HeldOut
+from training.toy_recordings import toy_settings
 from unit.test_atlas import psnr_db, squares_of
-from unit.toy_recordings import toy_settings
 from unit.toy_room import CAMERA, KEY, LAYOUT, atlas_of, pose_at, record, seen, state_of, walk
 
 RUNNING = threading.Event()
