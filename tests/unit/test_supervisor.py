@@ -51,6 +51,28 @@ async def test_a_service_that_fails_is_started_again_until_told_to_stop(
     assert failing.last_words().endswith("No module named no_such_module")
 
 
+async def test_what_lets_frames_in_ends_first_and_what_keeps_them_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    async def stop(service: Supervised) -> None:
+        told.append(f"{service.name} ends")
+        await asyncio.sleep(0.01)
+        told.append(f"{service.name} is gone")
+
+    monkeypatch.setattr(Supervised, "stop", stop)
+    services = [
+        Supervised(name=name, module=name, overrides=(), log_file=tmp_path / "log")
+        for name in supervisor_module.SERVICES
+    ]
+    await Supervisor(services, report=lambda _: None).stop()
+    assert told[:2] == ["gateway ends", "gateway is gone"]
+    assert {line.split()[1] for line in told[2:5]} == {"ends"}
+    assert told[-2:] == ["recorder ends", "recorder is gone"]
+    assert len(told) == 10
+
+
 async def test_a_service_that_is_just_being_started_again_ends_too(
     failing: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:

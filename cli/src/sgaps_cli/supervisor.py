@@ -25,6 +25,7 @@ STEADY_SECS = 60.0
 
 # In the order they end: first nobody is let in, last the recorder has written everything.
 SERVICES = ("gateway", "reconstructor", "sampler", "trainer", "recorder")
+"""The first one lets frames in, the last one keeps them."""
 
 
 @dataclass(kw_only=True)
@@ -120,10 +121,10 @@ class Supervisor:
             return False
 
     async def stop(self) -> None:
-        """End the services one after the other, in the order they were given."""
+        """End the first service, then those between all at once, then the last one."""
         self._stopping.set()
-        for service in self.services:
-            await service.stop()
+        for wave in (self.services[:1], self.services[1:-1], self.services[-1:]):
+            await asyncio.gather(*(service.stop() for service in wave))
         await asyncio.gather(*self._watchers)
 
 
