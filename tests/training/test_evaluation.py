@@ -115,6 +115,19 @@ def test_the_command_prints_a_table_or_json(
     assert "make some: sgaps capture" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--frames", "x"), ("--frames", "0"), ("--samples", "250,-1")]
+)
+def test_what_is_no_count_is_told(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main(["--key", KEY, option, value])
+    assert (
+        f"argument {option}: {value.rsplit(',', maxsplit=1)[-1]!r} is no" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("option", ["--picture", "--curve"])
 @pytest.mark.parametrize(
     ("name", "status", "cure"),

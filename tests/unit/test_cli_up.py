@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
+import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from sgaps_cli import broker, up
 from sgaps_cli import main as cli
 from sgaps_cli.broker import free_port
+from sgaps_cli.browser import look_at
 
 Refusal = Callable[..., str]
 
@@ -54,6 +57,41 @@ def test_a_wrong_setting_is_told_before_anything_starts(
     data = tmp_path / "data"
     assert cure in refusal("--data-dir", str(data), "--set", override)
     assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "cure"), [("atari/pnog", "the games are"), ("видео", "--key"), ("no.mp4", "give")]
+)
+def test_a_source_that_is_none_is_told_before_anything_starts(
+    source: str, cure: str, refusal: Refusal, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    assert cure in refusal("--data-dir", str(data), "--play", source)
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("name", ["a file", "a file/folder"])
+def test_a_data_folder_that_cannot_be_made_is_told(
+    name: str, refusal: Refusal, tmp_path: Path
+) -> None:
+    (tmp_path / "a file").touch()
+    said = refusal("--data-dir", str(tmp_path / name))
+    assert "Not a directory; choose another folder with --data-dir" in said
+
+
+def test_nobody_waits_for_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in the terminal ends when its user has looked at the page."""
+    opened, looked = threading.Event(), threading.Event()
+
+    def browser(page: str) -> None:
+        assert page == "http://127.0.0.1:8000/"
+        opened.set()
+        looked.wait(60)
+
+    monkeypatch.setattr(webbrowser, "open", browser)
+    look_at("http://127.0.0.1:8000/")
+    assert opened.wait(10)
+    looked.set()
 
 
 @pytest.fixture

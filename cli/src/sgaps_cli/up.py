@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from sgaps.errors import BusUnavailable, SgapsError
 from sgaps.recording.disk import try_lock
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
+from sgaps_cli.browser import look_at
 from sgaps_cli.play import key_of, play_with_line
 from sgaps_cli.supervisor import DATA_DIR, Supervisor, local_services
 from sgaps_client.player import PlayOptions
@@ -62,16 +62,28 @@ class StartError(SgapsError):
 def run_system(options: UpOptions) -> int:
     """Start everything, wait for Ctrl-C, end everything.
 
-    Raises StartError, BrokerError, BusError, SettingsError.
+    Raises StartError, BrokerError, BusError, SettingsError, SourceError.
     """
     settings = _checked_settings(options)
     port = settings.server.port
     if is_listening(port):
         raise StartError(f"port {port} is in use; choose another with --port")
-    options.logs_dir.mkdir(parents=True, exist_ok=True)
+    if options.play is not None:  # for what they raise: better before anything is started
+        key_of(options.play, None)
+        open_source(options.play).close()
+    _make(options.logs_dir)
     with alone_in(options.own_dir):
         _run_with_broker(options, settings, Console())
     return 0
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"{error.filename}: {error.strerror}; choose another folder with --data-dir"
+        ) from error
 
 
 @contextmanager
@@ -203,7 +215,7 @@ async def _work(
     console.print(f"live page {page}", highlight=False)
     console.print(f"data      {options.own_dir.resolve()}", highlight=False)
     if options.browser:
-        await asyncio.to_thread(webbrowser.open, page)
+        look_at(page)
     if options.play is None:
         console.print("ready; Ctrl-C ends it", highlight=False)
         await stop.wait()

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, TypeAlias
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -558,7 +558,10 @@ def _reason(error: HydraException | OmegaConfBaseException) -> str:
     key = str(getattr(error, "full_key", None))
     if _is_secret(key.split(".")):
         return f"{key} cannot be resolved; $ means something in a value."
-    return str(error).strip().splitlines()[0]
+    first = str(error).strip().splitlines()[0].strip()
+    if isinstance(error, MissingConfigException) and error.options:
+        return f"{first}; there is {', '.join(error.options)}."
+    return first
 
 
 def _name_the_keys(error: ValidationError) -> str:

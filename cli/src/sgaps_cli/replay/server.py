@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import uvicorn
 from rich.console import Console
 
 from sgaps.settings import Settings
+from sgaps_cli.browser import look_at
 from sgaps_cli.replay.app import create_app
 from sgaps_cli.replay.desk import Desk, require_recordings
 from sgaps_cli.replay.errors import ReplayError
@@ -62,8 +62,7 @@ async def _run(desk: Desk, listener: socket.socket, page: str | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end)
     if page:
-        # Beside it: a browser in the terminal is only done when the page was looked at.
-        asyncio.get_running_loop().run_in_executor(None, webbrowser.open, page)
+        look_at(page)
     await server.serve([listener])
 
 

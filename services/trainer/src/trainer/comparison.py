@@ -273,7 +273,7 @@ def _sessions(
     if not sessions:
         raise SgapsError(
             f"no sessions of whole frames of {key!r} in {', '.join(map(str, folders))}; "
-            "make some: sgaps capture doom/my_way_home"
+            f"make some: sgaps capture GAME --key {key}, or play with server.keyframe_interval=1"
         )
     seen = sorted(trained_on & sessions.keys())
     if settings.data.test:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from trainer.ranks import ALONE, Ranks
 from trainer.saved_run import RunHeader, SavedRun, save_run
 
 log = logging.getLogger(__name__)
+
+Params: TypeAlias = tuple[Tensor, ...] | list[Tensor]
+Averaging: TypeAlias = Callable[[Params, Params, Tensor | int], None]
 
 
 class TrainingFailed(SgapsError):
@@ -162,6 +165,20 @@ def sample_counts(settings: Settings, part: float) -> tuple[int, ...]:
     return phases[min(which, len(phases) - 1)].samples
 
 
+def moving_average(decay: float) -> Averaging:
+    """Exponential, of the weights; it reaches back no farther than the run is old (Abadi 2015).
+
+    Else what is published of a short run would be mostly what it began with.
+    """
+
+    def average(averaged: Params, current: Params, updates: Tensor | int) -> None:
+        count = int(updates)
+        share = min(decay, (1 + count) / (10 + count))
+        get_ema_multi_avg_fn(share)(averaged, current, updates)  # type: ignore[no-untyped-call]
+
+    return average
+
+
 class _Stepper:
     """One optimiser and what a step does."""
 
@@ -178,8 +195,7 @@ class _Stepper:
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        mean = get_ema_multi_avg_fn(training.ema_decay)  # type: ignore[no-untyped-call]
-        self._average = AveragedModel(model, multi_avg_fn=mean)
+        self._average = AveragedModel(model, multi_avg_fn=moving_average(training.ema_decay))
         self._average.update_parameters(model)  # the average begins where the run begins
         self.accumulated = 0
         """Steps since the last update: what is lost when a run is cut off here."""

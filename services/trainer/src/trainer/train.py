@@ -65,7 +65,7 @@ def _run(
     if not train:
         raise SgapsError(
             f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
-            "make some: sgaps capture doom/my_way_home"
+            f"make some: play, or sgaps capture GAME --key {key}"
         )
     if wandb_is_wanted_but_missing(settings.logging):
         sys.stderr.write("W&B is not installed (pip install wandb): logging to files only\n")
