@@ -6,7 +6,7 @@ QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/heal
 PY := .venv/bin/python
 # What may run beside others; what is left measures times.
 TRAINING := tests/training
-INSTALLING := tests/compose tests/e2e/test_services_alone.py
+DEPLOYING := tests/compose
 COMPUTING := tests/unit
 CHECKING := tests/unity tests/monitoring tests/kubernetes
 COMMA := ,
@@ -39,8 +39,8 @@ test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long
 	.venv/bin/pytest tests/faults --long
 
 test: check  ## everything that CI runs
-	@$(MAKE) --no-print-directory --jobs 2 $(addprefix .test-,TRAINING INSTALLING COMPUTING CHECKING)
-	.venv/bin/pytest $(addprefix --ignore=,$(TRAINING) $(INSTALLING) $(COMPUTING) $(CHECKING))
+	@$(MAKE) --no-print-directory --jobs 2 $(addprefix .test-,TRAINING DEPLOYING COMPUTING CHECKING)
+	.venv/bin/pytest $(addprefix --ignore=,$(TRAINING) $(DEPLOYING) $(COMPUTING) $(CHECKING))
 
 .test-TRAINING:
 	OMP_NUM_THREADS=1 .venv/bin/pytest $(TRAINING)

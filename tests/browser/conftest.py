@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from e2e.conftest import System, start_system
 from tools import require_tool
@@ -66,6 +66,7 @@ def open_tab(chromium: Browser, size: tuple[int, int] = DESKTOP) -> Iterator[Tab
         color_scheme="dark",
         has_touch=size == PHONE,
     )
+    expect.set_options(timeout=TIMEOUT_MS)
     context.set_default_timeout(TIMEOUT_MS)
     tab = Tab(context.new_page())
     tab.watch()

@@ -195,6 +195,11 @@ def test_it_plays_until_it_is_paused(tab: Tab, gateway: Gateway) -> None:
     expect(page.locator("#pilot")).to_have_text("plays itself")
     pause.click()
     expect(pause).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#pilot")).to_contain_text("paused")
+    page.wait_for_timeout(300)
+    still = place(gateway)
+    page.wait_for_timeout(700)
+    assert place(gateway) == still
     pause.click()
     then = len(gateway.frames)
     eventually(page, lambda: len(gateway.frames) > then + 1)

@@ -14,7 +14,7 @@ HANGS = "here it hangs\n"
 
 async def main(service: frame.Service) -> None:
     match service.settings.instance:
-        case "hangs":
+        case "hangs" | "hangs_long":
             sys.stderr.write(HANGS)
             await asyncio.Event().wait()
         case "thread_hangs":
@@ -31,5 +31,5 @@ def _hang() -> None:
 
 
 if __name__ == "__main__":
-    frame.DRAIN_SECS = 1.0
+    frame.DRAIN_SECS = 30.0 if "instance=hangs_long" in sys.argv else 1.0
     sys.exit(frame.run_service("stuck", main))

@@ -76,6 +76,29 @@ async def test_every_route_that_tells_something_is_guarded(gateway: RunningGatew
     assert unguarded == {"/api/health", "/api/ready"}
 
 
+async def test_a_page_of_another_address_may_come_where_it_is_named(
+    gateway_settings: Settings,
+) -> None:
+    ours = "https://game.example"
+    settings = with_changes(gateway_settings, server={"allowed_origins": [ours]})
+    async with running_gateway(settings) as gateway, httpx.AsyncClient() as http:
+        for origin, code in {ours: None, "https://other.example": "origin_refused"}.items():
+            async with gateway.connect(Origin=origin) as socket:
+                first = await receive(socket) if code else await start(socket)
+                assert first.get("code") == code
+            reply = await http.get(f"{gateway.http_url}/api/health", headers={"Origin": origin})
+            allowed = reply.headers.get("access-control-allow-origin")
+            assert allowed == (None if code else origin)
+
+
+async def test_compression_is_never_agreed_on(gateway: RunningGateway) -> None:
+    """The client of the tests offers it."""
+    async with gateway.connect() as socket:
+        assert socket.request is not None
+        assert "permessage-deflate" in socket.request.headers["Sec-WebSocket-Extensions"]
+        assert socket.protocol.extensions == []
+
+
 @pytest.mark.parametrize(
     ("origin", "allowed"),
     [("http://localhost:3000", True), ("https://evil.example", False), ("null", False)],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -62,7 +62,7 @@ async def test_a_client_that_stops_reading_is_dropped_alone(impatient: RunningGa
     async with impatient.connect() as good, raw_client(impatient) as slow:
         await start(good)
         session_id = await slow.start()
-        memory_before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        tracemalloc.start()
         answering = asyncio.create_task(answer_in_vain(impatient, session_id, 2000))
         latencies_secs = []
         while await is_connected(impatient, session_id):
@@ -73,13 +73,14 @@ async def test_a_client_that_stops_reading_is_dropped_alone(impatient: RunningGa
         await answering
         await send(good, frame(0))
         assert (await heartbeat(good))["type"] == "heartbeat_ack"
-        memory_after_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        _, most_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
     ledger = await impatient.bus.ledger()
     # How many had no room in the outbox, and how many came when it was gone, is a matter of speed.
     assert ledger.get("client_slow", 0) + ledger.get("session_gone", 0) > 0
     assert np.percentile(latencies_secs, 99) < 0.5
     # 20 MB were meant for the slow one, and were not kept for it.
-    assert memory_after_kib - memory_before_kib < 10_000
+    assert most_bytes < 6_000_000
 
 
 async def test_a_client_that_answers_no_ping_is_dropped(gateway_settings: Settings) -> None:
@@ -91,8 +92,8 @@ async def test_a_client_that_answers_no_ping_is_dropped(gateway_settings: Settin
         raw_client(gateway) as dead,
     ):
         await start(good)
-        session_id = await dead.start()
         began_at_secs = time.monotonic()
+        session_id = await dead.start()
 
         async def gone() -> bool:
             return not await is_connected(gateway, session_id)
@@ -195,14 +196,13 @@ async def test_a_silent_connection_is_closed(gateway_settings: Settings) -> None
 
 
 async def test_too_many_frames_are_slowed_down(gateway_settings: Settings) -> None:
-    settings = with_changes(gateway_settings, server={"max_frame_rate": 2})
+    settings = with_changes(gateway_settings, server={"max_frame_rate": 0.2})
     async with running_gateway(settings) as gateway, gateway.connect() as socket:
         await start(socket)
-        for frame_id in range(2):
-            await send(socket, frame(frame_id))
-        error = await refusal(socket, frame(2))
+        await send(socket, frame(0))
+        error = await refusal(socket, frame(1))
     assert error["code"] == "rate_limited"
-    assert 0 < error["retry_after_secs"] <= 0.5
+    assert 0 < error["retry_after_secs"] <= 5
 
 
 @pytest.mark.parametrize("message", [{"type": "heartbeat", "timestamp": 1}, "{", frame(0)])

@@ -379,6 +379,13 @@ def test_one_session_has_no_interval_in_the_table_nor_in_the_curve(tmp_path: Pat
     evaluate.efficiency_curve(report).savefig(tmp_path / "curve.png")
 
 
+def test_pictures_that_are_too_small_for_ssim_have_none() -> None:
+    scores = Scores("tiny", samples=1)
+    scores.add("a", np.zeros((6, 40), np.uint8), np.ones((6, 40), np.uint8))
+    row = scores.row()
+    assert (row.ssim, row.frames) == (None, 1)
+
+
 def test_the_rank_correlation_of_the_error_itself_is_one() -> None:
     rng = np.random.default_rng(0)
     truth, frame = (rng.integers(0, 256, (16, 16)).astype(np.uint8) for _ in range(2))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import trainer.losses
 from sgaps.model import build_model
 from sgaps.recording import find_segments
 from trainer import perceptual
@@ -22,7 +23,7 @@ from trainer.perceptual import (
     PerceptualScore,
     PerceptualUnavailable,
 )
-from training.toy_recordings import dataset_of, record, scene, toy_settings
+from training.toy_recordings import HEIGHT, dataset_of, record, scene, toy_settings
 
 
 def pattern(shift_px: int = 0) -> Tensor:
@@ -136,6 +137,16 @@ def test_the_loss_has_the_term_where_it_weighs_and_the_target_is_whole(tmp_path:
     assert "perceptual" not in losses(tmp_path / "off")
     assert "perceptual" not in losses(tmp_path / "samples", "loss.perceptual=0.5", whole=False)
     assert float(losses(tmp_path / "on", "loss.perceptual=0.5")["perceptual"]) > 0
+
+
+def test_frames_that_are_too_small_for_the_term_are_learned_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cuts may be smaller than the pictures that they come from."""
+    monkeypatch.setattr(trainer.losses, "SMALLEST_SIDE_PX", HEIGHT + 1)
+    small = losses(tmp_path, "loss.perceptual=0.5")
+    assert "perceptual" not in small
+    assert "full" in small
 
 
 @pytest.mark.usefixtures("without_weights")

@@ -19,12 +19,13 @@ from torch.nn import functional as F
 
 from sgaps.bus.memory_bus import MemoryBus
 from sgaps.checkpoints import DEFAULT_KEY, DataCard, Metrics
-from sgaps.errors import CheckpointUnreadable, SgapsError
+from sgaps.errors import CheckpointUnreadable, SettingsError, SgapsError
 from sgaps.model import (
     CheckpointStore,
     ModelOutput,
     SparsePixelTransformer,
     build_model,
+    pick_device,
     prepare_cpu,
 )
 from sgaps.recording import find_segments, note_trained, trained_segments, untrained
@@ -351,13 +352,15 @@ def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:
     assert max(varied) > 1
 
 
+SEVENTY = load_settings(["sampling.default_sample_count=70"], environment={}).sampling
+
+
 @given(st.integers(0, 2**32 - 1))
 @hypothesis_settings(max_examples=40)
 def test_drawn_samples_are_what_the_picture_shows(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    sampling = load_settings(["sampling.default_sample_count=70"], environment={}).sampling
     kind = draw.any_kind(rng)
-    drawn = draw.samples(scene(1), scene(0), kind, sampling, rng)
+    drawn = draw.samples(scene(1), scene(0), kind, SEVENTY, rng)
     assert drawn.shape == (70, 4)
     assert (drawn[:, 3] == 1).all() or kind.footprints
     np.testing.assert_array_equal(sample_image(scene(1), drawn[:, [0, 1, 3]]), drawn)
@@ -692,6 +695,59 @@ def test_a_champion_was_trained_on_what_its_parents_were(tmp_path: Path) -> None
     assert champion_of(KEY, settings).trained_on == {"general", "first", "second"}
     shutil.rmtree(settings.data.checkpoints_dir / KEY / str(manifest.parent))
     assert champion_of(KEY, settings).trained_on == {"second"}
+
+
+def test_what_was_rolled_back_during_a_run_does_not_come_back_unmeasured(
+    soon_better: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = soon_better
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=4)
+    root = settings.data.checkpoints_dir
+    first, second = (publish(root, KEY, seed=seed).model_version for seed in range(2))
+
+    def rolled_back(*arguments: Any, **options: Any) -> FitReport:
+        CheckpointStore(root).promote(KEY, first)
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(run, "fit", rolled_back)
+    report = train(settings)
+    assert report.champion_version == first
+    assert (report.champion.psnr_db, report.challenger.psnr_db) == (2, 1)  # measured last: best
+    assert report.published is None
+    assert CheckpointStore(root).current_version(KEY) == first
+    assert second in CheckpointStore(root).versions(KEY)
+
+
+def test_a_checkpoint_names_the_sessions_of_those_it_comes_from(soon_better: Settings) -> None:
+    settings = soon_better
+    known: set[str] = set()
+    for names in (("a", "b", "c"), ("d", "e"), ("f", "g")):
+        for name in names:
+            record(settings.data.recordings_dir, name, frames=4)
+        published = train(settings).published
+        assert published is not None
+        now = set(published.data.train_sessions)
+        assert known < now
+        assert now.isdisjoint(published.data.val_sessions)
+        known = now
+        if published.parent:
+            shutil.rmtree(settings.data.checkpoints_dir / KEY / published.parent)
+    assert len(known) > 3
+
+
+def test_a_run_that_learns_nothing_fails(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, "training.max_epochs=1", "training.accumulation_steps=100")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=4)
+    with pytest.raises(TrainingFailed, match="training.accumulation_steps"):
+        train(settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="auto takes one"):
+        pick_device("cuda")
 
 
 def test_a_run_makes_room_first(soon_better: Settings) -> None:

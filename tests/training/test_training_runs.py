@@ -87,7 +87,7 @@ def test_workers_prepare_the_same_batches(tmp_path: Path) -> None:
     settings = toy_settings(tmp_path, "training.max_epochs=2")
     batches = BatchPlan(dataset, settings, ranks=ALONE, first_step=0, counts=lambda _: (60,))
     alone, helped = (list(load(dataset, batches, workers=workers)) for workers in (0, 2))
-    assert [len(batch) for batch in alone] == [4, 4, 1] * 2 or len(alone) == 6
+    assert sorted(map(len, alone)) == [1, 1, 4, 4, 4, 4]
     for expected, got in zip(alone, helped, strict=True):
         for one, other in zip(expected, got, strict=True):
             np.testing.assert_array_equal(one.samples, other.samples)
@@ -185,7 +185,7 @@ def test_what_does_not_belong_to_a_run_is_not_taken_up(tmp_path: Path) -> None:
     with pytest.raises(CannotResume, match="without --resume"):
         run(resume=True)
     run(stop_after=1)
-    with pytest.raises(CannotResume, match="began at untrained"):
+    with pytest.raises(CannotResume, match="promote KEY untrained lets it go on"):
         run.memory(resume=True, champion="v0001-00000000")
     run.path.write_bytes(run.path.read_bytes()[:100])
     with pytest.raises(CannotResume, match="cannot be read"):

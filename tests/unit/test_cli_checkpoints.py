@@ -91,7 +91,9 @@ def test_promotion_and_its_way_back(command: Command, tmp_path: Path) -> None:
     directory = CheckpointDirectory(tmp_path)
     assert first.model_version in command("rollback", "doom")
     assert directory.current_version("doom") == first.model_version
-    assert "nothing before" in command("rollback", "doom", status=1)
+    told = command("rollback", "doom", status=1)
+    assert "nothing before" in told
+    assert f"delete {tmp_path / 'doom' / POINTER_NAME}" in told
     command("promote", "doom", second.model_version)
     assert directory.current_version("doom") == second.model_version
     assert "there is no" in command("promote", "doom", "v0009-00000000", status=1)

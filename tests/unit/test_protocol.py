@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from markdown_files import blocks, guide
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol.ids import is_valid_id
 from sgaps.protocol.json_codec import (
@@ -52,6 +53,20 @@ def test_a_frame_is_read_from_literal_bytes() -> None:
     np.testing.assert_array_equal(frame.samples(), expected)
     assert frame.resolution == Resolution(width=320, height=240)
     assert frame.state_vector == [1.0, -999.0]
+
+
+def test_the_session_of_the_documentation_is_one() -> None:
+    (told,) = [block for block in blocks(guide("protocol")) if block.language == "json"]
+    said: list[str] = []
+    for line in told.lines:
+        who, _, rest = line.partition(" ")
+        message, end = json.JSONDecoder().raw_decode(rest)
+        assert not rest[end:].strip() or rest[end:].strip().startswith("#")
+        read = {"→": decode_client_message, "←": decode_server_message}[who](rest[:end])
+        assert message.keys() <= json.loads(encode(read)).keys()
+        said.append(message["type"])
+    assert len(set(said)) == 7
+    assert said[0] == said[-1] == "session_start"
 
 
 def test_both_forms_of_pixels_and_resolution_mean_the_same() -> None:

@@ -39,7 +39,10 @@ def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
         ("target_fps=.nan", "target_fps"),
         ("target_fps=20000", "target_fps"),
         ("target_fps=0.001", "target_fps"),
-        ("model=unknown", "model/unknown"),
+        ("model=unknown", "model/unknown'; there is default, original"),
+        ("model.history_frames=9", "server.history_frames"),
+        ("training.seed=-1", "training.seed"),
+        ("sampling.seed=-1", "sampling.seed"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(override: str, named: str) -> None:
@@ -57,6 +60,18 @@ def test_everything_can_be_set_by_environment_and_overrides_win() -> None:
 def test_a_wrong_environment_variable_is_named() -> None:
     with pytest.raises(SettingsError, match=r"server\.prt"):
         load_settings(environment={"SGAPS__SERVER__PRT": "1"})
+
+
+def test_a_layout_of_a_key_goes_before_one_of_many() -> None:
+    own = "{values: [4, 3, 2, 1], nearest: 7}"
+    atlas = load_settings([f"+atlas.layouts.doom-mine={own}"], environment={}).atlas
+    by_environment = {"SGAPS__+ATLAS__LAYOUTS__DOOM-MINE": own}
+    assert load_settings(environment=by_environment).atlas == atlas
+    mine, others = atlas.layout_of("doom-mine"), atlas.layout_of("doom-deathmatch")
+    assert mine is not None
+    assert others is not None
+    assert (mine.nearest, mine == others) == (7, False)
+    assert atlas.layout_of("my-game") is None
 
 
 def test_settings_cannot_be_changed(settings: Settings) -> None:

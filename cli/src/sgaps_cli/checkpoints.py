@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sgaps.checkpoints import CheckpointDirectory, Manifest, version_number
+from sgaps.checkpoints import POINTER_NAME, CheckpointDirectory, Manifest, version_number
 from sgaps.errors import CheckpointError, CheckpointNotFound, CheckpointRejected
 from sgaps.settings import load_settings
 
@@ -145,7 +145,7 @@ def _current(directory: CheckpointDirectory, key: str) -> str:
 
 def _promote(directory: CheckpointDirectory, key: str, version: str) -> None:
     """Raises CheckpointError, for torn files too, which a reconstructor would refuse."""
-    manifest = directory.manifest(key, version)
+    manifest = directory.usable(key, version)
     try:
         directory.weights_of(manifest)
         directory.atlas_of(manifest)
@@ -170,7 +170,11 @@ def _number_before(directory: CheckpointDirectory, key: str, version: str) -> st
     number = version_number(version)
     earlier = [v for v in directory.versions(key) if version_number(v) < number]
     if not earlier:
-        raise CheckpointNotFound(f"{key}: there is nothing before {version}")
+        pointer = directory.key_dir(key) / POINTER_NAME
+        raise CheckpointNotFound(
+            f"{key}: there is nothing before {version}; delete {pointer} and start the "
+            "reconstructors again, and the general checkpoint serves"
+        )
     return earlier[-1]
 
 

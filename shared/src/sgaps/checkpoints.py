@@ -38,7 +38,7 @@ WEIGHTS_NAME = "model.safetensors"
 ATLAS_NAME = "atlas.safetensors"
 MANIFEST_NAME = "manifest.json"
 POINTER_NAME = "current"
-MAX_MANIFEST_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 1 << 24
 MAX_WEIGHTS_BYTES = 1 << 30
 MAX_ATLAS_BYTES = 1 << 28
 MAX_ATLAS_PICTURES = 1 << 14
@@ -81,7 +81,9 @@ class DataCard(Section):
     """What a checkpoint was trained and validated on."""
 
     frames: Annotated[int, Field(ge=0)]
+    """Of its own run."""
     train_sessions: tuple[str, ...]
+    """Of its own run, and of those whose weights or pictures it has."""
     val_sessions: tuple[str, ...]
 
 

@@ -202,7 +202,7 @@ class SamplingSettings(Section):
     importance_share: Share
     uniform_share: Share
     min_spacing_px: Annotated[int, Field(ge=1)]
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> SamplingSettings:
@@ -310,7 +310,7 @@ class TrainingSettings(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     """Of the moving average of the weights, which is what is kept; 0 keeps the last weights."""
     gradient_clip: Annotated[float, Field(gt=0)]
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     device: DeviceName
     """On a GPU the network computes in bfloat16, everything else in float32."""
     cpu_threads: Positive
@@ -444,6 +444,8 @@ class AtlasSettings(Section):
 
     def layout_of(self, checkpoint_key: str) -> PoseLayout | None:
         """None where the states of a key tell no pose."""
+        if own := self.layouts.get(checkpoint_key):
+            return own
         fitting = (
             layout
             for pattern, layout in self.layouts.items()
@@ -485,6 +487,12 @@ class Settings(Section):
     def _samples_are_accepted(self) -> Settings:
         if self.sampling.default_sample_count > self.server.max_samples:
             raise ValueError("sampling.default_sample_count is above server.max_samples")
+        return self
+
+    @model_validator(mode="after")
+    def _a_served_model_remembers_as_much(self) -> Settings:
+        if self.model.history_frames > self.server.history_frames:
+            raise ValueError("model.history_frames is above server.history_frames, which is kept")
         return self
 
 

@@ -77,6 +77,12 @@ def build_atlas(
     most = min(settings.atlas.max_pictures, MAX_ATLAS_PIXELS // (width * height))
     camera = _square_pixels(width, height)
     if min(count, most) < FEWEST_PICTURES or camera is None:
+        log.info(
+            "no atlas of %s: %d whole frames of one size tell where the eye is; %d are needed",
+            checkpoint_key,
+            count,
+            FEWEST_PICTURES,
+        )
         return None
     if known and (known.layout, known.width, known.height) != (layout, width, height):
         known = None

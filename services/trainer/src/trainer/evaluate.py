@@ -136,9 +136,12 @@ def _write_curve(path: Path, curve: Figure) -> None:
 
 def told(report: Report) -> str:
     """The report as Markdown."""
+    frames, sessions = (
+        max(each) for each in zip(*((r.frames, r.sessions) for r in report.rows), strict=True)
+    )
     lines = [
-        f"`{report.key}`, model {report.model_version}, {report.rows[0].frames} frames of "
-        f"{report.rows[0].sessions} sessions; ± is half of the 95 % interval over sessions. "
+        f"`{report.key}`, model {report.model_version}, {frames} frames of {sessions} sessions, or "
+        "as many as a method can do; ± is half of the 95 % interval over sessions. "
         f"ST-LPIPS, lower is better, of every {PERCEPTUAL_INTERVAL}th frame; – is not measured.",
         "",
         "| method | samples | PSNR, dB | SSIM | ST-LPIPS |",

@@ -33,7 +33,7 @@ Averaging: TypeAlias = Callable[[Params, Params, Tensor | int], None]
 
 
 class TrainingFailed(SgapsError):
-    """The loss is no longer finite; nothing of the run is kept."""
+    """The loss is no longer finite, or nothing was learned; nothing of the run is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,10 @@ def fit(
     elapsed_secs = time.monotonic() - started_at_secs
     if ranks.any_of(stop.is_set()):
         stop.set()  # on every rank: none may take the run for a whole one
+    if step and not stepper.updates and not stop.is_set():
+        raise TrainingFailed(
+            f"nothing was learned in {step} steps: lower training.accumulation_steps"
+        )
     if memory:  # also of a whole run, which can still be cut off before it is published
         memory.keep(stepper, step, elapsed_secs)
     stepper.finish()
@@ -197,6 +201,8 @@ class _Stepper:
         )
         self._average = AveragedModel(model, multi_avg_fn=moving_average(training.ema_decay))
         self._average.update_parameters(model)  # the average begins where the run begins
+        self.updates = 0
+        """Of the weights, since this process began."""
         self.accumulated = 0
         """Steps since the last update: what is lost when a run is cut off here."""
 
@@ -220,6 +226,7 @@ class _Stepper:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._average.update_parameters(self._model)
+        self.updates += 1
         self.accumulated = 0
 
     def tensors(self) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from sgaps.model import ModelOutput
 from sgaps.model.prior import FOOTPRINT_LEVELS
 from sgaps.settings import LossSettings
 from trainer.batch import Batch
-from trainer.perceptual import PerceptualLoss
+from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualLoss
 
 ERROR_FLOOR = 1.0 / 255
 """Half a grey level either way is as good as exact; it also keeps the logarithm finite."""
@@ -81,7 +81,7 @@ class ReconstructionLoss(nn.Module):
                 terms["structural"] = self._structural(output.frame, batch.target)
             if len(batch.pairs):
                 terms["temporal"] = self._temporal(output.frame, batch.target, batch.pairs)
-            if self._perceptual:
+            if self._perceptual and min(batch.target.shape[-2:]) >= SMALLEST_SIDE_PX:
                 terms["perceptual"] = self._perceptual(output.frame, batch.target)
         weighted = [getattr(self.weights, name) * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), terms

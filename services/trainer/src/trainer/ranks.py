@@ -39,6 +39,16 @@ class Ranks:
         distributed.all_reduce(votes)
         return bool(votes)
 
+    def agree_on(self, number: int) -> bool:
+        """Whether it is the same (below 2**62) on every rank."""
+        if self.count == 1:
+            return True
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        extremes = torch.tensor([number, -number], device=device)
+        distributed.all_reduce(extremes, op=distributed.ReduceOp.MAX)
+        highest, lowest = extremes.tolist()
+        return bool(highest == -lowest)
+
 
 ALONE = Ranks()
 

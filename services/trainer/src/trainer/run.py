@@ -188,10 +188,20 @@ def _train(
     if options.ranks.is_first:
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
     challenger = _judged(model, atlas, held_out, settings)
+    serving = champion_of(checkpoint_key, settings)
+    if serving.version != champion.version:
+        log.warning(
+            "%s serves in place of %s by now, so that is what has to be beaten",
+            serving.version,
+            champion.version,
+        )
+        champion, champion_held_out = serving, _champion_held_out(serving, split, settings)
     gain_db = challenger.held_out.score_db - champion_held_out.score_db
     better = gain_db >= settings.training.min_gain_db
     finished = not stop.is_set()
     published = None
+    # An atlas has pictures of the one before it.
+    inherited = begun.trained_on | (champion.trained_on if challenger.atlas else frozenset())
     if better and finished and options.ranks.is_first:
         with _resume_as_the_cure(memory):
             published = store.publish(
@@ -200,7 +210,7 @@ def _train(
                 settings=settings.model,
                 metrics=_metrics(challenger.held_out, champion_held_out),
                 parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
-                data=_data(split),
+                data=_data(split, inherited),
                 training=_training(settings),
                 atlas=challenger.atlas,
             )
@@ -387,10 +397,11 @@ def _training(settings: Settings) -> dict[str, JsonValue]:
     }
 
 
-def _data(split: Split) -> checkpoints.DataCard:
+def _data(split: Split, inherited: frozenset[str]) -> checkpoints.DataCard:
+    """`inherited` are the sessions that weights or pictures of before come from."""
     everything = [*split.train, *split.val]
     return checkpoints.DataCard(
         frames=sum(segment.frame_count for segment in everything),
-        train_sessions=split.train_sessions,
+        train_sessions=tuple(sorted(inherited | set(split.train_sessions))),
         val_sessions=split.val_sessions,
     )

@@ -122,7 +122,8 @@ def _wandb_run(key: str, folder: Path, settings: Settings) -> wandb.Run | None:
         name=f"{key}-{folder.name}",
         group=key,
         dir=folder,
-        config=settings.model_dump(mode="json", exclude={"bus", "server"}),  # they hold secrets
+        # Others hold secrets.
+        config=settings.model_dump(mode="json", exclude={"bus", "server", "tracing"}),
         # The log is for the run's numbers: no source, no machine, nothing of the terminal.
         settings=wandb.Settings(
             console="off",

@@ -60,10 +60,15 @@ def save_run(path: Path, run: SavedRun) -> None:
 def load_run(path: Path, *, champion_version: str, model: ModelSettings) -> SavedRun:
     """A run that began there, in that shape. Raises CannotResume."""
     saved = _read(path)
-    if (saved.header.champion_version, saved.header.model) != (champion_version, model):
+    if saved.header.model != model:
         raise CannotResume(
-            f"the run that was cut off began at {saved.header.champion_version} and has its own "
-            "model settings; these are others: start without --resume"
+            "the run that was cut off has other model settings: give the same, or start without "
+            "--resume"
+        )
+    if (began_at := saved.header.champion_version) != champion_version:
+        raise CannotResume(
+            f"the run that was cut off began at {began_at}, and {champion_version} serves now: "
+            f"sgaps checkpoints promote KEY {began_at} lets it go on, or start without --resume"
         )
     return saved
 

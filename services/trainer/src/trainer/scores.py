@@ -15,6 +15,9 @@ from skimage.metrics import structural_similarity
 from trainer.pictures import Picture
 from trainer.validation import psnr_db
 
+SSIM_SIDE_PX = 7
+"""Of the window in which scikit-image compares."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
@@ -32,7 +35,8 @@ class Row:
     samples: int
     """Per frame."""
     psnr_db: Mean
-    ssim: Mean
+    ssim: Mean | None
+    """None where all frames were too small for it."""
     st_lpips: Mean | None
     """Of some of the frames; lower is better. None where none was measured."""
     frames: int
@@ -52,8 +56,9 @@ class Scores:
     def add(self, session_id: str, frame: Picture, truth: Picture) -> None:
         """Two pictures (H, W)."""
         self._psnr_db[session_id].append(frame_psnr_db(frame, truth))
-        similarity = structural_similarity(frame, truth, data_range=255)  # type: ignore[no-untyped-call]
-        self._ssim[session_id].append(float(similarity))
+        if min(truth.shape) >= SSIM_SIDE_PX:
+            similarity = structural_similarity(frame, truth, data_range=255)  # type: ignore[no-untyped-call]
+            self._ssim[session_id].append(float(similarity))
 
     def add_st_lpips(self, session_id: str, distance: float) -> None:
         """Of one of the frames: it costs too much for each."""
@@ -64,7 +69,7 @@ class Scores:
             method=self.method,
             samples=self.samples,
             psnr_db=mean_over(self.session_psnrs_db()),
-            ssim=mean_over(_session_means(self._ssim)),
+            ssim=mean_over(_session_means(self._ssim)) if self._ssim else None,
             st_lpips=mean_over(_session_means(self._st_lpips)) if self._st_lpips else None,
             frames=sum(map(len, self._psnr_db.values())),
             sessions=len(self._psnr_db),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sgaps.errors import SgapsError
 from sgaps.recording import SegmentInfo, find_segments, segment_info
@@ -26,6 +29,8 @@ BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 published or kept, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = _parser().parse_intermixed_args(argv)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(__package__).setLevel(logging.INFO)
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -67,6 +72,8 @@ def _run(
             f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
             f"make some: play, or sgaps capture GAME --key {key}"
         )
+    if not ranks.agree_on(zlib.crc32(repr([train, val]).encode())):
+        raise SgapsError("recordings came or went while the ranks looked for them: start again")
     if wandb_is_wanted_but_missing(settings.logging):
         sys.stderr.write("W&B is not installed (pip install wandb): logging to files only\n")
     log = RunLog(key, settings) if ranks.is_first else None
@@ -84,7 +91,7 @@ def _run(
         log=log,
     )
     try:
-        with bar:
+        with bar, logging_redirect_tqdm():
             return train_key(key, train, settings, stop=stop, report=report, options=options)
     finally:
         if log:

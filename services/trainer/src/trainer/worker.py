@@ -84,7 +84,8 @@ class Worker:
 
     async def _train_if_enough(self, key: str) -> None:
         segments = await asyncio.to_thread(find_segments, self._settings.data.recordings_dir, key)
-        if not enough_to_train(segments, new=self._new(key, segments), settings=self._settings):
+        new = await asyncio.to_thread(self._new, key, segments)
+        if not enough_to_train(segments, new=new, settings=self._settings):
             return
         tried_before = self._tried.get(key, [])
         self._tried[key] = segments
@@ -99,7 +100,7 @@ class Worker:
 
     def _new(self, key: str, segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
         """Those that no run has had."""
-        data, tried = self._settings.data, self._tried.get(key, [])
+        data, tried = self._settings.data, set(self._tried.get(key, []))
         untried = [segment for segment in segments if segment not in tried]
         try:
             trained = trained_segments(data.checkpoints_dir, key)

@@ -22,6 +22,7 @@ from sgaps.checkpoints import (
     ATLAS_NAME,
     DEFAULT_KEY,
     MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
     WEIGHTS_NAME,
     AtlasCard,
     CheckpointDirectory,
@@ -86,6 +87,11 @@ class CheckpointStore(CheckpointDirectory):
             training=training,
             atlas=None if atlas is None else _card(atlas, pictures),
         )
+        if len(manifest.json_text.encode()) > MAX_MANIFEST_BYTES:
+            raise CheckpointError(
+                f"{key}: its manifest, which names {len(data.train_sessions)} sessions, would have "
+                f"more than {MAX_MANIFEST_BYTES} bytes; delete recordings that were trained on"
+            )
         files = {WEIGHTS_NAME: weights} | ({ATLAS_NAME: pictures} if atlas else {})
         self._write(manifest, files)
         self.promote(key, manifest.model_version)

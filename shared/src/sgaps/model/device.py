@@ -7,11 +7,15 @@ from typing import Literal
 import cv2
 import torch
 
+from sgaps.errors import SettingsError
+
 
 def pick_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """`auto` is a GPU where there is one."""
+    """`auto` is a GPU where there is one. Raises SettingsError where one is asked for in vain."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device=cuda, but torch sees no GPU here; auto takes one if there is")
     return torch.device(name)
 
 

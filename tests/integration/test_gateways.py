@@ -1,0 +1,38 @@
+"""Several gateways on one broker share sessions: any of them resumes any."""
+
+from __future__ import annotations
+
+from integration.conftest import eventually, running_gateway, with_changes
+from integration.talk import chosen, frame, heartbeat, receive, send, start
+from sgaps.bus import Publish
+from sgaps.settings import Settings
+from sgaps_cli.broker import free_port
+
+
+async def test_a_session_goes_on_at_another_gateway(gateway_settings: Settings) -> None:
+    one, other = (
+        with_changes(gateway_settings, server={"gateway_id": name, "port": free_port()})
+        for name in ("one", "other")
+    )
+    async with running_gateway(one) as first, running_gateway(other) as second:
+        async with first.connect() as socket:
+            session_id = (await start(socket))["session_id"]
+            await send(socket, frame(0))
+            await send(socket, frame(1))
+            assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+        async with second.connect() as socket:
+            ack = await start(socket, resume_session_id=session_id)
+            assert (ack["session_id"], ack["resumed"]) == (session_id, True)
+            assert ack["last_frame_id"] == 1
+            # What was asked for at the first one comes too late.
+            await first.bus.write(Publish(chosen(session_id, 1, gateway_id="one")))
+
+            async def gone() -> bool:
+                return (await first.bus.ledger()).get("session_gone", 0) == 1
+
+            await eventually(gone)
+            await send(socket, frame(2))
+            await second.bus.write(Publish(chosen(session_id, 2, gateway_id="other")))
+            assert (await receive(socket))["frame_id"] == 2
+            ledger = await second.bus.ledger()
+            assert (ledger["received"], ledger["delivered"]) == (3, 1)
