@@ -89,7 +89,7 @@ async def test_checkpoint_swaps_under_load(
         audit = await audited(rig, load)
     torn = {number for number in range(1, swaps + 1) if number % TORN_EVERY == 0}
     seen = [[version_number(v) for v in player.model_versions] for player in load.players]
-    served_torn = torn.intersection(*[set().union(*seen)])
+    served_torn = torn & {number for numbers in seen for number in numbers}
     forward = all(numbers == sorted(set(numbers)) for numbers in seen)
     failed = sum(n for name, n in audit.ledger.items() if name.startswith(("dead", "lost")))
     faults.add(

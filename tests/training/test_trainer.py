@@ -740,7 +740,7 @@ def test_a_run_that_learns_nothing_fails(tmp_path: Path) -> None:
     settings = toy_settings(tmp_path, "training.max_epochs=1", "training.accumulation_steps=100")
     for name in ("a", "b"):
         record(settings.data.recordings_dir, name, frames=4)
-    with pytest.raises(TrainingFailed, match="training.accumulation_steps"):
+    with pytest.raises(TrainingFailed, match="accumulation_steps"):
         train(settings)
 
 

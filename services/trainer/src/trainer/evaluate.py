@@ -136,12 +136,10 @@ def _write_curve(path: Path, curve: Figure) -> None:
 
 def told(report: Report) -> str:
     """The report as Markdown."""
-    frames, sessions = (
-        max(each) for each in zip(*((r.frames, r.sessions) for r in report.rows), strict=True)
-    )
+    most = max(report.rows, key=lambda row: row.frames)
     lines = [
-        f"`{report.key}`, model {report.model_version}, {frames} frames of {sessions} sessions, or "
-        "as many as a method can do; ± is half of the 95 % interval over sessions. "
+        f"`{report.key}`, model {report.model_version}, {most.frames} frames of {most.sessions} "
+        "sessions, or as many as a method can do; ± is half of the 95 % interval over sessions. "
         f"ST-LPIPS, lower is better, of every {PERCEPTUAL_INTERVAL}th frame; – is not measured.",
         "",
         "| method | samples | PSNR, dB | SSIM | ST-LPIPS |",
