@@ -107,7 +107,7 @@ def fit(
     # Without whole frames there is nothing to teach the error head.
     together = ranks.together(model, trains_all=dataset.has_keyframes)
     stepper = _Stepper(model, together, settings)
-    step, before_secs = memory.recall(stepper) if memory else (0, 0.0)
+    step, before_secs = taken_up_at, _ = memory.recall(stepper) if memory else (0, 0.0)
     started_at_secs = time.monotonic() - before_secs
     last_save_secs = last_look_secs = before_secs
     loss = math.nan
@@ -149,7 +149,7 @@ def fit(
     elapsed_secs = time.monotonic() - started_at_secs
     if ranks.any_of(stop.is_set()):
         stop.set()  # on every rank: none may take the run for a whole one
-    if step and not stepper.updates and not stop.is_set():
+    if step and not (taken_up_at or stepper.updates or stop.is_set()):
         raise TrainingFailed(
             f"nothing was learned in {step} steps: lower training.accumulation_steps"
         )
