@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from contract.conftest import frame
 from integration.conftest import with_changes
 from sgaps.bus import Publish, RedisBus
+from sgaps.errors import BusUnavailable
 from sgaps.messages import DeadLetter, FrameAccepted
 from sgaps.settings import Settings
 from sgaps_cli.main import app
@@ -45,6 +46,12 @@ async def test_dead_letters_are_told_with_their_frame_and_reason(
     assert (first["session_id"], first["frame_id"], first["deliveries"]) == ("somebody", 7, 3)
     assert first["reason"] == "its consumers failed or died"
     assert (second["session_id"], second["frame_id"], second["size_bytes"]) == ("", None, 7)
+
+
+def test_a_broker_that_is_not_there_is_told_with_its_cure() -> None:
+    done = CliRunner().invoke(app, ["dead", "--redis", "redis://127.0.0.1:1/0"])
+    assert isinstance(done.exception, BusUnavailable)
+    assert "Name the broker with --redis" in str(done.exception)
 
 
 async def test_what_was_listed_is_removed_if_that_is_wished(gateway_settings: Settings) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sgaps.bus import Bus, Entry, RedisBus, id_order, next_id
-from sgaps.errors import MessageError
+from sgaps.errors import BusUnavailable, MessageError
 from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
 from sgaps.settings import load_settings, override
 
@@ -57,6 +57,8 @@ async def _letters(bus: Bus, *, remove: bool) -> list[Entry]:
         if remove and letters:  # and none that came meanwhile
             await bus.trim(DeadLetter.STREAM, next_id(letters[-1].entry_id))
         return letters
+    except BusUnavailable as error:
+        raise BusUnavailable(f"{error} Name the broker with --redis, or in REDIS_URL.") from error
     finally:
         await bus.close()
 
