@@ -8,7 +8,7 @@ PY := .venv/bin/python
 TRAINING := tests/training
 DEPLOYING := tests/compose
 COMPUTING := tests/unit
-CHECKING := tests/unity tests/monitoring tests/kubernetes
+CHECKING := tests/unity tests/monitoring tests/kubernetes tests/hostile
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]

@@ -45,6 +45,19 @@ def trained(settings: Settings) -> SparsePixelTransformer:
     return model
 
 
+@pytest.fixture
+def real_looks() -> None:
+    """ST-LPIPS as it is."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ST-LPIPS takes longer than everything else together, and few tests look at it."""
+    if "real_looks" not in request.fixturenames:
+        monkeypatch.setattr(perceptual.PerceptualScore, "distance", lambda *_: 0.5)
+
+
+@pytest.mark.usefixtures("real_looks")
 def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
     report, strips = compare(KEY, toy, frames=3, counts=(30, 60))
     methods = [(row.method, row.samples) for row in report.rows]
