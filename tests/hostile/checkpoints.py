@@ -326,7 +326,7 @@ MANIFESTS: dict[str, Damage] = {
     "in color": _model(color_channels=3),
     "fields are infinite": _model(embed_dim=float("inf")),
     "2 MB": _replaced(MANIFEST_NAME, b" " * (2 << 20)),
-    "2 MB of training": _claim(training={"x": "a" * (2 << 20)}),
+    "5 MB of training": _claim(training={"x": "a" * (5 << 20)}),
     "no JSON": _replaced(MANIFEST_NAME, b"\x80\x04N."),
     "no UTF-8": _replaced(MANIFEST_NAME, b"\xff\xfe{}"),
     "a lone surrogate": _replaced(MANIFEST_NAME, b'{"checkpoint_key":"\\ud800"}'),
