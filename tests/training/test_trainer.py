@@ -44,18 +44,17 @@ from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, mea
 from trainer.run import RunOptions, RunReport, enough_to_train, train_key
 from trainer.split import split_by_session
 from trainer.worker import Worker
-from training.toy_recordings import HEIGHT, KEY, WIDTH, dataset_of, record, scene, toy_settings
+from training.toy_recordings import (
+    HEIGHT,
+    KEY,
+    WIDTH,
+    dataset_of,
+    record,
+    scene,
+    toy_settings,
+    train,
+)
 from unit.test_checkpoints import publish
-
-
-def train(settings: Settings, stop: threading.Event | None = None) -> RunReport:
-    return train_key(
-        KEY,
-        find_segments(settings.data.recordings_dir, KEY),
-        settings,
-        stop=stop or threading.Event(),
-        report=lambda _: None,
-    )
 
 
 @pytest.mark.parametrize("keyframes", [True, False])
@@ -744,8 +743,8 @@ def test_a_run_that_learns_nothing_fails(tmp_path: Path) -> None:
         train(settings)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SettingsError, match="auto takes one"):
         pick_device("cuda")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,10 @@ from pytorch_msssim import ssim
 from sgaps.checkpoints import Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import find_segments
-from sgaps.settings import Settings
 from trainer import run
 from trainer.rebuild import rebuilt
-from trainer.run import RunReport, train_key
 from trainer.validation import DB_PER_NAT, HeldOut, frame_psnr_db, validate
-from training.toy_recordings import KEY, dataset_of, record, toy_settings
-
-
-def train(settings: Settings) -> RunReport:
-    segments = find_segments(settings.data.recordings_dir, KEY)
-    return train_key(KEY, segments, settings, stop=threading.Event(), report=lambda _: None)
+from training.toy_recordings import KEY, dataset_of, record, toy_settings, train
 
 
 @pytest.mark.parametrize("keyframes", [True, False])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sgaps.recording import RecordedFrame, SegmentInfo, SegmentWriter
+from sgaps.recording import RecordedFrame, SegmentInfo, SegmentWriter, find_segments
 from sgaps.sampling.footprints import as_points, sample_image
 from sgaps.settings import Settings, load_settings
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import ExampleOptions, RecordingDataset
+from trainer.run import RunReport, train_key
 
 WIDTH, HEIGHT = 48, 32
 KEY = "toy"
@@ -79,6 +81,16 @@ def toy_settings(tmp_path: Path, *overrides: str) -> Settings:
             *overrides,
         ],
         environment={},
+    )
+
+
+def train(settings: Settings, stop: threading.Event | None = None) -> RunReport:
+    return train_key(
+        KEY,
+        find_segments(settings.data.recordings_dir, KEY),
+        settings,
+        stop=stop or threading.Event(),
+        report=lambda _: None,
     )
 
 

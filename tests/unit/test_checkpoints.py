@@ -84,7 +84,7 @@ def test_old_versions_are_deleted_but_not_what_serves_nor_what_it_came_from(tmp_
     store = CheckpointStore(tmp_path)
     versions = [publish(tmp_path, seed=seed).model_version for seed in range(5)]
     serving = store.manifest("doom", versions[2]).model_copy(update={"parent": versions[0]})
-    (tmp_path / "doom" / versions[2] / MANIFEST_NAME).write_text(serving.json_text)
+    (tmp_path / "doom" / versions[2] / MANIFEST_NAME).write_text(serving.model_dump_json())
     store.promote("doom", versions[2])
     half_deleted, abandoned, being_written = (
         tmp_path / "doom" / name

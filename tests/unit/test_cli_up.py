@@ -79,6 +79,12 @@ def test_a_data_folder_that_cannot_be_made_is_told(
     assert "Not a directory; choose another folder with --data-dir" in said
 
 
+def test_a_data_folder_that_cannot_be_written_is_told(refusal: Refusal, tmp_path: Path) -> None:
+    (tmp_path / up.LOCK_FILE).mkdir()
+    said = refusal("--data-dir", str(tmp_path))
+    assert "Is a directory; choose another folder with --data-dir" in said
+
+
 def test_nobody_waits_for_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     """One in the terminal ends when its user has looked at the page."""
     opened, looked = threading.Event(), threading.Event()

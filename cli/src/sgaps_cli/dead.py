@@ -40,7 +40,11 @@ def list_dead(url: str | None, *, as_json: bool, remove: bool) -> int:
     Raises BusError, SettingsError.
     """
     settings = load_settings([override("bus.url", url)] if url else []).bus
-    rows = [_told(entry) for entry in asyncio.run(_letters(RedisBus(settings), remove=remove))]
+    try:
+        letters = asyncio.run(_letters(RedisBus(settings), remove=remove))
+    except BusUnavailable as error:
+        raise BusUnavailable(f"{error} Name the broker with --redis, or in REDIS_URL.") from error
+    rows = [_told(entry) for entry in letters]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return 0
@@ -57,8 +61,6 @@ async def _letters(bus: Bus, *, remove: bool) -> list[Entry]:
         if remove and letters:  # and none that came meanwhile
             await bus.trim(DeadLetter.STREAM, next_id(letters[-1].entry_id))
         return letters
-    except BusUnavailable as error:
-        raise BusUnavailable(f"{error} Name the broker with --redis, or in REDIS_URL.") from error
     finally:
         await bus.close()
 

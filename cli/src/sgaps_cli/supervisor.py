@@ -25,7 +25,6 @@ STEADY_SECS = 60.0
 
 # In the order they end: first nobody is let in, last the recorder has written everything.
 SERVICES = ("gateway", "reconstructor", "sampler", "trainer", "recorder")
-"""The first one lets frames in, the last one keeps them."""
 
 
 @dataclass(kw_only=True)

@@ -26,6 +26,7 @@ from sgaps_client.sources import open_source
 
 READY_TIMEOUT_SECS = 120.0
 LOCK_FILE = "up.lock"
+LOGS_NAME = "logs"
 STARTS_TRIED = 3
 """A service that ends so often before the system is ready will not come up."""
 DEMO_SESSION_FRAMES = 100
@@ -52,7 +53,7 @@ class UpOptions:
 
     @property
     def logs_dir(self) -> Path:
-        return self.own_dir / "logs"
+        return self.own_dir / LOGS_NAME
 
 
 class StartError(SgapsError):
@@ -71,19 +72,9 @@ def run_system(options: UpOptions) -> int:
     if options.play is not None:  # for what they raise: better before anything is started
         key_of(options.play, None)
         open_source(options.play).close()
-    _make(options.logs_dir)
     with alone_in(options.own_dir):
         _run_with_broker(options, settings, Console())
     return 0
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(
-            f"{error.filename}: {error.strerror}; choose another folder with --data-dir"
-        ) from error
 
 
 @contextmanager
@@ -92,7 +83,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Two brokers would append to one file.
     """
-    with (folder / LOCK_FILE).open("ab") as lock:
+    try:
+        (folder / LOGS_NAME).mkdir(parents=True, exist_ok=True)
+        lock_file = (folder / LOCK_FILE).open("ab")
+    except OSError as error:
+        raise StartError(
+            f"{error.filename}: {error.strerror}; choose another folder with --data-dir"
+        ) from error
+    with lock_file as lock:
         if not try_lock(lock.fileno()):
             raise StartError(
                 f"another sgaps up keeps its data in {folder.resolve()}; "

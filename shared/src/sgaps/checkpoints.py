@@ -53,15 +53,19 @@ DEFAULT_KEY = "default"
 """The key whose checkpoint serves every key that has none of its own."""
 
 
+_UNSAID = Field(exclude_if=lambda value: value is None)
+"""Where it is not there it is not written: an older reader knows no such field."""
+
+
 class Metrics(Section):
     """Measured on the same held-out sessions."""
 
     val_psnr_db: float
     champion_psnr_db: float
     """What served before."""
-    val_score_db: float | None = None
+    val_score_db: Annotated[float | None, _UNSAID] = None
     """What decided, where the loss counts more than squared errors: the PSNR less that, in dB."""
-    champion_score_db: float | None = None
+    champion_score_db: Annotated[float | None, _UNSAID] = None
 
     @model_validator(mode="after")
     def _scores_come_in_pairs(self) -> Metrics:
@@ -122,16 +126,8 @@ class Manifest(Section):
     checkpoint's or from nothing."""
     data: DataCard
     training: dict[str, JsonValue]
-    atlas: AtlasCard | None = None
+    atlas: Annotated[AtlasCard | None, _UNSAID] = None
     """None where it knows no level by heart."""
-
-    @property
-    def json_text(self) -> str:
-        """As it is written: without a word of what is not there, for older readers."""
-        scores = {"val_score_db", "champion_score_db"}
-        absent = {name: True for name in scores if getattr(self.metrics, name) is None}
-        left_out = {"metrics": absent} | ({} if self.atlas else {"atlas": True})
-        return self.model_dump_json(indent=2, exclude=left_out)
 
 
 class CheckpointDirectory:

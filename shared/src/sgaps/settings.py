@@ -492,7 +492,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _a_served_model_remembers_as_much(self) -> Settings:
         if self.model.history_frames > self.server.history_frames:
-            raise ValueError("model.history_frames is above server.history_frames, which is kept")
+            raise ValueError("model.history_frames is above server.history_frames")
         return self
 
 

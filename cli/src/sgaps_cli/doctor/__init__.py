@@ -15,7 +15,7 @@ from sgaps.errors import SettingsError
 from sgaps.settings import load_settings
 from sgaps_cli.doctor import machine
 from sgaps_cli.doctor.broker import look_at_broker
-from sgaps_cli.doctor.containers import Container, containers_found, deployed, published_url
+from sgaps_cli.doctor.containers import containers_found, deployed, published_url
 from sgaps_cli.doctor.finding import Finding
 from sgaps_cli.doctor.gateway import DEFAULT_URL, look_at_gateway
 
@@ -60,7 +60,7 @@ def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Fi
             yield machine.disk(data_dir, needed_bytes=settings.recorder.min_free_bytes)
     if url is None:
         yield from machine.look_at_secrets()
-        containers: list[Container] = deployed()
+        containers = deployed()
         yield from containers_found(containers)
         here = published_url(containers) or here
     yield from look_at_gateway(url or here, token, needed=url is not None)

@@ -107,7 +107,7 @@ def fit(
     # Without whole frames there is nothing to teach the error head.
     together = ranks.together(model, trains_all=dataset.has_keyframes)
     stepper = _Stepper(model, together, settings)
-    step, before_secs = taken_up_at, _ = memory.recall(stepper) if memory else (0, 0.0)
+    step, before_secs = memory.recall(stepper) if memory else (0, 0.0)
     started_at_secs = time.monotonic() - before_secs
     last_save_secs = last_look_secs = before_secs
     loss = math.nan
@@ -149,7 +149,7 @@ def fit(
     elapsed_secs = time.monotonic() - started_at_secs
     if ranks.any_of(stop.is_set()):
         stop.set()  # on every rank: none may take the run for a whole one
-    if step and not (taken_up_at or stepper.updates or stop.is_set()):
+    if step and not (stepper.has_learned or stop.is_set()):
         raise TrainingFailed(
             f"nothing was learned in {step} steps: lower training.accumulation_steps"
         )
@@ -201,8 +201,6 @@ class _Stepper:
         )
         self._average = AveragedModel(model, multi_avg_fn=moving_average(training.ema_decay))
         self._average.update_parameters(model)  # the average begins where the run begins
-        self.updates = 0
-        """Of the weights, since this process began."""
         self.accumulated = 0
         """Steps since the last update: what is lost when a run is cut off here."""
 
@@ -226,8 +224,12 @@ class _Stepper:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._average.update_parameters(self._model)
-        self.updates += 1
         self.accumulated = 0
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the weights were updated, in this process or before it took the run up."""
+        return int(self._average.n_averaged) > 1
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by dotted name."""

@@ -34,8 +34,7 @@ class Ranks:
         """True everywhere where it is true on one rank: all leave a loop after the same step."""
         if self.count == 1:
             return value
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        votes = torch.tensor(int(value), device=device)
+        votes = torch.tensor(int(value), device=_device())
         distributed.all_reduce(votes)
         return bool(votes)
 
@@ -43,14 +42,18 @@ class Ranks:
         """Whether it is the same (below 2**62) on every rank."""
         if self.count == 1:
             return True
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        extremes = torch.tensor([number, -number], device=device)
+        extremes = torch.tensor([number, -number], device=_device())
         distributed.all_reduce(extremes, op=distributed.ReduceOp.MAX)
         highest, lowest = extremes.tolist()
         return bool(highest == -lowest)
 
 
 ALONE = Ranks()
+
+
+def _device() -> str:
+    """Where the ranks can exchange something."""
+    return "cuda" if distributed.get_backend() == "nccl" else "cpu"
 
 
 @contextmanager

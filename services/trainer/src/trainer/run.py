@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -161,16 +162,11 @@ def _train(
     model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(settings))
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
-    memory = RunMemory(
-        saved_at,
-        header=RunHeader(
-            champion_version=champion.version,
-            model=settings.model,
-            val_sessions=split.val_sessions,
-        ),
-        taken_up=taken_up,
-        writes=options.resumable and options.ranks.is_first,
+    header = RunHeader(
+        champion_version=champion.version, model=settings.model, val_sessions=split.val_sessions
     )
+    writes = options.resumable and options.ranks.is_first
+    memory = RunMemory(saved_at, header=header, taken_up=taken_up, writes=writes)
     watch = Watch(options.log, held_out, settings, report)
     watch.look(0, model)
     drawn_anew = _reseeded(settings, begun)
@@ -188,38 +184,31 @@ def _train(
     if options.ranks.is_first:
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
     challenger = _judged(model, atlas, held_out, settings)
-    serving = champion_of(checkpoint_key, settings)
-    if serving.version != champion.version:
-        log.warning(
-            "%s serves in place of %s by now, so that is what has to be beaten",
-            serving.version,
-            champion.version,
-        )
-        champion, champion_held_out = serving, _champion_held_out(serving, split, settings)
-    gain_db = challenger.held_out.score_db - champion_held_out.score_db
-    better = gain_db >= settings.training.min_gain_db
+    beaten = _Beaten(champion.version, champion_held_out)
     finished = not stop.is_set()
     published = None
-    # An atlas has pictures of the one before it.
-    inherited = begun.trained_on | (champion.trained_on if challenger.atlas else frozenset())
-    if better and finished and options.ranks.is_first:
-        with _resume_as_the_cure(memory):
-            published = store.publish(
-                checkpoint_key,
-                model,
-                settings=settings.model,
-                metrics=_metrics(challenger.held_out, champion_held_out),
-                parent=None if champion.version == checkpoints.UNTRAINED else champion.version,
-                data=_data(split, inherited),
-                training=_training(settings),
-                atlas=challenger.atlas,
-            )
+    if finished and options.ranks.is_first and beaten.by(challenger, settings):
+        beaten = _beaten_now(beaten, checkpoint_key, split, settings)
+        if beaten.by(challenger, settings):
+            # An atlas has pictures of the one before it.
+            inherited = begun.trained_on | (champion.trained_on if challenger.atlas else set())
+            with _resume_as_the_cure(memory):
+                published = store.publish(
+                    checkpoint_key,
+                    model,
+                    settings=settings.model,
+                    metrics=_metrics(challenger.held_out, beaten.held_out),
+                    parent=None if beaten.version == checkpoints.UNTRAINED else beaten.version,
+                    data=_data(split, inherited),
+                    training=_training(settings),
+                    atlas=challenger.atlas,
+                )
     if finished:
         memory.forget()  # not before it is published: that may fail
         watch.end(outcome.steps, model)
     return RunReport(
-        champion_version=champion.version,
-        champion=champion_held_out,
+        champion_version=beaten.version,
+        champion=beaten.held_out,
         challenger=challenger.held_out,
         atlas_gain_db=challenger.atlas_gain_db,
         fit=outcome,
@@ -336,6 +325,26 @@ class _Challenger:
     held_out: HeldOut
     atlas: Atlas | None
     atlas_gain_db: float
+
+
+class _Beaten(NamedTuple):
+    """What serves, and how good it is."""
+
+    version: str
+    held_out: HeldOut
+
+    def by(self, challenger: _Challenger, settings: Settings) -> bool:
+        gain_db = challenger.held_out.score_db - self.held_out.score_db
+        return gain_db >= settings.training.min_gain_db
+
+
+def _beaten_now(before: _Beaten, checkpoint_key: str, split: Split, settings: Settings) -> _Beaten:
+    """A run may take hours: somebody may have rolled back what it began with."""
+    serving = champion_of(checkpoint_key, settings)
+    if serving.version == before.version:
+        return before
+    log.warning("%s serves in place of %s by now", serving.version, before.version)
+    return _Beaten(serving.version, _champion_held_out(serving, split, settings))
 
 
 def _judged(

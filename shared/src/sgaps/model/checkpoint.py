@@ -87,11 +87,6 @@ class CheckpointStore(CheckpointDirectory):
             training=training,
             atlas=None if atlas is None else _card(atlas, pictures),
         )
-        if len(manifest.json_text.encode()) > MAX_MANIFEST_BYTES:
-            raise CheckpointError(
-                f"{key}: its manifest, which names {len(data.train_sessions)} sessions, would have "
-                f"more than {MAX_MANIFEST_BYTES} bytes; delete recordings that were trained on"
-            )
         files = {WEIGHTS_NAME: weights} | ({ATLAS_NAME: pictures} if atlas else {})
         self._write(manifest, files)
         self.promote(key, manifest.model_version)
@@ -101,6 +96,12 @@ class CheckpointStore(CheckpointDirectory):
         return max(map(version_number, self.versions(key)), default=0) + 1
 
     def _write(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        text = manifest.model_dump_json(indent=2).encode()
+        if len(text) > MAX_MANIFEST_BYTES:  # which nobody would read
+            raise CheckpointError(
+                f"{_name(manifest)} names {len(manifest.data.train_sessions)} sessions: its "
+                f"manifest would have more than {MAX_MANIFEST_BYTES} bytes"
+            )
         folder = self.key_dir(manifest.checkpoint_key) / manifest.model_version
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -108,7 +109,7 @@ class CheckpointStore(CheckpointDirectory):
             temporary.mkdir(parents=True)
             for name, data in files.items():
                 write_durably(temporary / name, data)
-            write_durably(temporary / MANIFEST_NAME, manifest.json_text.encode())
+            write_durably(temporary / MANIFEST_NAME, text)
             temporary.rename(folder)
             fsync_folder(folder.parent)
         except OSError as error:
