@@ -12,7 +12,13 @@ import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
 from browser.conftest import Tab
-from browser.test_game import UNHEARD, eventually, state_of
+from browser.test_game import (
+    UNHEARD,
+    eventually,
+    remember_states,
+    wait_for_passing,
+    wait_for_state,
+)
 from browser.test_pages_alone import SESSION_ID
 from browser.walks import HEIGHT, WIDTH, pages
 from replays import png
@@ -128,7 +134,7 @@ def gateway(tab: Tab, url: str, request: pytest.FixtureRequest) -> Iterator[Gate
     tab.page.route_web_socket("**/ws/stream", played.stream)
     tab.page.route_web_socket("**/ws/view/*", played.view)
     tab.page.goto(f"{url}/game/")
-    eventually(tab.page, lambda: state_of(tab.page)[0] == "live")
+    wait_for_state(tab.page, "live")
     yield played
     tab.troubles = [t for t in tab.troubles if not any(part in t for part in UNHEARD)]
 
@@ -255,9 +261,9 @@ def test_a_tab_that_nobody_sees_leaves_and_resumes(tab: Tab, gateway: Gateway) -
 
 def test_an_end_for_reasons_unknown_is_come_back_from(tab: Tab, gateway: Gateway) -> None:
     """A newer gateway may have codes that this page does not know."""
+    remember_states(tab.page)
     gateway.streams[0].send(json.dumps({"type": "error", "fatal": True, **MAINTENANCE}))
-    assert eventually(tab.page, lambda: state_of(tab.page)[0] == "lost")
-    assert "for a moment" in state_of(tab.page)[1]
+    assert "for a moment" in wait_for_passing(tab.page, "lost")
     eventually(tab.page, lambda: len(gateway.starts) == 2)
 
 
