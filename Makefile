@@ -9,6 +9,8 @@ TRAINING := tests/training
 DEPLOYING := tests/compose
 COMPUTING := tests/unit
 CHECKING := tests/unity tests/monitoring tests/kubernetes tests/hostile
+SHOWING := tests/e2e/test_guides.py tests/integration/test_bench.py tests/integration/test_bench_stages.py
+LANES := TRAINING DEPLOYING COMPUTING SHOWING CHECKING
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]
@@ -38,9 +40,9 @@ check: setup  ## lint and types
 test-faults: setup  ## real processes killed, frozen, cut off, flooded: the long form, half an hour on two cores
 	.venv/bin/pytest tests/faults --long
 
-test: check  ## everything that CI runs
-	@$(MAKE) --no-print-directory --jobs 2 $(addprefix .test-,TRAINING DEPLOYING COMPUTING CHECKING)
-	.venv/bin/pytest $(addprefix --ignore=,$(TRAINING) $(DEPLOYING) $(COMPUTING) $(CHECKING))
+test: setup  ## everything that CI runs
+	@$(MAKE) --no-print-directory --jobs 2 check $(addprefix .test-,$(LANES))
+	.venv/bin/pytest $(addprefix --ignore=,$(foreach lane,$(LANES),$($(lane))))
 
 .test-TRAINING:
 	OMP_NUM_THREADS=1 .venv/bin/pytest $(TRAINING)
