@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import trustme
 
-from sgaps_cli import broker
+from sgaps_cli import broker, up
 from sgaps_cli import main as cli
 from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.broker import free_port
@@ -320,6 +320,12 @@ def test_a_running_system(asked: Asked, missing: list[str]) -> None:
     assert "gateway: 1 live, 1 ready; gateway-1 up 0 s" in said
     assert "trainer: none lives" in said
     assert bad_lines(said) == [f"bad  {name}: none lives; no heartbeat" for name in missing]
+
+
+def test_the_system_of_the_data_folder_is_looked_at_where_it_is(asked: Asked) -> None:
+    """`sgaps up --port 9000` is not at the configured port."""
+    with http_server(answers_of({})) as url, up.alone_in(asked.data_dir, int(url.split(":")[-1])):
+        assert f"gateway {url}: up 12 s" in asked()[1]
 
 
 @pytest.mark.parametrize(

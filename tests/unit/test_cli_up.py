@@ -128,7 +128,7 @@ def test_two_ports_are_refused(override: str, refusal: Refusal) -> None:
 
 
 def test_a_data_folder_has_one_system(refusal: Refusal, tmp_path: Path) -> None:
-    with up.alone_in(tmp_path):
+    with up.alone_in(tmp_path, 8123):
         said = refusal("--port", str(free_port()), "--data-dir", str(tmp_path))
     assert f"another sgaps up keeps its data in {tmp_path}" in said
     assert "--data-dir" in said
@@ -138,7 +138,7 @@ def test_a_data_folder_has_one_system(refusal: Refusal, tmp_path: Path) -> None:
 HOLDER = """
 import pathlib, sys, time
 from sgaps_cli.up import alone_in
-with alone_in(pathlib.Path(sys.argv[1])):
+with alone_in(pathlib.Path(sys.argv[1]), 8123):
     print("it has the folder", flush=True)
     time.sleep(60)
 """
@@ -149,11 +149,13 @@ def test_a_killed_system_leaves_its_data_folder_free(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(up.StartError), up.alone_in(tmp_path):
+        with pytest.raises(up.StartError), up.alone_in(tmp_path, 8124):
             pass
+        assert up.port_in_use(tmp_path) == 8123
         holder.kill()
-    with up.alone_in(tmp_path):
-        pass
+    assert up.port_in_use(tmp_path) is None
+    with up.alone_in(tmp_path, 8):
+        assert up.port_in_use(tmp_path) == 8
 
 
 def test_an_old_broker_is_told_before_a_service_starts(

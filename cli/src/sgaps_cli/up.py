@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sgaps.bus.connection import shown
 from sgaps.errors import BusUnavailable, SgapsError
-from sgaps.recording.disk import try_lock
+from sgaps.recording.disk import is_locked, try_lock
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.browser import look_at
@@ -72,16 +72,16 @@ def run_system(options: UpOptions) -> int:
     if options.play is not None:  # for what they raise: better before anything is started
         key_of(options.play, None)
         open_source(options.play).close()
-    with alone_in(options.own_dir):
+    with alone_in(options.own_dir, port):
         _run_with_broker(options, settings, Console())
     return 0
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, port: int) -> Iterator[None]:
     """No other `sgaps up` uses the folder until the end of the block. Raises StartError.
 
-    Two brokers would append to one file.
+    Two brokers would append to one file. The port is for who asks what runs here.
     """
     try:
         (folder / LOGS_NAME).mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,19 @@ def alone_in(folder: Path) -> Iterator[None]:
                 f"another sgaps up keeps its data in {folder.resolve()}; "
                 "end that one, or choose another folder with --data-dir"
             )
+        lock.truncate(0)
+        lock.write(b"%d\n" % port)
+        lock.flush()
         yield
+
+
+def port_in_use(folder: Path) -> int | None:
+    """That of the `sgaps up` that keeps its data in the folder; None where none does."""
+    path = folder / LOCK_FILE
+    try:
+        return int(path.read_text()) if is_locked(path) else None
+    except (OSError, ValueError):
+        return None
 
 
 def _run_with_broker(options: UpOptions, settings: Settings, console: Console) -> None:
