@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -390,6 +391,16 @@ def test_one_session_has_no_interval_in_the_table_nor_in_the_curve(tmp_path: Pat
     assert "± 0" not in table
     assert all(gain.interval is None for gain in report.gains_db.values())
     evaluate.efficiency_curve(report).savefig(tmp_path / "curve.png")
+
+
+def test_a_row_of_fewer_frames_than_others_says_so(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    record(settings.data.recordings_dir, "a", frames=4, samples=0)
+    report, _ = compare(KEY, settings, frames=3, counts=(60,))
+    few, *rest = report.rows
+    shown = evaluate.told(replace(report, rows=(replace(few, frames=1), *rest)))
+    assert f"| {few.method} (1 frames of 1 sessions) |" in shown
+    assert shown.count("frames of") == 2  # once above the table
 
 
 def test_pictures_that_are_too_small_for_ssim_have_none() -> None:

@@ -8,6 +8,7 @@ from json import dumps
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from sgaps_cli.bench import profile as profiles
 from sgaps_cli.bench.alternatives import bench_alternatives
@@ -151,7 +152,8 @@ def way(
     json: AsJson = False,
 ) -> None:
     """Milliseconds of each piece of a frame's way, with a model that takes no time."""
-    legs = result_of("sgaps_cli.bench.way", frames)
+    with Console(stderr=True).status(f"eight players, {frames} frames each"):
+        legs = result_of("sgaps_cli.bench.way", frames)
     if json:
         typer.echo(dumps(legs, indent=2))
         return

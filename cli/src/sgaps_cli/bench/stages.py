@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from redis import Redis
+from rich.console import Console
 
 from sgaps.bus.redis_commands import FIELD
 from sgaps.messages import FrameReconstructed, Message
@@ -87,6 +88,7 @@ class _Bench:
         command = [*gateway_command(self.url), f"server.port={port}"]
         frames = self.frames * FRAMES_OF_A_GATEWAY
         with (
+            _telling("gateway", frames),
             listening(command, port) as process,
             look("gateway", process.pid, frames) as seen,
         ):
@@ -105,7 +107,10 @@ class _Bench:
         """A service that is up, and held while its stream is filled, does all of it."""
         self.redis.flushall()
         command = ["-m", name, *self._settings(name)]
-        with ready(command, self.redis, service=name) as process:
+        with (
+            _telling(name, len(waiting)),
+            ready(command, self.redis, service=name) as process,
+        ):
             hold_and_fill(self.redis, [process], waiting)
             with look(name, process.pid, len(waiting)) as seen:
                 release(self.redis, [process], waiting, group=name, look_every_secs=LOOK_EVERY_SECS)
@@ -119,6 +124,11 @@ class _Bench:
             f"data.checkpoints_dir={self.folder / 'checkpoints'}",
             "importance=learned",
         ]
+
+
+def _telling(stage: str, frames: int) -> AbstractContextManager[object]:
+    """What is under way, to who waits for it."""
+    return Console(stderr=True).status(f"{stage}: {frames} frames")
 
 
 def _counting(redis: Redis) -> Look[StageCost]:

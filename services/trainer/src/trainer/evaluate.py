@@ -139,15 +139,15 @@ def told(report: Report) -> str:
     most = max(report.rows, key=lambda row: row.frames)
     lines = [
         f"`{report.key}`, model {report.model_version}, {most.frames} frames of {most.sessions} "
-        "sessions, or as many as a method can do; ± is half of the 95 % interval over sessions. "
+        "sessions, or as many as a row says; ± is half of the 95 % interval over sessions. "
         f"ST-LPIPS, lower is better, of every {PERCEPTUAL_INTERVAL}th frame; – is not measured.",
         "",
         "| method | samples | PSNR, dB | SSIM | ST-LPIPS |",
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r.method} | {r.samples} | {_measured(r.psnr_db, 2)} | {_measured(r.ssim, 3)} "
-        f"| {_measured(r.st_lpips, 3)} |"
+        f"| {r.method}{_fewer(r, most)} | {r.samples} | {_measured(r.psnr_db, 2)} "
+        f"| {_measured(r.ssim, 3)} | {_measured(r.st_lpips, 3)} |"
         for r in report.rows
     ]
     lines += ["", "| paired by session | dB |", "|---|---|"]
@@ -188,6 +188,13 @@ def efficiency_curve(report: Report) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _fewer(row: Row, most: Row) -> str:
+    """What a method was measured on, where it cannot do all: its means are of other frames."""
+    if row.frames == most.frames:
+        return ""
+    return f" ({row.frames} frames of {row.sessions} sessions)"
 
 
 def _measured(mean: Mean | None, digits: int) -> str:
