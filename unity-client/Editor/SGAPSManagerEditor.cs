@@ -1,3 +1,4 @@
+using System.Collections;
 using Sgaps.Client;
 using UnityEditor;
 using UnityEngine;
@@ -19,8 +20,8 @@ namespace Sgaps.Client.Editor
             isRight &= DrawProblem(SessionConfig.ProblemWithKey(manager.CheckpointKey));
             EditorGUILayout.Space();
             DrawButtons(manager, isRight);
+            EditorGUILayout.HelpBox(_test.Report, MessageType.None);
             if (Application.isPlaying) EditorGUILayout.HelpBox(manager.Report, MessageType.None);
-            else EditorGUILayout.HelpBox(_test.Report, MessageType.None);
         }
 
         /// <summary>Live figures and a running test change without any input.</summary>
@@ -63,7 +64,14 @@ namespace Sgaps.Client.Editor
             var isRunning = manager.CaptureHandler != null;
             if (!GUILayout.Button(isRunning ? "Disconnect" : "Connect")) return;
             if (isRunning) manager.Disconnect();
-            else manager.Connect();
+            else manager.StartCoroutine(ConnectInNextFrame(manager));
+        }
+
+        // While the inspector is drawn, Screen is the inspector's window.
+        private static IEnumerator ConnectInNextFrame(SGAPSManager manager)
+        {
+            yield return null;
+            manager.Connect();
         }
     }
 }

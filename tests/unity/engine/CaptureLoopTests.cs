@@ -60,6 +60,18 @@ namespace Sgaps.Client.EngineTests
             Assert.That(_manager.CaptureHandler, Is.SameAs(capture));
         }
 
+        [Test]
+        public void ValuesOfAFrameThatNeverEndsAreForgotten()
+        {
+            for (var i = 0; i < 2 * ProtocolLimits.MaxStateDim; i++)
+            {
+                Stub.Frame++;
+                _manager.State.AddValue(i);
+                _manager.State.AddValue(i);
+            }
+            Assert.That(_manager.State.ToArray(), Is.EqualTo(new float[] { 8191, 8191 }));
+        }
+
         private void Resize(int width)
         {
             Stub.ScreenWidth = width;

@@ -24,6 +24,7 @@ namespace UnityEngine
     {
         public static int ScreenWidth;
         public static double NowSecs;
+        public static int Frame;
         public static IEnumerator Coroutine;
         public static readonly List<Exception> Logged = new List<Exception>();
     }
@@ -119,6 +120,7 @@ namespace UnityEngine
     public static class Time
     {
         public static double realtimeSinceStartupAsDouble { get { return Stub.NowSecs; } }
+        public static int frameCount { get { return Stub.Frame; } }
         public static float unscaledTime { get { throw new NotImplementedException(); } }
     }
 
@@ -234,6 +236,7 @@ namespace UnityEngine.Rendering
     public struct AsyncGPUReadbackRequest
     {
         public bool hasError { get { throw new NotImplementedException(); } }
+        public void WaitForCompletion() { throw new NotImplementedException(); }
         public NativeArray<T> GetData<T>(int layer = 0) where T : struct { throw new NotImplementedException(); }
     }
 
@@ -241,7 +244,6 @@ namespace UnityEngine.Rendering
     {
         public static AsyncGPUReadbackRequest Request(ComputeBuffer src, int size, int offset, Action<AsyncGPUReadbackRequest> callback = null) { throw new NotImplementedException(); }
         public static AsyncGPUReadbackRequest Request(Texture src, int mipIndex, TextureFormat dstFormat, Action<AsyncGPUReadbackRequest> callback = null) { throw new NotImplementedException(); }
-        public static void WaitAllRequests() { }
     }
 }
 

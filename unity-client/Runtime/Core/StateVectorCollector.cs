@@ -11,10 +11,30 @@ namespace Sgaps.Client
         /// <summary>Stands for a value that is missing; the server masks it and never takes it for a number.</summary>
         public const float Missing = -999f;
 
+        private readonly Func<int> _frame;
         private float[] _values = new float[16];
+        private int _count;
+        private int _countedIn;
+
+        /// <summary>With nothing in it, for who calls MoveTo or Clear in each frame.</summary>
+        public StateVectorCollector() : this(() => 0)
+        {
+        }
+
+        /// <summary>
+        /// With nothing in it. `frame` says which frame is being made: values of one that never ended, as while Unity's
+        /// editor shows another tab than the game's, are forgotten in the next.
+        /// </summary>
+        public StateVectorCollector(Func<int> frame)
+        {
+            _frame = frame;
+        }
 
         /// <summary>Values added since the last reset.</summary>
-        public int Count { get; private set; }
+        public int Count
+        {
+            get { return _countedIn == _frame() ? _count : 0; }
+        }
 
         /// <summary>
         /// Add the next value; one that is not finite counts as missing. Throws InvalidOperationException beyond 4096.
@@ -23,7 +43,9 @@ namespace Sgaps.Client
         {
             if (Count == ProtocolLimits.MaxStateDim) throw new InvalidOperationException("a frame has at most " + Count + " state values");
             if (Count == _values.Length) Array.Resize(ref _values, 2 * Count);
-            _values[Count++] = float.IsNaN(value) || float.IsInfinity(value) ? Missing : value;
+            _count = Count;
+            _countedIn = _frame();
+            _values[_count++] = float.IsNaN(value) || float.IsInfinity(value) ? Missing : value;
         }
 
         /// <summary>Keep the place of a value that this frame does not have.</summary>
@@ -35,7 +57,7 @@ namespace Sgaps.Client
         /// <summary>Forget all values.</summary>
         public void Clear()
         {
-            Count = 0;
+            _count = 0;
         }
 
         /// <summary>The values so far, in an array of their own.</summary>

@@ -22,6 +22,7 @@ namespace Sgaps.Client
         private int _height;
         private RowOrder _order;
         private Task _encoding;
+        private AsyncGPUReadbackRequest _request;
 
         internal CapturedFrame()
         {
@@ -80,14 +81,14 @@ namespace Sgaps.Client
 
         internal void RequestValues()
         {
-            AsyncGPUReadback.Request(_values, Pixels.Count * sizeof(uint), 0, _takeValues);
+            _request = AsyncGPUReadback.Request(_values, Pixels.Count * sizeof(uint), 0, _takeValues);
         }
 
         /// <summary>Read the whole luma picture back, for a keyframe or where nothing can be gathered.</summary>
         internal void RequestLuma(RenderTexture luma, RowOrder order)
         {
             ReserveLuma(luma.width, luma.height, order);
-            AsyncGPUReadback.Request(luma, 0, TextureFormat.R8, _takeLuma);
+            _request = AsyncGPUReadback.Request(luma, 0, TextureFormat.R8, _takeLuma);
         }
 
         /// <summary>Memory for a luma picture that is read at once; <see cref="FinishLuma"/> follows.</summary>
@@ -119,6 +120,12 @@ namespace Sgaps.Client
             return true;
         }
 
+        /// <summary>Nothing will come of it.</summary>
+        internal void Fail()
+        {
+            HasFailed = IsDone = true;
+        }
+
         internal void Release()
         {
             IsBusy = false;
@@ -127,28 +134,27 @@ namespace Sgaps.Client
         /// <inheritdoc/>
         public void Dispose()
         {
+            if (IsBusy && !IsDone) _request.WaitForCompletion();
             if (_values != null) _values.Release();
             _values = null;
         }
 
         private void TakeValues(AsyncGPUReadbackRequest request)
         {
-            HasFailed = request.hasError;
-            if (!HasFailed)
-            {
-                var values = request.GetData<uint>();
-                for (var i = 0; i < Pixels.Count; i++) Pixels.Values[i] = (byte)values[i];
-            }
-            IsDone = true;
+            Fail(); // unless it comes to an end
+            if (request.hasError) return;
+            var values = request.GetData<uint>();
+            for (var i = 0; i < Pixels.Count; i++) Pixels.Values[i] = (byte)values[i];
+            HasFailed = false;
         }
 
         private void TakeLuma(AsyncGPUReadbackRequest request)
         {
-            HasFailed = request.hasError;
-            IsDone = HasFailed;
-            if (HasFailed) return;
+            Fail();
+            if (request.hasError) return;
             Unity.Collections.NativeArray<byte>.Copy(request.GetData<byte>(), _luma, _width * _height);
             FinishLuma();
+            HasFailed = false;
         }
 
         private void BeginEncoding()

@@ -16,6 +16,9 @@ namespace Sgaps.Client
         // While somebody drags the edge of the window, each frame has another size.
         private const double SettleSecs = 0.5;
 
+        // Of whole pictures, one after the other, before none is asked for any more.
+        private const int FailuresInARow = 3;
+
         private readonly CapturedFrame[] _frames = new CapturedFrame[MaxInFlight];
         private readonly LumaPicture _picture;
         private readonly SampleGatherer _gatherer;
@@ -25,6 +28,7 @@ namespace Sgaps.Client
         private int _seenWidth;
         private int _seenHeight;
         private double _seenAtSecs;
+        private int _failedKeyframes;
 
         /// <summary>
         /// A handler for the screen as it is now. A screen higher than `maxHeightPx` is scaled down to it; `flipRows` turns
@@ -91,11 +95,18 @@ namespace Sgaps.Client
         /// <summary>Frames that the graphics device failed to hand over.</summary>
         public long Failures { get; private set; }
 
+        /// <summary>Whether the graphics device hands whole pictures over; some only give what is gathered on them.</summary>
+        public bool GivesKeyframes
+        {
+            get { return _failedKeyframes < FailuresInARow; }
+        }
+
         /// <summary>Size and way of the capture, for people.</summary>
         public override string ToString()
         {
             var way = GathersOnGpu ? "gathered on the GPU" : "read back whole";
-            return Width + "x" + Height + " " + way + ", " + Failures + " not handed over";
+            var keyframes = GivesKeyframes ? "" : ", no keyframes: the device does not hand whole pictures over";
+            return Width + "x" + Height + " " + way + ", " + Failures + " not handed over" + keyframes;
         }
 
         private int ScreenWidth { get; set; }
@@ -111,10 +122,18 @@ namespace Sgaps.Client
             if (!CanCapture) throw new InvalidOperationException(InFlight + " frames are being captured");
             var frame = _frames[(_oldest + InFlight++) % MaxInFlight];
             frame.Begin(coordinates, state, isKeyframe);
-            _picture.Capture();
-            if (_gatherer != null && !isKeyframe && frame.Pixels.Count > 0) _gatherer.Gather(_picture.Luma, _order, frame);
-            else if (SystemInfo.supportsAsyncGPUReadback) frame.RequestLuma(_picture.Luma, _order);
-            else ReadNow(frame);
+            try
+            {
+                _picture.Capture();
+                if (_gatherer != null && !isKeyframe && frame.Pixels.Count > 0) _gatherer.Gather(_picture.Luma, _order, frame);
+                else if (SystemInfo.supportsAsyncGPUReadback) frame.RequestLuma(_picture.Luma, _order);
+                else ReadNow(frame);
+            }
+            catch
+            {
+                frame.Fail(); // it keeps its place otherwise, and all that come after it wait for ever
+                throw;
+            }
         }
 
         /// <summary>The oldest frame if it is ready to be sent, else null. Frames come in the order of their capture.</summary>
@@ -128,15 +147,15 @@ namespace Sgaps.Client
         {
             if (!ReferenceEquals(frame, _frames[_oldest]) || !frame.IsBusy) throw new InvalidOperationException("frames are released in their order");
             if (frame.HasFailed) Failures++;
+            if (frame.IsKeyframe) _failedKeyframes = frame.HasFailed ? _failedKeyframes + 1 : 0;
             frame.Release();
             _oldest = (_oldest + 1) % MaxInFlight;
             InFlight--;
         }
 
-        /// <summary>Wait for what the graphics device still writes, and free everything.</summary>
+        /// <summary>Wait for what the graphics device still writes of these frames, and free everything.</summary>
         public void Dispose()
         {
-            UnityEngine.Rendering.AsyncGPUReadback.WaitAllRequests();
             foreach (var frame in _frames) frame.Dispose();
             if (_gatherer != null) _gatherer.Dispose();
             if (_readBack != null) UnityEngine.Object.Destroy(_readBack);

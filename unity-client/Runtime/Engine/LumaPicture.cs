@@ -31,11 +31,21 @@ namespace Sgaps.Client
         /// <summary>Call it after WaitForEndOfFrame, when the screen is complete.</summary>
         public void Capture()
         {
-            ScreenCapture.CaptureScreenshotIntoRenderTexture(_screen);
-            if (_screen.useMipMap) _screen.GenerateMips();
-            // Sampling a texture that is marked sRGB decodes it; what is sent is encoded, as people see it.
-            _material.SetInt(EncodeSrgb, _screen.sRGB ? 1 : 0);
-            Graphics.Blit(_screen, Luma, _material);
+            // A game may read the screen in the same moment: Blit would leave it our picture, and its target would be our screen.
+            var before = RenderTexture.active;
+            RenderTexture.active = null;
+            try
+            {
+                ScreenCapture.CaptureScreenshotIntoRenderTexture(_screen);
+                if (_screen.useMipMap) _screen.GenerateMips();
+                // Sampling a texture that is marked sRGB decodes it; what is sent is encoded, as people see it.
+                _material.SetInt(EncodeSrgb, _screen.sRGB ? 1 : 0);
+                Graphics.Blit(_screen, Luma, _material);
+            }
+            finally
+            {
+                RenderTexture.active = before;
+            }
         }
 
         public void Dispose()
@@ -47,11 +57,11 @@ namespace Sgaps.Client
             UnityEngine.Object.Destroy(_material);
         }
 
-        // In linear projects the screen holds sRGB bytes, so the copy must be marked as such; in gamma projects Unity makes
-        // of "sRGB" an ordinary texture, and nothing is converted. Mip levels make a smaller picture without aliasing.
+        // The default: in linear projects the screen holds sRGB bytes and the copy is marked as such; in gamma projects
+        // nothing is converted. Mip levels make a smaller picture without aliasing.
         private static RenderTexture Screenshot(int width, int height, bool isScaledDown)
         {
-            var screen = new RenderTexture(width, height, 0, RenderTextureFormat.ARGB32, RenderTextureReadWrite.sRGB);
+            var screen = new RenderTexture(width, height, 0, RenderTextureFormat.ARGB32, RenderTextureReadWrite.Default);
             screen.useMipMap = isScaledDown;
             screen.autoGenerateMips = false;
             screen.filterMode = isScaledDown ? FilterMode.Trilinear : FilterMode.Point;

@@ -56,7 +56,7 @@ namespace Sgaps.Client
         /// <summary>A manager with nothing gathered yet; Unity makes it.</summary>
         public SGAPSManager()
         {
-            State = new StateVectorCollector();
+            State = new StateVectorCollector(() => Time.frameCount);
             Performance = new PerformanceMonitor(NowSecs);
         }
 
@@ -200,7 +200,7 @@ namespace Sgaps.Client
         private void Capture()
         {
             _captureTime.Restart();
-            var isKeyframe = sendKeyframes && _client.WantsKeyframe(_capture.InFlight);
+            var isKeyframe = sendKeyframes && _capture.GivesKeyframes && _client.WantsKeyframe(_capture.InFlight);
             _capture.Capture(Coordinates(), State, isKeyframe);
             Performance.BookCapture(_captureTime.Elapsed.TotalMilliseconds);
         }
@@ -222,8 +222,8 @@ namespace Sgaps.Client
         {
             for (var frame = _capture.Ready(); frame != null; frame = _capture.Ready())
             {
+                _capture.Release(frame); // first: one that cannot be sent keeps no place
                 if (!frame.HasFailed) Send(frame);
-                _capture.Release(frame);
             }
         }
 

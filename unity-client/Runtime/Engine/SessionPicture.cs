@@ -32,7 +32,7 @@ namespace Sgaps.Client
         public void Poll(NetworkClient client, double nowSecs)
         {
             if (_request != null) FinishIfDone();
-            else if (nowSecs >= _nextAtSecs && client != null && client.Session.Account != null) Begin(client, nowSecs);
+            else if (nowSecs >= _nextAtSecs && client != null && client.IsRunning && client.Session.Account != null) Begin(client, nowSecs);
         }
 
         /// <inheritdoc/>
@@ -52,7 +52,16 @@ namespace Sgaps.Client
             // Not even an empty one without a token: in a browser it makes the server's permission necessary.
             var authorization = client.Config.HttpAuthorization;
             if (authorization != null) _request.SetRequestHeader("Authorization", authorization);
-            _request.SendWebRequest();
+            try
+            {
+                _request.SendWebRequest();
+            }
+            catch (InvalidOperationException error)
+            {
+                // Since Unity 2022 for every plain http://, that of this machine too.
+                Status = error.Message + " (Player Settings, Allow downloads over HTTP)";
+                End();
+            }
         }
 
         private void FinishIfDone()
@@ -60,6 +69,11 @@ namespace Sgaps.Client
             if (!_request.isDone) return;
             if (_request.result == UnityWebRequest.Result.Success) Show(DownloadHandlerTexture.GetContent(_request));
             else Status = _request.responseCode == NotFound ? "no picture yet" : _request.error;
+            End();
+        }
+
+        private void End()
+        {
             _request.Dispose();
             _request = null;
         }
