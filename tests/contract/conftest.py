@@ -20,7 +20,7 @@ from sgaps.bus import (
     Outcome,
     Publish,
     RedisBus,
-    trim_recorded,
+    Trimmer,
 )
 from sgaps.bus.consumer import nothing_to_prepare
 from sgaps.bus.policy import Policy, keep_every
@@ -171,4 +171,4 @@ def let_it_be_full(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
 async def trim(bus: Bus, max_backlog: int) -> None:
     settings = bus_settings(max_backlog=max_backlog)
-    await trim_recorded(bus, STREAM, must=GROUP, may="slow", settings=settings)
+    await Trimmer(bus, settings).trim_recorded(STREAM, must=GROUP, may="slow")

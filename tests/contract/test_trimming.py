@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from contract.conftest import GROUP, STREAM, Recorder, bus_settings, consumer, publish, read, trim
+from contract.conftest import (
+    GROUP,
+    STREAM,
+    Recorder,
+    bus_settings,
+    consumer,
+    let_it_be_full,
+    publish,
+    read,
+    trim,
+)
 from sgaps.bus import (
     Ack,
     Bus,
+    Entry,
+    Trimmer,
     next_id,
-    trim_recorded,
-    trim_waiting,
 )
+from sgaps.bus.trim import EXPIRE_AT_ONCE
 
 
 async def test_the_floor_is_the_oldest_entry_still_needed(bus: Bus) -> None:
@@ -82,7 +95,7 @@ async def test_what_waited_too_long_for_a_group_expires_and_nothing_younger(bus:
     await publish(bus, 3)
     await bus.write(Ack(STREAM, GROUP, await read(bus)))
     settings = bus_settings(max_backlog_secs=0.2)
-    assert await trim_recorded(bus, STREAM, must=GROUP, may="slow", settings=settings) == 2
+    assert await Trimmer(bus, settings).trim_recorded(STREAM, must=GROUP, may="slow") == 2
     assert await bus.length(STREAM) == 1
     handler = Recorder()
     await consumer(bus, handler, group="slow").turn()
@@ -95,7 +108,47 @@ async def test_what_waits_for_a_group_without_members_expires(bus: Bus, has_memb
     if has_members:
         await bus.ensure_group(STREAM, "slow")
     await publish(bus, 1, 2)
-    assert await trim_waiting(bus, STREAM, "slow", bus_settings()) == 0
+    assert await Trimmer(bus, bus_settings()).trim_waiting(STREAM, "slow") == 0
     await asyncio.sleep(0.1)
-    assert await trim_waiting(bus, STREAM, "slow", bus_settings(max_backlog_secs=0.05)) == 2
+    impatient = Trimmer(bus, bus_settings(max_backlog_secs=0.05))
+    assert await impatient.trim_waiting(STREAM, "slow") == 2
     assert (await bus.length(STREAM), await bus.ledger()) == (0, {"expired": 2})
+
+
+async def test_what_a_full_broker_cannot_book_is_booked_when_it_has_room(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not end the turn that gives it room."""
+    await bus.ensure_group(STREAM, "slow")
+    await publish(bus, *range(2 * EXPIRE_AT_ONCE + 1))
+    await asyncio.sleep(0.1)
+    trimmer = Trimmer(bus, bus_settings(max_backlog_secs=0.05))
+    room = let_it_be_full(bus, monkeypatch)
+    assert await trimmer.trim_waiting(STREAM, "slow") == 2 * EXPIRE_AT_ONCE + 1
+    assert (await bus.length(STREAM), await bus.ledger()) == (0, {})
+    room.set()
+    assert await trimmer.trim_waiting(STREAM, "slow") == 0
+    assert await bus.ledger() == {"expired": 2 * EXPIRE_AT_ONCE + 1}
+    assert await trimmer.trim_waiting(STREAM, "slow") == 0
+    assert await bus.ledger() == {"expired": 2 * EXPIRE_AT_ONCE + 1}
+
+
+async def test_what_came_after_a_look_is_too_young_to_expire(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member reads between the look and the taking: what is taken is younger."""
+    await bus.ensure_group(STREAM, "slow")
+    await publish(bus, 1, 2)
+    await asyncio.sleep(0.1)
+    tail = bus.tail
+
+    async def tail_then_others(*arguments: Any, **options: Any) -> Sequence[Entry]:
+        seen = await tail(*arguments, **options)
+        await bus.read(STREAM, "slow", "quick", count=1, block_secs=0.02)
+        await publish(bus, 3)
+        return seen
+
+    monkeypatch.setattr(bus, "tail", tail_then_others)
+    assert await Trimmer(bus, bus_settings(max_backlog_secs=0.05)).trim_waiting(STREAM, "slow") == 1
+    assert await bus.ledger() == {"expired": 1}
+    assert (await bus.groups(STREAM))["slow"].pending == 2

@@ -26,8 +26,8 @@ from sgaps.bus import (
     Push,
     Put,
     RedisBus,
+    Trimmer,
     trim_behind,
-    trim_waiting,
 )
 from sgaps.bus.connection import connect
 from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER, Line
@@ -161,7 +161,7 @@ async def test_what_waits_too_long_expires_on_a_full_broker_too(
     await asyncio.sleep(0.1)
     impatient = gateway_settings.bus.model_copy(update={"max_backlog_secs": 0.05})
     async with full_broker(gateway_settings.bus.url, over_bytes=1 << 20):
-        assert await trim_waiting(bus, DeadLetter.STREAM, "g", impatient) == 100
+        assert await Trimmer(bus, impatient).trim_waiting(DeadLetter.STREAM, "g") == 100
         assert (await bus.length(DeadLetter.STREAM), await bus.ledger()) == (0, {"expired": 100})
     await bus.close()
 

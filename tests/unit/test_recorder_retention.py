@@ -141,6 +141,59 @@ def test_nothing_goes_while_it_is_trained_on(settings: Settings, root: Path) -> 
         pass
 
 
+def test_what_cannot_go_now_takes_nobody_elses_place(settings: Settings, root: Path) -> None:
+    """The oldest would be chosen again and again, and the disk be full of what may go."""
+    ages = {"doom": 9, "pong": 8, "seaquest": 7}
+    paths = {key: seal(root, key, "a", 0, age_secs=age * HOUR_SECS) for key, age in ages.items()}
+    for key, path in paths.items():
+        train(settings, key, path)
+    size_bytes = paths["doom"].stat().st_size
+    retention = Retention(with_recorder(settings, keep_bytes=2 * size_bytes))
+    with being_read(root, "doom"):
+        (chosen,) = retention.surplus(NOW_SECS)
+    assert chosen.path == paths["pong"]
+
+
+def test_a_folder_that_refuses_is_passed_over(
+    settings: Settings, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another user, after a copy into the volume; the tests may be root, who is refused
+    nothing."""
+    paths = [seal(root, "doom", name, 0, age_secs=9 * HOUR_SECS) for name in "abc"]
+    train(settings, "doom", *paths)
+    retention, unlink = Retention(with_recorder(settings, keep_secs=1)), Path.unlink
+
+    def refusing(path: Path, missing_ok: bool = False) -> None:
+        if path == paths[1]:
+            raise PermissionError(13, "Permission denied")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    with pytest.raises(RecordingError, match=r"1 sessions cannot be deleted, such as .*doom/b"):
+        retention.delete(retention.surplus(NOW_SECS))
+    assert left(settings) == ["doom/b/000000.h5"]
+    assert retention.surplus(NOW_SECS) == []
+
+
+def test_a_link_in_place_of_a_keys_checkpoints_keeps_its_recordings(
+    settings: Settings, root: Path, tmp_path: Path
+) -> None:
+    for key in ("doom", "pong"):
+        train(settings, key, seal(root, key, "a", 0, age_secs=9 * HOUR_SECS))
+    folder = settings.data.checkpoints_dir / "doom"
+    folder.rename(tmp_path / "larger disk")
+    folder.symlink_to(tmp_path / "larger disk")
+    assert clean(with_recorder(settings, keep_secs=1)) == ["doom/a/000000.h5"]
+
+
+def test_a_restored_backup_is_trained_as_before(settings: Settings, root: Path) -> None:
+    """By `cp -a`, through archives that keep whole seconds."""
+    path = seal(root, "doom", "a", 0, age_secs=9 * HOUR_SECS + 0.7)
+    train(settings, "doom", path)
+    os.utime(path, ns=(0, path.stat().st_mtime_ns // 10**9 * 10**9))
+    assert clean(with_recorder(settings, keep_secs=1)) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b'{"segments": [["a", "b", 3]]}', b"[]", b"\xff"])
 def test_nothing_goes_without_a_readable_note(
     settings: Settings, root: Path, content: bytes

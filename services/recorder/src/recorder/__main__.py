@@ -13,7 +13,7 @@ from recorder.archive import Archive
 from recorder.retention import Retention
 from recorder.watch import watch
 from recorder.worker import GROUP, Worker
-from sgaps.bus import LedgerGuard, every_second, trim_recorded, trim_waiting
+from sgaps.bus import LedgerGuard, Trimmer, every_second
 from sgaps.messages import FrameAccepted, FrameReconstructed
 from sgaps.metrics import recorder as metrics
 from sgaps.recording.disk import free_space_bytes
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 async def main(service: Service) -> None:
     settings = service.settings
     _open_as_many_files_as_allowed()
-    archive = Archive(settings)
+    # It looks into every folder for what an earlier process left open.
+    archive = await asyncio.to_thread(Archive, settings)
     worker = Worker(service, archive, Retention(settings))
     _expose(worker, archive, settings.data.recordings_dir)
     service.describe = worker.describe
@@ -42,19 +43,22 @@ async def main(service: Service) -> None:
 
 def housekeeping(service: Service) -> Callable[[], Awaitable[None]]:
     """What there must be one of in a system, as there is one recorder: trimming, the ledger."""
-    bus, guard, settings = service.bus, LedgerGuard(service.bus), service.settings.bus
+    guard, trimmer = LedgerGuard(service.bus), Trimmer(service.bus, service.settings.bus)
     expiring = False
 
-    async def turn() -> None:
+    async def trim() -> None:
         nonlocal expiring
-        await guard.look()
-        expired = await trim_recorded(
-            bus, FrameAccepted.STREAM, must=GROUP, may="reconstructor", settings=settings
-        )
-        expired += await trim_waiting(bus, FrameReconstructed.STREAM, "sampler", settings)
+        expired = await trimmer.trim_recorded(FrameAccepted.STREAM, must=GROUP, may="reconstructor")
+        expired += await trimmer.trim_waiting(FrameReconstructed.STREAM, "sampler")
         if expired and not expiring:
             log.error("%d frames expired: no reconstructor or sampler has time for them", expired)
         expiring = bool(expired)
+
+    async def turn() -> None:
+        try:
+            await guard.look()
+        finally:  # a full broker has no room for the one until it has been given some by the other
+            await trim()
 
     return turn
 

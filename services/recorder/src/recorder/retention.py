@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from sgaps.durable import fsync_folder
-from sgaps.errors import RecordingError
+from sgaps.errors import CheckpointError, RecordingError
 from sgaps.keys import SESSION_TTL_SECS
 from sgaps.metrics import recorder as metrics
 from sgaps.protocol.ids import is_valid_id
@@ -21,6 +22,9 @@ from sgaps.recording.trained import SegmentName, name_of, trained_segments
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
+
+REFUSED_FOR_SECS = 3600.0
+"""A folder in which nothing could be deleted is passed over so long: others have room to give."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +38,7 @@ class StoredSegment:
     """Of its session, which says what comes next as long as the session may go on."""
 
     def age_secs(self, now_secs: float) -> float:
-        return now_secs - self.name.modified_at_ns / 1e9
+        return now_secs - self.name.modified_at_secs
 
 
 class Retention:
@@ -50,6 +54,8 @@ class Retention:
         self._keep_secs = settings.recorder.keep_secs
         self._keep_bytes = settings.recorder.keep_bytes
         self._told = False
+        self._refused_until_secs: dict[Path, float] = {}
+        """Folders of sessions, on the monotonic clock."""
 
     def surplus(self, now_secs: float, *, short_bytes: int = 0) -> list[StoredSegment]:
         """The segments to delete now: those beyond the limits, and so many bytes at least.
@@ -74,31 +80,49 @@ class Retention:
     def delete(self, segments: Sequence[StoredSegment]) -> None:
         """Delete them, durably; those of a key that is being trained only the next time.
 
-        Raises RecordingError if the system refuses.
+        Raises RecordingError if the system refuses, once all that can be deleted is.
         """
+        refused: dict[Path, OSError] = {}
         for key, of_key in groupby(segments, lambda segment: segment.checkpoint_key):
             with _told("cannot delete recordings"), _alone(self._root / key) as is_alone:
                 for folder, of_session in groupby(of_key, lambda s: s.path.parent):
-                    if is_alone:
-                        _delete(folder, list(of_session))
+                    try:
+                        if is_alone:
+                            _delete(folder, list(of_session))
+                    except OSError as error:
+                        refused[folder] = error
+        again_at_secs = time.monotonic() + REFUSED_FOR_SECS
+        self._refused_until_secs |= dict.fromkeys(refused, again_at_secs)
+        if refused:
+            folder, error = next(iter(refused.items()))
+            what = f"{len(refused)} sessions cannot be deleted, such as {folder}"
+            raise write_error(what, error) from error
 
     def _deletable(self, stored: Sequence[StoredSegment], now_secs: float) -> list[StoredSegment]:
-        """Oldest first."""
+        """Oldest first. What cannot go now would be counted as room, and others stay for it."""
         trained = {key: self._trained(key) for key in {s.checkpoint_key for s in stored}}
+        self._refused_until_secs = {
+            folder: until_secs
+            for folder, until_secs in self._refused_until_secs.items()
+            if until_secs > time.monotonic()
+        }
         return sorted(
             (
                 segment
                 for segment in stored
                 if segment.name in trained[segment.checkpoint_key]
+                and segment.path.parent not in self._refused_until_secs
                 and not (segment.is_newest and segment.age_secs(now_secs) < SESSION_TTL_SECS)
             ),
-            key=lambda segment: segment.name.modified_at_ns,
+            key=lambda segment: segment.name.modified_at_secs,
         )
 
     def _trained(self, key: str) -> frozenset[SegmentName]:
+        """Nothing while somebody reads the key's segments."""
         try:
-            return trained_segments(self._checkpoints_dir, key)
-        except RecordingError as error:
+            with _told("cannot look at the recordings"), _alone(self._root / key) as is_alone:
+                return trained_segments(self._checkpoints_dir, key) if is_alone else frozenset()
+        except (CheckpointError, RecordingError) as error:
             log.error("nothing of %s is deleted: %s", key, error)  # noqa: TRY400 - it says all
             return frozenset()
 

@@ -21,7 +21,7 @@ from sgaps.bus.ledger import LedgerGuard, in_flight
 from sgaps.bus.memory_bus import MemoryBus
 from sgaps.bus.policy import Delivery, KeepNewest, keep_every
 from sgaps.bus.redis_bus import RedisBus
-from sgaps.bus.trim import every_second, trim_behind, trim_recorded, trim_waiting
+from sgaps.bus.trim import Trimmer, every_second, trim_behind
 
 __all__ = [
     "Ack",
@@ -42,6 +42,7 @@ __all__ = [
     "Push",
     "Put",
     "RedisBus",
+    "Trimmer",
     "every_second",
     "id_order",
     "in_flight",
@@ -49,6 +50,4 @@ __all__ = [
     "next_id",
     "published_at_secs",
     "trim_behind",
-    "trim_recorded",
-    "trim_waiting",
 ]

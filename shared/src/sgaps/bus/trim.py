@@ -30,93 +30,103 @@ async def trim_behind(bus: Bus, stream: str, group: str, stop: asyncio.Event) ->
     await every_second(trim, stop)
 
 
-async def trim_recorded(
-    bus: Bus, stream: str, *, must: str, may: str, settings: BusSettings
-) -> int:
-    """Trim a stream behind its two groups; how many frames expired. Raises BusError.
-
-    What group `must` still needs is never trimmed. What it has done, group `may` has time for until
-    it is `max_backlog_secs` old, or the stream holds `max_backlog` entries; then it is booked as
-    `expired`.
+class Trimmer:
+    """Trims the streams whose entries may expire: taken out of a group that has no time for them,
+    and booked as `expired`, when a full broker lets it.
     """
-    done_by_must = await bus.floor(stream, must)
-    too_old = min(done_by_must, await _too_old(bus, settings), key=id_order)
-    expired = await _expire_all(bus, stream, may, before_id=too_old, settings=settings)
-    # What both have done is no backlog.
-    await _trim_behind_both(bus, stream, may, done_by_must)
-    excess = await bus.length(stream) - settings.max_backlog
-    while excess > 0:
-        some = await _expire(bus, stream, may, before_id=done_by_must, settings=settings)
-        if not some:
-            break
-        expired, excess = expired + some, excess - some
-    await _trim_behind_both(bus, stream, may, done_by_must)
-    return expired
 
+    def __init__(self, bus: Bus, settings: BusSettings) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._owed = 0
+        """Expired frames that a full broker could not book yet."""
 
-async def _trim_behind_both(bus: Bus, stream: str, may: str, done_by_must: str) -> None:
-    await bus.trim(stream, min(done_by_must, await bus.floor(stream, may), key=id_order))
+    async def trim_recorded(self, stream: str, *, must: str, may: str) -> int:
+        """Trim a stream behind its two groups; how many entries expired. Raises BusError.
 
+        What group `must` still needs is never trimmed. What it has done, group `may` has time for
+        until it is `max_backlog_secs` old, or the stream holds `max_backlog` entries.
+        """
+        done_by_must = await self._bus.floor(stream, must)
+        too_old = min(done_by_must, await self._too_old(), key=id_order)
+        expired = await self._expire_all(stream, may, before_id=too_old)
+        # What both have done is no backlog.
+        await self._trim_behind_both(stream, may, done_by_must)
+        excess = await self._bus.length(stream) - self._settings.max_backlog
+        while excess > 0:
+            some = await self._expire(stream, may, before_id=done_by_must)
+            if not some:
+                break
+            expired, excess = expired + some, excess - some
+        await self._trim_behind_both(stream, may, done_by_must)
+        await self._settle()
+        return expired
 
-async def trim_waiting(bus: Bus, stream: str, group: str, settings: BusSettings) -> int:
-    """Trim a stream behind its only group, whose members may all be dead; how many frames expired.
+    async def trim_waiting(self, stream: str, group: str) -> int:
+        """Trim a stream behind its only group, whose members may all be dead; how many expired.
 
-    What waits for them longer than `max_backlog_secs` is booked as `expired`. Raises BusError.
-    """
-    too_old = await _too_old(bus, settings)
-    expired = await _expire_all(bus, stream, group, before_id=too_old, settings=settings)
-    if expired:
-        await bus.trim(stream, await bus.floor(stream, group))
-    return expired
+        What waits for them longer than `max_backlog_secs` does. Raises BusError.
+        """
+        expired = await self._expire_all(stream, group, before_id=await self._too_old())
+        if expired:
+            await self._bus.trim(stream, await self._bus.floor(stream, group))
+        await self._settle()
+        return expired
 
+    async def _trim_behind_both(self, stream: str, may: str, done_by_must: str) -> None:
+        floor = await self._bus.floor(stream, may)
+        await self._bus.trim(stream, min(done_by_must, floor, key=id_order))
 
-async def _too_old(bus: Bus, settings: BusSettings) -> str:
-    """Entries before this id waited too long."""
-    return f"{max(0, int((await bus.now_secs() - settings.max_backlog_secs) * 1000))}-0"
+    async def _too_old(self) -> str:
+        """Entries before this id waited too long."""
+        now_secs = await self._bus.now_secs()
+        return f"{max(0, int((now_secs - self._settings.max_backlog_secs) * 1000))}-0"
 
+    async def _expire_all(self, stream: str, group: str, *, before_id: str) -> int:
+        expired = 0
+        while some := await self._expire(stream, group, before_id=before_id):
+            expired += some
+        return expired
 
-async def _expire_all(
-    bus: Bus, stream: str, group: str, *, before_id: str, settings: BusSettings
-) -> int:
-    expired = 0
-    while some := await _expire(bus, stream, group, before_id=before_id, settings=settings):
-        expired += some
-    return expired
+    async def _expire(self, stream: str, group: str, *, before_id: str) -> int:
+        """Take the oldest entries out of a group, as one of its members would; how many."""
+        bus = self._bus
+        rows = await bus.pending(
+            stream, group, count=EXPIRE_AT_ONCE, min_idle_secs=self._settings.min_idle_secs
+        )
+        ids = [row.entry_id for row in rows if id_order(row.entry_id) < id_order(before_id)]
+        found = [entry for i in ids if (entry := await bus.entry(stream, i)) is not None]
+        delivered = await bus.delivered(stream, group)
+        if id_order(next_id(delivered)) < id_order(before_id):
+            # Looked at first: what is read is out of the members' reach.
+            next_ones = await bus.tail(stream, delivered, count=EXPIRE_AT_ONCE, block_secs=0)
+            count = sum(id_order(entry.entry_id) < id_order(before_id) for entry in next_ones)
+            if count:
+                # Its first member may never have come; a full broker refuses what is there already.
+                with contextlib.suppress(BusFull):
+                    await bus.ensure_group(stream, group)
+                unread = await bus.read(stream, group, EXPIRED, count=count, block_secs=0)
+                # What members took meanwhile brings younger ones, which they claim later.
+                found += [e for e in unread if id_order(e.entry_id) < id_order(before_id)]
+                ids += [entry.entry_id for entry in found if entry.entry_id not in ids]
+        if not ids:
+            return 0
+        probes = {entry.entry_id for entry in found if is_probe_entry(entry.data)}
+        frames = [entry_id for entry_id in ids if entry_id not in probes]
+        counted = [Ack(stream, group, frames, [Count(EXPIRED)])] if frames else []
+        try:
+            await bus.write(*counted, *([Ack(stream, group, list(probes))] if probes else []))
+        except BusFull:
+            await bus.write(Ack(stream, group, ids))
+            self._owed += len(frames)
+            await bus.trim(stream, min(before_id, await bus.floor(stream, group), key=id_order))
+        return len(ids)
 
-
-async def _expire(
-    bus: Bus, stream: str, group: str, *, before_id: str, settings: BusSettings
-) -> int:
-    """Take the oldest entries out of a group, as one of its members would; how many."""
-    rows = await bus.pending(
-        stream, group, count=EXPIRE_AT_ONCE, min_idle_secs=settings.min_idle_secs
-    )
-    ids = [row.entry_id for row in rows if id_order(row.entry_id) < id_order(before_id)]
-    found = [entry for i in ids if (entry := await bus.entry(stream, i)) is not None]
-    delivered = await bus.delivered(stream, group)
-    if id_order(next_id(delivered)) < id_order(before_id):
-        # Looked at first: what is read is out of the members' reach.
-        next_ones = await bus.tail(stream, delivered, count=EXPIRE_AT_ONCE, block_secs=0)
-        count = sum(id_order(entry.entry_id) < id_order(before_id) for entry in next_ones)
-        if count:
-            # Its first member may never have come; a full broker refuses what is there already.
+    async def _settle(self) -> None:
+        if self._owed:
             with contextlib.suppress(BusFull):
-                await bus.ensure_group(stream, group)
-            unread = await bus.read(stream, group, EXPIRED, count=count, block_secs=0)
-            ids += [entry.entry_id for entry in unread]
-            found += unread
-    if not ids:
-        return 0
-    probes = {entry.entry_id for entry in found if is_probe_entry(entry.data)}
-    frames = [entry_id for entry_id in ids if entry_id not in probes]
-    counted = [Ack(stream, group, frames, [Count(EXPIRED)])] if frames else []
-    try:
-        await bus.write(*counted, *([Ack(stream, group, list(probes))] if probes else []))
-    except BusFull:
-        await bus.write(Ack(stream, group, ids))
-        await bus.trim(stream, min(before_id, await bus.floor(stream, group), key=id_order))
-        await bus.write(Count(EXPIRED, len(frames)))
-    return len(ids)
+                await self._bus.write(Count(EXPIRED, self._owed))
+                self._owed = 0
 
 
 async def every_second(action: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 `<checkpoints>/<key>/trained.json` names segments of the recordings folder. A segment is known by
 its size and time too: what comes to the same name later is another one, and has not been trained.
+Times are those of whole seconds: most backups keep no others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class SegmentName(msgspec.Struct, frozen=True, array_like=True, order=True):
     path: str
     """Relative to the recordings folder."""
     size_bytes: int
-    modified_at_ns: int
+    modified_at_secs: int
 
 
 class _TrainedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,11 +40,11 @@ class _TrainedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 def name_of(path: Path, status: os.stat_result, root: Path) -> SegmentName:
     """Name of a file below the recordings folder `root`."""
-    return SegmentName(path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns)
+    return SegmentName(path.relative_to(root).as_posix(), status.st_size, int(status.st_mtime))
 
 
 def trained_segments(checkpoints_dir: Path, checkpoint_key: str) -> frozenset[SegmentName]:
-    """What runs of a key have had. Raises RecordingError if that cannot be read."""
+    """What runs of a key have had. Raises RecordingError, CheckpointError if that cannot be read."""
     path = _file(checkpoints_dir, checkpoint_key)
     try:
         noted = msgspec.json.decode(path.read_bytes(), type=_TrainedFile)
@@ -104,4 +105,4 @@ def _file(checkpoints_dir: Path, checkpoint_key: str) -> Path:
 
 def _name(segment: SegmentInfo, root: Path) -> SegmentName:
     path = segment.path.relative_to(root) if root in segment.path.parents else segment.path
-    return SegmentName(path.as_posix(), segment.size_bytes, segment.modified_at_ns)
+    return SegmentName(path.as_posix(), segment.size_bytes, segment.modified_at_ns // 10**9)
