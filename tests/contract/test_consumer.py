@@ -116,6 +116,38 @@ async def test_a_poisoned_entry_ends_in_the_dead_stream_alone(bus: Bus) -> None:
     assert (await bus.ledger())[f"dead_{GROUP}"] == 1
 
 
+async def test_who_fails_at_everything_says_so_and_who_does_anything_does_not(bus: Bus) -> None:
+    """Else it would be ready for ever, and read faster than its healthy peers."""
+    handler = Recorder(poison=frozenset({1, 2}))
+    await bus.ensure_group(STREAM, GROUP)
+    worker = consumer(bus, handler)
+    assert worker.fails_for_secs == 0
+    await publish(bus, 1)
+    await worker.turn()
+    await publish(bus, 2)
+    await asyncio.sleep(0.02)
+    await worker.turn()
+    assert worker.fails_for_secs > 0.02
+    await publish(bus, 3)
+    await worker.turn()
+    assert worker.fails_for_secs == 0
+
+
+async def test_one_failure_of_an_hour_ago_is_none_now(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "STILL_TRIES_SECS", 0.05)
+    handler = Recorder(poison=frozenset({1, 2}))
+    await bus.ensure_group(STREAM, GROUP)
+    worker = consumer(bus, handler)
+    for frame_id in (1, 2):
+        await publish(bus, frame_id)
+        await worker.turn()
+        assert 0 < worker.fails_for_secs < 0.05
+        await asyncio.sleep(0.06)
+        assert worker.fails_for_secs == 0
+
+
 async def test_what_follows_from_no_acknowledgement_is_not_done(bus: Bus) -> None:
     await publish(bus, 1, 2)
     first, second = await read(bus)

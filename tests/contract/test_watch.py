@@ -136,6 +136,23 @@ async def test_a_flush_leaves_zeros_and_no_error(bus: Bus, request: pytest.Fixtu
     assert set((await watch.look(bus, await LiveServices(bus).look())).lengths.values()) == {0}
 
 
+async def test_a_flush_is_no_reset_of_the_ledgers_counters(
+    bus: Bus, request: pytest.FixtureRequest
+) -> None:
+    """Prometheus would count all that was ever dropped as dropped now."""
+    registry = CollectorRegistry()
+    turn = watch.watch(bus, registry)
+    await bus.write(Count("received", 5), Count("superseded", 3), Count("delivered", 2))
+    await turn()
+    await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
+    await turn()
+    columns = {name: {"column": name} for name in ("received", "superseded", "delivered")}
+    assert {
+        name: registry.get_sample_value("sgaps_ledger_frames_total", labels)
+        for name, labels in columns.items()
+    } == {"received": 5, "superseded": 3, "delivered": 2}
+
+
 async def test_without_a_broker_nothing_is_told() -> None:
     bus = RedisBus(bus_settings("redis://127.0.0.1:1/0"))
     registry = CollectorRegistry()

@@ -112,6 +112,7 @@ def test_the_check_imports_next_to_nothing() -> None:
 class Loop:
     last_turn_at_secs = 0.0
     waiting_for = ""
+    fails_for_secs = 0.0
 
 
 def test_a_loop_lives_while_it_turns_or_waits() -> None:
@@ -123,6 +124,9 @@ def test_a_loop_lives_while_it_turns_or_waits() -> None:
     assert why_dead() == "its loop stands for 65 s"
     loop.waiting_for = "no answer from the broker"
     assert why_dead() == ""
+    loop.last_turn_at_secs, loop.waiting_for = time.monotonic(), ""
+    loop.fails_for_secs = ALIVE_WITHIN_SECS + 1
+    assert why_dead() == "all that it tried failed for 61 s: see its log"
 
 
 def test_a_service_without_its_broker_lives_and_is_not_ready(tmp_path: Path) -> None:

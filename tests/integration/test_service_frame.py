@@ -71,6 +71,7 @@ def _read_until_it_hangs(process: subprocess.Popen[str]) -> str:
 class Loop:
     last_turn_at_secs = 0.0
     waiting_for = ""
+    fails_for_secs = 0.0
 
 
 def test_a_loop_is_ready_once_it_turned_and_while_it_turns() -> None:
@@ -82,6 +83,9 @@ def test_a_loop_is_ready_once_it_turned_and_while_it_turns() -> None:
     assert why_not() == ""
     loop.last_turn_at_secs -= TURN_WITHIN_SECS + 5
     assert why_not() == "its loop stands for 15 s"
+    loop.last_turn_at_secs = time.monotonic()
+    loop.fails_for_secs = TURN_WITHIN_SECS + 1
+    assert why_not() == "all that it tried failed for 11 s: see its log"
     loop.waiting_for = "the broker is out of memory"
     assert why_not() == "it waits: the broker is out of memory"
 

@@ -718,6 +718,24 @@ def test_what_was_rolled_back_during_a_run_does_not_come_back_unmeasured(
     assert second in CheckpointStore(root).versions(KEY)
 
 
+def test_a_manifest_has_room_however_long_a_key_is_played(
+    soon_better: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions that are gone from the disk are named last: they cannot be held out."""
+    settings = soon_better
+    monkeypatch.setattr(run, "MOST_SESSIONS_NAMED", 3)
+    for name in ("a", "b", "c"):
+        record(settings.data.recordings_dir, name, frames=4)
+    assert train(settings).published is not None
+    for name in "abc":
+        shutil.rmtree(settings.data.recordings_dir / KEY / name)
+    for name in ("d", "e", "f"):
+        record(settings.data.recordings_dir, name, frames=4)
+    published = train(settings).published
+    assert published is not None
+    assert {*published.data.train_sessions, *published.data.val_sessions} == {"d", "e", "f"}
+
+
 def test_a_checkpoint_names_the_sessions_of_those_it_comes_from(soon_better: Settings) -> None:
     settings = soon_better
     known: set[str] = set()

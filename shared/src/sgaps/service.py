@@ -42,12 +42,15 @@ Status: TypeAlias = dict[str, object]
 
 
 class Turning(Protocol):
-    """A loop that notes when it turned, on the monotonic clock, and what it waits for."""
+    """A loop that notes when it turned, on the monotonic clock, what it waits for, and whether all
+    that it tries fails."""
 
     @property
     def last_turn_at_secs(self) -> float: ...
     @property
     def waiting_for(self) -> str: ...
+    @property
+    def fails_for_secs(self) -> float: ...
 
 
 def turns_lately(loop: Turning) -> Callable[[], str]:
@@ -59,19 +62,30 @@ def turns_lately(loop: Turning) -> Callable[[], str]:
             return f"it waits: {loop.waiting_for}"
         if loop.last_turn_at_secs == built_at_secs:
             return "its loop has not turned yet"
-        return _stands(loop, TURN_WITHIN_SECS)
+        return _stands(loop, TURN_WITHIN_SECS) or _fails(loop, TURN_WITHIN_SECS)
 
     return reason
 
 
 def turns_or_waits(loop: Turning) -> Callable[[], str]:
     """Liveness of a loop: who waits for a broker or for space is not helped by a new start."""
-    return lambda: "" if loop.waiting_for else _stands(loop, ALIVE_WITHIN_SECS)
+
+    def reason() -> str:
+        if loop.waiting_for:
+            return ""
+        return _stands(loop, ALIVE_WITHIN_SECS) or _fails(loop, ALIVE_WITHIN_SECS)
+
+    return reason
 
 
 def _stands(loop: Turning, within_secs: float) -> str:
     still_secs = time.monotonic() - loop.last_turn_at_secs
     return "" if still_secs < within_secs else f"its loop stands for {still_secs:.0f} s"
+
+
+def _fails(loop: Turning, within_secs: float) -> str:
+    secs = loop.fails_for_secs
+    return "" if secs < within_secs else f"all that it tried failed for {secs:.0f} s: see its log"
 
 
 @dataclass

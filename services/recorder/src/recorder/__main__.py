@@ -13,7 +13,7 @@ from recorder.archive import Archive
 from recorder.retention import Retention
 from recorder.watch import watch
 from recorder.worker import GROUP, Worker
-from sgaps.bus import LedgerGuard, Trimmer, every_second
+from sgaps.bus import Trimmer, every_second
 from sgaps.messages import FrameAccepted, FrameReconstructed
 from sgaps.metrics import recorder as metrics
 from sgaps.recording.disk import free_space_bytes
@@ -35,30 +35,24 @@ async def main(service: Service) -> None:
         together.create_task(worker.recover_loop())
         together.create_task(worker.seal_loop())
         together.create_task(worker.retain_loop())
-        together.create_task(every_second(housekeeping(service), service.stop))
+        trimming = every_second(trim(service), service.stop, refused=metrics.TRIMMING_REFUSED.set)
+        together.create_task(trimming)
         together.create_task(every_second(watch(service.bus), service.stop))
         await worker.run()
     await worker.finish()
 
 
-def housekeeping(service: Service) -> Callable[[], Awaitable[None]]:
-    """What there must be one of in a system, as there is one recorder: trimming, the ledger."""
-    guard, trimmer = LedgerGuard(service.bus), Trimmer(service.bus, service.settings.bus)
-    expiring = False
+def trim(service: Service) -> Callable[[], Awaitable[None]]:
+    """What there must be one of in a system, as there is one recorder."""
+    trimmer, expiring = Trimmer(service.bus, service.settings.bus), False
 
-    async def trim() -> None:
+    async def turn() -> None:
         nonlocal expiring
         expired = await trimmer.trim_recorded(FrameAccepted.STREAM, must=GROUP, may="reconstructor")
         expired += await trimmer.trim_waiting(FrameReconstructed.STREAM, "sampler")
         if expired and not expiring:
             log.error("%d frames expired: no reconstructor or sampler has time for them", expired)
         expiring = bool(expired)
-
-    async def turn() -> None:
-        try:
-            await guard.look()
-        finally:  # a full broker has no room for the one until it has been given some by the other
-            await trim()
 
     return turn
 

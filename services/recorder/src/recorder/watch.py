@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from sgaps.bus import Bus, in_flight, published_at_secs
+from sgaps.bus import Bus, LedgerGuard, in_flight, published_at_secs
 from sgaps.bus.ledger import COLUMNS
 from sgaps.messages import (
     CoordinatesChosen,
@@ -34,11 +34,16 @@ GROUPS: Mapping[str, Sequence[str]] = {
 
 
 def watch(bus: Bus, registry: CollectorRegistry = REGISTRY) -> Callable[[], Awaitable[None]]:
-    """Expose the broker's state; what is returned looks at it anew."""
-    collector, living = BrokerCollector(), LiveServices(bus)
+    """Expose the broker's state; what is returned looks at it anew.
+
+    The ledger is guarded first: one that starts again would be taken for a counter's reset, and all
+    that was ever dropped for dropped just now.
+    """
+    collector, living, guard = BrokerCollector(), LiveServices(bus), LedgerGuard(bus)
     registry.register(collector)
 
     async def turn() -> None:
+        await guard.look()
         collector.state = await look(bus, await living.look())
 
     return turn

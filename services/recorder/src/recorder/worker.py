@@ -72,6 +72,10 @@ class Worker:
         """Space, a disk that fails, or the broker; empty while frames are being recorded."""
         return self._waiting or self.consumer.waiting_for
 
+    @property
+    def fails_for_secs(self) -> float:
+        return self.consumer.fails_for_secs
+
     def describe(self) -> Status:
         """What the heartbeat tells."""
         return {

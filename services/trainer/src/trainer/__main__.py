@@ -6,6 +6,8 @@ import asyncio
 import os
 import sys
 
+from sgaps.metrics import trainer as metrics
+from sgaps.recording.disk import free_space_bytes
 from sgaps.service import Service, run_service
 from trainer.worker import Worker
 
@@ -14,6 +16,8 @@ NICENESS = 19
 
 async def main(service: Service) -> None:
     _give_way()
+    checkpoints_dir = service.settings.data.checkpoints_dir
+    metrics.FREE_BYTES.set_function(lambda: free_space_bytes(checkpoints_dir))
     worker = Worker(service)
     service.watch(worker.consumer)
     service.describe = worker.describe

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 MAX_VAL_EXAMPLES = 40
 UNFINISHED_NAME = "unfinished.safetensors"
+MOST_SESSIONS_NAMED = 60_000
+"""In a manifest, of sessions that may be gone: half of what a manifest has room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,8 +411,11 @@ def _training(settings: Settings) -> dict[str, JsonValue]:
 def _data(split: Split, inherited: frozenset[str]) -> checkpoints.DataCard:
     """`inherited` are the sessions that weights or pictures of before come from."""
     everything = [*split.train, *split.val]
+    named = inherited | set(split.train_sessions)
+    if len(named) > MOST_SESSIONS_NAMED:  # what is gone from the disk cannot be held out
+        named = frozenset(split.train_sessions)
     return checkpoints.DataCard(
         frames=sum(segment.frame_count for segment in everything),
-        train_sessions=tuple(sorted(inherited | set(split.train_sessions))),
+        train_sessions=tuple(sorted(named)),
         val_sessions=split.val_sessions,
     )

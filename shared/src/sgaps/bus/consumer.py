@@ -46,6 +46,8 @@ MAX_DEAD_LETTERS = 10_000
 BUS_RETRY_SECS = 0.5
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
+STILL_TRIES_SECS = 10.0
+"""Since a failure: who tries nothing fails at nothing."""
 FIRST_READ = 64
 """Entries, before it is known how large they are; then twice as many each time, while they fit."""
 MAX_READ_BYTES = 32 * 2**20
@@ -121,6 +123,19 @@ class Consumer(Generic[M]):
         """When the loop last turned: what readiness looks at."""
         self.waiting_for = ""
         """What keeps the loop from turning; empty when nothing does."""
+        self._fails_since_secs: float | None = None
+        self._failed_at_secs = 0.0
+
+    @property
+    def fails_for_secs(self) -> float:
+        """How long all that was tried has failed; 0 where something succeeded or nothing is tried.
+
+        The gateways' probes are tried as well: who fails at those too is broken, not poisoned.
+        """
+        now_secs = time.monotonic()
+        is_failing = now_secs - self._failed_at_secs < STILL_TRIES_SECS
+        since_secs = self._fails_since_secs
+        return now_secs - since_secs if is_failing and since_secs is not None else 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; a missing broker is waited for."""
@@ -297,10 +312,20 @@ class Consumer(Generic[M]):
             whose = ids_if_any(deliveries[0].message) if len(deliveries) == 1 else {}
             entries = [d.entry_id for d in deliveries][:8]
             log.exception("%s: failed on %s", self._group, entries, extra=whose)
-            self._meter.failures.inc(len(deliveries))
+            self._book_failures(len(deliveries), of=len(deliveries))
             return False
-        self._meter.failures.inc(len(outcome.failed))
+        self._book_failures(len(outcome.failed), of=len(deliveries))
         return not outcome.failed
+
+    def _book_failures(self, failed: int, *, of: int) -> None:
+        self._meter.failures.inc(failed)
+        if failed < of:
+            self._fails_since_secs = None
+            return
+        now_secs = time.monotonic()
+        if now_secs - self._failed_at_secs > STILL_TRIES_SECS or self._fails_since_secs is None:
+            self._fails_since_secs = now_secs
+        self._failed_at_secs = now_secs
 
     async def _finish(
         self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put] = ()

@@ -129,18 +129,30 @@ class Trimmer:
                 self._owed = 0
 
 
-async def every_second(action: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Do something again and again until told to stop; a missing broker is waited for."""
-    refused = False
+async def every_second(
+    action: Callable[[], Awaitable[None]],
+    stop: asyncio.Event,
+    *,
+    refused: Callable[[bool], None] = lambda _: None,
+) -> None:
+    """Do something again and again until told to stop; a missing broker is waited for.
+
+    `refused` is told each time whether a broker that is there refuses it.
+    """
+    told = ""
     while not stop.is_set():
         try:
             await action()
         except (BusUnavailable, BusFull) as error:
             log.debug("housekeeping waits for the broker: %s", error)  # the consumer warns already
         except BusError as error:
-            if not refused:
+            refused(True)
+            if told != str(error):
                 log.error("housekeeping cannot be done: %s", error)  # noqa: TRY400 - told once
-            refused = True
+            told = str(error)
+        else:
+            refused(False)
+            told = ""
         try:
             async with asyncio.timeout(TRIM_EVERY_SECS):
                 await stop.wait()

@@ -9,6 +9,9 @@ RECORDED_BYTES = Counter("sgaps_recorded_bytes", "Bytes of recorded frames, befo
 FSYNC_AT_SECS = Gauge(
     "sgaps_recorder_fsync_timestamp_seconds", "When frames were last fsynced; 0 before the first"
 )
+TRIMMING_REFUSED = Gauge(
+    "sgaps_trimming_refused", "1 while the broker refuses to trim the streams of frames"
+)
 WAITING = Gauge("sgaps_recorder_waiting", "1 while it waits for disk space or the broker")
 FREE_BYTES = Gauge(
     "sgaps_recordings_free_bytes", "Free space of the recordings' file system; NaN if unknown"

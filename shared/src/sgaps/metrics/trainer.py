@@ -19,6 +19,9 @@ PUBLISHED_AT_SECS = Gauge(
     "sgaps_checkpoint_published_timestamp_seconds",
     "When this process last published a checkpoint; 0 before the first",
 )
+FREE_BYTES = Gauge(
+    "sgaps_checkpoints_free_bytes", "Free space of the checkpoints' file system; NaN if unknown"
+)
 
 PUBLISHED, KEPT_CHAMPION, FAILED = (
     TRAINING_RUNS.labels(outcome) for outcome in ("published", "kept_champion", "failed")

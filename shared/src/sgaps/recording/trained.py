@@ -44,7 +44,7 @@ def name_of(path: Path, status: os.stat_result, root: Path) -> SegmentName:
 
 
 def trained_segments(checkpoints_dir: Path, checkpoint_key: str) -> frozenset[SegmentName]:
-    """What runs of a key have had. Raises RecordingError, CheckpointError if that cannot be read."""
+    """What runs of a key have had. Raises RecordingError and CheckpointError: it is unreadable."""
     path = _file(checkpoints_dir, checkpoint_key)
     try:
         noted = msgspec.json.decode(path.read_bytes(), type=_TrainedFile)

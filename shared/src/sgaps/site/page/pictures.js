@@ -13,6 +13,7 @@ const MARKS_SCALE = 3, MAX_ENLARGED_WIDTH = 640;
 
 const newCanvas = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 const context = canvas => canvas.getContext("2d", { willReadFrequently: true });
+const scratch = context(newCanvas(1, 1));
 
 /** Values in 0..255 as colours; `alpha` says how much each hides what is below it. */
 function heatMap(values, width, height, alpha) {
@@ -30,9 +31,10 @@ function heatMap(values, width, height, alpha) {
 
 /** ITU-R BT.601, as the gateway has it. */
 function lumaOf(bitmap) {
-  const canvas = newCanvas(bitmap.width, bitmap.height), drawing = context(canvas);
-  drawing.drawImage(bitmap, 0, 0);
-  const { data } = drawing.getImageData(0, 0, bitmap.width, bitmap.height);
+  const { width, height } = bitmap;
+  Object.assign(scratch.canvas, { width, height });
+  scratch.drawImage(bitmap, 0, 0);
+  const { data } = scratch.getImageData(0, 0, width, height);
   return Uint8ClampedArray.from({ length: data.length / 4 }, (_, index) =>
     .299 * data[4 * index] + .587 * data[4 * index + 1] + .114 * data[4 * index + 2]);
 }
@@ -65,27 +67,50 @@ function sampleMarks(view) {
   return canvas;
 }
 
-const decoded = (bytes, encoding) => createImageBitmap(new Blob([bytes], { type: `image/${encoding}` }));
+/** An ImageBitmap. Throws an Error whose message goes on after "what is shown is". */
+export async function decoded(bytes, encoding, options) {
+  try {
+    return await createImageBitmap(new Blob([bytes], { type: `image/${encoding}` }), options);
+  } catch (error) {
+    throw new Error("no picture that this browser can decode", { cause: error });
+  }
+}
 
-/** What a view is compared with: the true frame that came with it, and the error. null: none came. */
+/** Frees a picture now: it may be of many megabytes, and the garbage collector comes when it likes. */
+function freePicture(picture) {
+  if (picture instanceof ImageBitmap) picture.close();
+  else if (picture) picture.width = picture.height = 0;
+}
+
+/** What a view is compared with: the true frame that came with it, and the error. null: none came, or none to compare with. */
 export async function comparisonOf(view) {
   const { header } = view;
   if (!header.true_frame) return null;
-  const [rebuilt, truth] = await Promise.all([decoded(view.reconstruction, "png"), decoded(view.true_frame, header.true_frame)]);
-  if (truth.width !== rebuilt.width || truth.height !== rebuilt.height) return null;
-  return { sessionId: header.session_id, frameId: header.frame_id, truth, error: errorMap(rebuilt, truth) };
+  const pictures = [decoded(view.reconstruction, "png"), decoded(view.true_frame, header.true_frame)];
+  const [rebuilt, truth] = await Promise.all(pictures.map(picture => picture.catch(() => null)));
+  const isAlike = rebuilt && truth && truth.width === rebuilt.width && truth.height === rebuilt.height;
+  const error = isAlike ? errorMap(rebuilt, truth) : null;
+  freePicture(rebuilt);
+  if (error) return { sessionId: header.session_id, frameId: header.frame_id, truth, error };
+  freePicture(truth);
+  return null;
 }
 
-/** All layers of a frame; `held` is the newest comparison, of this frame or an older one. `marks` are drawn when they are first asked for. */
+/**
+ * All layers of a frame; `held` is the newest comparison, of this frame or an older one. `marks` are drawn when they
+ * are first asked for. Who draws them no more frees them: all but the comparison that the layers `kept` have, too.
+ */
 export async function layersOf(view, held) {
-  const { header } = view;
+  const { header } = view, rebuilt = await decoded(view.reconstruction, "png"), sent = samplePicture(view);
+  const next = header.importance && heatMap(view.importance, header.importance.width, header.importance.height, value => 55 + value * .75);
   let marks = null;
   return {
-    header, held,
-    rebuilt: await decoded(view.reconstruction, "png"),
-    sent: samplePicture(view),
+    header, held, rebuilt, sent, next,
     get marks() { return marks ??= sampleMarks(view); },
-    next: header.importance && heatMap(view.importance, header.importance.width, header.importance.height, value => 55 + value * .75),
+    free(kept) {
+      [rebuilt, sent, next, marks].forEach(freePicture);
+      if (held && held !== kept?.held) [held.truth, held.error].forEach(freePicture);
+    },
   };
 }
 
