@@ -132,6 +132,7 @@ async def test_streams_hashes_and_lists_expire(bus: Bus) -> None:
     await bus.write(
         Publish(frame(1), ttl_secs=0.05),
         Put("h", {"a": b"1"}, 0.05),
+        Put("nothing", {}, 9),
         Push("l", b"1", 3, 0.05),
     )
     await asyncio.sleep(0.1)

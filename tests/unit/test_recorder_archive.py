@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from recorder import archive as archive_module
 from recorder.archive import Archive
 from sgaps.errors import DiskFull, MessageError, RecordingError
 from sgaps.messages import FrameAccepted, pack_floats, pack_pixels
@@ -213,6 +214,20 @@ def test_no_more_segments_are_open_than_files_may_be(settings: Settings) -> None
             assert archive.open_segments <= 3
     archive.seal_all()
     assert [recorded_ids(settings, name) for name in "abcde"] == [[0, 1]] * 5
+
+
+@pytest.mark.parametrize(("limit", "most"), [("311000000\n", 100), ("1", 1), ("max\n", 300)])
+def test_no_more_segments_are_open_than_the_container_has_memory_for(
+    limit: str,
+    most: int,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(archive_module, "_CONTAINER_LIMIT", tmp_path / "memory.max")
+    found = Archive(settings)._max_open_segments
+    assert found >= most if limit == "max\n" else found == most
 
 
 @pytest.mark.parametrize(("frame_count", "secs"), [(1, 30), (5, 6), (9, 3.4), (10, 3), (600, 3)])

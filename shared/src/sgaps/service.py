@@ -18,7 +18,7 @@ from sgaps import logs, metrics, tracing
 from sgaps.bus import Bus, Put, RedisBus
 from sgaps.bus.connection import shown
 from sgaps.ending import end_within, listen_to_signals
-from sgaps.errors import BusError, SettingsError, SgapsError
+from sgaps.errors import BusError, BusFull, SettingsError, SgapsError
 from sgaps.health import state_file, write_state
 from sgaps.settings import Settings, load_settings
 
@@ -243,7 +243,10 @@ async def _beat(service: Service) -> None:
             "reason": reason.encode(),
         }
         with contextlib.suppress(BusError):
-            await service.bus.write(Put(key, fields, HEARTBEAT_TTL_SECS))
+            try:
+                await service.bus.write(Put(key, fields, HEARTBEAT_TTL_SECS))
+            except BusFull:  # who cannot say anything new is there all the same
+                await service.bus.write(Put(key, {}, HEARTBEAT_TTL_SECS))
         await asyncio.sleep(HEARTBEAT_SECS)
 
 

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 _FILES_PER_SEGMENT = 2
 _OTHER_FILES = 64
+_SEGMENT_BYTES = 1_100_000
+"""Of memory, while it is open: HDF5 alone has half a megabyte of tables for each file."""
+_OTHER_BYTES = 200_000_000
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _SYNCS_AT_ONCE = 8
 """Files that wait for the disk side by side: it brings them there together."""
 RECOVERY_TURN_SECS = 0.1
@@ -363,9 +367,21 @@ def _owner(part: Path) -> Owner:
 
 
 def _max_open_segments() -> int:
-    """As many as this process may open files for."""
+    """As many as this process may open files for, and has memory for.
+
+    Files that are closed early are more and smaller; who has no memory left is killed.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, (files - _OTHER_FILES) // _FILES_PER_SEGMENT)
+    by_files = (files - _OTHER_FILES) // _FILES_PER_SEGMENT
+    by_memory = (_memory_bytes() - _OTHER_BYTES) // _SEGMENT_BYTES
+    return max(1, min(by_files, by_memory))
+
+
+def _memory_bytes() -> int:
+    """The container's limit; without one ("max") what the machine has."""
+    with suppress(OSError, ValueError):
+        return int(_CONTAINER_LIMIT.read_text())
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _recorded_frame(message: FrameAccepted) -> RecordedFrame:

@@ -59,7 +59,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Set fields of a hash and let the whole hash expire later."""
+    """Set fields of a hash and let the whole hash expire later.
+
+    Without fields it only lives longer, for which a full broker has room.
+    """
 
     key: str
     fields: Mapping[str, bytes]

@@ -88,8 +88,9 @@ class MemoryBus(Bus):
                             self._apply(effect)
             case Put(key, fields, ttl_secs):
                 self._expire_now(key)
-                self._hashes.setdefault(key, {}).update(fields)
-                self._expires_at_secs[key] = time.monotonic() + ttl_secs
+                if fields or key in self._hashes:
+                    self._hashes.setdefault(key, {}).update(fields)
+                    self._expires_at_secs[key] = time.monotonic() + ttl_secs
             case Push(key, value, keep, ttl_secs):
                 self._expire_now(key)
                 self._lists[key] = [value, *self._lists.get(key, [])][:keep]

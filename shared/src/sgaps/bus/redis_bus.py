@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import exceptions as redis_errors
+from redis.asyncio import Redis
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
@@ -30,6 +31,8 @@ class RedisBus(Bus):
         # Of these whoever makes a trip minds the time.
         self._trips = connect(settings, socket_timeout_secs=None)
         self._reads = connect(settings, socket_timeout_secs=None)
+        # Apart from those: however many look at sessions, a group's member is never without one.
+        self._looks = connect(settings, socket_timeout_secs=None)
         self._writer = Writer(self._trips.connection_pool, timeout_secs=self._timeout_secs)
 
     async def write(self, *operations: Operation) -> None:
@@ -49,7 +52,7 @@ class RedisBus(Bus):
         with as_bus_errors(), unless_group_lost():
             block = _blocking(block_secs)
             asked: Command = ("XREADGROUP", "GROUP", group, consumer, "COUNT", count, *block)
-            return await self._read((*asked, "STREAMS", stream, ">"), block_secs)
+            return await self._read(self._reads, (*asked, "STREAMS", stream, ">"), block_secs)
         await self.ensure_group(stream, group)
         await asyncio.sleep(GROUP_LOST_PAUSE_SECS)
         return []
@@ -59,7 +62,7 @@ class RedisBus(Bus):
     ) -> list[Entry]:
         with as_bus_errors():
             asked: Command = ("XREAD", "COUNT", count, *_blocking(block_secs))
-            return await self._read((*asked, "STREAMS", stream, after_id), block_secs)
+            return await self._read(self._looks, (*asked, "STREAMS", stream, after_id), block_secs)
 
     async def last_id(self, stream: str) -> str:
         with as_bus_errors():
@@ -161,13 +164,13 @@ class RedisBus(Bus):
             await self._commands.ping()
 
     async def close(self) -> None:
-        for client in (self._commands, self._trips, self._reads):
+        for client in (self._commands, self._trips, self._reads, self._looks):
             await client.aclose()
 
-    async def _read(self, command: Command, block_secs: float) -> list[Entry]:
+    async def _read(self, client: Redis, command: Command, block_secs: float) -> list[Entry]:
         # A blocking read may legally be silent for block_secs on top of a command's time.
         timeout_secs = self._timeout_secs + block_secs
-        (reply,) = await replies(self._reads.connection_pool, [command], timeout_secs=timeout_secs)
+        (reply,) = await replies(client.connection_pool, [command], timeout_secs=timeout_secs)
         return [_entry(row) for _, rows in reply or [] for row in rows]
 
     async def _asked(self, *commands: Command) -> list[Any]:

@@ -115,7 +115,8 @@ def _effect_commands(effect: Effect) -> list[Command]:
             return [append, *_expiry(message.stream, ttl_secs)]
         case Put(key, fields, ttl_secs):
             pairs = [part for pair in fields.items() for part in pair]
-            return [("HSET", key, *pairs), *_expiry(key, ttl_secs)]
+            change: list[Command] = [("HSET", key, *pairs)] if pairs else []
+            return [*change, *_expiry(key, ttl_secs)]
         case Push(key, value, keep, ttl_secs):
             push = [("LPUSH", key, value), ("LTRIM", key, 0, keep - 1)]
             return [*push, *_expiry(key, ttl_secs)]

@@ -8,8 +8,9 @@ nothing here is retried. Both cost more than what is sent.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool
@@ -26,7 +27,12 @@ WRITES_TOGETHER = 64
 """Of as many sessions; more would hold up the first for too long."""
 
 
-_Write: TypeAlias = tuple[Command, asyncio.Future[None]]
+class _Write(NamedTuple):
+    """A command on its way."""
+
+    command: Command
+    done: asyncio.Future[None]
+    asked_at_secs: float
 
 
 async def replies(
@@ -103,7 +109,7 @@ class Writer:
     async def write(self, command: Command) -> None:
         """Returns when the broker has done it; raises what became of it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, done))
+        self._waiting.append(_Write(command, done, time.monotonic()))
         self._depart()
         await done
 
@@ -130,13 +136,13 @@ class Writer:
     async def _deliver(self, together: Sequence[_Write], line: Line) -> None:
         """Make the trip, and tell each writer what became of its write."""
         try:
-            outcomes = await self._outcomes(line, [command for command, _ in together])
+            outcomes = await self._outcomes(line, [write.command for write in together])
         except BaseException as error:  # a mistake of ours, or the end: nobody may wait for ever
-            for _, done in together:
-                _tell(done, error)
+            for write in together:
+                _tell(write.done, error)
             raise
-        for (_, done), outcome in zip(together, outcomes, strict=True):
-            _tell(done, outcome)
+        for write, outcome in zip(together, outcomes, strict=True):
+            _tell(write.done, outcome)
 
     def _taken(self) -> list[_Write]:
         """Half of what waits: the broker can begin with it while the other half is packed."""
@@ -147,15 +153,35 @@ class Writer:
 
     async def _outcomes(self, line: Line, commands: Sequence[Command]) -> list[Exception | None]:
         """What became of each. A broker that was started again has forgotten the script."""
-        outcomes = await _errors(line, commands)
+        outcomes = await self._errors(line, commands)
         unknown = [
             n for n, error in enumerate(outcomes) if isinstance(error, redis_errors.NoScriptError)
         ]
         if unknown:
-            again = await _errors(line, [with_script(commands[n]) for n in unknown])
+            again = await self._errors(line, [with_script(commands[n]) for n in unknown])
             for n, outcome in zip(unknown, again, strict=True):
                 outcomes[n] = outcome
         return outcomes
+
+    async def _errors(self, line: Line, commands: Sequence[Command]) -> list[Exception | None]:
+        """What went wrong with each."""
+        try:
+            said = await line.trip(commands)
+        except (redis_errors.RedisError, OSError) as error:
+            self._give_up(error)
+            return [error for _ in commands]
+        return [reply if isinstance(reply, Exception) else None for reply in said]
+
+    def _give_up(self, error: Exception) -> None:
+        """What waited for as long as a trip may take had no better luck than the one that failed.
+
+        Else a broker that hangs would be told to a few at a time, trip after trip.
+        """
+        since_secs = time.monotonic() - self._timeout_secs
+        late = [write for write in self._waiting if write.asked_at_secs <= since_secs]
+        self._waiting = [write for write in self._waiting if write.asked_at_secs > since_secs]
+        for write in late:
+            _tell(write.done, error)
 
 
 def _tell(done: asyncio.Future[None], error: BaseException | None) -> None:
@@ -172,12 +198,3 @@ def _tell(done: asyncio.Future[None], error: BaseException | None) -> None:
         done.set_exception(told)
     else:
         done.set_exception(error)
-
-
-async def _errors(line: Line, commands: Sequence[Command]) -> list[Exception | None]:
-    """What went wrong with each."""
-    try:
-        said = await line.trip(commands)
-    except (redis_errors.RedisError, OSError) as error:
-        return [error for _ in commands]
-    return [reply if isinstance(reply, Exception) else None for reply in said]
