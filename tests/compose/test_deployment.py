@@ -215,9 +215,15 @@ def put_back(deployment: Deployment, name: str, folder: Path) -> None:
         "--volume", f"{PROJECT}_{name}:/to",
         "--volume", f"{folder}:/from:ro",
         f"{deployment.environment['SGAPS_IMAGES']}-recorder",
-        "-c", "cp -r /from/. /to && chown -R 10001:10001 /to",
+        "-c", "cp -a /from/. /to && chown -R 10001:10001 /to",
     )
     # fmt: on
+
+
+def sealed_segments(deployment: Deployment) -> set[str]:
+    """Each by name, size and whole seconds: what says that a training run has had it."""
+    found = "find data/recordings -name '*.h5' -exec stat -c '%n %s %Y' {} +"
+    return set(deployment.compose("exec", "recorder", "sh", "-c", found).splitlines())
 
 
 def test_a_backup_is_put_back(
@@ -226,6 +232,8 @@ def test_a_backup_is_put_back(
     version = serving_version(deployment)
     assert version
     assert played.keys() <= copied_recordings(deployment, tmp_path / "recordings").keys()
+    sealed = sealed_segments(deployment)
+    assert sealed
     deployment.compose("cp", "recorder:/app/data/checkpoints/.", str(tmp_path / "trained"))
     deployment.compose("--profile", "*", "down", "--volumes")
     deployment.compose("up", "--no-start")
@@ -233,6 +241,7 @@ def test_a_backup_is_put_back(
     put_back(deployment, "checkpoints", tmp_path / "trained")
     deployment.compose("up", "--detach", "--wait")
     wait_until(lambda: serving_version(deployment) == version, "the same checkpoint serves")
+    assert sealed <= sealed_segments(deployment)
     summary = deployment.play("--frames", "20")
     assert (summary["model_version"], summary["accepted"]) == (version, 20)
     wait_for_recordings(deployment, [*played, *summary["sessions"]], tmp_path)
