@@ -223,7 +223,7 @@ def put_back(deployment: Deployment, name: str, folder: Path) -> None:
 def sealed_segments(deployment: Deployment) -> set[str]:
     """Each by name, size and whole seconds: what says that a training run has had it."""
     found = "find data/recordings -name '*.h5' -exec stat -c '%n %s %Y' {} +"
-    return set(deployment.compose("exec", "recorder", "sh", "-c", found).splitlines())
+    return set(deployment.compose("exec", "-T", "recorder", "sh", "-c", found).splitlines())
 
 
 def test_a_backup_is_put_back(

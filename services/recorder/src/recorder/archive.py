@@ -11,7 +11,7 @@ import os
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -50,16 +50,21 @@ FrameName: TypeAlias = tuple[str, int]
 """session_id, frame_id."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class BatchReport:
     """What became of a batch: all but the failed frames are on disk and may be acknowledged."""
 
-    recorded: int
-    duplicates: int
-    newest_frame_ids: Mapping[str, int]
+    recorded: int = 0
+    duplicates: int = 0
+    newest_frame_ids: dict[str, int] = field(default_factory=dict)
     """session id → highest frame id on disk, for the sessions that did not fail."""
-    failed: Mapping[FrameName, RecordingError | MessageError]
+    failed: dict[FrameName, RecordingError | MessageError] = field(default_factory=dict)
     """Why these frames are not on disk."""
+    storage_fails: StorageFails | None = None
+    """Why none can be written now."""
+
+    def fail(self, session_id: str, frames: Sequence[RecordedFrame], error: RecordingError) -> None:
+        self.failed |= {(session_id, frame.frame_id): error for frame in frames}
 
 
 class Archive:
@@ -159,22 +164,22 @@ class Archive:
         `seal_all`, wait, and come again with the same frames, of which some may be on disk.
         """
         self.ensure_space(frames)
-        tally = _Tally()
-        batches = self._by_owner(frames, tally)
+        report = BatchReport()
+        batches = self._by_owner(frames, report)
         writes: dict[Owner, _Write] = {}
         for owner, batch in batches.items():
-            with self._failing(owner, batch, tally):
+            with self._failing(owner, batch, report):
                 writes[owner] = self._write(owner, batch)
-            if tally.storage_fails:
+            if report.storage_fails:
                 break
         for owner, write in writes.items():
-            with self._failing(owner, batches[owner], tally):
-                self._finish(write, tally)
-        if tally.storage_fails:
-            raise tally.storage_fails
-        if any(isinstance(error, RecordingError) for error in tally.failed.values()):
+            with self._failing(owner, batches[owner], report):
+                self._finish(write, report)
+        if report.storage_fails:
+            raise report.storage_fails
+        if any(isinstance(error, RecordingError) for error in report.failed.values()):
             self._ensure_writable()
-        return tally.report()
+        return report
 
     def seal_idle(self, now_secs: float) -> list[SegmentSealed]:
         """Seal the full segments, and those of sessions silent at this monotonic time."""
@@ -201,7 +206,7 @@ class Archive:
         os.close(self._lock)
 
     def _by_owner(
-        self, messages: Sequence[FrameAccepted], tally: _Tally
+        self, messages: Sequence[FrameAccepted], report: BatchReport
     ) -> dict[Owner, list[RecordedFrame]]:
         batches: dict[Owner, list[RecordedFrame]] = defaultdict(list)
         for message in messages:
@@ -209,28 +214,28 @@ class Archive:
                 frame = _recorded_frame(message)
                 check_state_fits(frame, self._max_state_dim)
             except (MessageError, RecordingError) as error:
-                tally.failed[message.session_id, message.frame_id] = error
+                report.failed[message.session_id, message.frame_id] = error
             else:
                 batches[message.checkpoint_key, message.session_id].append(frame)
         return batches
 
     @contextmanager
     def _failing(
-        self, owner: Owner, frames: Sequence[RecordedFrame], tally: _Tally
+        self, owner: Owner, frames: Sequence[RecordedFrame], report: BatchReport
     ) -> Iterator[None]:
         """What goes wrong with a session is told in the report, and sets it aside."""
         try:
             yield
         except StorageFails as error:
-            tally.storage_fails = tally.storage_fails or error
+            report.storage_fails = report.storage_fails or error
             self._set_aside(owner, error)
         except RecordingError as error:
-            tally.fail(owner[1], frames, error)
+            report.fail(owner[1], frames, error)
             self._set_aside(owner, error)
         except Exception as error:  # no memory, no thread: nobody knows what it has written
             log.exception("%s failed", owner)
             unforeseen = RecordingError(repr(error))
-            tally.fail(owner[1], frames, unforeseen)
+            report.fail(owner[1], frames, unforeseen)
             self._set_aside(owner, unforeseen)
 
     def _write(self, owner: Owner, frames: Sequence[RecordedFrame]) -> _Write:
@@ -241,16 +246,16 @@ class Archive:
         session.write(unseen)
         return _Write(session=session, unseen=unseen, seen=len(frames) - len(unseen))
 
-    def _finish(self, write: _Write, tally: _Tally) -> None:
+    def _finish(self, write: _Write, report: BatchReport) -> None:
         """Wait for the disk, and book the frames."""
         write.session.wait()
         self.synced_at_secs = time.time()
         metrics.FSYNC_AT_SECS.set(self.synced_at_secs)
         metrics.FRAMES_RECORDED.inc(len(write.unseen))
         metrics.RECORDED_BYTES.inc(sum(map(_frame_bytes, write.unseen)))
-        tally.recorded += len(write.unseen)
-        tally.duplicates += write.seen
-        tally.newest_frame_ids[write.session.session_id] = write.session.newest_frame_id
+        report.recorded += len(write.unseen)
+        report.duplicates += write.seen
+        report.newest_frame_ids[write.session.session_id] = write.session.newest_frame_id
 
     def _session(self, owner: Owner) -> SessionRecording:
         if owner not in self._sessions:
@@ -338,28 +343,6 @@ class _Write:
     unseen: Sequence[RecordedFrame]
     seen: int
     """Frames that are on disk already."""
-
-
-@dataclass
-class _Tally:
-    """A report in the making."""
-
-    recorded: int = 0
-    duplicates: int = 0
-    newest_frame_ids: dict[str, int] = field(default_factory=dict)
-    failed: dict[FrameName, RecordingError | MessageError] = field(default_factory=dict)
-    storage_fails: StorageFails | None = None
-
-    def report(self) -> BatchReport:
-        return BatchReport(
-            recorded=self.recorded,
-            duplicates=self.duplicates,
-            newest_frame_ids=self.newest_frame_ids,
-            failed=self.failed,
-        )
-
-    def fail(self, session_id: str, frames: Sequence[RecordedFrame], error: RecordingError) -> None:
-        self.failed |= {(session_id, frame.frame_id): error for frame in frames}
 
 
 def _owner(part: Path) -> Owner:

@@ -94,9 +94,9 @@ class Retention:
         again_at_secs = time.monotonic() + REFUSED_FOR_SECS
         self._refused_until_secs |= dict.fromkeys(refused, again_at_secs)
         if refused:
-            folder, error = next(iter(refused.items()))
+            folder, cause = next(iter(refused.items()))
             what = f"{len(refused)} sessions cannot be deleted, such as {folder}"
-            raise write_error(what, error) from error
+            raise write_error(what, cause) from cause
 
     def _deletable(self, stored: Sequence[StoredSegment], now_secs: float) -> list[StoredSegment]:
         """Oldest first. What cannot go now would be counted as room, and others stay for it."""
