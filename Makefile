@@ -10,7 +10,7 @@ DEPLOYING := tests/compose
 COMPUTING := tests/unit
 CHECKING := tests/unity tests/monitoring tests/kubernetes tests/hostile
 SHOWING := tests/e2e/test_guides.py tests/integration/test_bench.py tests/integration/test_bench_stages.py
-LANES := TRAINING DEPLOYING COMPUTING SHOWING CHECKING
+LANES := TRAINING DEPLOYING SHOWING COMPUTING CHECKING
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]

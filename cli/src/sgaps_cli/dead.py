@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sgaps.bus import Bus, Entry, RedisBus, id_order, next_id
+from sgaps.bus import Bus, Entry, RedisBus, next_id, published_at_secs
 from sgaps.errors import BusUnavailable, MessageError
 from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
 from sgaps.settings import load_settings, override
@@ -68,7 +68,7 @@ async def _letters(bus: Bus, *, remove: bool) -> list[Entry]:
 def _told(entry: Entry) -> Dead:
     letter = DeadLetter.decode(entry.data)
     session_id, frame_id = _whose(letter)
-    buried_at = datetime.fromtimestamp(id_order(entry.entry_id)[0] / 1000, UTC)
+    buried_at = datetime.fromtimestamp(published_at_secs(entry.entry_id), UTC)
     return Dead(
         buried_at=buried_at.isoformat(timespec="seconds"),
         group=letter.group,

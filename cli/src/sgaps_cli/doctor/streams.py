@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
-from sgaps.bus import id_order
+from sgaps.bus import published_at_secs
 from sgaps.messages import (
     CoordinatesChosen,
     DeadLetter,
@@ -113,7 +113,7 @@ async def _oldest_secs(redis: Redis, stream: str, given_id: str) -> float | None
 
 
 def _age_secs(entry_id: str) -> float:
-    return max(0.0, time.time() - id_order(entry_id)[0] / 1000)
+    return max(0.0, time.time() - published_at_secs(entry_id))
 
 
 def _text(value: object) -> str:
