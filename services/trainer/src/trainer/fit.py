@@ -56,7 +56,6 @@ class FitReport:
 
     steps: int
     secs: float
-    last_loss: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +109,6 @@ def fit(
     step, before_secs = memory.recall(stepper) if memory else (0, 0.0)
     started_at_secs = time.monotonic() - before_secs
     last_save_secs = last_look_secs = before_secs
-    loss = math.nan
     epoch_steps = steps_per_epoch(dataset, training, ranks)
     schedule = Schedule(
         warmup_part=min(training.warmup_epochs / training.max_epochs, 0.5),
@@ -156,7 +154,7 @@ def fit(
     if memory:  # also of a whole run, which can still be cut off before it is published
         memory.keep(stepper, step, elapsed_secs)
     stepper.finish()
-    return FitReport(steps=step, secs=elapsed_secs, last_loss=loss)
+    return FitReport(steps=step, secs=elapsed_secs)
 
 
 def sample_counts(settings: Settings, part: float) -> tuple[int, ...]:

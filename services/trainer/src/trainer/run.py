@@ -187,24 +187,23 @@ def _train(
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
     challenger = _judged(model, atlas, held_out, settings)
     beaten = _Beaten(champion.version, champion_held_out)
-    finished = not stop.is_set()
-    published = None
+    finished, published = not stop.is_set(), None
     if finished and options.ranks.is_first and beaten.by(challenger, settings):
         beaten = _beaten_now(beaten, checkpoint_key, split, settings)
-        if beaten.by(challenger, settings):
-            # An atlas has pictures of the one before it.
-            inherited = begun.trained_on | (champion.trained_on if challenger.atlas else set())
-            with _resume_as_the_cure(memory):
-                published = store.publish(
-                    checkpoint_key,
-                    model,
-                    settings=settings.model,
-                    metrics=_metrics(challenger.held_out, beaten.held_out),
-                    parent=None if beaten.version == checkpoints.UNTRAINED else beaten.version,
-                    data=_data(split, inherited),
-                    training=_training(settings),
-                    atlas=challenger.atlas,
-                )
+    if finished and options.ranks.is_first and beaten.by(challenger, settings):
+        # An atlas has pictures of the one before it.
+        inherited = begun.trained_on | (champion.trained_on if challenger.atlas else set())
+        with _resume_as_the_cure(memory):
+            published = store.publish(
+                checkpoint_key,
+                model,
+                settings=settings.model,
+                metrics=_metrics(challenger.held_out, beaten.held_out),
+                parent=None if beaten.version == checkpoints.UNTRAINED else beaten.version,
+                data=_data(split, inherited),
+                training=_training(settings),
+                atlas=challenger.atlas,
+            )
     if finished:
         memory.forget()  # not before it is published: that may fail
         watch.end(outcome.steps, model)
