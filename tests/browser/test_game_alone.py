@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from browser.test_game import (
     wait_for_passing,
     wait_for_state,
 )
-from browser.test_pages_alone import SESSION_ID
+from browser.test_pages_alone import SESSION_ID, list_sessions
 from browser.walks import HEIGHT, WIDTH, pages
 from replays import png
 from sgaps.protocol import binary_codec, json_codec
@@ -108,9 +109,11 @@ def coordinates(frame_id: int) -> str:
     return json_codec.encode(message)
 
 
-def view_of(frame: binary_codec.ValuesOfFrame) -> bytes:
-    """A gray picture of it, as viewers get it."""
-    picture = png(np.full((HEIGHT, WIDTH), 128, np.uint8))
+GRAY = png(np.full((HEIGHT, WIDTH), 128, np.uint8))
+
+
+def view_of(frame: binary_codec.ValuesOfFrame, picture: bytes = GRAY) -> bytes:
+    """A picture of it, as viewers get it."""
     header = {
         "session_id": SESSION_ID,
         "frame_id": frame.frame_id,
@@ -232,6 +235,53 @@ def test_who_wants_less_motion_begins_with_a_still_picture(tab: Tab, gateway: Ga
     expect(pilot).not_to_contain_text("paused")
 
 
+STEER = """async () => {
+  const { Controls } = await import("/game/controls.js");
+  window.steered = document.querySelector("#rebuilt");
+  window.controls = new Controls(steered);
+}"""
+ENDS = {
+    "another window": "dispatchEvent(new Event('blur'))",
+    "an element": "steered.releasePointerCapture(1)",
+    "the system": "steered.dispatchEvent(new Event('pointercancel'))",
+}
+"""Who takes the pointer; the browser gives a mouse the id 1."""
+
+
+def test_only_the_first_button_steers_and_only_while_it_is_held(tab: Tab, url: str) -> None:
+    page, mouse = tab.page, tab.page.mouse
+    list_sessions(page)
+    page.goto(url)  # it has pictures, too, and nothing plays there
+    page.evaluate(STEER)
+    box = page.locator("#rebuilt").bounding_box()
+    assert box is not None
+    x, y = box["x"] + 50, box["y"] + 50
+
+    def begin(**pressed: Any) -> None:
+        mouse.move(x, y)
+        mouse.down(**pressed)
+        mouse.move(x + 100, y)
+
+    def is_steering() -> bool:
+        return bool(page.evaluate("controls.wish.turn === 1"))
+
+    begin(button="right")
+    assert not is_steering()
+    mouse.up(button="right")
+    page.keyboard.down("Control")  # opens the menu on a Mac
+    begin()
+    assert not is_steering()
+    mouse.up()
+    page.keyboard.up("Control")
+    for end in ENDS.values():
+        begin()
+        assert is_steering()
+        page.evaluate(end)
+        mouse.move(x + 90, y)
+        assert not is_steering()
+        mouse.up()
+
+
 WATCH_WORDS = """() => {
   window.said = 0;
   const at = document.querySelector("[role=status]");
@@ -267,16 +317,19 @@ def test_an_end_for_reasons_unknown_is_come_back_from(tab: Tab, gateway: Gateway
     eventually(tab.page, lambda: len(gateway.starts) == 2)
 
 
-def test_a_picture_of_another_version_says_what_to_do(tab: Tab, gateway: Gateway) -> None:
+def test_what_cannot_be_shown_is_told_until_something_can(tab: Tab, gateway: Gateway) -> None:
     words = tab.page.locator("#state-text")
     viewer = eventually(tab.page, lambda: gateway.viewers)[0]
     eventually(tab.page, lambda: gateway.frames)
-    viewer.send(b"SG\x09\x04" + bytes(8))
-    expect(words).to_have_text(
-        "What the server shows is not a view of a version that this page knows: load it again"
-    )
-    viewer.send(view_of(gateway.frames[-1]))
-    expect(words).to_have_text("Connected")
+    said = {
+        b"SG\x09\x04" + bytes(8): "not a view of a version that this page knows: load it again",
+        view_of(gateway.frames[-1], b"no PNG"): "no picture that this browser can decode",
+    }
+    for raw, what in said.items():
+        viewer.send(raw)
+        expect(words).to_have_text(f"What the server shows is {what}")
+        viewer.send(view_of(gateway.frames[-1]))
+        expect(words).to_have_text("Connected")
 
 
 def test_the_state_is_said_once_and_every_picture_has_a_name(tab: Tab, gateway: Gateway) -> None:

@@ -16,7 +16,16 @@ from browser.conftest import Tab
 from browser.test_game import eventually
 from browser.walks import pages
 from replays import png
-from sgaps.protocol.views import Counters, Parts, StagesMs, View, ViewHeader, encode_view
+from sgaps.protocol.views import (
+    Counters,
+    ImportanceShown,
+    Parts,
+    StagesMs,
+    View,
+    ViewHeader,
+    encode_view,
+)
+from sgaps.settings import load_settings
 
 pytestmark = pytest.mark.e2e
 
@@ -70,6 +79,30 @@ WIDTHS = """async width => {
   return widths;
 }"""
 """After each drawing: the canvases that were made for a frame, and what is shown."""
+COUNT = """{
+  const decode = createImageBitmap, create = document.createElement.bind(document);
+  const count = (pictures, type) => pictures.filter(one => one instanceof type).length;
+  const made = [];
+  Object.assign(window, { asked: 0, decoding: null });
+  window.createImageBitmap = async (...given) => {
+    asked += 1;
+    await decoding;
+    made.push(await decode(...given));
+    return made.at(-1);
+  };
+  document.createElement = name => {
+    const one = create(name);
+    if (name === "canvas") made.push(one);
+    return one;
+  };
+  window.kept = () => {
+    const kept = made.filter(one => one.width && !one.isConnected);
+    return [made.length, count(kept, ImageBitmap), count(kept, HTMLCanvasElement)];
+  };
+}"""
+"""What was made to draw from, and the bitmaps and canvases of it that hold pixels still."""
+HOLD = "() => { decoding = new Promise(go => { window.decode = go; }); }"
+UNDECODABLE = "What the gateway shows is no picture that this browser can decode"
 
 NOTHING_KEPT = """for (const name of ["localStorage", "sessionStorage"]) {
   const get = () => { throw new DOMException("denied", "SecurityError"); };
@@ -156,12 +189,13 @@ def test_a_viewer_that_hears_nothing_looks_again(tab: Tab, url: str, is_game: bo
     if is_game:
         page.evaluate(WATCH, SESSION_ID)
     page.clock.run_for(2000)
-    for _ in range(4):
+    gateway_waits_secs = load_settings(environment={}).server.client_timeout_secs
+    for _ in range(2):
         viewers[0].send(json.dumps({"type": "view_status", "counters": {}}))
-        page.clock.run_for(4000)
+        page.clock.run_for(round(1000 * gateway_waits_secs) + 2000)  # a view may take so long
     assert len(viewers) == 1
-    page.clock.run_for(4000)
-    assert len(viewers) == 2
+    page.clock.run_for(6000)
+    eventually(page, lambda: len(viewers) == 2)
 
 
 def test_a_view_of_another_version_says_what_to_do(tab: Tab, url: str) -> None:
@@ -206,12 +240,22 @@ def test_a_browser_that_keeps_nothing_for_sites_shows_the_pages(
     tab.troubles = [trouble for trouble in tab.troubles if "ReadPixels" not in trouble]
 
 
-def view_of(session_id: str, value: float) -> bytes:
-    """A black frame with this state value."""
-    picture = png(np.zeros((6, 8), np.uint8))
+BLACK = png(np.zeros((6, 8), np.uint8))
+SAMPLE = bytes(6)
+
+
+def view_of(
+    session_id: str,
+    value: float = 1.0,
+    *,
+    frame_id: int = 1,
+    picture: bytes = BLACK,
+    truth: bytes = b"",
+) -> bytes:
+    """A frame of one sample with this state value."""
     header = ViewHeader(
         session_id=session_id,
-        frame_id=1,
+        frame_id=frame_id,
         model_version="v1",
         width=8,
         height=6,
@@ -221,12 +265,23 @@ def view_of(session_id: str, value: float) -> bytes:
         stages_ms=StagesMs(queue=1, inference=1, answer=1),
         counters=COUNTERS,
         state=[value],
-        importance=None,
-        true_frame=None,
-        parts=Parts(reconstruction=len(picture), samples=0, importance=0, true_frame=0),
+        importance=ImportanceShown(frame_id=frame_id, width=1, height=1),
+        true_frame="png" if truth else None,
+        parts=Parts(
+            reconstruction=len(picture),
+            samples=len(SAMPLE),
+            importance=1,
+            true_frame=len(truth),
+        ),
     )
-    nothing = {"samples": b"", "importance": b"", "true_frame": b""}
-    return encode_view(View(header=header, reconstruction=picture, **nothing))
+    view = View(
+        header=header,
+        reconstruction=picture,
+        samples=SAMPLE,
+        importance=b"\x00",
+        true_frame=truth,
+    )
+    return encode_view(view)
 
 
 def test_nothing_of_another_session_is_shown_as_ones_own(tab: Tab, url: str) -> None:
@@ -249,6 +304,71 @@ def test_nothing_of_another_session_is_shown_as_ones_own(tab: Tab, url: str) -> 
         expect(row).to_contain_text(f"{value:.3f}")
         expect(row).to_have_attribute("style", "--size: 1;")  # the largest one so far
         expect(figures.first).to_have_text("20.0 dB")
+
+
+def watched(page: Page, url: str) -> WebSocketRoute:
+    """The live page's socket, with one session to look at."""
+    viewers: list[WebSocketRoute] = []
+    page.route_web_socket("**/ws/view/*", lambda one: viewers.append(one))  # noqa: PLW0108
+    list_sessions(page, SESSION)
+    page.goto(url)
+    return eventually(page, lambda: viewers)[0]
+
+
+def test_pictures_are_freed_when_newer_ones_are_shown(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.add_init_script(COUNT)
+    viewer = watched(page, url)
+    overlays = page.locator(".overlays [type=checkbox]")
+    for n in range(overlays.count()):
+        overlays.nth(n).check()
+    for frame_id in range(5):
+        truth = b"" if frame_id % 2 else BLACK
+        viewer.send(view_of(SESSION_ID, frame_id=frame_id, truth=truth))
+        expect(page.locator("#rebuilt-text")).to_contain_text(f"frame {frame_id} ")
+        # The rebuilt frame and the true one; samples, marks, map and error, and one to compute on.
+        assert page.evaluate("kept()")[1:] == [2, 5]
+        page.locator("#opacity").fill(str(frame_id))  # draws them again
+
+
+def test_a_picture_that_nobody_waits_for_any_more_is_freed(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.add_init_script(COUNT)
+    viewer = watched(page, url)
+    viewer.send(view_of(SESSION_ID, truth=BLACK))
+    expect(page.locator("#rebuilt-text")).to_contain_text("frame 1 ")
+    before = page.evaluate("kept()")
+    page.evaluate(HOLD)
+    viewer.send(view_of(SESSION_ID, frame_id=2))
+    page.wait_for_function("asked === 4")  # two of them to compare
+    page.get_by_role("button", name="Pause").click()
+    page.evaluate("decode()")
+    page.wait_for_function("made => kept()[0] === made", arg=before[0] + 3)
+    assert page.evaluate("kept()")[1:] == before[1:]
+    page.get_by_label("True frame", exact=True).check()
+    expect(page.locator("#rebuilt-text")).to_contain_text("frame 1 ")
+
+
+def test_a_picture_that_cannot_be_decoded_is_told_until_one_is_shown(tab: Tab, url: str) -> None:
+    page, words = tab.page, tab.page.locator("#state-text")
+    viewer = watched(page, url)
+    viewer.send(view_of(SESSION_ID, picture=b"no PNG", truth=BLACK))
+    expect(words).to_have_text(UNDECODABLE)
+    viewer.send(view_of(SESSION_ID, frame_id=2))
+    expect(page.locator("#rebuilt-text")).to_contain_text("frame 2 ")
+    expect(words).not_to_have_text(UNDECODABLE)
+
+
+def test_a_true_frame_that_cannot_be_decoded_costs_the_comparison_alone(tab: Tab, url: str) -> None:
+    page, viewer = tab.page, watched(tab.page, url)
+    compared = {1: "none came yet", 2: "sent now and then", 3: "sent now and then"}
+    for frame_id, said in compared.items():
+        truth = BLACK if frame_id == 2 else b"no PNG"
+        viewer.send(view_of(SESSION_ID, frame_id=frame_id, truth=truth))
+        expect(page.locator("#rebuilt-text")).to_contain_text(f"frame {frame_id} ")
+        expect(page.locator("#truth-text")).to_contain_text(said)
+    expect(page.locator("#truth-age")).to_have_text("of frame 2")
+    expect(page.locator("#state-text")).not_to_have_text(UNDECODABLE)
 
 
 def test_another_sessions_version_is_no_swap(tab: Tab, url: str) -> None:

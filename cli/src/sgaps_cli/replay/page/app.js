@@ -60,7 +60,8 @@ async function showOne(recording, frames, position, checkpoints) {
   const asked = checkpoints.map((checkpoint, index) =>
     index && checkpoint === checkpoints[0] ? null : rebuilt(recording.recording_id, position, checkpoint));
   const [ours, theirs] = await Promise.all(asked);
-  if (page.frames !== frames) return; // another recording was chosen meanwhile
+  if (page.frames !== frames) return free([ours, theirs]); // another recording was chosen meanwhile
+  free(page.results);
   page.results = [ours, theirs ?? ours];
   const lost = page.results.find(({ error }) => error && !(error instanceof Refused));
   if (lost) return fail(lost.error);
@@ -69,6 +70,10 @@ async function showOne(recording, frames, position, checkpoints) {
   note(position, checkpoints);
   redraw();
   await new Promise(requestAnimationFrame);
+}
+
+function free(results) {
+  for (const result of results ?? []) result?.layers?.free();
 }
 
 /** {layers} or {error}. */
@@ -120,6 +125,7 @@ async function choose(recordingId, position = 0) {
   playing.stop();
   measuring.stop();
   const recording = page.listed.recordings.find(one => one.recording_id === recordingId);
+  free(page.results);
   Object.assign(page, { recording, frames: null, results: null, trouble: "" });
   delete byId("pictures").dataset.position;
   reveal(false);

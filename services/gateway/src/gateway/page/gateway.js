@@ -1,8 +1,11 @@
 // Talks to the gateway: sessions over HTTP, views over a socket. The token lives as long as this tab.
 
 const TIMEOUT_MS = 4000;
-/** The gateway says every second how a session is, whatever becomes of its frames. */
-const SILENCE_MS = 5000;
+/**
+ * The gateway says every second how a session is, but behind the view that is on its way, and it waits 20 s for who
+ * reads slowly (`server.client_timeout_secs`): who leaves earlier gets the same view again, and never sees one.
+ */
+const SILENCE_MS = 25_000;
 
 export class Unauthorized extends Error {}
 

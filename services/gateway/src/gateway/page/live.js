@@ -40,7 +40,6 @@ function onView(buffer) {
     page.unreadable = error.message;
     return say();
   }
-  page.unreadable = "";
   charts.add(view.header);
   page.waiting = view;
   if (view.header.true_frame) page.comparing = view;
@@ -57,20 +56,34 @@ function onStatus(status) {
 async function drawWaiting() {
   page.isDrawing = true;
   try {
-    while (page.waiting) {
-      const { waiting, comparing, look } = page;
-      page.waiting = page.comparing = null;
-      const layers = await layersOf(waiting, await comparison(waiting, comparing));
-      if (page.look !== look) continue; // another session was chosen meanwhile
-      page.layers = layers;
-      page.shownAtMs = performance.now();
-      redraw();
-      say();
-      await new Promise(requestAnimationFrame);
-    }
+    while (page.waiting) await drawNewest();
   } finally {
     page.isDrawing = false;
   }
+}
+
+async function drawNewest() {
+  const { waiting, comparing, look } = page;
+  page.waiting = page.comparing = null;
+  let layers;
+  try {
+    layers = await layersOf(waiting, await comparison(waiting, comparing));
+  } catch (error) {
+    if (page.look === look) page.unreadable = error.message;
+    return say();
+  }
+  if (page.look !== look) return layers.free(page.layers); // another session was chosen meanwhile
+  show(layers);
+  await new Promise(requestAnimationFrame);
+}
+
+function show(layers) {
+  page.layers?.free(layers);
+  page.layers = layers;
+  page.shownAtMs = performance.now();
+  page.unreadable = "";
+  redraw();
+  say();
 }
 
 /** The newest of this session: true frames come now and then. */

@@ -17,13 +17,13 @@ export class Controls {
   constructor(screen) {
     addEventListener("keydown", event => this.#key(event, true));
     addEventListener("keyup", event => this.#key(event, false));
-    addEventListener("blur", () => this.#pressed.clear());
-    screen.addEventListener("pointerdown", event => {
-      screen.setPointerCapture(event.pointerId);
-      this.#drag = { from: [event.clientX, event.clientY], wish: { forward: 0, turn: 0 } };
+    addEventListener("blur", () => {
+      this.#pressed.clear();
+      this.#drag = null;
     });
+    screen.addEventListener("pointerdown", event => this.#beginDrag(screen, event));
     screen.addEventListener("pointermove", event => this.#moveDrag(event));
-    for (const end of ["pointerup", "pointercancel"]) screen.addEventListener(end, () => { this.#drag = null; });
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) screen.addEventListener(end, () => { this.#drag = null; });
   }
 
   /** {forward, turn} in -1..1. */
@@ -40,6 +40,13 @@ export class Controls {
       event.preventDefault();
       this.#pressed.add(event.code);
     } else this.#pressed.delete(event.code);
+  }
+
+  /** Not with what opens the menu (on a Mac that is Ctrl, too): where it opens at once, nobody hears of the button's end. */
+  #beginDrag(screen, { pointerId, button, ctrlKey, clientX, clientY }) {
+    if (button !== 0 || ctrlKey) return;
+    screen.setPointerCapture(pointerId);
+    this.#drag = { from: [clientX, clientY], wish: { forward: 0, turn: 0 } };
   }
 
   #moveDrag({ clientX, clientY }) {

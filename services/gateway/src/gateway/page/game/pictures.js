@@ -1,6 +1,8 @@
 // Gray pictures as Uint8Array, row by row from the top: from and to PNG, onto canvases, and how far two of them
 // are apart. PNG is the browser's own: its pixels are opaque and equal in all channels, so nothing is lost.
 
+import { decoded } from "../pictures.js";
+
 const COLOR = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 /** A gray picture as ImageData. */
@@ -18,9 +20,9 @@ export async function encodedPng(luma, width, height) {
   return new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer());
 }
 
-/** A Blob of PNG as a gray picture {luma, width, height}. */
-export async function decodedPng(blob) {
-  const bitmap = await createImageBitmap(blob, COLOR);
+/** The bytes of a PNG as a gray picture {luma, width, height}. Throws an Error that says what they are instead. */
+export async function decodedPng(bytes) {
+  const bitmap = await decoded(bytes, "png", COLOR);
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);

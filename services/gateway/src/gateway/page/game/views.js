@@ -12,19 +12,10 @@ const PAUSE_MS = 1000;
  */
 export function watch(sessionId, onPicture, onUnreadable) {
   let [look, timer, isOver] = [null, 0, false];
-  const show = async ({ header, reconstruction }) => {
-    const { luma } = await decodedPng(new Blob([reconstruction], { type: "image/png" }));
-    if (!isOver) onPicture({ frameId: header.frame_id, luma });
-  };
-  const view = buffer => {
-    let read;
-    try {
-      read = readView(buffer);
-    } catch (error) {
-      return onUnreadable(error.message);
-    }
-    show(read);
-  };
+  const view = buffer => pictureOf(buffer).then(
+    picture => { if (!isOver) onPicture(picture); },
+    error => { if (!isOver) onUnreadable(error.message); },
+  );
   const begin = () => { look = new Look(sessionId, { view, status: () => {}, end }); };
   const end = error => {
     if (error instanceof Unauthorized) return; // the same token would be refused again
@@ -36,4 +27,10 @@ export function watch(sessionId, onPicture, onUnreadable) {
     clearTimeout(timer);
     look.close();
   };
+}
+
+async function pictureOf(buffer) {
+  const { header, reconstruction } = readView(buffer);
+  const { luma } = await decodedPng(reconstruction);
+  return { frameId: header.frame_id, luma };
 }

@@ -3,7 +3,6 @@
 
 const SIZE = 23, ROOMS = 7, LOOPS = 26;
 const STEPS = [[1, 0], [0, 1], [-1, 0], [0, -1]];
-export const ZONES = 4;
 
 /** Numbers in 0..1 that follow from a seed (mulberry32). */
 export function randomOf(seed) {

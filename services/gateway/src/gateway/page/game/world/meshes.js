@@ -2,7 +2,6 @@
 
 import { SURFACES } from "./textures.js";
 
-export const VERTEX_FLOATS = 12;
 export const WALL_HEIGHT = 1.25;
 
 /** Of each zone, the tint of its stone and the color of its light. */
