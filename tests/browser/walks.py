@@ -63,7 +63,7 @@ class Walk:
         while True:
             luma, state = self._page.evaluate("nextFrame()")
             image = np.frombuffer(base64.b64decode(luma), np.uint8).reshape(HEIGHT, WIDTH)
-            yield GameFrame(image=image, state=np.array(state, np.float32), new_episode=False)
+            yield GameFrame(image=image, state=np.array(state, np.float32))
 
     def close(self) -> None:
         """The tab is closed by who opened it."""

@@ -79,7 +79,6 @@ class Noise:
             yield GameFrame(
                 image=random.integers(0, 255, (self.height, self.width)).astype(np.uint8),
                 state=np.zeros(self.state_dim, np.float32),
-                new_episode=False,
             )
 
     def close(self) -> None: ...

@@ -241,7 +241,7 @@ class EndingSource:
     def frames(self) -> Iterator[GameFrame]:
         for number in range(self._frames):
             image = np.full((self.height, self.width), number % 256, np.uint8)
-            yield GameFrame(image=image, state=np.empty(0, np.float32), new_episode=number == 0)
+            yield GameFrame(image=image, state=np.empty(0, np.float32))
         if self._copied:
             shutil.copytree("out", self._copied)
         raise self._error

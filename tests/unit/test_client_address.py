@@ -114,7 +114,7 @@ async def test_who_had_a_session_waits_for_its_socket(caplog: pytest.LogCaptureF
     async with answering(HTTPStatus.NOT_FOUND, gateway.port):
         await eventually(lambda: any("404" in message for message in caplog.messages))
     async with gateway.running():
-        await eventually(lambda: client.is_connected)
+        await eventually(lambda: client.state.account.resumed == 1)
         await client.__aexit__(None, None, None)
 
 

@@ -186,7 +186,6 @@ async def test_a_server_that_restarts_is_waited_for() -> None:
     sending = asyncio.create_task(send(client, 1))
     await asyncio.sleep(0.05)
     assert not sending.done()
-    assert not client.is_connected
     async with gateway.running():
         assert await sending == [2]
         await client.__aexit__(None, None, None)
@@ -206,7 +205,9 @@ async def test_a_session_nobody_remembers_becomes_a_new_one() -> None:
     assert [(a.sent, a.lost, a.recorded) for a in client.state.accounts] == [(3, 1, 2), (2, 0, 2)]
 
 
-@pytest.mark.parametrize("code", ["unauthorized", "bad_message", "session_mismatch", "new_code"])
+@pytest.mark.parametrize(
+    "code", ["unauthorized", "bad_message", "session_mismatch", "session_not_found", "new_code"]
+)
 async def test_a_hopeless_refusal_is_raised(code: str) -> None:
     gateway = ScriptedGateway(refuse_starts=[Error(code=code, message="no", fatal=True)] * 9)
     if code == "new_code":  # a code of a newer server: come back, it may pass
@@ -237,15 +238,17 @@ async def test_a_late_start_is_tried_again() -> None:
     assert len(gateway.starts) == 3
 
 
-async def test_the_pause_a_full_server_asks_for_is_not_shortened_by_chance(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("chance", "pause_secs"), [(0.5, 0.5), (1.0, 0.7)])
+async def test_the_pause_a_full_server_asks_for_is_prolonged_by_chance(
+    monkeypatch: pytest.MonkeyPatch, chance: float, pause_secs: float
 ) -> None:
-    monkeypatch.setattr(random, "uniform", lambda low, _high: low)
+    monkeypatch.setattr(client_module, "FIRST_BACKOFF_SECS", 0.4)
+    monkeypatch.setattr(random, "uniform", lambda _low, _high: chance)
     refusal = Error(code="too_many_sessions", message="full", fatal=True, retry_after_secs=0.3)
     gateway = ScriptedGateway(refuse_starts=[refusal])
     started_at_secs = time.monotonic()
     async with gateway.running(), client_of(gateway):
-        assert time.monotonic() - started_at_secs >= 0.3
+        assert time.monotonic() - started_at_secs >= pause_secs
 
 
 async def test_a_refused_frame_makes_the_sender_pause() -> None:

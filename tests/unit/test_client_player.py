@@ -13,7 +13,7 @@ import pytest
 from sgaps.errors import ProtocolError
 from sgaps.protocol.messages import Error, FrameData
 from sgaps_client import client as client_module
-from sgaps_client import player
+from sgaps_client import player, state
 from sgaps_client.player import PlayOptions, PlayStats, play
 from sgaps_client.sources import GameFrame
 from unit.scripted_gateway import ScriptedGateway
@@ -32,12 +32,11 @@ class Flat:
         self.given = 0
 
     def frames(self) -> Iterator[GameFrame]:
-        for index in range(self._count):
+        for _ in range(self._count):
             self.given += 1
             yield GameFrame(
                 image=np.full((self.height, self.width), SHADE, np.uint8),
                 state=np.zeros(self.state_dim, np.float32),
-                new_episode=index == 0,
             )
 
     def close(self) -> None: ...
@@ -167,6 +166,29 @@ async def test_the_live_line_is_told_how_it_goes() -> None:
         await play(Flat(), options(gateway, frames=5), stop=asyncio.Event(), report=told.append)
     assert told[-1].answered == 5
     assert told[-1].bytes_per_frame > 100
+
+
+async def test_a_play_that_runs_for_long_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "NEWEST_KEPT", 4)
+    gateway = ScriptedGateway()
+    codes = ["rate_limited"] * 3 + ["overloaded"] * 4
+    gateway.refuse_frames = {i: Error(code=code, message="") for i, code in enumerate(codes)}
+    told: list[PlayStats] = []
+    async with gateway.running():
+        chosen = options(gateway, frames=60, session_frames=10)
+        summary = await play(Flat(), chosen, stop=asyncio.Event(), report=told.append)
+    assert summary.sessions == [f"session-{i}" for i in range(2, 6)]
+    assert summary.refusals == ["overloaded"] * 4
+    assert len(told[-1].latencies_ms) == 4
+    assert (summary.sent, summary.answered) == (60, 6 * 3)
+
+
+def test_the_mean_psnr_is_of_all_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "NEWEST_KEPT", 2)
+    stats = PlayStats()
+    for psnr_db in (10.0, 20.0, 60.0):
+        stats.note_psnr(psnr_db)
+    assert (stats.psnrs_db, stats.psnr_mean_db) == ([20, 60], 30)
 
 
 async def test_a_play_ends_when_told_to() -> None:

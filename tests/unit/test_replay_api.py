@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
+from PIL import Image
 
 from reconstructor.frame import FrameInput
 from reconstructor.neural import NeuralReconstructor
@@ -239,6 +241,26 @@ async def test_a_keyframe_that_is_no_picture_is_told(http: httpx.AsyncClient, ro
     reply = await http.get("/api/frame", params=place)
     assert reply.status_code == 422
     assert "sgaps recordings repair" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("position", [0, 1])
+async def test_a_tag_of_a_camera_turns_no_true_frame(
+    position: int, http: httpx.AsyncClient, root: Path
+) -> None:
+    """Neither what a frame is measured by nor what a whole one is sampled from."""
+    tags, jpeg = Image.Exif(), io.BytesIO()
+    tags[0x0112] = 6  # turned by a quarter
+    Image.fromarray(scene(0)).save(jpeg, "JPEG", exif=tags, quality=100)
+    turned: dict[str, Any] = {"keyframe_encoding": "jpeg", "keyframe": jpeg.getvalue()}
+    frames = [served(0), dataclasses.replace(captured(1), keyframe=png(scene(0)))]
+    record(root, "straight", frames)
+    record(root, "turned", [dataclasses.replace(frame, **turned) for frame in frames])
+    await http.get("/api/catalog")
+    straight = await view(http, f"{KEY}/straight", position, UNTRAINED)
+    seen = await view(http, f"{KEY}/turned", position, UNTRAINED)
+    assert seen.header.measured_psnr == pytest.approx(straight.header.measured_psnr, abs=0.2)
+    values, expected = (unpack_samples(one.samples)[:, 2] for one in (seen, straight))
+    np.testing.assert_allclose(values, expected, atol=0.05)
 
 
 async def test_what_follows_a_keyframe_that_is_no_picture_is_rebuilt_without_it(

@@ -22,9 +22,10 @@ def test_a_tag_of_a_camera_turns_nothing(orientation: int) -> None:
     tags, file = Image.Exif(), io.BytesIO()
     tags[ORIENTATION] = orientation
     Image.fromarray(picture).save(file, "JPEG", exif=tags, quality=100)
-    decoded = whole_frames.decoded(file.getvalue())
-    assert decoded is not None
-    np.testing.assert_allclose(decoded.astype(int), picture, atol=8)
+    seen = whole_frames.picture_of(file.getvalue(), 32, 24)
+    assert seen is not None
+    np.testing.assert_allclose(seen.astype(int), picture, atol=8)
+    assert whole_frames.picture_of(file.getvalue(), 24, 32) is None
 
 
 def test_what_cannot_be_decoded_is_none() -> None:
@@ -33,4 +34,4 @@ def test_what_cannot_be_decoded_is_none() -> None:
     size_at = jpeg.index(b"\xff\xc0") + 5
     jpeg[size_at], jpeg[size_at + 2] = 0xF0, 0xF1
     for damaged in (b"", b"no picture", bytes(jpeg)):
-        assert whole_frames.decoded(damaged) is None
+        assert whole_frames.picture_of(damaged, 320, 240) is None

@@ -104,8 +104,8 @@ class _Walk:
         self._poses = poses
 
     def frames(self) -> Iterator[GameFrame]:
-        for number, pose in enumerate(self._poses):
-            yield GameFrame(image=seen(pose), state=state_of(pose), new_episode=number == 0)
+        for pose in self._poses:
+            yield GameFrame(image=seen(pose), state=state_of(pose))
 
     def close(self) -> None:
         pass

@@ -85,10 +85,10 @@ def keyframe_problem(frame: RecordedFrame) -> str:
     """What is wrong with the whole picture of a frame; empty where nothing is, or there is none."""
     if not frame.keyframe:
         return ""
-    picture = whole_frames.decoded(frame.keyframe)
-    if picture is None:
+    if whole_frames.picture_of(frame.keyframe, frame.width, frame.height) is not None:
+        return ""
+    of_other_size = whole_frames.decoded(frame.keyframe)
+    if of_other_size is None:
         return f"frame {frame.frame_id}: its keyframe cannot be decoded"
-    height, width = picture.shape
-    if (width, height) != (frame.width, frame.height):
-        return f"frame {frame.frame_id}: its keyframe has {width}x{height} pixels"
-    return ""
+    height, width = of_other_size.shape
+    return f"frame {frame.frame_id}: its keyframe has {width}x{height} pixels"

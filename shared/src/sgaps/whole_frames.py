@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 _AS_IT_IS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 
+def picture_of(keyframe: bytes, width: int, height: int) -> NDArray[np.uint8] | None:
+    """Luma, uint8 (H, W); None where it cannot be decoded, or has other sides than its frame."""
+    picture = decoded(keyframe)
+    is_whole = picture is not None and picture.shape == (height, width)
+    return picture if is_whole else None
+
+
 def decoded(keyframe: bytes) -> NDArray[np.uint8] | None:
     """Luma, uint8 (H, W); None where it cannot be decoded."""
     try:

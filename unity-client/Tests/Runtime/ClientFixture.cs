@@ -32,9 +32,9 @@ namespace Sgaps.Client.Tests
             return new SessionConfig { Endpoint = "ws://127.0.0.1:1/ws/stream", CheckpointKey = "doom", Width = 8, Height = 6, MaxStateDim = 3 };
         }
 
-        protected void Use(SessionConfig config)
+        protected void Use(SessionConfig config, int seed = 0)
         {
-            Client = new NetworkClient(config, NewTransport, () => NowSecs, new Random(0));
+            Client = new NetworkClient(config, NewTransport, () => NowSecs, new Random(seed));
             Client.ConnectionLost += reason => Lost.Add(reason);
         }
 

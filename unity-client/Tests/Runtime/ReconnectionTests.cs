@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
 using NUnit.Framework;
 
 namespace Sgaps.Client.Tests
@@ -88,8 +89,27 @@ namespace Sgaps.Client.Tests
             Assert.That(Client.IsRunning);
             Wait(0.9);
             Assert.That(Transports.Count, Is.EqualTo(1));
-            Wait(0.2);
+            Wait(0.31);
             Assert.That(Transports.Count, Is.EqualTo(2));
+        }
+
+        [Test]
+        public void ThoseWhoWereToldTheSamePauseDoNotComeBackAsOne()
+        {
+            var pausesSecs = new List<double>();
+            for (var seed = 0; seed < 20; seed++)
+            {
+                SetUp();
+                Use(Config(), seed);
+                Connect();
+                Transport.Says(Wire.Error("shutting_down", true, "1"));
+                Client.Poll();
+                var beganSecs = NowSecs;
+                while (Client.State == ConnectionState.Waiting) Wait(0.001);
+                pausesSecs.Add(NowSecs - beganSecs);
+            }
+            Assert.That(pausesSecs, Is.All.InRange(1.1, 1.202));
+            Assert.That(pausesSecs.Max() - pausesSecs.Min(), Is.GreaterThan(0.05));
         }
 
         [Test]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sgaps import whole_frames
 from sgaps.atlas import blend
 from sgaps.model import collate, predicted_psnr_db
 from sgaps.protocol.content import PictureEncoding
@@ -31,7 +32,7 @@ from sgaps_cli.replay.errors import ReplayError
 from sgaps_cli.replay.library import Library, Reel
 from sgaps_cli.replay.models import Loaded
 from sgaps_cli.segment_check import keyframe_problem
-from sgaps_client.pictures import decoded_png, encoded_png, psnr_db
+from sgaps_client.pictures import encoded_png, psnr_db
 
 MAX_PIXELS = 1920 * 1080
 """Of a frame: the model's last layers take half a gigabyte for so many."""
@@ -122,9 +123,11 @@ def samples_of(frame: RecordedFrame, settings: Settings) -> Samples:
 
 def true_picture(frame: RecordedFrame) -> NDArray[np.uint8]:
     """The luma of a whole frame (H, W). Raises ReplayError."""
-    if problem := keyframe_problem(frame):
+    picture = whole_frames.picture_of(frame.keyframe, frame.width, frame.height)
+    if picture is None:
+        problem = keyframe_problem(frame)
         raise ReplayError(f"{problem}; `sgaps recordings repair` sets the segment aside")
-    return decoded_png(frame.keyframe)
+    return picture
 
 
 @torch.inference_mode()

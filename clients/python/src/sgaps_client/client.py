@@ -107,10 +107,6 @@ class SgapsClient:
     ) -> None:
         await self._end()
 
-    @property
-    def is_connected(self) -> bool:
-        return self._ready.is_set()
-
     async def send_frame(
         self, image: NDArray[np.uint8], state: NDArray[np.float32], *, keyframe_png: bytes | None
     ) -> SentFrame | None:
@@ -192,7 +188,8 @@ class SgapsClient:
                     raise
                 log.warning("the server is not ready (%s), trying again", error)
                 asked_pause_secs = error.retry_after_secs or 0.0
-            await asyncio.sleep(max(asked_pause_secs, self._next_backoff_secs()))
+            # Not the longer of both: who was told the same pause must not come back as one.
+            await asyncio.sleep(asked_pause_secs + self._next_backoff_secs())
 
     async def _connect_and_play(self) -> None:
         async with connect(
@@ -251,7 +248,7 @@ class SgapsClient:
         reply = json_codec.decode_server_message(raw)
         if isinstance(reply, SessionStartAck):
             return reply
-        if isinstance(reply, Error) and reply.code == ErrorCode.SESSION_NOT_FOUND:
+        if self._resume_session_id is not None and _is_gone(reply):
             # The refusal of a first message ends its connection: come back without the old id.
             self._resume_session_id = None
             self.state.account.book_gone()
@@ -296,6 +293,10 @@ def _decoded(raw: str | bytes) -> FromServer | CoordinateSet:
     if isinstance(message, UvCoordinates):
         return json_codec.coordinate_set(message)
     return message
+
+
+def _is_gone(reply: object) -> bool:
+    return isinstance(reply, Error) and reply.code == ErrorCode.SESSION_NOT_FOUND
 
 
 def _refusal(reply: object) -> ProtocolError:

@@ -10,13 +10,7 @@ from numpy.typing import NDArray
 
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import SampledFrame, WholeFrame
-from sgaps.protocol.messages import (
-    FOOTPRINT,
-    IMPORTANCE_MAP,
-    ClientInfo,
-    Resolution,
-    SessionStart,
-)
+from sgaps.protocol.messages import FOOTPRINT, ClientInfo, Resolution, SessionStart
 from sgaps.sampling.footprints import sample_image
 from sgaps_client.state import ClientState, SessionConfig
 
@@ -46,7 +40,7 @@ def session_start(config: SessionConfig, *, resume_session_id: str | None) -> Se
         client=ClientInfo(
             name="sgaps_client",
             version=CLIENT_VERSION,
-            features=[FOOTPRINT, *([IMPORTANCE_MAP] if config.wants_importance else [])],
+            features=[FOOTPRINT],
         ),
         resume_session_id=resume_session_id,
     )

@@ -18,7 +18,7 @@ from sgaps_client.address import http_url
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import decoded_png, encoded_png, psnr_db
 from sgaps_client.sources import GameFrame, Source
-from sgaps_client.state import SessionConfig
+from sgaps_client.state import SessionConfig, note
 
 TRUE_FRAMES_KEPT = 100
 LAST_ANSWERS_SECS = 8.0
@@ -29,7 +29,7 @@ HTTP_TIMEOUT_SECS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class PlaySummary:
-    """How a play went."""
+    """How a play went. Lists and percentiles are of the newest `state.NEWEST_KEPT`."""
 
     source: str
     checkpoint_key: str
@@ -60,7 +60,7 @@ class PlaySummary:
 
 @dataclass(kw_only=True)
 class PlayStats:
-    """What has happened so far; the live line reads it."""
+    """What has happened so far; the live line reads it. Of each list the newest are kept."""
 
     started_at_secs: float = field(default_factory=time.monotonic)
     sessions: list[str] = field(default_factory=list)
@@ -74,6 +74,8 @@ class PlayStats:
     reconnections: int = 0
     latencies_ms: list[float] = field(default_factory=list)
     psnrs_db: list[float] = field(default_factory=list)
+    psnr_count: int = 0
+    psnr_sum_db: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
     model_version: str = "none"
@@ -82,6 +84,16 @@ class PlayStats:
     def bytes_per_frame(self) -> float:
         """Bytes up for each frame sent, keyframes included."""
         return self.bytes_up / max(1, self.sent)
+
+    @property
+    def psnr_mean_db(self) -> float | None:
+        """Of all pictures looked at, also of those whose PSNR is not kept."""
+        return self.psnr_sum_db / self.psnr_count if self.psnr_count else None
+
+    def note_psnr(self, psnr_db: float) -> None:
+        note(self.psnrs_db, psnr_db)
+        self.psnr_count += 1
+        self.psnr_sum_db += psnr_db
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +237,7 @@ class _SessionPlay:
     def _note_answer(self, answer: CoordinateSet) -> None:
         sent_at_secs = self._sent_at_secs.pop(answer.frame_id, None)
         if sent_at_secs is not None:
-            self._stats.latencies_ms.append((time.monotonic() - sent_at_secs) * 1000)
+            note(self._stats.latencies_ms, (time.monotonic() - sent_at_secs) * 1000)
         self._stats.answered += 1
         self._stats.model_version = answer.model_version
 
@@ -246,16 +258,16 @@ class _SessionPlay:
             reply = await http.get(self._api("/reconstruction.png"))
             truth = self._truths.get(int(reply.headers.get("X-Frame-Id", -1)))
             if reply.status_code == httpx.codes.OK and truth is not None:
-                self._stats.psnrs_db.append(psnr_db(decoded_png(reply.content), truth))
+                self._stats.note_psnr(psnr_db(decoded_png(reply.content), truth))
 
     def _take_account(self) -> None:
         """Add what became of this session's frames to the summary."""
         state, stats = self._client.state, self._stats
         self._count_bytes()
-        stats.refusals += state.refusals
+        note(stats.refusals, *state.refusals)
         stats.dropped += state.frames_dropped
         for account in state.accounts:
-            stats.sessions.append(account.session_id)
+            note(stats.sessions, account.session_id)
             stats.reconnections += account.resumed
             stats.accepted += account.accepted
             stats.recorded += account.recorded
@@ -290,7 +302,7 @@ def _summary(source: Source, options: PlayOptions, stats: PlayStats) -> PlaySumm
         latency_p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms.size else None,
         latency_p99_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms.size else None,
         psnr_db=stats.psnrs_db[-1] if stats.psnrs_db else None,
-        psnr_mean_db=float(np.mean(stats.psnrs_db)) if stats.psnrs_db else None,
+        psnr_mean_db=stats.psnr_mean_db,
         frames_per_sec=stats.sent / secs,
         bytes_up=stats.bytes_up,
         bytes_down=stats.bytes_down,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,10 @@ from numpy.typing import NDArray
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet
-from sgaps.protocol.messages import (
-    FOOTPRINT,
-    Error,
-    HeartbeatAck,
-    SessionStartAck,
-)
+from sgaps.protocol.messages import Error, HeartbeatAck, SessionStartAck
 from sgaps_client.address import check_url
+
+Noted = TypeVar("Noted")
 
 # Refusals of frames. A heartbeat can be refused as `overloaded` too, and the message does not say
 # what it refuses: see `SessionAccount.book_heartbeat`.
@@ -32,8 +30,16 @@ FRAME_REFUSALS = frozenset(
     }
 )
 
+NEWEST_KEPT = 100_000
+"""Of what is noted again and again: a client may run for weeks."""
 BACKLOGGED_SECS = 1.0
 """A heartbeat that waits longer for its answer waits behind frames."""
+
+
+def note(noted: list[Noted], *new: Noted) -> None:
+    """Append to a list, of which only the newest stay."""
+    noted.extend(new)
+    del noted[:-NEWEST_KEPT]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,6 @@ class SessionConfig:
     state_dim: int
     """Told to the server; how many values are sent is what its acknowledgement says."""
     auth_token: str | None = None
-    wants_importance: bool = False
     subprotocols: tuple[str, ...] = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
     """What is offered, the best first."""
 
@@ -160,11 +165,8 @@ class ClientState:
     """The sessions of this client, the present one last."""
     coords: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3), np.float32))
     """(N, 3): u, v, footprint in pixels, v down: the newest set."""
-    footprints: bool = False
-    """Whether the server takes squares."""
     coordinate_set_id: int = 0
     model_version: str = "none"
-    predicted_psnr_db: float | None = None
     max_state_dim: int = 0
     target_fps: float = 10.0
     keyframe_interval: int = 0
@@ -175,6 +177,7 @@ class ClientState:
     bytes_up: int = 0
     bytes_down: int = 0
     refusals: list[str] = field(default_factory=list)
+    """Their codes, the newest NEWEST_KEPT."""
 
     @property
     def account(self) -> SessionAccount:
@@ -190,7 +193,6 @@ class ClientState:
                 raise ProtocolError(ErrorCode.BAD_MESSAGE, "resumed is not what this client began")
             self.account.resumed += 1
             self.account.book_lost(after_frame_id=ack.last_frame_id)
-        self.footprints = FOOTPRINT in ack.features
         self.max_state_dim = ack.max_state_dim
         self.target_fps = ack.target_fps
         self.keyframe_interval = ack.keyframe_interval
@@ -208,7 +210,6 @@ class ClientState:
         self.coords = answer.coords
         self.coordinate_set_id = answer.coordinate_set_id
         self.model_version = answer.model_version
-        self.predicted_psnr_db = answer.predicted_psnr_db
         self.account.last_answered_frame_id = max(
             self.account.last_answered_frame_id, answer.frame_id
         )
@@ -219,7 +220,7 @@ class ClientState:
 
     def take_error(self, error: Error, *, now_secs: float) -> None:
         """A refusal, and the pause the server asks for."""
-        self.refusals.append(error.code)
+        note(self.refusals, error.code)
         if error.code in FRAME_REFUSALS:
             self.account.book_refused()
         if error.retry_after_secs is not None:

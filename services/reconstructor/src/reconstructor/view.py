@@ -80,8 +80,9 @@ def measured_psnr_db(image: NDArray[np.uint8], keyframe: bytes) -> float | None:
     """Of luma; None without a keyframe of the same size."""
     if not keyframe:
         return None
-    truth = whole_frames.decoded(keyframe)
-    if truth is None or truth.shape != image.shape:
+    height, width = image.shape
+    truth = whole_frames.picture_of(keyframe, width, height)
+    if truth is None:
         return None
     return min(MAX_PSNR_DB, float(cv2.PSNR(image, truth)))
 

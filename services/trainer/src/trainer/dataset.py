@@ -126,8 +126,8 @@ class RecordingDataset(Dataset[Example]):
 
 def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
     """Of a segment, uint8 (H, W). Raises RecordingCorrupt, which names the file and its cure."""
-    picture = whole_frames.decoded(frame.keyframe)
-    if picture is None or picture.shape != (frame.height, frame.width):
+    picture = whole_frames.picture_of(frame.keyframe, frame.width, frame.height)
+    if picture is None:
         raise RecordingCorrupt(
             f"{reader.path}: frame {frame.frame_id}: its keyframe cannot be decoded; "
             "`sgaps recordings repair` copies the others and sets the file aside"

@@ -136,7 +136,8 @@ namespace Sgaps.Client
         private void Lose(string reason, double askedPauseSecs)
         {
             CloseTransport();
-            _deadlineSecs = _nowSecs() + Math.Max(askedPauseSecs, _backoff.NextSecs());
+            // Not the longer of both: who was told the same pause must not come back as one.
+            _deadlineSecs = _nowSecs() + askedPauseSecs + _backoff.NextSecs();
             State = ConnectionState.Waiting;
             if (ConnectionLost != null) ConnectionLost(reason);
         }

@@ -20,31 +20,21 @@ from sgaps_client.sources.base import (
 NATIVE_SIZE = (160, 210)
 EMULATED_PER_FRAME = 6
 """The console draws 60 pictures a second."""
-RAM_BYTES = 128
-DEFAULT_STATE_DIM = 64
+STATE_DIM = 64
 """The server's default `max_state_dim`: the first half of the RAM."""
 CHANGE_CHANCE = 0.25
 """Of a new action, per frame: an action is held 0.4 s on average, as a hand does."""
 
 
 class AtariSource:
-    """One game, started again whenever it is over. The state vector is the console's RAM."""
+    """One game, begun again whenever it is over. The state vector is half of the console's RAM."""
 
-    def __init__(
-        self,
-        game: str,
-        *,
-        width: int | None = None,
-        height: int | None = None,
-        seed: int = 0,
-        state_dim: int = DEFAULT_STATE_DIM,
-    ) -> None:
-        """Load the game; `state_dim` bytes of RAM are given. Raises SourceError."""
-        if not 0 <= state_dim <= RAM_BYTES:
-            raise SourceError(f"the console has {RAM_BYTES} bytes of RAM, not {state_dim}")
+    state_dim = STATE_DIM
+
+    def __init__(self, game: str, *, width: int | None = None, seed: int = 0) -> None:
+        """Load the game. Raises SourceError."""
         self.name = f"atari/{game}"
-        self.width, self.height = fit_size(NATIVE_SIZE, width=width, height=height)
-        self.state_dim = state_dim
+        self.width, self.height = fit_size(NATIVE_SIZE, width=width)
         self._rng = np.random.default_rng(seed)
         self._console = _console_with(game, seed=seed)
         self._actions = self._console.getMinimalActionSet()
@@ -52,12 +42,10 @@ class AtariSource:
 
     def frames(self) -> Iterator[GameFrame]:
         """See Source."""
-        new_episode = True
         while True:
             image = self._advance()
-            yield GameFrame(image=image, state=self._ram(), new_episode=new_episode)
-            new_episode = self._console.game_over()
-            if new_episode:
+            yield GameFrame(image=image, state=self._ram())
+            if self._console.game_over():
                 self._console.reset_game()
 
     def close(self) -> None:
@@ -75,7 +63,7 @@ class AtariSource:
         return resize(image, width=self.width, height=self.height)
 
     def _ram(self) -> State:
-        return self._console.getRAM()[: self.state_dim].astype(np.float32)
+        return self._console.getRAM()[:STATE_DIM].astype(np.float32)
 
 
 def _console_with(game: str, *, seed: int) -> ALEInterface:

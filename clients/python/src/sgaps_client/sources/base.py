@@ -31,8 +31,6 @@ class GameFrame:
     """uint8 (H, W), ITU-R BT.601 luma."""
     state: State
     """float32 (S,): raw values of the game; MISSING marks an absent one."""
-    new_episode: bool
-    """Whether this frame does not follow from the one before."""
 
 
 class Source(Protocol):
@@ -67,18 +65,14 @@ def gray_from_rgb(picture: NDArray[np.uint8]) -> Gray:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def fit_size(native: tuple[int, int], *, width: int | None, height: int | None) -> tuple[int, int]:
-    """Width and height to use; where one is given, the other keeps the aspect of `native`.
+def fit_size(native: tuple[int, int], *, width: int | None) -> tuple[int, int]:
+    """Width and height to use: those of `native`, or the width that is given and its aspect.
 
     Raises SourceError for a side that the protocol does not allow.
     """
     native_width, native_height = native
-    if width is None and height is None:
-        width, height = native
-    if width is None:
-        width = max(1, round(native_width * (height or 0) / native_height))
-    if height is None:
-        height = max(1, round(native_height * width / native_width))
+    width = native_width if width is None else width
+    height = max(1, round(native_height * width / native_width))
     if not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX):
         raise SourceError(f"{width}x{height} pixels: a side is 1 to {MAX_SIDE_PX}; scale it down")
     return width, height

@@ -67,12 +67,10 @@ _USED = (vizdoom.Button.MOVE_FORWARD, vizdoom.Button.ATTACK, vizdoom.Button.USE)
 class DoomSource:
     """One scenario or level, episode after episode without end."""
 
-    def __init__(
-        self, scenario: str, *, width: int | None = None, height: int | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, scenario: str, *, width: int | None = None, seed: int = 0) -> None:
         """Start the engine. Raises SourceError where the scenario or the size does not exist."""
         self.name = f"doom/{scenario}"
-        self.width, self.height = fit_size(NATIVE_SIZE, width=width, height=height)
+        self.width, self.height = fit_size(NATIVE_SIZE, width=width)
         self.state_dim = len(STATE_VARIABLES)
         self._game = _configured(scenario, resolution=_resolution(self.width, self.height))
         self._game.set_seed(seed)
@@ -103,17 +101,14 @@ class DoomSource:
 
     def _play(self) -> Iterator[GameFrame]:
         tics = itertools.cycle(TICS_PER_FRAME)
-        new_episode = True
         while True:
             state = self._game.get_state()
             if state is None:  # the episode is over
                 self._game.new_episode()
                 self._bot.reset()
-                new_episode = True
                 continue
-            frame = _frame(state, new_episode=new_episode)
+            frame = _frame(state)
             yield frame
-            new_episode = False
             position = float(frame.state[0]), float(frame.state[1])
             move = self._bot.decide(position, _clearance(state))
             self._game.make_action(_action(move, self._buttons), next(tics))
@@ -192,13 +187,11 @@ def _let_die_with_us(game: vizdoom.DoomGame, scratch: Path) -> None:
         game.set_vizdoom_path(str(launcher))
 
 
-def _frame(state: vizdoom.GameState, *, new_episode: bool) -> GameFrame:
+def _frame(state: vizdoom.GameState) -> GameFrame:
     values = np.array(state.game_variables, dtype=np.float32)  # (S,)
     if values[_AMMO] == _NO_AMMO:
         values[_AMMO] = MISSING
-    return GameFrame(
-        image=gray_from_rgb(state.screen_buffer), state=values, new_episode=new_episode
-    )
+    return GameFrame(image=gray_from_rgb(state.screen_buffer), state=values)
 
 
 def _clearance(state: vizdoom.GameState) -> State:

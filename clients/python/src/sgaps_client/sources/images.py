@@ -15,42 +15,29 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 
 
 class ImageSource:
-    """A folder of PNG and JPEG files, once or again and again. It has no state vector."""
+    """A folder of PNG and JPEG files, in the order of their names. It has no state vector."""
 
     state_dim = 0
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        width: int | None = None,
-        height: int | None = None,
-        loop: bool = False,
-    ) -> None:
+    def __init__(self, folder: Path, *, width: int | None = None) -> None:
         """List the folder. Raises SourceError where it has no readable picture."""
         self.name = f"images/{folder.resolve().name}"
-        self._loop = loop
         self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
         if not self._paths:
             raise SourceError(f"{folder} has no {', '.join(sorted(SUFFIXES))} files")
         first = _read(self._paths[0])
         native = (first.shape[1], first.shape[0])
-        self.width, self.height = fit_size(native, width=width, height=height)
+        self.width, self.height = fit_size(native, width=width)
 
     def frames(self) -> Iterator[GameFrame]:
         """See Source; pictures of another size are scaled to that of the first."""
-        yield from self._once()
-        while self._loop:
-            yield from self._once()
+        for path in self._paths:
+            image = resize(_read(path), width=self.width, height=self.height)
+            no_state = np.empty(0, dtype=np.float32)
+            yield GameFrame(image=image, state=no_state)
 
     def close(self) -> None:
         """Nothing to release: a file is open only while it is read."""
-
-    def _once(self) -> Iterator[GameFrame]:
-        for index, path in enumerate(self._paths):
-            image = resize(_read(path), width=self.width, height=self.height)
-            no_state = np.empty(0, dtype=np.float32)
-            yield GameFrame(image=image, state=no_state, new_episode=index == 0)
 
 
 def _read(path: Path) -> Gray:

@@ -12,27 +12,20 @@ from sgaps_client.sources.video import VideoSource
 KINDS = "doom/my_way_home, atari/pong, a video file, or a folder of PNG or JPEG files"
 
 
-def open_source(
-    spec: str,
-    *,
-    width: int | None = None,
-    height: int | None = None,
-    seed: int = 0,
-    loop: bool = False,
-) -> Source:
+def open_source(spec: str, *, width: int | None = None, seed: int = 0) -> Source:
     """Open `doom/...`, `atari/...`, a video file or a folder of pictures.
 
-    A size of which one side is missing keeps the aspect. Games never end; `loop` makes files so.
+    Another width than its own keeps the aspect. Games never end, files do.
     Raises SourceError naming what there is.
     """
     kind, _, game = spec.partition("/")
     path = Path(spec).expanduser()
     if opened := GAMES.get(kind):
-        return opened(game, width=width, height=height, seed=seed)
+        return opened(game, width=width, seed=seed)
     if path.is_dir():
-        return ImageSource(path, width=width, height=height, loop=loop)
+        return ImageSource(path, width=width)
     if path.is_file():
-        return VideoSource(path, width=width, height=height, loop=loop)
+        return VideoSource(path, width=width)
     raise SourceError(f"there is no source {spec!r}; give {KINDS}")
 
 
@@ -41,20 +34,20 @@ def is_game(spec: str) -> bool:
     return spec.partition("/")[0] in GAMES
 
 
-def _open_doom(scenario: str, *, width: int | None, height: int | None, seed: int) -> Source:
+def _open_doom(scenario: str, *, width: int | None, seed: int) -> Source:
     try:
         from sgaps_client.sources.doom import DoomSource  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _missing("vizdoom", extra="doom", error=error) from error
-    return DoomSource(scenario, width=width, height=height, seed=seed)
+    return DoomSource(scenario, width=width, seed=seed)
 
 
-def _open_atari(game: str, *, width: int | None, height: int | None, seed: int) -> Source:
+def _open_atari(game: str, *, width: int | None, seed: int) -> Source:
     try:
         from sgaps_client.sources.atari import AtariSource  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise _missing("ale-py", extra="atari", error=error) from error
-    return AtariSource(game, width=width, height=height, seed=seed)
+    return AtariSource(game, width=width, seed=seed)
 
 
 def _missing(package: str, *, extra: str, error: ImportError) -> SourceError:

@@ -24,22 +24,14 @@ ROUNDING_SECS = 1e-6
 
 
 class VideoSource:
-    """One video file, once or again and again. It has no state vector."""
+    """One video file. It has no state vector."""
 
     state_dim = 0
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        width: int | None = None,
-        height: int | None = None,
-        loop: bool = False,
-    ) -> None:
+    def __init__(self, path: Path, *, width: int | None = None) -> None:
         """Open the file. Raises SourceError where it is no video."""
         self.name = f"video/{path.stem}"
         self._path = path
-        self._loop = loop
         self._capture = _opened(path)
         self._own_rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         native = (
@@ -48,28 +40,21 @@ class VideoSource:
         )
         if min(native) < 1 or not math.isfinite(self._own_rate) or self._own_rate <= 0:
             raise SourceError(f"{path} has no pictures or no frame rate; is it a video file?")
-        self.width, self.height = fit_size(native, width=width, height=height)
+        self.width, self.height = fit_size(native, width=width)
 
     def frames(self) -> Iterator[GameFrame]:
-        """See Source; ends with the file unless it loops."""
-        yield from self._once()
-        while self._loop:
-            self._capture.release()
-            self._capture = _opened(self._path)
-            yield from self._once()
-
-    def close(self) -> None:
-        self._capture.release()
-
-    def _once(self) -> Iterator[GameFrame]:
+        """See Source; ends with the file."""
         given = 0
         for image, gone_at_secs in self._pictures():
             while given / FRAMES_PER_SEC < gone_at_secs - ROUNDING_SECS:
                 no_state = np.empty(0, dtype=np.float32)
-                yield GameFrame(image=image, state=no_state, new_episode=given == 0)
+                yield GameFrame(image=image, state=no_state)
                 given += 1
         if given == 0:
             raise SourceError(f"{self._path}: no picture of it can be decoded")
+
+    def close(self) -> None:
+        self._capture.release()
 
     def _pictures(self) -> Iterator[tuple[Gray, float]]:
         """Every picture of the file and the media time in seconds at which the next replaces it.

@@ -44,9 +44,11 @@ export class Client {
   #socket = null;
   #timer = 0;
   #heartbeat = 0;
-  #unansweredMs = [];
+  /** Of heartbeats: {timestampSecs, sentAtMs}, the oldest first. */
+  #unanswered = [];
   #backoffSecs = FIRST_BACKOFF_SECS;
   #nextFrameId = 0;
+  /** As performance.now() counts: a clock that is set would stretch the pause. */
   #pausedUntilMs = 0;
   #sets = [];
 
@@ -82,7 +84,7 @@ export class Client {
 
   /** Milliseconds for which the server wants no frames. */
   get pauseMs() {
-    return Math.max(0, this.#pausedUntilMs - Date.now());
+    return Math.max(0, this.#pausedUntilMs - performance.now());
   }
 
   /** Whether a frame can be sent now. */
@@ -92,8 +94,8 @@ export class Client {
 
   /** Behind the socket's own queue the system takes megabytes, minutes of frames: only answers tell of them. */
   get #isBacklogged() {
-    const [oldestMs = Date.now()] = this.#unansweredMs;
-    return this.#socket.bufferedAmount >= MAX_UNSENT_BYTES || Date.now() - oldestMs > BACKLOGGED_MS;
+    const waitedMs = this.#unanswered.length ? performance.now() - this.#unanswered[0].sentAtMs : 0;
+    return this.#socket.bufferedAmount >= MAX_UNSENT_BYTES || waitedMs > BACKLOGGED_MS;
   }
 
   /** Whether the server wants the next frame whole. */
@@ -175,14 +177,14 @@ export class Client {
   }
 
   #beat() {
-    const nowMs = Date.now();
-    this.#unansweredMs.push(nowMs);
-    this.#write("rest", encodeHeartbeat(nowMs / 1000));
+    const timestampSecs = Date.now() / 1000;
+    this.#unanswered.push({ timestampSecs, sentAtMs: performance.now() });
+    this.#write("rest", encodeHeartbeat(timestampSecs));
   }
 
-  /** They are answered in order. */
+  /** They are answered in order: older ones without an answer were refused. */
   #takeHeartbeat({ timestamp, target_fps, last_recorded_frame_id }) {
-    this.#unansweredMs = this.#unansweredMs.filter(sentMs => sentMs / 1000 > timestamp);
+    this.#unanswered.splice(0, 1 + this.#unanswered.findIndex(({ timestampSecs }) => timestampSecs === timestamp));
     [this.targetFps, this.lastRecordedFrameId] = [target_fps, last_recorded_frame_id];
   }
 
@@ -193,7 +195,7 @@ export class Client {
     }
     const error = new ProtocolError(code, message, { retryAfterSecs: retry_after_secs ?? null });
     if (fatal) throw error;
-    if (retry_after_secs) this.#pausedUntilMs = Date.now() + 1000 * retry_after_secs;
+    if (retry_after_secs) this.#pausedUntilMs = performance.now() + 1000 * retry_after_secs;
     this.#listener.onRefusal(error);
   }
 
@@ -206,7 +208,8 @@ export class Client {
 
   #lose(reason, askedPauseSecs = 0) {
     this.#close();
-    const pauseMs = 1000 * Math.max(askedPauseSecs, this.#nextBackoffSecs());
+    // Not the longer of both: who was told the same pause must not come back as one.
+    const pauseMs = 1000 * (askedPauseSecs + this.#nextBackoffSecs());
     this.retryAtMs = Date.now() + pauseMs;
     this.#timer = setTimeout(() => this.#connect(), pauseMs);
     this.#enter("waiting", reason);
@@ -227,7 +230,7 @@ export class Client {
   #close() {
     clearTimeout(this.#timer);
     clearInterval(this.#heartbeat);
-    this.#unansweredMs = [];
+    this.#unanswered = [];
     this.#sets = [];
     if (!this.#socket) return;
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;

@@ -1,0 +1,95 @@
+// The game's client beside a socket, two clocks and a chance that the tests play; node --test runs it.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Client } from "../../../services/gateway/src/gateway/page/game/client.js";
+import { JSON_FORM } from "../../../services/gateway/src/gateway/page/game/protocol.js";
+
+const HOUR_MS = 3_600_000;
+const START = { checkpointKey: "k", width: 8, height: 6, maxStateDim: 3, client: { name: "t", version: "1", features: [] } };
+const ACK = {
+  type: "session_start_ack", session_id: "s", checkpoint_loaded: true, sample_count: 1, max_state_dim: 4,
+  target_fps: 10, model_version: "v", coordinate_set_id: 1, keyframe_interval: 0, resumed: false, last_frame_id: -1,
+};
+const SET = { type: "uv_coordinates", frame_id: -1, coords: [[0.5, 0.25]], coordinate_set_id: 1, model_version: "v" };
+
+/** A client in the middle of a session. */
+function streaming(t, chance = 0) {
+  const rig = { wallMs: 1_764_000_000_000, nowMs: 5000, sent: [] };
+  t.mock.method(Date, "now", () => rig.wallMs);
+  t.mock.method(performance, "now", () => rig.nowMs);
+  t.mock.method(Math, "random", () => chance);
+  t.mock.method(globalThis, "setTimeout", (_, ms) => { rig.waitsMs = ms; });
+  t.mock.method(globalThis, "setInterval", beat => { rig.beat = beat; });
+  globalThis.WebSocket = class {
+    protocol = JSON_FORM;
+    bufferedAmount = 0;
+
+    constructor() {
+      rig.says = message => this.onmessage({ data: JSON.stringify(message) });
+      rig.open = () => this.onopen();
+    }
+
+    send(raw) {
+      rig.sent.push(JSON.parse(raw));
+    }
+
+    close() {}
+  };
+  const unheard = () => {};
+  rig.client = new Client({ url: "ws://g", forms: [JSON_FORM], start: START }, { onState: unheard, onCoordinates: unheard, onRefusal: unheard });
+  rig.client.start();
+  rig.open();
+  rig.says(ACK);
+  rig.says(SET);
+  assert.ok(rig.client.isReady);
+  return rig;
+}
+
+for (const [chance, waitsMs] of [[0, 1100], [0.5, 1150]]) {
+  test(`who is told the same pause does not come back as one: by a chance of ${chance} after ${waitsMs} ms`, t => {
+    const rig = streaming(t, chance);
+    rig.says({ type: "error", code: "shutting_down", message: "bye", fatal: true, retry_after_secs: 1 });
+    assert.equal(rig.client.state, "waiting");
+    assert.equal(rig.waitsMs, waitsMs);
+    assert.equal(rig.client.retryAtMs, rig.wallMs + waitsMs);
+  });
+}
+
+for (const setMs of [-HOUR_MS, HOUR_MS]) {
+  test(`a pause is as long when the clock is set by ${setMs} ms`, t => {
+    const rig = streaming(t);
+    rig.says({ type: "error", code: "overloaded", message: "full", fatal: false, retry_after_secs: 1 });
+    rig.wallMs += setMs;
+    assert.equal(rig.client.pauseMs, 1000);
+    rig.nowMs += 1000;
+    assert.ok(rig.client.isReady);
+  });
+
+  test(`a heartbeat waits as long when the clock is set by ${setMs} ms`, t => {
+    const rig = streaming(t);
+    rig.beat();
+    const { timestamp } = rig.sent.at(-1);
+    assert.equal(timestamp, rig.wallMs / 1000);
+    rig.wallMs += setMs;
+    assert.ok(rig.client.isReady);
+    rig.nowMs += 1001;
+    assert.ok(!rig.client.isReady);
+    rig.beat();
+    rig.says({ type: "heartbeat_ack", timestamp, server_time: 0, last_recorded_frame_id: -1, target_fps: 10 });
+    assert.ok(rig.client.isReady);
+    rig.nowMs += 1001;
+    assert.ok(!rig.client.isReady, "the second one waits now");
+  });
+}
+
+test("an answered heartbeat answers for those before it, which were refused", t => {
+  const rig = streaming(t);
+  rig.beat();
+  rig.wallMs -= HOUR_MS;
+  rig.beat();
+  rig.nowMs += 1001;
+  const { timestamp } = rig.sent.at(-1);
+  rig.says({ type: "heartbeat_ack", timestamp, server_time: 0, last_recorded_frame_id: -1, target_fps: 10 });
+  assert.ok(rig.client.isReady);
+});
