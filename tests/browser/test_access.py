@@ -17,8 +17,6 @@ from browser.conftest import Tab
 from integration.talk import START
 from sgaps_cli.broker import free_port
 
-pytestmark = pytest.mark.e2e
-
 TOKEN = "a-secret"  # noqa: S105
 READY_SECS = 60
 

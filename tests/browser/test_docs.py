@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import httpx
-import pytest
 from playwright.sync_api import expect
 
 from browser.conftest import Tab
 from e2e.conftest import System
-
-pytestmark = pytest.mark.e2e
 
 
 def test_it_shows_every_operation_and_asks_nobody_else(tab: Tab, system: System) -> None:

@@ -32,8 +32,6 @@ from sgaps.protocol.messages import (
     UvCoordinates,
 )
 
-pytestmark = pytest.mark.e2e
-
 STATE_VALUES, TURNING = 11, 5
 GRANTED = 300
 """Samples that the gateway gives who wishes for none."""

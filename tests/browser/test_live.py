@@ -21,8 +21,6 @@ from sgaps.checkpoints import DataCard, Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.settings import load_settings
 
-pytestmark = pytest.mark.e2e
-
 KEY = "doom-my_way_home"
 PICTURES = ("rebuilt", "sent", "next", "truth", "error")
 SLOW_MS = 60_000

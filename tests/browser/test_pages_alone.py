@@ -27,8 +27,6 @@ from sgaps.protocol.views import (
 )
 from sgaps.settings import load_settings
 
-pytestmark = pytest.mark.e2e
-
 SESSION_ID, OTHER_ID = "0123456789abcdef", "fedcba9876543210"
 SESSION = {
     "session_id": SESSION_ID,

@@ -16,8 +16,6 @@ from compose.deployment import PROJECT, Deployment, command, summary_of, wait_un
 from sgaps.recording import SegmentReader, find_segments
 from sgaps_cli.supervisor import SERVICES
 
-pytestmark = pytest.mark.compose
-
 KEY = "doom-my_way_home"
 FRAMES = 200
 

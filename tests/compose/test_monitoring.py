@@ -15,8 +15,6 @@ from compose.deployment import Deployment, wait_until
 from monitoring.expressions import Expression, of_panels, of_rules
 from monitoring.test_rules import ALWAYS_FIRES
 
-pytestmark = pytest.mark.compose
-
 GAME = "atari/pong"
 """Of which there is no checkpoint yet, so that the first training run publishes one."""
 SESSION_FRAMES = 60

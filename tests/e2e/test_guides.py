@@ -22,8 +22,6 @@ from markdown_files import GUIDES, blocks, commands, guide
 from sgaps_cli.broker import is_listening
 from tools import require, require_tool
 
-pytestmark = pytest.mark.e2e
-
 PORT = 8000
 NEEDS_ENGINE = ("docker ", "make secrets")
 SERVERS = ("make run", ".venv/bin/sgaps up")

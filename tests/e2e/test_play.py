@@ -22,8 +22,6 @@ from sgaps.recording import SegmentReader, find_segments
 from sgaps.sampling.footprints import sample_image
 from sgaps.settings import load_settings
 
-pytestmark = pytest.mark.e2e
-
 KEY = "doom-my_way_home"
 
 

@@ -15,8 +15,6 @@ import pytest
 from e2e.conftest import SGAPS, start_system
 from sgaps_cli.broker import free_port
 
-pytestmark = pytest.mark.e2e
-
 QUICK = ("--set", "reconstructor.method=telea", "--set", "training.min_new_frames=100000")
 
 

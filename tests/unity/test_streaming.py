@@ -21,8 +21,6 @@ from sgaps_cli.broker import free_port
 from tools import require, require_tool
 from unity.conftest import HERE, PACKAGE, Harness, run
 
-pytestmark = pytest.mark.e2e
-
 FRAMES = 200
 CUT_AFTER_FRAMES = 80
 OUTAGE_SECS = 1.0
