@@ -167,6 +167,15 @@ def test_a_viewer_comes_back_when_it_is_told_to(tab: Tab, url: str, is_game: boo
         expect(page.locator("#state-text")).to_have_text("The gateway shows nothing: full")
 
 
+def test_a_page_under_a_strange_name_says_what_to_do(tab: Tab, url: str) -> None:
+    refusal = {"detail": "set server.auth_token_file"}
+    tab.page.route("**/api/sessions", lambda route: route.fulfill(status=403, json=refusal))
+    tab.page.goto(url)
+    words = tab.page.locator("#state-text")
+    expect(words).to_have_text("The gateway shows nothing: set server.auth_token_file")
+    tab.troubles = [trouble for trouble in tab.troubles if "403" not in trouble]
+
+
 def test_a_viewer_whose_token_is_refused_stays_away(tab: Tab, url: str) -> None:
     came = refuse_views(tab.page, code="unauthorized", message="wrong token")
     list_sessions(tab.page)

@@ -403,6 +403,21 @@ async def test_a_disconnected_session_is_cleaned_up(gateway: RunningGateway) -> 
     assert 0 < after["duration_secs"] < 10
 
 
+async def test_a_session_that_nobody_resumes_is_forgotten_though_nobody_else_comes(
+    gateway_settings: Settings,
+) -> None:
+    settings = with_changes(gateway_settings, server={"resume_window_secs": 0.2})
+    async with running_gateway(settings) as gateway:
+        async with gateway.connect() as socket:
+            path = f"/api/sessions/{(await start(socket))['session_id']}"
+            assert (await get(gateway, path)).status_code == 200
+
+        async def forgotten() -> bool:
+            return (await get(gateway, path)).status_code == 404
+
+        await eventually(forgotten, timeout_secs=5)
+
+
 async def test_a_view_is_made_only_while_somebody_looks(gateway: RunningGateway) -> None:
     async with gateway.connect() as socket, httpx.AsyncClient() as http:
         session_id = (await start(socket))["session_id"]

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateway import __main__ as gateway_main
-from gateway.access import address_of, bearer_token
+from gateway.access import address_of, bearer_token, is_safe_host
 from integration.conftest import RunningGateway, eventually, running_gateway, with_changes
 from integration.talk import START, receive, refusal, start
 from sgaps.errors import SettingsError
@@ -67,6 +67,58 @@ async def test_what_tells_about_sessions_needs_the_token(with_token: Settings) -
             reply = await http.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
             assert reply.status_code in {200, 404}
         assert {(await http.get(path)).status_code for path in OPEN} <= {200, 503}
+
+
+async def test_without_a_token_no_name_of_a_stranger_reads_anything(
+    gateway_settings: Settings,
+) -> None:
+    """A page of a name that was pointed at this machine is of the gateway's origin."""
+    ours = "https://game.example"
+    settings = with_changes(gateway_settings, server={"allowed_origins": [ours]})
+    async with (
+        running_gateway(settings) as gateway,
+        httpx.AsyncClient(base_url=gateway.http_url) as http,
+    ):
+        for path in GUARDED:
+            reply = await http.get(path, headers={"Host": "evil.example:8000"})
+            assert reply.status_code == 403
+            for cure in ("server.auth_token_file", "server.allowed_origins", "evil.example:8000"):
+                assert cure in reply.json()["detail"]
+            for host in (f"localhost:{gateway.port}", "game.example", "192.0.2.1:8000"):
+                reply = await http.get(path, headers={"Host": host})
+                assert reply.status_code in {200, 404}
+        for path in OPEN:
+            reply = await http.get(path, headers={"Host": "evil.example:8000"})
+            assert reply.status_code in {200, 503}
+
+
+async def test_with_a_token_every_name_will_do(with_token: Settings) -> None:
+    headers = {"Host": "gateway:8000", "Authorization": f"Bearer {TOKEN}"}
+    async with (
+        running_gateway(with_token) as gateway,
+        httpx.AsyncClient(base_url=gateway.http_url) as http,
+    ):
+        assert (await http.get("/api/status", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "is_safe"),
+    [
+        ("localhost", True),
+        ("LocalHost:8000", True),
+        ("127.8.8.8:1", True),
+        ("[::1]:8000", True),
+        ("game.example:8000", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example:8000", False),
+        ("sub.game.example", False),
+        ("[::1", False),
+        ("game.example.", False),
+    ],
+)
+def test_hosts_that_no_stranger_has_a_page_at(host: str, is_safe: bool) -> None:
+    assert is_safe_host(host, ["null", "https://game.example"]) is is_safe
 
 
 async def test_every_route_that_tells_something_is_guarded(gateway: RunningGateway) -> None:
@@ -223,6 +275,12 @@ def test_addresses() -> None:
     assert address_of("2001:db8:1:2:3::4") == address_of("2001:db8:1:2:ffff::") != "2001:db8:1:2::"
     assert address_of("2001:db8:1:3::4") != address_of("2001:db8:1:2::4")
     assert address_of("") == ""
+
+
+def test_an_ipv4_address_in_an_ipv6_one_is_that_address() -> None:
+    """A socket that speaks both shows all IPv4 clients so: they would share one address."""
+    assert address_of("::ffff:203.0.113.9") == "203.0.113.9" == address_of("203.0.113.9")
+    assert address_of("::ffff:203.0.113.9") != address_of("::ffff:198.51.100.7")
 
 
 @pytest.mark.parametrize(

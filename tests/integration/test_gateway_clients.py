@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Opcode
+from websockets.frames import Frame, Opcode
 
 from gateway.limits import REFUSALS_AT_ONCE
 from gateway.transport import MAX_FRAGMENTS, PINGS_PER_SEC
@@ -30,7 +30,7 @@ from integration.talk import (
     start,
 )
 from sgaps.bus import Publish
-from sgaps.messages import pack_floats
+from sgaps.messages import FrameAccepted, pack_floats
 from sgaps.settings import Settings
 
 CLIENT_TIMEOUT_SECS = 1.0
@@ -143,6 +143,10 @@ async def endless_fragments(client: RawClient) -> None:
         await client.send_frame(Opcode.CONT, b"", fin=False)
 
 
+async def unfinished(client: RawClient) -> None:
+    await client.send_frame(Opcode.TEXT, b"{", fin=False)
+
+
 async def no_text(client: RawClient) -> None:
     await client.send_frame(Opcode.TEXT, b"\xff")
 
@@ -176,6 +180,46 @@ async def test_what_is_no_message_is_refused_below_the_protocol(
         assert (await heartbeat(good))["type"] == "heartbeat_ack"
 
 
+async def test_a_message_that_is_never_finished_is_not_kept(impatient: RunningGateway) -> None:
+    """Between its fragments a client may answer every ping."""
+    async with impatient.connect() as good, raw_client(impatient) as bad:
+        await start(good)
+        session_id = await bad.start()
+        began_at_secs = time.monotonic()
+        await unfinished(bad)
+        keeping = asyncio.create_task(_go_on(bad))
+        told = await bad.receive_until(b'"code":"bad_message"')
+        assert CLIENT_TIMEOUT_SECS * 0.9 < time.monotonic() - began_at_secs < 4
+        assert b'"fatal":true' in told
+        assert b"not finished in time" in told
+        keeping.cancel()
+        await bad.receive_all(timeout_secs=5)
+        assert not await is_connected(impatient, session_id)
+        assert (await heartbeat(good))["type"] == "heartbeat_ack"
+
+
+async def _go_on(client: RawClient) -> None:
+    """With empty fragments and pongs."""
+    while True:
+        await client.send_frame(Opcode.PONG, b"")
+        await client.send_frame(Opcode.CONT, b"", fin=False)
+        await asyncio.sleep(0.1)
+
+
+async def test_messages_in_fragments_may_go_on_for_ever(impatient: RunningGateway) -> None:
+    """Each has its own time, though one begins in the bytes that another ends in."""
+    first, last = Frame(Opcode.TEXT, b"{", fin=False), Frame(Opcode.CONT, b"", fin=True)
+    joint = last.serialize(mask=True) + first.serialize(mask=True)
+    async with raw_client(impatient) as client:
+        session_id = await client.start()
+        await client.send(first.serialize(mask=True))
+        for _ in range(4):
+            await asyncio.sleep(CLIENT_TIMEOUT_SECS / 2)
+            await client.send(joint)
+            await client.receive_until(b'"code":"bad_json"')
+        assert await is_connected(impatient, session_id)
+
+
 async def test_a_long_message_of_a_session_is_refused_unread(gateway_settings: Settings) -> None:
     settings = with_changes(gateway_settings, server={"max_message_bytes": 100_000})
     async with running_gateway(settings) as gateway, gateway.connect() as socket:
@@ -193,6 +237,25 @@ async def test_a_silent_connection_is_closed(gateway_settings: Settings) -> None
     async with running_gateway(settings) as gateway, gateway.connect() as socket:
         assert (await receive(socket))["code"] == "start_timeout"
         await socket.wait_closed()
+
+
+async def test_a_resumed_session_has_what_was_left_of_its_limits(
+    gateway_settings: Settings,
+) -> None:
+    settings = with_changes(gateway_settings, server={"max_frame_rate": 0.2})
+    async with running_gateway(settings) as gateway:
+        async with gateway.connect() as socket:
+            session_id = (await start(socket))["session_id"]
+            await send(socket, frame(0))
+            assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+        async with gateway.connect() as socket:
+            await start(socket, resume_session_id=session_id)
+            await send(socket, frame(1))
+            assert (await heartbeat(socket)).get("code") == "rate_limited"
+        async with gateway.connect() as socket:
+            await start(socket)
+            await send(socket, frame(0))
+            assert (await heartbeat(socket))["type"] == "heartbeat_ack"
 
 
 async def test_too_many_frames_are_slowed_down(gateway_settings: Settings) -> None:
@@ -267,6 +330,20 @@ async def test_a_large_picture_is_asked_for_no_keyframes(gateway_settings: Setti
         error = await refusal(socket, keyframe(0, "AAAA"))
         assert (ack["keyframe_interval"], (await start(small))["keyframe_interval"]) == (0, 5)
     assert (error["code"], error["fatal"]) == ("bad_keyframe", False)
+
+
+async def test_where_no_keyframes_are_asked_for_none_are_taken(gateway_settings: Settings) -> None:
+    settings = with_changes(gateway_settings, server={"keyframe_interval": 0})
+    async with running_gateway(settings) as gateway, gateway.connect() as socket:
+        ack = await start(socket)
+        await send(socket, keyframe(0, png(32, 24)))
+        await send(socket, frame(0))
+        error = await heartbeat(socket)
+        assert (error.get("code"), error.get("fatal")) == ("bad_keyframe", False)
+        assert (await receive(socket))["type"] == "heartbeat_ack"
+        (entry,) = await gateway.bus.tail(FrameAccepted.STREAM, "0-0", count=9, block_secs=0)
+    assert ack["keyframe_interval"] == 0
+    assert FrameAccepted.decode(entry.data).keyframe == b""
 
 
 async def test_a_jpeg_has_only_so_many_scans(gateway: RunningGateway) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.__main__ import main
 from gateway.outlook import FULL_AT_BACKLOGS, SLOW_AT_BACKLOGS, Outlook
 from gateway.serving import missing_services
+from gateway.twins import Twins
 from integration.conftest import RunningGateway, eventually, running_gateway, with_changes
 from integration.talk import frame, heartbeat, receive, send, start
-from sgaps.bus import MemoryBus, Put
+from sgaps.bus import MemoryBus, Put, RedisBus
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.messages import FrameAccepted
-from sgaps.service import Heartbeat, heartbeat_key
+from sgaps.service import HEARTBEAT_TTL_SECS, Heartbeat, Service, heartbeat_key
 from sgaps.settings import Settings
 
 NEEDED = ("reconstructor", "sampler", "recorder")
@@ -39,6 +43,10 @@ def living(service: str, *, ready: bool = True, reason: str = "") -> Heartbeat:
         ready=ready,
         reason=reason,
     )
+
+
+def an_outlook(*, max_backlog: int) -> Outlook:
+    return Outlook(MemoryBus(), max_backlog=max_backlog, twins=Twins("main", instance="here"))
 
 
 async def ready(gateway: RunningGateway) -> tuple[int, dict[str, str]]:
@@ -135,8 +143,7 @@ async def test_a_recorder_that_waits_for_space_slows_the_games(gateway: RunningG
 
 
 async def test_the_backlog_that_reconstructors_may_leave_slows_nobody() -> None:
-    bus = MemoryBus()
-    outlook = Outlook(bus, max_backlog=0)
+    outlook = an_outlook(max_backlog=0)
     outlook.check_room()
     assert outlook.target_fps(10) == 10
     assert not outlook.is_fresh
@@ -146,7 +153,7 @@ async def test_the_backlog_that_reconstructors_may_leave_slows_nobody() -> None:
 
 
 async def test_a_refusal_is_remembered_for_a_while() -> None:
-    outlook = Outlook(MemoryBus(), max_backlog=1)
+    outlook = an_outlook(max_backlog=1)
     error = outlook.overloaded("why")
     assert isinstance(error, ProtocolError)
     assert (error.code, outlook.target_fps(10)) == (ErrorCode.OVERLOADED, 5)
@@ -154,4 +161,34 @@ async def test_a_refusal_is_remembered_for_a_while() -> None:
 
 @pytest.mark.parametrize("key", ["doom", "other"])
 def test_nobody_serves_while_nobody_is_known_to_live(key: str) -> None:
-    assert Outlook(MemoryBus(), max_backlog=1).serving_version(key) == (False, "none")
+    assert an_outlook(max_backlog=1).serving_version(key) == (False, "none")
+
+
+async def test_two_gateways_with_one_id_are_not_ready(gateway_settings: Settings) -> None:
+    """Each would take half of the other's answers, and drop them."""
+    bus, stop = RedisBus(gateway_settings.bus), asyncio.Event()
+    service = Service(name="gateway", settings=gateway_settings, bus=bus, stop=stop)
+    serving = asyncio.create_task(main(service))
+    beats_secs = itertools.count(step=HEARTBEAT_TTL_SECS + 1)
+
+    async def told() -> bool:
+        status = json.dumps(service.describe()).encode()
+        at_secs = b"%d" % next(beats_secs)
+        fields = {"at_secs": at_secs, "started_at_secs": b"1", "status": status}
+        for instance in ("another", gateway_settings.instance):
+            await bus.write(Put(heartbeat_key("gateway", instance), fields, 60))
+        async with httpx.AsyncClient() as http:
+            reply = await http.get(f"http://127.0.0.1:{gateway_settings.server.port}/api/ready")
+        return "server.gateway_id=main" in reply.json()["why"].get("gateway", "")
+
+    async def is_well() -> bool:
+        return not service.why_not_ready()
+
+    try:
+        await eventually(is_well)
+        await eventually(told)
+        assert "instance another has server.gateway_id=main too" in service.why_not_ready()
+    finally:
+        stop.set()
+        await serving
+        await bus.close()

@@ -13,12 +13,20 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from gateway import __main__ as gateway_program
+from gateway import stream
 from gateway.app import create_app
 from gateway.session import Session
-from integration.conftest import ClientConnection, eventually, running_gateway, with_changes
+from integration.conftest import (
+    ClientConnection,
+    RunningGateway,
+    eventually,
+    running_gateway,
+    with_changes,
+)
 from integration.talk import frame, heartbeat, keyframe, png, receive, refusal, send, start
-from sgaps.bus import Bus, Operation, Publish, RedisBus
+from sgaps.bus import Bus, Operation, Publish, Put, RedisBus
 from sgaps.errors import BusFull, BusUnavailable
+from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted
 from sgaps.settings import Settings
 
@@ -169,3 +177,52 @@ async def test_a_keyframe_is_let_go_of_with_its_frame(
         await send(socket, frame(5))
         await handled(socket)
         assert session().keyframe is None
+
+
+async def test_a_session_that_only_beats_is_remembered(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A game in its menu sends no frames; recorder and another gateway may have written too."""
+    async with Redis.from_url(gateway.settings.bus.url) as redis, gateway.connect() as socket:
+        key = session_key((await start(socket))["session_id"])
+        await send(socket, frame(0))
+
+        async def stored() -> bool:
+            return await gateway.bus.length(FrameAccepted.STREAM) == 1
+
+        await eventually(stored)
+        await gateway.bus.write(
+            Put(key, {"last_frame_id": b"7", "last_recorded_frame_id": b"5"}, ttl_secs=10)
+        )
+        for _ in range(2):
+            assert (await heartbeat(socket))["last_recorded_frame_id"] == 5
+        assert await redis.ttl(key) <= 10  # a frame has just renewed it
+        monkeypatch.setattr(stream, "REMEMBER_SECS", 0)
+        for _ in range(2):  # it is written behind the answer
+            await heartbeat(socket)
+        assert await redis.ttl(key) > SESSION_TTL_SECS - 60
+        (fields,) = await gateway.bus.hashes([key])
+    assert (fields["last_frame_id"], fields["last_recorded_frame_id"]) == (b"7", b"5")
+
+
+async def test_heartbeats_are_answered_where_nothing_can_be_renewed(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoRoom(RedisBus):
+        """From the second write on: the first one begins the session."""
+
+        writes = 0
+
+        async def write(self, *operations: Operation) -> None:
+            self.writes += 1
+            if self.writes > 1:
+                raise BusFull("no room")
+            await super().write(*operations)
+
+    monkeypatch.setattr(stream, "REMEMBER_SECS", 0)
+    async with running_gateway(gateway_settings, NoRoom) as gateway, gateway.connect() as socket:
+        await start(socket)
+        for _ in range(3):
+            assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+        assert isinstance(gateway.bus, NoRoom)
+        assert gateway.bus.writes > 1

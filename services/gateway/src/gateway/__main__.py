@@ -14,7 +14,7 @@ from gateway.app import create_app
 from gateway.delivery import GROUP
 from gateway.session import SessionManager
 from gateway.shared import Gateway
-from gateway.transport import http_protocol, socket_protocol
+from gateway.transport import HttpProtocol, SocketProtocol
 from sgaps.bus import trim_behind
 from sgaps.errors import SettingsError
 from sgaps.service import Service, run_service
@@ -34,12 +34,15 @@ async def main(service: Service) -> None:
         "gateway_id": service.settings.server.gateway_id,
     }
     service.watch(deliverer.consumer)
+    delivers = service.readiness
+    service.readiness = lambda: delivers() or gateway.outlook.twins.why
     server = _Server(_configuration(app, service.settings.server))
     # A task that fails ends them all, and the process: whoever started it starts it again.
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(deliverer.consumer.run(service.stop))
         tasks.create_task(trim_behind(service.bus, deliverer.stream, GROUP, service.stop))
         tasks.create_task(gateway.outlook.run(service.stop))
+        tasks.create_task(gateway.sessions.run(service.stop))
         tasks.create_task(gateway.probe.run(service.stop))
         tasks.create_task(_stop_with(service.stop, server, gateway.sessions))
         await server.serve()
@@ -60,8 +63,9 @@ def _configuration(app: FastAPI, server: ServerSettings) -> uvicorn.Config:
         port=server.port,
         log_config=None,  # its lines take our form
         log_level="error",  # what clients do wrong is counted, not told line by line
-        http=http_protocol(server.client_timeout_secs),
-        ws=socket_protocol(server.client_timeout_secs, max_message_bytes=server.max_message_bytes),
+        http=HttpProtocol,
+        ws=SocketProtocol,
+        ws_max_size=server.max_message_bytes,
         ws_ping_interval=server.ping_interval_secs,
         ws_ping_timeout=server.client_timeout_secs,
         ws_per_message_deflate=False,

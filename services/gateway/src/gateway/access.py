@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+from collections.abc import Collection
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request, WebSocket
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -45,6 +47,44 @@ def needs_token(
         )
 
 
+def needs_safe_host(request: Request) -> None:
+    """Without a token, guards what tells about sessions from pages of names that were pointed at
+    this machine: to a browser they are of the gateway's own origin. Raises HTTPException 403.
+    """
+    gateway: Gateway = request.app.state.gateway
+    host = request.headers.get("host")  # which every browser sends
+    if gateway.token or not host or is_safe_host(host, gateway.settings.server.allowed_origins):
+        return
+    raise HTTPException(
+        403,
+        f"this gateway has no token, and is asked under the name {host!r:.100}: set "
+        "server.auth_token_file, or add the origin of that name to server.allowed_origins",
+    )
+
+
+def is_safe_host(host: str, allowed_origins: Collection[str]) -> bool:
+    """Whether no stranger has a page there: localhost, an address, or the host of an origin."""
+    name = _host_in(f"//{host}")
+    ours = {"localhost", *map(_host_in, allowed_origins)} - {""}  # what "null" has
+    return name in ours or _is_address(name)
+
+
+def _host_in(url: str) -> str:
+    """In lower case and without its port."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def check_origin(socket: WebSocket, gateway: Gateway) -> None:
     """CORS does not cover sockets: the same rule, applied by hand. Games send no Origin.
 
@@ -75,6 +115,8 @@ def address_of(host: str) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
     if address.version == 4:  # noqa: PLR2004 - of the Internet Protocol
-        return host
+        return str(address)
     return str(ipaddress.ip_network((address, IPV6_CLIENT_BITS), strict=False))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-from pydantic import BaseModel
+import time
+from collections.abc import Sequence
 
-from gateway.session import Session
+from pydantic import BaseModel, TypeAdapter
+
+from gateway.session import Session, SessionManager
+
+LIST_SECS = 0.9
+"""How old a list of all sessions may be: pages ask each second, and one alone gets new ones."""
 
 
 class Health(BaseModel):
@@ -72,7 +77,7 @@ class CheckpointStatus(BaseModel):
 
 
 def session_status(session: Session) -> SessionStatus:
-    latencies_ms = np.array(session.latencies_secs) * 1000
+    latencies_secs = sorted(session.latencies_secs)
     newest = session.coordinates
     return SessionStatus(
         session_id=session.session_id,
@@ -90,8 +95,34 @@ def session_status(session: Session) -> SessionStatus:
         last_answered_frame_id=session.last_answered_frame_id,
         bytes_up=session.bytes_up,
         bytes_down=session.bytes_down,
-        latency_p50_ms=float(np.percentile(latencies_ms, 50)) if latencies_ms.size else None,
-        latency_p99_ms=float(np.percentile(latencies_ms, 99)) if latencies_ms.size else None,
+        latency_p50_ms=percentile(latencies_secs, 50) * 1000 if latencies_secs else None,
+        latency_p99_ms=percentile(latencies_secs, 99) * 1000 if latencies_secs else None,
         model_version=newest.model_version if newest else None,
         predicted_psnr=newest.predicted_psnr_db if newest else None,
     )
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """As numpy has it, whose own takes 0.1 ms for however few numbers."""
+    place = (len(ordered) - 1) * percent / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+class SessionList:
+    """The status of all sessions, made at most once in `LIST_SECS` for however many ask."""
+
+    _ADAPTER = TypeAdapter(list[SessionStatus])
+
+    def __init__(self, sessions: SessionManager) -> None:
+        self._sessions = sessions
+        self._json = b""
+        self._made_at_secs = float("-inf")
+
+    def json(self) -> bytes:
+        now_secs = time.monotonic()
+        if now_secs - self._made_at_secs >= LIST_SECS:
+            self._json = self._ADAPTER.dump_json([session_status(s) for s in self._sessions])
+            self._made_at_secs = now_secs
+        return self._json

@@ -13,7 +13,7 @@ from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import asyncapi
-from gateway.access import needs_token
+from gateway.access import needs_safe_host, needs_token
 from gateway.answers import (
     CheckpointStatus,
     Health,
@@ -40,8 +40,12 @@ DELIVERY_STALE_SECS = 10.0
 BROKER_MISSING = {"description": "The broker does not answer."}
 open_router = APIRouter(responses={503: BROKER_MISSING})
 guarded_router = APIRouter(
-    dependencies=[Depends(needs_token)],
-    responses={401: {"description": "The token is missing."}, 503: BROKER_MISSING},
+    dependencies=[Depends(needs_token), Depends(needs_safe_host)],
+    responses={
+        401: {"description": "The token is missing."},
+        403: {"description": "There is no token, and the Host is a name that may be anybody's."},
+        503: BROKER_MISSING,
+    },
 )
 
 
@@ -73,6 +77,8 @@ def what_is_missing(gateway: Gateway) -> dict[str, str]:
     if not gateway.outlook.is_fresh:
         return {"broker": "it does not answer"}
     missing = missing_services(gateway.outlook.services)
+    if why := gateway.outlook.twins.why:
+        missing["gateway"] = why
     if time.monotonic() - gateway.deliverer.consumer.last_turn_at_secs > DELIVERY_STALE_SECS:
         missing["gateway"] = f"no turn of its delivery for {DELIVERY_STALE_SECS:g} s"
     return missing
@@ -110,11 +116,13 @@ async def status(gateway: TheGateway) -> SystemStatus:
     )
 
 
-@guarded_router.get("/api/sessions")
-async def sessions(gateway: TheGateway) -> list[SessionStatus]:
-    """Sessions of this gateway, the disconnected ones too while they can be resumed."""
-    gateway.sessions.forget_expired()
-    return [session_status(session) for session in gateway.sessions]
+@guarded_router.get("/api/sessions", response_model=list[SessionStatus])
+async def sessions(gateway: TheGateway) -> Response:
+    """Sessions of this gateway, the disconnected ones too while they can be resumed.
+
+    The answer is at most a second old.
+    """
+    return Response(gateway.session_list.json(), media_type="application/json")
 
 
 @guarded_router.get("/api/sessions/{session_id}", responses={404: {}})

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import api
 from gateway.access import LOCALHOST
+from gateway.answers import SessionList
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.probe import Probe
@@ -19,6 +20,7 @@ from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
 from gateway.stream import Connection
 from gateway.swagger import SwaggerUi
+from gateway.twins import Twins
 from gateway.viewer import Viewer
 from gateway.views import Views
 from sgaps.bus import Bus
@@ -56,8 +58,13 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
         token=server.token(),
         bus=bus,
         sessions=sessions,
+        session_list=SessionList(sessions),
         waiting=WaitingRoom(server),
-        outlook=Outlook(bus, max_backlog=settings.bus.max_backlog),
+        outlook=Outlook(
+            bus,
+            max_backlog=settings.bus.max_backlog,
+            twins=Twins(server.gateway_id, instance=settings.instance),
+        ),
         deliverer=Deliverer(
             bus, sessions, probe, gateway_id=server.gateway_id, settings=settings.bus
         ),

@@ -25,6 +25,7 @@ from sgaps.messages import (
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
+from sgaps.settings import ServerSettings
 
 JPEG_START_OF_SCAN = b"\xff\xda"
 MAX_JPEG_SCANS = 64
@@ -155,18 +156,21 @@ def _check_resolution(resolution: Resolution, session: Session) -> None:
         )
 
 
-async def accept_keyframe(keyframe: WholeFrame, session: Session, *, max_pixels: int) -> None:
+def keyframe_interval(resolution: Resolution, server: ServerSettings) -> int:
+    """Every how many frames a session brings a whole one; 0: it brings none."""
+    is_large = resolution.width * resolution.height > server.max_keyframe_pixels
+    return 0 if is_large else server.keyframe_interval
+
+
+async def accept_keyframe(keyframe: WholeFrame, session: Session, server: ServerSettings) -> None:
     """Check that a keyframe is a picture of the session's size, and hold it for its frame.
 
     Raises ProtocolError.
     """
     _check_order(keyframe.frame_id, session)
-    width, height = session.resolution.width, session.resolution.height
-    if width * height > max_pixels:
+    if not keyframe_interval(session.resolution, server):
         raise ProtocolError(
-            ErrorCode.BAD_KEYFRAME,
-            f"{width}x{height}; a keyframe has at most {max_pixels} pixels, and keyframe_interval "
-            "was 0",
+            ErrorCode.BAD_KEYFRAME, "keyframe_interval was 0: this session brings no keyframes"
         )
     # Decoding lets go of the interpreter: the other sessions go on meanwhile.
     await asyncio.to_thread(check_picture, keyframe.data, keyframe.encoding, session.resolution)
@@ -204,17 +208,16 @@ def storing(frame: FrameAccepted, session: Session, *, history_frames: int) -> l
     return [
         Publish(frame),
         Push(history_key(frame.session_id), past.encode(), keep, SESSION_TTL_SECS),
-        Put(
-            session_key(frame.session_id), session_fields(session, frame.frame_id), SESSION_TTL_SECS
-        ),
+        remembering(session, frame.frame_id),
         Count("received"),
     ]
 
 
-def session_fields(session: Session, last_frame_id: int) -> dict[str, bytes]:
+def remembering(session: Session, last_frame_id: int) -> Put:
     """What another gateway, or this one after a crash, needs to resume the session."""
-    return {
+    fields = {
         "checkpoint_key": session.checkpoint_key.encode(),
         "last_frame_id": b"%d" % last_frame_id,
         "started_at_secs": repr(session.started_at_secs).encode(),
     }
+    return Put(session_key(session.session_id), fields, SESSION_TTL_SECS)

@@ -7,9 +7,8 @@ import numpy as np
 from gateway import intake
 from gateway.session import Session, new_session_id
 from gateway.shared import Gateway
-from sgaps.bus import Put
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.keys import SESSION_TTL_SECS, session_key
+from sgaps.keys import session_key
 from sgaps.messages import first_set_id
 from sgaps.protocol.content import CoordinateSet
 from sgaps.protocol.messages import (
@@ -33,13 +32,7 @@ async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str)
         return await _resume(start, start.resume_session_id, gateway, address=address)
     gateway.sessions.check_room(address)  # before anything is written
     session = _session_of(start, new_session_id(), gateway.settings, address=address)
-    await gateway.bus.write(
-        Put(
-            session_key(session.session_id),
-            intake.session_fields(session, session.last_frame_id),
-            SESSION_TTL_SECS,
-        )
-    )
+    await gateway.bus.write(intake.remembering(session, session.last_frame_id))
     gateway.sessions.add(session)
     return session
 
@@ -90,7 +83,6 @@ def acknowledgement(session: Session, gateway: Gateway, *, resumed: bool) -> Ses
     """What a client is told first."""
     settings = gateway.settings
     loaded, version = gateway.outlook.serving_version(session.checkpoint_key)
-    takes_keyframes = _pixels(session) <= settings.server.max_keyframe_pixels
     return SessionStartAck(
         session_id=session.session_id,
         checkpoint_loaded=loaded,
@@ -99,7 +91,7 @@ def acknowledgement(session: Session, gateway: Gateway, *, resumed: bool) -> Ses
         target_fps=gateway.outlook.target_fps(settings.target_fps),
         model_version=version,
         coordinate_set_id=first_set_id(session.last_frame_id),
-        keyframe_interval=settings.server.keyframe_interval if takes_keyframes else 0,
+        keyframe_interval=intake.keyframe_interval(session.resolution, settings.server),
         resumed=resumed,
         last_frame_id=session.last_frame_id,
         features=_agreed_features(session),

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from gateway.serving import CHECKPOINTLESS, serving_map, version_for
+from gateway.twins import Twins
 from sgaps.bus import Bus, every_second
 from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
 from sgaps.messages import FrameAccepted
@@ -25,7 +26,8 @@ NOT_KNOWN = "it is not known whether the frame was stored: go on with the next f
 class Outlook:
     """The live services and how far the recorder is behind; at most a second or two old."""
 
-    def __init__(self, bus: Bus, *, max_backlog: int) -> None:
+    def __init__(self, bus: Bus, *, max_backlog: int, twins: Twins) -> None:
+        self.twins = twins
         self._bus = bus
         self._max_backlog = max_backlog
         self._living = LiveServices(bus)
@@ -41,6 +43,7 @@ class Outlook:
     async def look(self) -> None:
         """Learn how things are. Raises BusError."""
         self._services = await self._living.look()
+        self.twins.look(self._services)
         self._backlog = await self._bus.length(FrameAccepted.STREAM)
         self._read_at_secs = time.monotonic()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import Counter, deque
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
+from gateway.limits import ClientLimits
+from sgaps.bus import every_second
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.messages import CoordinatesChosen, pack_footprints
 from sgaps.protocol.content import CoordinateSet, WholeFrame
@@ -68,6 +71,10 @@ class Session:
     """The newest one that may have been written. It is past `last_frame_id` where the broker did
     not say: were its id taken again, two frames would share it, and the recorder keeps one."""
     last_answered_frame_id: int = -1
+    remembered_at_secs: float = float("-inf")
+    """When the broker was last told of the session, on the monotonic clock."""
+    limits: ClientLimits | None = None
+    """What it has left of what is limited per second, from its first connection on."""
     frames_received: int = 0
     frames_answered: int = 0
     messages_refused: int = 0
@@ -196,6 +203,14 @@ class SessionManager:
         for session in playing:
             session.end(goodbye)
         return len(playing)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Forget every second who was not resumed in time, until told to stop."""
+
+        async def forget() -> None:
+            self.forget_expired()
+
+        await every_second(forget, stop)
 
     def forget_expired(self) -> None:
         """Drop sessions that nobody resumed in time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.answers import SessionList
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.probe import Probe
@@ -22,6 +23,7 @@ class Gateway:
     """What clients must show; "" where nobody needs anything."""
     bus: Bus
     sessions: SessionManager
+    session_list: SessionList
     waiting: WaitingRoom
     outlook: Outlook
     deliverer: Deliverer

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 SUBPROTOCOLS = (binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL)
 """The first one that a client offers too is spoken; without any it is JSON."""
+REMEMBER_SECS = 300.0
+"""How often at most a heartbeat renews what the broker knows of a session; frames do it as well."""
 
 
 class Connection:
@@ -49,7 +52,8 @@ class Connection:
         self._gateway = gateway
         self._server = gateway.settings.server
         self._address = address_of(socket.client.host if socket.client else "")
-        self._limits = ClientLimits(gateway.settings)
+        self._limits: ClientLimits
+        """Of the session, from its start on."""
         self._session: Session | None = None
         self._is_binary = False
         self._outbox: asyncio.Queue[CoordinateSet | FromServer] = asyncio.Queue(OUTBOX_SIZE)
@@ -112,6 +116,8 @@ class Connection:
         except BusError as error:
             raise self._gateway.outlook.overloaded(error) from error
         self._session = session
+        # A connection does not begin with more than the one before it had left.
+        self._limits = session.limits = session.limits or ClientLimits(self._gateway.settings)
         self._gateway.sessions.connect(session, self._offer, self._end)
         admit(self._socket.scope)
         resumed = start.resume_session_id is not None
@@ -193,13 +199,14 @@ class Connection:
             raise self._gateway.outlook.overloaded(error, outcome=NOT_KNOWN) from error
         session.release_keyframe(frame.frame_id)
         session.last_frame_id = frame.frame_id
+        session.remembered_at_secs = time.monotonic()
         session.frames_received += 1
         metrics.FRAMES_RECEIVED.inc()
         tracing.passed("accept", frame, started_at_secs=started_at_secs)
 
     async def _keyframe(self, keyframe: WholeFrame, session: Session) -> None:
         self._limits.take_keyframe()
-        await intake.accept_keyframe(keyframe, session, max_pixels=self._server.max_keyframe_pixels)
+        await intake.accept_keyframe(keyframe, session, self._server)
 
     async def _heartbeat(self, message: Heartbeat, session: Session) -> None:
         try:
@@ -214,6 +221,18 @@ class Connection:
                 target_fps=self._gateway.outlook.target_fps(self._gateway.settings.target_fps),
             )
         )
+        await self._remember(session, int(fields.get("last_frame_id", -1)))
+
+    async def _remember(self, session: Session, stored_frame_id: int) -> None:
+        """Let the broker not forget a session that sends no frames, as in a game's menu."""
+        now_secs = time.monotonic()
+        if now_secs - session.remembered_at_secs < REMEMBER_SECS:
+            return
+        session.remembered_at_secs = now_secs
+        # Another gateway may have the session by now, and be further.
+        last_frame_id = max(session.last_frame_id, stored_frame_id)
+        with suppress(BusError):  # where it is full or gone, the next time is early enough
+            await self._gateway.bus.write(intake.remembering(session, last_frame_id))
 
     def _playing(self) -> Session:
         if self._session is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame, Opcode
@@ -41,16 +42,20 @@ def admit(scope: MutableMapping[str, Any]) -> None:
 
 
 class _Impatient(asyncio.Protocol):
-    """Cuts off a peer that leaves what is sent to it unread for `client_timeout_secs`."""
+    """Cuts off a peer that leaves what is sent to it unread for `server.client_timeout_secs`."""
 
+    config: Config
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
-    client_timeout_secs: float
     _cut: asyncio.TimerHandle | None = None
+
+    def later(self, action: Callable[..., object], *arguments: object) -> asyncio.TimerHandle:
+        """Do something in `server.client_timeout_secs`, which uvicorn knows as that of a ping."""
+        return self.loop.call_later(self.config.ws_ping_timeout or 0, action, *arguments)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._cut = self.loop.call_later(self.client_timeout_secs, self.transport.abort)
+        self._cut = self.later(self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -66,124 +71,130 @@ class _Impatient(asyncio.Protocol):
             self._cut = None
 
 
-def http_protocol(client_timeout_secs: float) -> type[asyncio.Protocol]:
+class HttpProtocol(_Impatient, H11Protocol):
     """HTTP, until a socket is upgraded."""
 
-    class HttpProtocol(_Impatient, H11Protocol):
-        def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
-            super().__init__(*arguments, **named)
-            self.client_timeout_secs = client_timeout_secs
+    def connection_made(  # type: ignore[override]  # as uvicorn has it
+        self, transport: asyncio.Transport
+    ) -> None:
+        super().connection_made(transport)
+        self.later(self._look, None)
 
-        def connection_made(  # type: ignore[override]  # as uvicorn has it
-            self, transport: asyncio.Transport
-        ) -> None:
-            super().connection_made(transport)
-            self.loop.call_later(client_timeout_secs, self._look, None)
-
-        def _look(self, seen: object) -> None:
-            """Cut off who has begun no other request since the last look."""
-            if self.transport.get_protocol() is not self or self.transport.is_closing():
-                return
-            is_idle = self.cycle is None or self.cycle.response_complete
-            if is_idle and self.cycle is seen:
-                self.transport.abort()
-                return
-            self.loop.call_later(client_timeout_secs, self._look, self.cycle if is_idle else BUSY)
-
-    return HttpProtocol
+    def _look(self, seen: object) -> None:
+        """Cut off who has begun no other request since the last look."""
+        if self.transport.get_protocol() is not self or self.transport.is_closing():
+            return
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.cycle is seen:
+            self.transport.abort()
+            return
+        self.later(self._look, self.cycle if is_idle else BUSY)
 
 
-def socket_protocol(
-    client_timeout_secs: float, *, max_message_bytes: int
-) -> type[asyncio.Protocol]:
+class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
     """WebSocket. Before its session a client may send `FIRST_MESSAGE_BYTES` at once."""
 
-    class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
-        def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
-            super().__init__(*arguments, **named)
-            self.client_timeout_secs = client_timeout_secs
-            self.conn.max_message_size = FIRST_MESSAGE_BYTES
-            self._pings = Bucket(PINGS_PER_SEC, PINGS_PER_SEC)
-            self._is_refused = False
-            self._silence: asyncio.TimerHandle | None = None
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
+        super().__init__(*arguments, **named)
+        self.conn.max_message_size = FIRST_MESSAGE_BYTES
+        self._pings = Bucket(PINGS_PER_SEC, PINGS_PER_SEC)
+        self._is_refused = False
+        self._silence: asyncio.TimerHandle | None = None
+        self._unfinished: asyncio.TimerHandle | None = None
 
-        def _admit(self) -> None:
-            self.conn.max_message_size = max_message_bytes
+    def _admit(self) -> None:
+        self.conn.max_message_size = self.config.ws_max_size
 
-        def handle_connect(self, event: Request) -> None:
-            super().handle_connect(event)
-            if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-                self.scope["state"][ADMIT] = self._admit
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.scope["state"][ADMIT] = self._admit
 
-        def data_received(self, data: bytes) -> None:
-            if self._is_refused:
-                self._hang_up_after_silence()
-            else:
-                super().data_received(data)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish()
+        super().connection_lost(exc)
 
-        def handle_ping(self) -> None:
-            """A pong to nobody who reads it would be kept; who pings in a flood gets none."""
-            if self._pings.take():
-                self._refuse(CloseCode.POLICY_VIOLATION, "too many pings")
-            elif self.writable.is_set():
-                super().handle_ping()
-            else:
-                self.conn.data_to_send()
-
-        def handle_cont(self, event: Frame) -> None:
-            if len(self.frames) >= MAX_FRAGMENTS:
-                self._refuse(CloseCode.MESSAGE_TOO_BIG, f"more than {MAX_FRAGMENTS} fragments")
-            else:
-                super().handle_cont(event)
-
-        def send_receive_event_to_app(self) -> None:
-            if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
-                self._refuse(CloseCode.INVALID_DATA, "text that is no UTF-8")
-            else:
-                super().send_receive_event_to_app()
-
-        def _refuse(self, code: CloseCode, reason: str) -> None:
-            if not self._is_refused and not self.close_sent:
-                self.conn.fail(code, reason)
-                self.handle_parser_exception()
-
-        def handle_parser_exception(self) -> None:
-            """Say what was wrong, discard what still comes, and hang up.
-
-            Closing at once, with bytes unread, would take the answer back.
-            """
-            sent = self.conn.close_sent
-            code, reason = (sent.code, sent.reason) if sent else (CloseCode.ABNORMAL_CLOSURE, "")
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-            output = b"".join(self.conn.data_to_send())
-            if sent and not self.close_sent:
-                output = _told(code, reason, self.conn.max_message_size) + output
-            self.transport.write(output)
-            self._is_refused = self.close_sent = self.disconnected = True
-            if self.read_paused:
-                self.read_paused = False
-                self.transport.resume_reading()
-            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
             self._hang_up_after_silence()
+            return
+        super().data_received(data)
+        if self.frames and self._unfinished is None:
+            self._unfinished = self.later(self._look_for_the_rest)
 
-        def _hang_up_after_silence(self) -> None:
-            if self._silence is not None:
-                self._silence.cancel()
-            self._silence = self.loop.call_later(SILENCE_SECS, self.transport.close)
+    def handle_ping(self) -> None:
+        """A pong to nobody who reads it would be kept; who pings in a flood gets none."""
+        if self._pings.take():
+            self._refuse(CloseCode.POLICY_VIOLATION, "too many pings")
+        elif self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
 
-        def keepalive_timeout(self) -> None:
-            self.pong_timer = None
-            self.transport.abort()
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self._refuse(CloseCode.MESSAGE_TOO_BIG, f"more than {MAX_FRAGMENTS} fragments")
+        else:
+            super().handle_cont(event)
 
-        def send_keepalive_ping(self) -> None:
-            if self.close_sent or self.transport.is_closing():
-                self.pong_timer = self.loop.call_later(
-                    self.client_timeout_secs, self.transport.abort
-                )
-            else:
-                super().send_keepalive_ping()
+    def send_receive_event_to_app(self) -> None:
+        self._finish()
+        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+            self._refuse(CloseCode.INVALID_DATA, "text that is no UTF-8")
+        else:
+            super().send_receive_event_to_app()
 
-    return SocketProtocol
+    def _finish(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished.cancel()
+            self._unfinished = None
+
+    def _look_for_the_rest(self) -> None:
+        """Of a message in fragments: between them a client may answer pings for ever."""
+        if self.read_paused:  # by us: the rest may be here
+            self._unfinished = self.later(self._look_for_the_rest)
+        else:
+            self._refuse(CloseCode.POLICY_VIOLATION, "a message was not finished in time")
+
+    def _refuse(self, code: CloseCode, reason: str) -> None:
+        if not self._is_refused and not self.close_sent:
+            self.conn.fail(code, reason)
+            self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        """Say what was wrong, discard what still comes, and hang up.
+
+        Closing at once, with bytes unread, would take the answer back.
+        """
+        sent = self.conn.close_sent
+        code, reason = (sent.code, sent.reason) if sent else (CloseCode.ABNORMAL_CLOSURE, "")
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        output = b"".join(self.conn.data_to_send())
+        if sent and not self.close_sent:
+            output = _told(code, reason, self.conn.max_message_size) + output
+        self.transport.write(output)
+        self.frames = []
+        self._is_refused = self.close_sent = self.disconnected = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+        self._hang_up_after_silence()
+
+    def _hang_up_after_silence(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+        self._silence = self.loop.call_later(SILENCE_SECS, self.transport.close)
+
+    def keepalive_timeout(self) -> None:
+        self.pong_timer = None
+        self.transport.abort()
+
+    def send_keepalive_ping(self) -> None:
+        if self.close_sent or self.transport.is_closing():
+            self.pong_timer = self.later(self.transport.abort)
+        else:
+            super().send_keepalive_ping()
 
 
 def _is_utf8(frames: list[bytes]) -> bool:

@@ -47,6 +47,7 @@ function authorization() {
 export async function getJson(path) {
   const reply = await fetch(path, { headers: authorization(), signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (reply.status === 401) throw new Unauthorized();
+  if (reply.status === 403) throw new Refused((await reply.json()).detail);
   if (!reply.ok) throw new Error(`${path}: ${reply.status}`);
   return reply.json();
 }
