@@ -149,6 +149,7 @@ async def test_what_came_after_a_look_is_too_young_to_expire(
         return seen
 
     monkeypatch.setattr(bus, "tail", tail_then_others)
-    assert await Trimmer(bus, bus_settings(max_backlog_secs=0.05)).trim_waiting(STREAM, "slow") == 1
+    patient = bus_settings(max_backlog_secs=0.05).model_copy(update={"min_idle_secs": 60})
+    assert await Trimmer(bus, patient).trim_waiting(STREAM, "slow") == 1
     assert await bus.ledger() == {"expired": 1}
     assert (await bus.groups(STREAM))["slow"].pending == 2

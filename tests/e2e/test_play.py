@@ -131,7 +131,8 @@ def test_a_killed_service_comes_back_and_the_play_goes_on(system: System, servic
     assert set(frames.values()) == {1}
     # What was on the wire when the gateway died was never accepted; nothing else may be missing.
     assert len(frames) == stored == summary["accepted"] >= (110 if service == "gateway" else 120)
-    assert summary["answered"] > answered_before + (0 if service == "gateway" else 5)
+    # What is listed of sessions may be a second old.
+    assert summary["answered"] > answered_before + (10 if service == "gateway" else 20)
     wait_until(lambda: is_back(system, service, time.monotonic() - killed_at_secs))
 
 

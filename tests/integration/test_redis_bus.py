@@ -75,13 +75,14 @@ async def test_who_was_there_when_the_broker_became_full_is_there(
 ) -> None:
     """Else every service is missed, and nobody looks at the broker's memory."""
     bus = await bus_with_letters(gateway_settings)
-    await bus.write(Put("heartbeat", {"a": b"1"}, 0.3))
+    await bus.write(Put("heartbeat", {"a": b"1"}, 60))
     async with full_broker(gateway_settings.bus.url, over_bytes=1 << 20):
         with pytest.raises(BusFull):
             await bus.write(Put("heartbeat", {"a": b"2"}, 9))
-        await bus.write(Put("heartbeat", {}, 9))
-        await asyncio.sleep(0.4)
+        await bus.write(Put("heartbeat", {}, 600))
         assert await bus.hashes(["heartbeat"]) == [{"a": b"1"}]
+        async with Redis.from_url(gateway_settings.bus.url) as redis:
+            assert await redis.ttl("heartbeat") > 60
     await bus.close()
 
 
@@ -91,11 +92,9 @@ async def test_those_who_look_take_no_reader_its_connection(
     monkeypatch.setattr(connection, "MAX_CONNECTIONS", 4)
     bus = RedisBus(gateway_settings.bus)
     await bus.ensure_group("s", "g")
-    looks = [
-        asyncio.create_task(bus.tail("t", bus.START, count=1, block_secs=0.5)) for _ in range(8)
-    ]
+    looks = [asyncio.create_task(bus.tail("t", bus.START, count=1, block_secs=3)) for _ in range(4)]
     await asyncio.sleep(0.1)
-    async with asyncio.timeout(0.3):
+    async with asyncio.timeout(2):
         assert await bus.read("s", "g", "n", count=1, block_secs=0) == []
     await asyncio.gather(*looks)
     await bus.close()

@@ -23,7 +23,7 @@ from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
 
-REFUSED_FOR_SECS = 3600.0
+REFUSED_FOR_SECS = 300.0
 """A folder in which nothing could be deleted is passed over so long: others have room to give."""
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from sgaps.bus import Bus, LedgerGuard, in_flight, published_at_secs
 from sgaps.bus.ledger import COLUMNS
+from sgaps.errors import BusFull
 from sgaps.messages import (
     CoordinatesChosen,
     DeadLetter,
@@ -43,8 +45,13 @@ def watch(bus: Bus, registry: CollectorRegistry = REGISTRY) -> Callable[[], Awai
     registry.register(collector)
 
     async def turn() -> None:
-        await guard.look()
-        collector.state = await look(bus, await living.look())
+        is_guarded = True
+        try:
+            await guard.look()
+        except BusFull:  # of the ledger nothing is told then, of the rest all
+            is_guarded = False
+        state = await look(bus, await living.look())
+        collector.state = state if is_guarded else replace(state, ledger={})
 
     return turn
 

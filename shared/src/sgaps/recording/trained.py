@@ -40,7 +40,8 @@ class _TrainedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 def name_of(path: Path, status: os.stat_result, root: Path) -> SegmentName:
     """Name of a file below the recordings folder `root`."""
-    return SegmentName(path.relative_to(root).as_posix(), status.st_size, int(status.st_mtime))
+    seconds = status.st_mtime_ns // 10**9
+    return SegmentName(path.relative_to(root).as_posix(), status.st_size, seconds)
 
 
 def trained_segments(checkpoints_dir: Path, checkpoint_key: str) -> frozenset[SegmentName]:

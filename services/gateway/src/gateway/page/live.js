@@ -24,6 +24,7 @@ const page = {
   isPaused: false,
   isLost: false,
   wantedId: null,        // the session to be looked at, whether a socket is open or not
+  denial: "",            // why the gateway lists no sessions
   refusal: "",           // why the gateway shows nothing of it
   unreadable: "",        // why the newest view cannot be shown
   lookAgainAtMs: 0,      // before that it wants to be asked for no session
@@ -138,12 +139,14 @@ async function poll() {
   try {
     page.sessions = await getJson("/api/sessions");
     page.isLost = page.wantsToken = false;
+    page.denial = "";
     offerSessions();
     const session = wanted();
     lookAt(document.hidden || page.isPaused ? null : session);
     showFacts(session);
   } catch (error) {
-    fail(error);
+    if (error instanceof Refused) page.denial = error.message;
+    else fail(error);
   }
   say();
 }
@@ -165,6 +168,7 @@ function fail(error) {
 function state() {
   const ageMs = page.shownAtMs === null ? Infinity : performance.now() - page.shownAtMs;
   if (page.wantsToken) return ["lost", "This gateway wants a token"];
+  if (page.denial) return ["lost", `The gateway shows nothing: ${page.denial}`];
   if (page.isLost) return ["lost", "The gateway does not answer; trying again"];
   if (page.unreadable) return ["lost", `What the gateway shows is ${page.unreadable}`];
   if (page.refusal) return ["lost", `The gateway shows nothing: ${page.refusal}`];
