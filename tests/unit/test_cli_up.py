@@ -37,6 +37,7 @@ def refusal(
         raise AssertionError("it starts")
 
     monkeypatch.setattr(up, "local_services", no_services)
+    monkeypatch.setenv("SGAPS__SERVER__PORT", str(free_port()))  # the guides run at the default one
     monkeypatch.chdir(tmp_path)
     return run
 
