@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 from contract.conftest import frame
@@ -46,6 +47,17 @@ async def test_dead_letters_are_told_with_their_frame_and_reason(
     assert (first["session_id"], first["frame_id"], first["deliveries"]) == ("somebody", 7, 3)
     assert first["reason"] == "its consumers failed or died"
     assert (second["session_id"], second["frame_id"], second["size_bytes"]) == ("", None, 7)
+
+
+async def test_no_letter_hides_the_others(gateway_settings: Settings) -> None:
+    """One of another release, and one whose reason is no markup."""
+    async with Redis.from_url(gateway_settings.bus.url) as redis:
+        await redis.xadd(DeadLetter.STREAM, {"m": b"of another release"})
+    await bury(gateway_settings, b"garbage", "no room in [/data/recordings]")
+    shown = await asyncio.to_thread(told, gateway_settings, "--remove")
+    assert "cannot be read" in shown
+    assert "[/data/recordings]" in shown
+    assert "no dead letters" in await asyncio.to_thread(told, gateway_settings)
 
 
 def test_a_broker_that_is_not_there_is_told_with_its_cure() -> None:

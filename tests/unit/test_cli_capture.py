@@ -71,6 +71,18 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_second_capture_is_another_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one seed it would be held out of what it was trained on; no --out: as configured."""
+    monkeypatch.setenv("SGAPS__DATA__RECORDINGS_DIR", str(tmp_path / "configured"))
+    for _ in range(2):
+        code, said = run_here(monkeypatch, capsys, "capture", "atari/pong", "--frames", 4)
+        assert code == 0, said
+    sessions = recorded(tmp_path / "configured", "atari-pong")
+    assert sorted(name.split("-")[1] for name in sessions) == ["0", "1", "2", "3"]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     pictures = tmp_path / "pictures"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -170,3 +171,23 @@ def test_versions_are_sorted_by_their_number(tmp_path: Path) -> None:
     only.rename(folder / "v9999-00000000")
     assert publish(tmp_path, seed=1).model_version.startswith("v10000-")
     assert [v[:6] for v in CheckpointDirectory(tmp_path).versions("doom")] == ["v9999-", "v10000"]
+
+
+def test_what_is_read_by_a_program_is_broken_up_nowhere(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """80 columns are what a pipe is taken for."""
+    manifest = publish(tmp_path, key := "a-key-of-forty-letters-and-more-than-that")
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = command("list")
+    assert any(key in line and manifest.model_version in line for line in listed.splitlines())
+
+
+def test_a_folder_of_the_same_name_takes_no_modules_place(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "__init__.py").touch()
+    sgaps = Path(sys.executable).with_name("sgaps")
+    done = subprocess.run(
+        [sgaps, "train", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

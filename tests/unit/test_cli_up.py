@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def refusal(
         ("server.prt=1", "server.prt"),
         ("server={tls_certificate:/c,tls_key:/k}", "TLS"),
         ("server.port=0", "--port"),
+        ("server.host=192.168.7.7", "start the services one by one"),
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_starts(
@@ -84,6 +86,18 @@ def test_a_data_folder_that_cannot_be_written_is_told(refusal: Refusal, tmp_path
     (tmp_path / up.LOCK_FILE).mkdir()
     said = refusal("--data-dir", str(tmp_path))
     assert "Is a directory; choose another folder with --data-dir" in said
+
+
+class _Closed(io.StringIO):
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_where_nobody_reads_any_more_the_end_has_its_order() -> None:
+    """`sgaps up | tee log`: Ctrl-C ends both, and rich would end us before our services."""
+    terminal = up._Terminal(file=_Closed())
+    terminal.print("stopping…")
+    assert terminal.quiet
 
 
 def test_nobody_waits_for_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -356,3 +356,26 @@ def test_a_bot_that_cannot_walk_still_looks_around() -> None:
     moves = [bot.decide((0.0, 0.0), FREE) for _ in range(50)]
     assert not any(move.forward for move in moves)
     assert np.std([move.turn_deg_per_tic for move in moves]) > 0.3
+
+
+def test_numbered_pictures_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """As ffmpeg's %d writes them; what is hidden is not meant."""
+    for number in (10, 9, 2):
+        cv2.imwrite(str(tmp_path / f"frame_{number}.png"), np.full((4, 6), number, np.uint8))
+    (tmp_path / "._frame_1.png").write_bytes(b"of a Mac")
+    (tmp_path / "folder.png").mkdir()
+    source = open_source(str(tmp_path))
+    assert [int(frame.image[0, 0]) for frame in source.frames()] == [2, 9, 10]
+
+
+def test_a_video_may_have_a_colon_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg takes what is before it for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    Path("clip.avi").rename("12:30.avi")
+    with closing(open_source("12:30.avi")) as source:
+        assert len(list(source.frames())) == 1

@@ -51,6 +51,31 @@ async def test_a_service_that_fails_is_started_again_until_told_to_stop(
     assert failing.last_words().endswith("No module named no_such_module")
 
 
+async def test_a_start_that_fails_is_tried_again(
+    failing: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be no memory for a moment."""
+    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECS", 0.01)
+    told: list[str] = []
+    supervisor = Supervisor([failing], report=told.append)
+    await supervisor.start()
+    spawn, tried = Supervised.spawn, 0
+
+    async def spawn_the_third_time(service: Supervised) -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 3:
+            raise OSError(12, "Cannot allocate memory")
+        await spawn(service)
+
+    monkeypatch.setattr(Supervised, "spawn", spawn_the_third_time)
+    async with asyncio.timeout(30):
+        while tried < 4:
+            await asyncio.sleep(0.01)
+    await supervisor.stop()
+    assert sum("cannot be started: [Errno 12]" in line for line in told) == 2
+
+
 async def test_what_lets_frames_in_ends_first_and_what_keeps_them_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from sgaps.errors import RecordingError, SourceError
@@ -21,6 +23,7 @@ from sgaps_cli.play import key_of
 from sgaps_client.sources import GameFrame, Source, is_game, open_source
 
 GAME_SESSIONS = 2
+CAPTURE = re.compile(r"capture-(\d+)-")
 FRAMES_PER_SEGMENT = 600
 BATCH_FRAMES = 50
 FRAME_SECS = 0.1
@@ -28,12 +31,19 @@ PNG_COMPRESSION = 3
 
 
 def capture_source(
-    source_name: str, *, frames: int, sessions: int | None, out: Path, key: str | None, seed: int
+    source_name: str,
+    *,
+    frames: int,
+    sessions: int | None,
+    out: Path | None,
+    key: str | None,
+    seed: int | None,
 ) -> int:
     """Capture `sessions` plays of `frames` frames, each with a seed of its own; of a file one.
 
-    Raises SourceError, RecordingError.
+    Raises SourceError, RecordingError, SettingsError.
     """
+    out = out or load_settings().data.recordings_dir
     key = key_of(source_name, key)
     if sessions is None:
         sessions = GAME_SESSIONS if is_game(source_name) else 1
@@ -41,16 +51,29 @@ def capture_source(
         # What is held out of training would be what was trained on.
         raise SourceError(f"each session of {source_name} would be the same: leave out --sessions")
     _make_folder(out)
-    for number in range(sessions):
-        source = open_source(source_name, seed=seed + number)
-        session_id = f"capture-{seed + number}-{secrets.token_hex(3)}"
+    first = _next_seed(out / key) if seed is None else seed
+    for number in range(first, first + sessions):
+        source = open_source(source_name, seed=number)
+        session_id = f"capture-{number}-{secrets.token_hex(3)}"
         with closing(source):
             record(source, out, key=key, session_id=session_id, frames=frames)
     return 0
 
 
-def import_file(path: Path, *, out: Path, key: str | None, width: int | None) -> int:
-    """Import all frames of a video file or folder of images. Raises SourceError, RecordingError."""
+def _next_seed(of_key: Path) -> int:
+    """Above those of all captures in the folder: of one seed they would be the same play, and what
+    is held out of training what was trained on.
+    """
+    seeds = (CAPTURE.match(folder.name) for folder in of_key.glob("capture-*"))
+    return max((int(seed[1]) + 1 for seed in seeds if seed), default=0)
+
+
+def import_file(path: Path, *, out: Path | None, key: str | None, width: int | None) -> int:
+    """Import all frames of a video file or folder of images.
+
+    Raises SourceError, RecordingError, SettingsError.
+    """
+    out = out or load_settings().data.recordings_dir
     if not path.exists():
         raise SourceError(f"there is no {path}; give a video file or a folder of images")
     path = path.resolve()  # of `doom/clip.mp4` the file is meant, not the game
@@ -81,7 +104,10 @@ def record(source: Source, out: Path, *, key: str, session_id: str, frames: int 
     settings = load_settings()
     started_at_secs = time.time()
     images = track(
-        islice(source.frames(), frames), f"{source.name} → {session_id}", frames, console=console
+        islice(source.frames(), frames),
+        escape(f"{source.name} → {session_id}"),
+        frames,
+        console=console,
     )
     recording = _Recording(out, settings, key=key, session_id=session_id)
     note = ", kept of what was cut off; delete them before it is done again"
@@ -93,7 +119,7 @@ def record(source: Source, out: Path, *, key: str, session_id: str, frames: int 
     finally:
         if recording.sealed_frames or not note:
             told = f"{recording.sealed_frames} whole frames of {key} in {recording.folder}{note}"
-            console.print(told, highlight=False)
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Recording:

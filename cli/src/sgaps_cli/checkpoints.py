@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sgaps.checkpoints import POINTER_NAME, CheckpointDirectory, Manifest, version_number
 from sgaps.errors import CheckpointError, CheckpointNotFound, CheckpointRejected
 from sgaps.settings import load_settings
+from sgaps_cli import tables
 
 app = typer.Typer(help="List, show, compare, promote, roll back and prune checkpoints.")
 
@@ -43,7 +43,7 @@ def list_(root: Root = None) -> None:
         raise CheckpointNotFound(f"no checkpoints in {directory.root}; make one: sgaps train")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    tables.show(table)
     raise typer.Exit(any(cell.startswith(UNREADABLE) for row in rows for cell in row))
 
 
@@ -69,7 +69,7 @@ def compare(key: KeyName, one: Version, other: Version, root: Root = None) -> No
     for name in sorted(left.keys() | right.keys()):
         if left.get(name) != right.get(name):
             table.add_row(name, left.get(name, ""), right.get(name, ""))
-    Console().print(table)
+    tables.show(table)
 
 
 @app.command(epilog="Example: `sgaps checkpoints promote doom-my_way_home v0002-1a2b3c4d`")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sgaps.bus import Bus, Entry, RedisBus, next_id, published_at_secs
 from sgaps.errors import BusUnavailable, MessageError
 from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
 from sgaps.settings import load_settings, override
+from sgaps_cli import tables
 
 MOST = 10_000
 KINDS = {kind.STREAM: kind for kind in (FrameAccepted, FrameReconstructed)}
@@ -35,38 +37,61 @@ class Dead:
 
 
 def list_dead(url: str | None, *, as_json: bool, remove: bool) -> int:
-    """Print what is in sgaps:dead, oldest first, and remove what was read if that is wished.
+    """Print what is in sgaps:dead, oldest first; then remove what was printed if that is wished.
 
     Raises BusError, SettingsError.
     """
     settings = load_settings([override("bus.url", url)] if url else []).bus
     try:
-        letters = asyncio.run(_letters(RedisBus(settings), remove=remove))
+        letters = asyncio.run(_letters(RedisBus(settings)))
     except BusUnavailable as error:
         raise BusUnavailable(f"{error} Name the broker with --redis, or in REDIS_URL.") from error
-    rows = [_told(entry) for entry in letters]
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
-        return 0
-    table = Table(*Dead.__annotations__)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in asdict(row).values()))
-    Console().print(table if rows else "no dead letters: every entry was done")
+    _print([_told(entry) for entry in letters], as_json=as_json)
+    if remove and letters:  # and none that came meanwhile
+        asyncio.run(_remove(RedisBus(settings), letters[-1].entry_id))
     return 0
 
 
-async def _letters(bus: Bus, *, remove: bool) -> list[Entry]:
+def _print(rows: Sequence[Dead], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    if not rows:
+        typer.echo("no dead letters: every entry was done")
+        return
+    table = Table(*Dead.__annotations__)
+    for row in rows:
+        cells = ("" if value is None else str(value) for value in asdict(row).values())
+        table.add_row(*map(Text, cells))
+    tables.show(table)
+
+
+async def _letters(bus: Bus) -> list[Entry]:
     try:
-        letters = await bus.tail(DeadLetter.STREAM, bus.START, count=MOST, block_secs=0)
-        if remove and letters:  # and none that came meanwhile
-            await bus.trim(DeadLetter.STREAM, next_id(letters[-1].entry_id))
-        return letters
+        return await bus.tail(DeadLetter.STREAM, bus.START, count=MOST, block_secs=0)
+    finally:
+        await bus.close()
+
+
+async def _remove(bus: Bus, newest_id: str) -> None:
+    try:
+        await bus.trim(DeadLetter.STREAM, next_id(newest_id))
     finally:
         await bus.close()
 
 
 def _told(entry: Entry) -> Dead:
-    letter = DeadLetter.decode(entry.data)
+    try:
+        letter = DeadLetter.decode(entry.data)
+    except MessageError as error:  # of another release; it must not hide the others
+        letter = DeadLetter(
+            source_stream="",
+            group="",
+            entry_id="",
+            deliveries=0,
+            reason=f"cannot be read: {error}",
+            data=entry.data,
+        )
     session_id, frame_id = _whose(letter)
     buried_at = datetime.fromtimestamp(published_at_secs(entry.entry_id), UTC)
     return Dead(

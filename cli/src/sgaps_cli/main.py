@@ -41,7 +41,7 @@ SourceName = Annotated[
 ]
 DataDir = Annotated[Path, typer.Option(help="Recordings, checkpoints, logs and the broker's data.")]
 Key = Annotated[str | None, typer.Option(help="Checkpoint key; default: from the source's name.")]
-
+Out = Annotated[Path | None, typer.Option(help="Folder of recordings; default: as configured.")]
 Token = Annotated[str | None, typer.Option(envvar="SGAPS_TOKEN", help="auth_token of the gateway.")]
 
 
@@ -114,9 +114,14 @@ def capture(
         int | None,
         typer.Option(min=1, help="Sessions, each with its own seed: 2 of a game, 1 of a file."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of recordings.")] = Path("data/recordings"),
+    out: Out = None,
     key: Key = None,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the first session.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=MAX_SEED, help="Seed of the first session; default: the next of the key."
+        ),
+    ] = None,
 ) -> None:
     """Record whole frames of a game, for training and evaluation. Needs no running system."""
     raise typer.Exit(
@@ -127,7 +132,7 @@ def capture(
 @app.command("import", epilog="Example: `sgaps import holiday.mp4 --key holiday`")
 def import_(
     path: Annotated[Path, typer.Argument(help="A video file or a folder of images.")],
-    out: Annotated[Path, typer.Option(help="Folder of recordings.")] = Path("data/recordings"),
+    out: Out = None,
     key: Key = None,
     width: Annotated[int | None, typer.Option(min=1, help="Scale to this width.")] = None,
 ) -> None:
@@ -235,7 +240,8 @@ def dead(
 
 def _become_module(module: str, arguments: list[str]) -> NoReturn:
     """Training needs torch, this command does not. Signals then reach the one process there is."""
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
+    # Without the folder we are in, which may have a folder of that name (-P).
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606
 
 
 def main() -> None:

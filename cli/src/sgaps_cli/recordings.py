@@ -30,6 +30,7 @@ from sgaps.recording.disk import is_locked, lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.recording.recovery import RecoveredSegment, salvage
 from sgaps.settings import load_settings
+from sgaps_cli import tables
 from sgaps_cli.segment_check import Finding, SegmentReport, check_session, keyframe_problem
 
 app = typer.Typer(help="List, verify and repair recordings.")
@@ -75,7 +76,7 @@ def list_(root: Root = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
-        Console().print(_table(rows))
+        tables.show(_table(rows))
     raise typer.Exit(any("damaged" in row.state for row in rows))
 
 

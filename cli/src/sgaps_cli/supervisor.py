@@ -108,7 +108,11 @@ class Supervisor:
             )
             if await self._told_to_stop_within(pause_secs):
                 return
-            await service.spawn()
+            try:
+                await service.spawn()
+            except OSError as error:  # no memory, no files: perhaps the next time
+                self.report(f"{service.name} cannot be started: {error}")
+                continue
             if self._stopping.is_set():  # `stop` saw the one before
                 await service.stop()
 

@@ -27,6 +27,7 @@ from sgaps_client.sources import open_source
 READY_TIMEOUT_SECS = 120.0
 LOCK_FILE = "up.lock"
 LOGS_NAME = "logs"
+ASKED_AT_LOOPBACK = ("127.0.0.1", "localhost", "0.0.0.0", "::")  # noqa: S104 - not bound here
 STARTS_TRIED = 3
 """A service that ends so often before the system is ready will not come up."""
 DEMO_SESSION_FRAMES = 100
@@ -73,7 +74,7 @@ def run_system(options: UpOptions) -> int:
         key_of(options.play, None)
         open_source(options.play).close()
     with alone_in(options.own_dir, port):
-        _run_with_broker(options, settings, Console())
+        _run_with_broker(options, settings, _Terminal())
     return 0
 
 
@@ -111,6 +112,14 @@ def port_in_use(folder: Path) -> int | None:
         return None
 
 
+class _Terminal(Console):
+    """Where nobody reads any more (`sgaps up | tee log`, and Ctrl-C ended both) all must still end
+    in its order: rich would end this process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 def _run_with_broker(options: UpOptions, settings: Settings, console: Console) -> None:
     broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
     console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False)
@@ -133,6 +142,11 @@ def _checked_settings(options: UpOptions) -> Settings:
         )
     if server.port == 0:
         raise StartError("server.port=0 is no port to wait for; choose one with --port")
+    if server.host not in ASKED_AT_LOOPBACK:
+        raise StartError(
+            f"server.host={server.host}: sgaps up asks its gateway at 127.0.0.1; listen on all "
+            "addresses with 0.0.0.0, or start the services one by one"
+        )
     if server.tls_certificate:
         raise StartError("sgaps up speaks no TLS; start the services one by one, or use a proxy")
     server.token()  # for what it raises
@@ -189,7 +203,8 @@ async def _wait_until_ready(
     url = f"http://127.0.0.1:{port}/api/ready"
     deadline_secs = time.monotonic() + READY_TIMEOUT_SECS
     with console.status("starting the services…"):
-        async with httpx.AsyncClient() as http:
+        # Whatever proxy this machine has is for other machines.
+        async with httpx.AsyncClient(trust_env=False) as http:
             while not stop.is_set() and (trouble := await _trouble(http, url)):
                 _give_up_on_crash_loops(supervisor)
                 if time.monotonic() > deadline_secs:
@@ -223,7 +238,7 @@ async def _work(
 ) -> None:
     page = f"http://127.0.0.1:{server.port}/"
     console.print(f"live page {page}", highlight=False)
-    console.print(f"data      {options.own_dir.resolve()}", highlight=False)
+    console.print(f"data      {options.own_dir.resolve()}", highlight=False, markup=False)
     if options.browser:
         look_at(page)
     if options.play is None:

@@ -19,6 +19,7 @@ from redis import Redis
 from sgaps.service import heartbeat_key
 from sgaps_cli import broker
 from sgaps_cli.bench.report import Run
+from sgaps_cli.children import ends_with_us
 
 FIXED_MODEL = "sgaps_cli.bench.fixed_model"
 """By its name: whatever has to do with a model is imported by its own process alone."""
@@ -41,7 +42,8 @@ def own_broker() -> Iterator[str]:
 def process(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process, given what follows `python`, until the end of the block."""
     quiet = subprocess.DEVNULL
-    started = subprocess.Popen([sys.executable, *command], stdout=quiet, stderr=quiet)
+    ours = ends_with_us([sys.executable, *command])
+    started = subprocess.Popen(ours, stdout=quiet, stderr=quiet)
     try:
         yield started
     finally:

@@ -1,7 +1,8 @@
-"""Pictures in a folder as frames, in the order of their names."""
+"""Pictures in a folder as frames, in the order of their names and of the numbers in them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class ImageSource:
     def __init__(self, folder: Path, *, width: int | None = None) -> None:
         """List the folder. Raises SourceError where it has no readable picture."""
         self.name = f"images/{folder.resolve().name}"
-        self._paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        self._paths = sorted(filter(_is_picture, folder.iterdir()), key=_natural_order)
         if not self._paths:
             raise SourceError(f"{folder} has no {', '.join(sorted(SUFFIXES))} files")
         first = _read(self._paths[0])
@@ -38,6 +39,17 @@ class ImageSource:
 
     def close(self) -> None:
         """Nothing to release: a file is open only while it is read."""
+
+
+def _is_picture(path: Path) -> bool:
+    """By its name; what is hidden, or no file, is not meant."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    """frame_9 comes before frame_10, as whoever numbered them meant it."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _read(path: Path) -> Gray:

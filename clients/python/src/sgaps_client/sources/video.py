@@ -85,7 +85,7 @@ def _opened(path: Path) -> cv2.VideoCapture:
         str(path).encode()
     except UnicodeEncodeError as error:  # OpenCV crashes on it
         raise SourceError(f"{path!r}: its name is not UTF-8; rename it") from error
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(path.resolve()))  # of `12:30.mp4` FFmpeg takes 12 for a protocol
     if not capture.isOpened():
         raise SourceError(f"{path} cannot be opened as a video; check it with a player")
     return capture

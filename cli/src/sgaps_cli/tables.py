@@ -1,0 +1,19 @@
+"""Tables for people, whose names can be typed again."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+IN_A_PIPE = 1000
+"""Columns where no terminal says how many: a name that is broken up no grep finds."""
+
+
+def show(table: Table) -> None:
+    """Print a table, with nothing cut off: on a narrow terminal cells go on in the next line."""
+    for column in table.columns:
+        column.overflow = "fold"
+    console = Console()
+    if not console.is_terminal:
+        console.width = IN_A_PIPE
+    console.print(table)
