@@ -117,9 +117,12 @@ def test_a_published_checkpoint_is_swapped_in_while_a_game_runs(system: System) 
 @pytest.mark.parametrize("service", ["gateway", "reconstructor", "sampler", "recorder", "trainer"])
 def test_a_killed_service_comes_back_and_the_play_goes_on(system: System, service: str) -> None:
     before = system.get("/api/status")["ledger"]["received"]
-    playing = system.start_play("doom/my_way_home", "--frames", "120")
+    # To load its model takes a reconstructor half of the time that the others play.
+    sent = 200 if service == "reconstructor" else 120
+    playing = system.start_play("doom/my_way_home", "--frames", str(sent))
     wait_until(lambda: frames_answered(system) >= 30)
-    killed_at_secs, answered_before = time.monotonic(), frames_answered(system)
+    killed_at_secs = time.monotonic()
+    delivered_before = system.get("/api/status")["ledger"]["delivered"]
     system.kill(service)
     output, _ = playing.communicate(timeout=120)
     assert playing.returncode == 0
@@ -127,12 +130,12 @@ def test_a_killed_service_comes_back_and_the_play_goes_on(system: System, servic
     (session_id,) = summary["sessions"]
     stored = system.get("/api/status")["ledger"]["received"] - before
     frames = wait_until_recorded(system, session_id, stored)
-    assert summary["sent"] == 120
+    assert summary["sent"] == sent
     assert set(frames.values()) == {1}
     # What was on the wire when the gateway died was never accepted; nothing else may be missing.
-    assert len(frames) == stored == summary["accepted"] >= (110 if service == "gateway" else 120)
-    # What is listed of sessions may be a second old.
-    assert summary["answered"] > answered_before + (10 if service == "gateway" else 20)
+    assert len(frames) == stored == summary["accepted"] >= (sent - 10 if service == "gateway" else sent)
+    # More than what was on its way.
+    assert system.get("/api/status")["ledger"]["delivered"] > delivered_before + 5
     wait_until(lambda: is_back(system, service, time.monotonic() - killed_at_secs))
 
 

@@ -28,15 +28,6 @@ def test_every_file_that_compose_mounts_is_written(tmp_path: Path) -> None:
     assert list(exporter.values()) == [written["monitor.password"].read_text().strip()]
 
 
-def test_an_empty_secret_is_none(tmp_path: Path) -> None:
-    """A full disk may have left it."""
-    write_secrets(tmp_path)
-    for name in ("auth_token", "grafana.password"):
-        (tmp_path / name).write_text("")
-    assert {"auth_token", "grafana.password"} <= {path.name for path in write_secrets(tmp_path)}
-    assert (tmp_path / "auth_token").read_text().strip()
-
-
 def test_what_is_there_stays_and_what_follows_from_it_is_written_again(tmp_path: Path) -> None:
     """As after an update, which may have given a user another right."""
     write_secrets(tmp_path)

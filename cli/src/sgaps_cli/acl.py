@@ -200,12 +200,9 @@ def writing_in(folder: Path) -> Iterator[None]:
 
 
 def write_once(path: Path, content: str) -> bool:
-    """Write a secret, for its owner alone; whether it was not there. Raises OSError.
-
-    An empty one, which a full disk left behind, is none.
-    """
-    if path.exists() and path.stat().st_size:
+    """Write a secret, for its owner alone; whether it was not there. Raises OSError."""
+    if path.exists():
         return False
-    path.touch(mode=0o600)
+    path.touch(mode=0o600, exist_ok=False)
     path.write_text(f"{content}\n")
     return True
