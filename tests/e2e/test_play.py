@@ -133,7 +133,12 @@ def test_a_killed_service_comes_back_and_the_play_goes_on(system: System, servic
     assert summary["sent"] == sent
     assert set(frames.values()) == {1}
     # What was on the wire when the gateway died was never accepted; nothing else may be missing.
-    assert len(frames) == stored == summary["accepted"] >= (sent - 10 if service == "gateway" else sent)
+    assert (
+        len(frames)
+        == stored
+        == summary["accepted"]
+        >= (sent - 10 if service == "gateway" else sent)
+    )
     # More than what was on its way.
     assert system.get("/api/status")["ledger"]["delivered"] > delivered_before + 5
     wait_until(lambda: is_back(system, service, time.monotonic() - killed_at_secs))
