@@ -26,6 +26,7 @@ from sgaps.bus import (
     Delivery,
     KeepNewest,
     Outcome,
+    failures,
     holding,
     next_id,
 )
@@ -137,7 +138,7 @@ async def test_who_fails_at_everything_says_so_and_who_does_anything_does_not(bu
 async def test_one_failure_of_an_hour_ago_is_none_now(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer_module, "STILL_TRIES_SECS", 1)
+    monkeypatch.setattr(failures, "STILL_TRIES_SECS", 1)
     handler = Recorder(poison=frozenset({1, 2}))
     await bus.ensure_group(STREAM, GROUP)
     worker = consumer(bus, handler)

@@ -10,7 +10,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from gateway.session import SETS_KEPT, Session
+from gateway.session import SETS_KEPT
+from gateway_sessions import a_session
 from integration.conftest import RunningGateway, eventually
 from sgaps.bus import Publish
 from sgaps.messages import CoordinatesChosen, FrameAccepted, pack_floats, pack_footprints
@@ -171,15 +172,7 @@ async def test_bytes_before_a_session_or_without_the_subprotocol_are_refused(
 
 
 def test_old_sets_are_forgotten() -> None:
-    session = Session(
-        session_id="s",
-        checkpoint_key="k",
-        resolution=Resolution(width=1, height=1),
-        client_name="",
-        wants_importance=False,
-        footprints=False,
-        sample_count=500,
-    )
+    session = a_session()
     for set_id in range(SETS_KEPT + 5):
         session.remember(set_id, np.ones((1, 3), np.float32))
     assert list(session.sets) == list(range(5, SETS_KEPT + 5))

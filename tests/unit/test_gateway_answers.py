@@ -10,21 +10,9 @@ import numpy as np
 import pytest
 
 from gateway.answers import LIST_SECS, SessionList, percentile, session_status
-from gateway.session import Session, SessionManager
-from sgaps.protocol.messages import Resolution
+from gateway.session import SessionManager
+from gateway_sessions import a_session
 from sgaps.settings import Settings
-
-
-def a_session(session_id: str = "a") -> Session:
-    return Session(
-        session_id=session_id,
-        checkpoint_key="doom",
-        resolution=Resolution(width=64, height=48),
-        client_name="",
-        wants_importance=False,
-        footprints=False,
-        sample_count=500,
-    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100, 200])

@@ -7,22 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from gateway.session import Session, SessionManager
+from gateway.session import SessionManager
+from gateway_sessions import a_session
 from sgaps.protocol.content import CoordinateSet, WholeFrame
-from sgaps.protocol.messages import Resolution
 from sgaps.settings import Settings
-
-
-def a_session(session_id: str) -> Session:
-    return Session(
-        session_id=session_id,
-        checkpoint_key="doom",
-        resolution=Resolution(width=64, height=48),
-        client_name="",
-        wants_importance=False,
-        footprints=False,
-        sample_count=500,
-    )
 
 
 def _takes(_: CoordinateSet) -> bool:

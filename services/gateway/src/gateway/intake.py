@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from gateway.limits import ClientLimits
 from gateway.session import SETS_KEPT, Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
@@ -96,7 +95,6 @@ def accept_frame(
     session: Session,
     *,
     gateway_id: str,
-    limits: ClientLimits,
     traceparent: str = "",
 ) -> FrameAccepted:
     """Check a frame against its session. Raises ProtocolError."""
@@ -107,10 +105,10 @@ def accept_frame(
             ErrorCode.TOO_MANY_SAMPLES if samples else ErrorCode.BAD_MESSAGE,
             f"{samples} pixels; a frame has 1 to {session.sample_count}",
         )
-    if states > limits.max_state_dim:
+    if states > session.limits.max_state_dim:
         raise ProtocolError(
             ErrorCode.STATE_TOO_LONG,
-            f"state_vector has {states} entries, at most {limits.max_state_dim}",
+            f"state_vector has {states} entries, at most {session.limits.max_state_dim}",
         )
     _check_resolution(frame.resolution, session)
     if not session.footprints and frame.footprint_bytes:

@@ -50,7 +50,7 @@ def _each_second(count: float) -> Bucket:
 
 
 class ClientLimits:
-    """What a connection has left of everything that is limited. All methods raise ProtocolError."""
+    """What a session has left of everything that is limited. All methods raise ProtocolError."""
 
     def __init__(self, settings: Settings) -> None:
         server = settings.server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gateway import intake
+from gateway.limits import ClientLimits
 from gateway.session import Session, new_session_id
 from gateway.shared import Gateway
 from sgaps.errors import ErrorCode, ProtocolError
@@ -132,6 +133,7 @@ def _session_of(
         wants_importance=_offers(start, IMPORTANCE_MAP),
         footprints=_offers(start, FOOTPRINT),
         sample_count=sample_count,
+        limits=ClientLimits(settings),
         placement=placement,
     )
 

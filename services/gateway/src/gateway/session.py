@@ -58,6 +58,8 @@ class Session:
     """Whether the client samples squares."""
     sample_count: int
     """Samples of a frame, as it was promised; small pictures have fewer."""
+    limits: ClientLimits
+    """What it has left of what is limited per second, over all its connections."""
     placement: Placement = "adaptive"
     address: str = ""
     """Where the client was seen last."""
@@ -73,8 +75,6 @@ class Session:
     last_answered_frame_id: int = -1
     remembered_at_secs: float = float("-inf")
     """When the broker was last told of the session, on the monotonic clock."""
-    limits: ClientLimits | None = None
-    """What it has left of what is limited per second, from its first connection on."""
     frames_received: int = 0
     frames_answered: int = 0
     messages_refused: int = 0

@@ -13,7 +13,6 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake, opening
 from gateway.access import address_of, check_token
-from gateway.limits import ClientLimits
 from gateway.outlook import NOT_KNOWN
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
@@ -52,8 +51,6 @@ class Connection:
         self._gateway = gateway
         self._server = gateway.settings.server
         self._address = address_of(socket.client.host if socket.client else "")
-        self._limits: ClientLimits
-        """Of the session, from its start on."""
         self._session: Session | None = None
         self._is_binary = False
         self._outbox: asyncio.Queue[CoordinateSet | FromServer] = asyncio.Queue(OUTBOX_SIZE)
@@ -82,12 +79,15 @@ class Connection:
     async def _serve(self) -> None:
         """Read and write; what ends either ends both. Raises what ended them."""
         with self._gateway.waiting.place(self._address), metrics.WAITING.track_inprogress():
-            await self._open()
+            session = await self._open()
         with metrics.PLAYING.track_inprogress():
-            await self._play()
+            await self._play(session)
 
-    async def _play(self) -> None:
-        tasks = {asyncio.create_task(self._read()), asyncio.create_task(self._write_outbox())}
+    async def _play(self, session: Session) -> None:
+        tasks = {
+            asyncio.create_task(self._read(session)),
+            asyncio.create_task(self._write_outbox(session)),
+        }
         try:
             await asyncio.wait({*tasks, self._ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -100,7 +100,7 @@ class Connection:
             if isinstance(end, Exception):
                 raise end
 
-    async def _open(self) -> None:
+    async def _open(self) -> Session:
         """Wait for the first message and begin its session. All errors here are fatal."""
         raw = await first_message(self._socket, self._gateway, wanted="session_start")
         metrics.BYTES_UP.inc(len(raw))
@@ -108,16 +108,14 @@ class Connection:
         if not isinstance(message, SessionStart):
             raise ProtocolError(ErrorCode.NO_SESSION, "send session_start first")
         check_token(self._socket, self._gateway, message.auth_token)
-        await self._start(message)
+        return await self._start(message)
 
-    async def _start(self, start: SessionStart) -> None:
+    async def _start(self, start: SessionStart) -> Session:
         try:
             session = await opening.find_or_create(start, self._gateway, address=self._address)
         except BusError as error:
             raise self._gateway.outlook.overloaded(error) from error
         self._session = session
-        # A connection does not begin with more than the one before it had left.
-        self._limits = session.limits = session.limits or ClientLimits(self._gateway.settings)
         self._gateway.sessions.connect(session, self._offer, self._end)
         admit(self._socket.scope)
         resumed = start.resume_session_id is not None
@@ -126,21 +124,21 @@ class Connection:
         await self._send_coordinates(
             opening.first_coordinates(session, self._gateway, version=ack.model_version), session
         )
+        return session
 
-    async def _read(self) -> None:
+    async def _read(self, session: Session) -> None:
         """Handle what comes in the session; a mistake costs its message alone."""
-        session = self._playing()
         while True:
             raw = await receive(self._socket)
             metrics.BYTES_UP.inc(len(raw))
             session.bytes_up += len(raw)
             try:
-                self._limits.take_message(raw)
+                session.limits.take_message(raw)
                 await self._handle(self._decoded(raw), session)
             except ProtocolError as error:
                 session.messages_refused += 1
                 metrics.MESSAGES_REFUSED.labels(error.code.value).inc()
-                self._limits.take_refusal(error)
+                session.limits.take_refusal(error)
                 await self._outbox.put(told(error, fatal=False))
 
     def _decoded(self, raw: str | bytes) -> ClientMessage | binary_codec.FromClient:
@@ -171,7 +169,7 @@ class Connection:
                 raise ProtocolError(ErrorCode.SESSION_EXISTS, "this connection has a session")
 
     async def _frame(self, sent: intake.PackedFrame, session: Session) -> None:
-        self._limits.take_frame()
+        session.limits.take_frame()
         with stage("accept"):
             await self._accept(sent, session)
 
@@ -181,7 +179,6 @@ class Connection:
             sent,
             session,
             gateway_id=self._server.gateway_id,
-            limits=self._limits,
             traceparent=tracing.new_traceparent(),
         )
         self._gateway.outlook.check_room()
@@ -205,7 +202,7 @@ class Connection:
         tracing.passed("accept", frame, started_at_secs=started_at_secs)
 
     async def _keyframe(self, keyframe: WholeFrame, session: Session) -> None:
-        self._limits.take_keyframe()
+        session.limits.take_keyframe()
         await intake.accept_keyframe(keyframe, session, self._server)
 
     async def _heartbeat(self, message: Heartbeat, session: Session) -> None:
@@ -234,11 +231,6 @@ class Connection:
         with suppress(BusError):  # where it is full or gone, the next time is early enough
             await self._gateway.bus.write(intake.remembering(session, last_frame_id))
 
-    def _playing(self) -> Session:
-        if self._session is None:
-            raise ProtocolError(ErrorCode.NO_SESSION, "there is no session yet")
-        return self._session
-
     def _offer(self, answer: CoordinateSet) -> bool:
         try:
             self._outbox.put_nowait(answer)
@@ -250,9 +242,8 @@ class Connection:
         if not self._ended.done():
             self._ended.set_exception(error)
 
-    async def _write_outbox(self) -> None:
+    async def _write_outbox(self, session: Session) -> None:
         """The only writer while a session plays, so no two messages meet on the socket."""
-        session = self._playing()
         while True:
             message = await self._outbox.get()
             if isinstance(message, CoordinateSet):

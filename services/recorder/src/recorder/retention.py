@@ -131,7 +131,7 @@ class Retention:
 
     def _tell(self, excess_bytes: int) -> None:
         if excess_bytes and not self._told:
-            log.warning("%d bytes over keep_bytes: the rest is not trained yet", excess_bytes)
+            log.warning("%d bytes over keep_bytes: the rest may not go yet", excess_bytes)
         self._told = excess_bytes > 0
 
 

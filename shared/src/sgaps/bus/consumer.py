@@ -30,6 +30,7 @@ from sgaps.bus.base import (
     Put,
     published_at_secs,
 )
+from sgaps.bus.failures import Failures
 from sgaps.bus.holding import InHand
 from sgaps.bus.ledger import owed, unless_probe
 from sgaps.bus.policy import Delivery, M, Policy, keep_every
@@ -46,8 +47,6 @@ MAX_DEAD_LETTERS = 10_000
 BUS_RETRY_SECS = 0.5
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
-STILL_TRIES_SECS = 30.0
-"""Since a failure: who tries nothing fails at nothing. A few of the gateways' probes come in it."""
 FIRST_READ = 64
 """Entries, before it is known how large they are; then twice as many each time, while they fit."""
 MAX_READ_BYTES = 32 * 2**20
@@ -123,20 +122,12 @@ class Consumer(Generic[M]):
         """When the loop last turned: what readiness looks at."""
         self.waiting_for = ""
         """What keeps the loop from turning; empty when nothing does."""
-        self._fails_since_secs: float | None = None
-        self._failed_at_secs = 0.0
-        self._failed_sessions: set[object] = set()
+        self._failures = Failures()
 
     @property
     def fails_for_secs(self) -> float:
-        """How long all that was tried has failed; 0 where something succeeded or nothing is tried.
-
-        Of one session alone it may be the session's fault: a gateway's probe is another one.
-        """
-        now_secs, since_secs = time.monotonic(), self._fails_since_secs
-        is_failing = now_secs - self._failed_at_secs < STILL_TRIES_SECS
-        is_ours = is_failing and len(self._failed_sessions) > 1
-        return now_secs - since_secs if is_ours and since_secs is not None else 0.0
+        """See Failures."""
+        return self._failures.secs
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; a missing broker is waited for."""
@@ -321,14 +312,9 @@ class Consumer(Generic[M]):
     def _book_failures(self, failed: int, tried: Sequence[Delivery[M]]) -> None:
         self._meter.failures.inc(failed)
         if failed < len(tried):
-            self._fails_since_secs = None
-            return
-        now_secs = time.monotonic()
-        if now_secs - self._failed_at_secs > STILL_TRIES_SECS or self._fails_since_secs is None:
-            self._fails_since_secs = now_secs
-            self._failed_sessions.clear()
-        self._failed_at_secs = now_secs
-        self._failed_sessions |= {ids_if_any(d.message).get("session_id") for d in tried}
+            self._failures.end()
+        else:
+            self._failures.add(ids_if_any(d.message).get("session_id") for d in tried)
 
     async def _finish(
         self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put] = ()

@@ -107,8 +107,9 @@ class Trimmer:
                     await bus.ensure_group(stream, group)
                 unread = await bus.read(stream, group, EXPIRED, count=count, block_secs=0)
                 # What members took meanwhile brings younger ones, which they claim later.
-                found += [e for e in unread if id_order(e.entry_id) < id_order(before_id)]
-                ids += [entry.entry_id for entry in found if entry.entry_id not in ids]
+                old = [entry for entry in unread if id_order(entry.entry_id) < id_order(before_id)]
+                ids += [entry.entry_id for entry in old]
+                found += old
         if not ids:
             return 0
         probes = {entry.entry_id for entry in found if is_probe_entry(entry.data)}
