@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import httpx
 import numpy as np
 import pytest
@@ -270,6 +271,19 @@ async def test_what_follows_a_keyframe_that_is_no_picture_is_rebuilt_without_it(
     record(root, "spoilt", [captured(0), spoilt, captured(2)])
     await http.get("/api/catalog")
     await view(http, f"{KEY}/spoilt", 2, UNTRAINED)
+
+
+async def test_what_follows_a_corrupt_frame_is_rebuilt_without_it(
+    http: httpx.AsyncClient, root: Path
+) -> None:
+    with h5py.File(record(root, "corrupt", map(served, range(3))), "r+") as file:
+        file[f"/{KEY}/corrupt/frames/pixels"][SAMPLES] = 2.0  # the first sample of frame 1
+    await http.get("/api/catalog")
+    place: dict[str, Any] = {"recording": f"{KEY}/corrupt", "position": 1, "checkpoint": UNTRAINED}
+    reply = await http.get("/api/frame", params=place)
+    assert reply.status_code == 422
+    assert "sgaps recordings repair" in reply.json()["detail"]
+    await view(http, f"{KEY}/corrupt", 2, UNTRAINED)
 
 
 async def test_a_segment_that_went_or_broke_meanwhile_is_told(

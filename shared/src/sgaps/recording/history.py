@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sgaps.errors import RecordingCorrupt
 from sgaps.recording.frames import RecordedFrame
 
 
@@ -21,7 +23,13 @@ def places_before(frame_ids: NDArray[np.uint64], position: int, count: int) -> l
 def frames_before(
     read: Callable[[int], RecordedFrame], frame_ids: NDArray[np.uint64], position: int, count: int
 ) -> list[tuple[int, RecordedFrame]]:
-    """(age in frames, frame) of those before a position, the newest first."""
+    """(age in frames, frame) of those before a position, the newest first.
+
+    Without those that are corrupt: what comes after them is readable.
+    """
     now = int(frame_ids[position])
-    frames = map(read, places_before(frame_ids, position, count))
+    frames = []
+    for place in places_before(frame_ids, position, count):
+        with suppress(RecordingCorrupt):
+            frames.append(read(place))
     return [(now - frame.frame_id, frame) for frame in frames]
