@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -16,9 +15,9 @@ from websockets.sync.client import connect
 from browser.conftest import Tab
 from integration.talk import START
 from sgaps_cli.broker import free_port
+from waiting import wait_until
 
 TOKEN = "a-secret"  # noqa: S105
-READY_SECS = 60
 
 
 @pytest.fixture
@@ -27,11 +26,9 @@ def guarded(broker_url: str) -> Iterator[str]:
     port = free_port()
     settings = (f"bus.url={broker_url}", f"server.port={port}", f"server.auth_token={TOKEN}")
     process = subprocess.Popen([sys.executable, "-m", "gateway", *settings])
-    address, deadline_secs = f"127.0.0.1:{port}", time.monotonic() + READY_SECS
+    address = f"127.0.0.1:{port}"
     try:
-        while not _answers(address):
-            assert time.monotonic() < deadline_secs
-            time.sleep(0.2)
+        wait_until(lambda: _answers(address))
         yield address
     finally:
         process.terminate()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,10 +132,3 @@ def command(*parts: str, environment: Mapping[str, str] | None = None) -> str:
     )
     assert done.returncode == 0, f"{' '.join(parts)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def wait_until(condition: Callable[[], object], what: str, *, timeout_secs: float = 120) -> None:
-    deadline_secs = time.monotonic() + timeout_secs
-    while not condition():
-        assert time.monotonic() < deadline_secs, f"not within {timeout_secs:g} s: {what}"
-        time.sleep(0.5)

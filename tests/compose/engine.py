@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tools import require
+from waiting import wait_until
 
 PACKAGES = ("docker.io", "debootstrap", "ca-certificates")
-START_TIMEOUT_SECS = 60
 STOP_TIMEOUT_SECS = 60
 
 
@@ -30,7 +29,8 @@ def running_engine(logs: Path) -> Iterator[None]:
     with (logs / "dockerd.log").open("wb") as log:
         engine = subprocess.Popen(["dockerd"], stdout=log, stderr=log)
     try:
-        _wait_for(engine)
+        wait_until(lambda: engine.poll() is not None or answers(), "dockerd answers, see its log")
+        assert engine.poll() is None, "dockerd ended, see its log"
         yield
     finally:
         engine.terminate()
@@ -51,11 +51,3 @@ def _install() -> None:
         ["apt-get", "install", "-y", "-q", "--no-install-recommends", *PACKAGES],
     ):
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-
-
-def _wait_for(engine: subprocess.Popen[bytes]) -> None:
-    deadline_secs = time.monotonic() + START_TIMEOUT_SECS
-    while not answers():
-        assert engine.poll() is None, "dockerd ended; see dockerd.log"
-        assert time.monotonic() < deadline_secs, "dockerd does not answer; see dockerd.log"
-        time.sleep(0.5)

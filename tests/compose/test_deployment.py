@@ -12,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from compose.deployment import PROJECT, Deployment, command, summary_of, wait_until
+from compose.deployment import PROJECT, Deployment, command, summary_of
 from sgaps.recording import SegmentReader, find_segments
 from sgaps_cli.supervisor import SERVICES
+from waiting import wait_until
 
 KEY = "doom-my_way_home"
 FRAMES = 200

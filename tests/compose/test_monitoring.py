@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from compose.deployment import Deployment, wait_until
+from compose.deployment import Deployment
 from monitoring.expressions import Expression, of_panels, of_rules
 from monitoring.test_rules import ALWAYS_FIRES
+from waiting import wait_until
 
 GAME = "atari/pong"
 """Of which there is no checkpoint yet, so that the first training run publishes one."""

@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import httpx
 
 from markdown_files import ROOT
+from waiting import wait_until
 
 HTTP = "http://127.0.0.1:8000"
 COMMAND_TIMEOUT_SECS = 900
@@ -71,7 +71,11 @@ class Scratch:
                 start_new_session=True,
             )
         try:
-            self.wait_until(lambda: process.poll() is not None or is_ready(), "the system is ready")
+            wait_until(
+                lambda: process.poll() is not None or is_ready(),
+                "the system is ready",
+                timeout_secs=READY_TIMEOUT_SECS,
+            )
             assert process.poll() is None, log.read_text()
             yield
         finally:
@@ -80,12 +84,6 @@ class Scratch:
         # make says of an interrupted target that it failed; what it ran says that it ended.
         assert process.returncode == 0 or command.startswith("make"), log.read_text()
         assert "stopped" in log.read_text().splitlines()
-
-    def wait_until(self, condition: Callable[[], object], what: str) -> None:
-        deadline_secs = time.monotonic() + READY_TIMEOUT_SECS
-        while not condition():
-            assert time.monotonic() < deadline_secs, f"not in time: {what}"
-            time.sleep(0.2)
 
     def ledger(self) -> dict[str, int]:
         told: dict[str, Any] = httpx.get(f"{HTTP}/api/status").json()

@@ -21,6 +21,7 @@ from e2e.scratch import HTTP, Scratch
 from markdown_files import GUIDES, blocks, commands, guide
 from sgaps_cli.broker import is_listening
 from tools import require, require_tool
+from waiting import wait_until
 
 PORT = 8000
 NEEDS_ENGINE = ("docker ", "make secrets")
@@ -40,7 +41,7 @@ def plays(_: Scratch, said: str) -> None:
 
 
 def shows_the_loop(scratch: Scratch, _: str) -> None:
-    scratch.wait_until(lambda: scratch.ledger().get("delivered", 0) > 0, "an answered frame")
+    wait_until(lambda: scratch.ledger().get("delivered", 0) > 0, "an answered frame")
     assert "SGAPS-MAE" in httpx.get(f"{HTTP}/").text
     assert "runs in your browser" in httpx.get(f"{HTTP}/game", follow_redirects=True).text
 

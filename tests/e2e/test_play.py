@@ -15,12 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from e2e.conftest import System
-from integration.processes import wait_until
+from e2e.recordings import wait_until_recorded
 from sgaps.checkpoints import DataCard, Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.sampling.footprints import sample_image
 from sgaps.settings import load_settings
+from waiting import wait_until
 
 KEY = "doom-my_way_home"
 
@@ -39,26 +40,6 @@ def connected(system: System) -> list[dict[str, Any]]:
 
 def frames_answered(system: System) -> int:
     return sum(session["frames_answered"] for session in connected(system))
-
-
-def recorded_frames(system: System, session_id: str) -> Counter[int]:
-    """How often each frame id of a session is in the sealed segments."""
-    counts: Counter[int] = Counter()
-    for segment in find_segments(system.data_dir / "recordings"):
-        if segment.session_id == session_id:
-            with SegmentReader(segment.path) as reader:
-                counts.update(int(frame_id) for frame_id in reader.frame_ids)
-    return counts
-
-
-def wait_until_recorded(system: System, session_id: str, count: int) -> Counter[int]:
-    deadline_secs = time.monotonic() + 30
-    while time.monotonic() < deadline_secs:
-        frames = recorded_frames(system, session_id)
-        if len(frames) >= count:
-            return frames
-        time.sleep(0.5)
-    return recorded_frames(system, session_id)
 
 
 def test_a_hundred_doom_frames_go_all_the_way(system: System) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from sgaps.bus import Bus, RedisBus
 from sgaps.service import Service
 from sgaps.settings import Settings
 from sgaps_cli.broker import free_port, is_listening
+from waiting import eventually
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +88,6 @@ def gateway_settings(settings: Settings, clean_broker: str) -> Settings:
 async def gateway(gateway_settings: Settings) -> AsyncIterator[RunningGateway]:
     async with running_gateway(gateway_settings) as running:
         yield running
-
-
-async def eventually(check: Callable[[], Awaitable[bool]], timeout_secs: float = 10) -> None:
-    """Wait until the check holds."""
-    async with asyncio.timeout(timeout_secs):
-        while not await check():
-            await asyncio.sleep(0.05)
 
 
 __all__ = ["ClientConnection", "RunningGateway", "eventually", "running_gateway", "with_changes"]

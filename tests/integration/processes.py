@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from sgaps.service import Heartbeat, LiveServices
 from sgaps.settings import Settings
 
 SERVICES = ("gateway", "reconstructor", "sampler", "recorder", "trainer")
-START_TIMEOUT_SECS = 60.0
 # Training has its own tests, and so has the network; here they would only take time.
 QUICK = ("reconstructor.method=telea", "training.min_new_frames=100000", "instance=test")
 
@@ -75,13 +73,6 @@ def ending(services: Sequence[ServiceProcess]) -> Iterator[None]:
         for service in services:
             service.process.kill()
             service.process.wait()
-
-
-def wait_until(check: Callable[[], bool], *, timeout_secs: float = START_TIMEOUT_SECS) -> None:
-    deadline_secs = time.monotonic() + timeout_secs
-    while not check():
-        assert time.monotonic() < deadline_secs, f"still not after {timeout_secs:g} s"
-        time.sleep(0.05)
 
 
 def heartbeats(url: str, settings: Settings) -> dict[str, Heartbeat]:

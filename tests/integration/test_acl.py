@@ -19,13 +19,14 @@ from redis import exceptions as redis_errors
 
 from integration.brokers import REDIS, VALKEY, program
 from integration.conftest import with_changes
-from integration.processes import SERVICES, ending, start_service, wait_until
+from integration.processes import SERVICES, ending, start_service
 from sgaps.bus import Count, RedisBus
 from sgaps.errors import BusRefused
 from sgaps.settings import Settings
 from sgaps_cli import acl, broker
 from sgaps_client.player import PlayOptions, play
 from sgaps_client.sources import GameFrame
+from waiting import wait_until
 
 FRAMES = 30
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from integration.processes import ending, heartbeats, start_service, wait_until
+from integration.processes import ending, heartbeats, start_service
 from integration.recorder_process import frame
 from sgaps.bus import Publish, RedisBus
 from sgaps.settings import Settings
 from sgaps_cli.broker import free_port
 from sgaps_cli.doctor import diagnose
+from waiting import wait_until
 
 TOKEN = "the-right-one"  # noqa: S105
 LATE_ENOUGH_SECS = 240.0

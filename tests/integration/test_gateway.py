@@ -14,18 +14,14 @@ from PIL import Image
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from integration.conftest import (
-    RunningGateway,
-    eventually,
-    running_gateway,
-    with_changes,
-)
+from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import START, chosen, frame, heartbeat, png, receive, refusal, send, start
 from sgaps.bus import Put, RedisBus
 from sgaps.keys import PastSamples, history_key
 from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats
 from sgaps.service import heartbeat_key
 from sgaps.settings import Settings
+from waiting import eventually
 
 
 async def get(gateway: RunningGateway, path: str) -> httpx.Response:

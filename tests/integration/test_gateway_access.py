@@ -12,12 +12,13 @@ from websockets.asyncio.client import connect
 
 from gateway import __main__ as gateway_main
 from gateway.access import address_of, bearer_token, is_safe_host
-from integration.conftest import RunningGateway, eventually, running_gateway, with_changes
+from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import START, receive, refusal, start
 from sgaps.errors import SettingsError
 from sgaps.service import run_service
 from sgaps.settings import Settings, load_settings
 from tools import require_tool
+from waiting import eventually
 
 TOKEN = "a-secret"  # noqa: S105
 GUARDED = (

@@ -12,7 +12,7 @@ from websockets.typing import Subprotocol
 
 from gateway.session import SETS_KEPT
 from gateway_sessions import a_session
-from integration.conftest import RunningGateway, eventually
+from integration.conftest import RunningGateway
 from sgaps.bus import Publish
 from sgaps.messages import CoordinatesChosen, FrameAccepted, pack_floats, pack_footprints
 from sgaps.protocol import binary_codec, json_codec
@@ -22,6 +22,7 @@ from sgaps.sampling.footprints import sample_image
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import encoded_png
 from sgaps_client.state import SessionConfig
+from waiting import eventually
 
 WIDTH, HEIGHT = 32, 24
 IMAGE = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH)).astype(np.uint8)

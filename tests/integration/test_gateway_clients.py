@@ -16,7 +16,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.limits import REFUSALS_AT_ONCE
 from gateway.transport import MAX_FRAGMENTS, PINGS_PER_SEC
-from integration.conftest import RunningGateway, eventually, running_gateway, with_changes
+from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.raw_client import HANDSHAKE, RawClient, raw_client
 from integration.talk import (
     chosen,
@@ -32,6 +32,7 @@ from integration.talk import (
 from sgaps.bus import Publish
 from sgaps.messages import FrameAccepted, pack_floats
 from sgaps.settings import Settings
+from waiting import eventually
 
 CLIENT_TIMEOUT_SECS = 1.0
 LARGE_SET = pack_floats(np.full((500, 2), 1 / 3))

@@ -13,13 +13,14 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from integration.conftest import RunningGateway, eventually, running_gateway, with_changes
+from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import START, frame, heartbeat, keyframe, receive, refusal, send, start
 from sgaps.bus import Operation, Publish, RedisBus
 from sgaps.errors import ErrorCode
 from sgaps.messages import FrameAccepted
 from sgaps.protocol import binary_codec
 from sgaps.settings import Settings
+from waiting import eventually
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 UNLUCKY_FRAME_ID = 13

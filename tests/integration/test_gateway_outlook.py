@@ -14,13 +14,14 @@ from gateway.__main__ import main
 from gateway.outlook import FULL_AT_BACKLOGS, SLOW_AT_BACKLOGS, Outlook
 from gateway.serving import missing_services
 from gateway.twins import Twins
-from integration.conftest import RunningGateway, eventually, running_gateway, with_changes
+from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import frame, heartbeat, receive, send, start
 from sgaps.bus import MemoryBus, Put, RedisBus
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.messages import FrameAccepted
 from sgaps.service import HEARTBEAT_TTL_SECS, Heartbeat, Service, heartbeat_key
 from sgaps.settings import Settings
+from waiting import eventually
 
 NEEDED = ("reconstructor", "sampler", "recorder")
 BACKLOG = 2

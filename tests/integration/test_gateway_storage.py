@@ -16,19 +16,14 @@ from gateway import __main__ as gateway_program
 from gateway import stream
 from gateway.app import create_app
 from gateway.session import Session
-from integration.conftest import (
-    ClientConnection,
-    RunningGateway,
-    eventually,
-    running_gateway,
-    with_changes,
-)
+from integration.conftest import ClientConnection, RunningGateway, running_gateway, with_changes
 from integration.talk import frame, heartbeat, keyframe, png, receive, refusal, send, start
 from sgaps.bus import Bus, Operation, Publish, Put, RedisBus
 from sgaps.errors import BusFull, BusUnavailable
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted
 from sgaps.settings import Settings
+from waiting import eventually
 
 
 class _Refusing(RedisBus):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from integration.conftest import eventually, running_gateway, with_changes
+from integration.conftest import running_gateway, with_changes
 from integration.talk import chosen, frame, heartbeat, receive, send, start
 from sgaps.bus import Publish
 from sgaps.settings import Settings
 from sgaps_cli.broker import free_port
+from waiting import eventually
 
 
 async def test_a_session_goes_on_at_another_gateway(gateway_settings: Settings) -> None:

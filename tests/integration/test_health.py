@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from integration.processes import ending, start_service, wait_until
+from integration.processes import ending, start_service
 from sgaps import health
 from sgaps.service import ALIVE_WITHIN_SECS, TURN_WITHIN_SECS, turns_or_waits
 from sgaps_cli import broker
+from waiting import wait_until
 
 CHECK = [sys.executable, "-m", "sgaps.health"]
 HEAVY = ("asyncio", "json", "re", "argparse", "pydantic", "redis", "hydra", "numpy", "pathlib")

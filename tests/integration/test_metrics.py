@@ -15,13 +15,7 @@ import pytest
 from redis import Redis
 from websockets.asyncio.client import connect
 
-from integration.processes import (
-    SERVICES,
-    ServiceProcess,
-    ending,
-    start_service,
-    wait_until,
-)
+from integration.processes import SERVICES, ServiceProcess, ending, start_service
 from integration.scrape import Scrape, scrape
 from integration.talk import start
 from integration.test_acl import Noise
@@ -31,6 +25,7 @@ from sgaps.errors import ErrorCode
 from sgaps_cli import broker
 from sgaps_client.player import PlayOptions, PlaySummary, play
 from training import toy_recordings
+from waiting import wait_until
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints"
 FRAMES = 30

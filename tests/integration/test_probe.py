@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 
 from gateway.probe import Probe, probe_frame
 from integration.conftest import with_changes
-from integration.processes import ServiceProcess, ending, start_service, wait_until
+from integration.processes import ServiceProcess, ending, start_service
 from integration.scrape import scrape
 from recorder.archive import Archive
 from recorder.retention import Retention
@@ -33,6 +33,7 @@ from sgaps.service import Service
 from sgaps.settings import Settings
 from sgaps_cli import broker
 from unit.test_recorder_archive import frame
+from waiting import wait_until
 
 INTERVAL_SECS = 2.0
 SLOW_SECS = 240

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from integration.conftest import eventually
 from integration.recorder_process import (
     frame,
     publish,
@@ -24,6 +23,7 @@ from integration.recorder_process import (
 from sgaps.messages import FrameAccepted
 from sgaps.settings import Settings
 from tools import require, require_tool
+from waiting import eventually
 
 SESSIONS = ("one", "two", "three")
 WRITES = ("pwrite64", "write", "pwritev", "writev", "ftruncate")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from integration.conftest import eventually, with_changes
+from integration.conftest import with_changes
 from integration.recorder_process import (
     frame,
     publish,
@@ -25,6 +25,7 @@ from sgaps.recording import SegmentWriter, note_trained, segment_info
 from sgaps.settings import Settings
 from small_disk import fill, small_disk
 from unit.test_recording_segment import make_frame
+from waiting import eventually
 
 FRAMES = 40
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from integration.processes import heartbeats, wait_until
+from integration.processes import heartbeats
 from integration.stuck_service import HANGS
 from sgaps.health import why_not
 from sgaps.service import HEARTBEAT_SECS, TURN_WITHIN_SECS, turns_lately
 from sgaps.settings import Settings
 from sgaps_cli import broker
+from waiting import wait_until
 
 HERE = Path(__file__).parent
 STUCK = [sys.executable, str(HERE / "stuck_service.py")]

@@ -17,14 +17,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from integration.processes import (
-    SERVICES,
-    ServiceProcess,
-    ending,
-    heartbeats,
-    start_service,
-    wait_until,
-)
+from integration.processes import SERVICES, ServiceProcess, ending, heartbeats, start_service
 from sgaps.bus import Publish, RedisBus
 from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats, pack_pixels
 from sgaps.protocol.json_codec import encode
@@ -36,6 +29,7 @@ from sgaps.service import (
 from sgaps.settings import Settings
 from sgaps_cli import broker
 from training import toy_recordings
+from waiting import wait_until
 
 BROKER_LATE_SECS = 3.0
 FRAMES = 6000

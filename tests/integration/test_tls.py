@@ -11,11 +11,12 @@ import trustme
 
 from integration.brokers import redis_program
 from integration.conftest import with_changes
-from integration.processes import ending, start_service, wait_until
+from integration.processes import ending, start_service
 from sgaps.bus import Count, RedisBus
 from sgaps.errors import BusUnavailable
 from sgaps.settings import Settings
 from sgaps_cli import broker
+from waiting import wait_until
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ import pytest
 from websockets.sync.client import connect
 
 from integration import talk
-from integration.processes import ServiceProcess, ending, heartbeats, start_service, wait_until
+from integration.processes import ServiceProcess, ending, heartbeats, start_service
 from sgaps import tracing
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.bench.collector import Seen, collecting
 from sgaps_cli.broker import free_port
+from waiting import wait_until
 
 PIPELINE = ("gateway", "reconstructor", "sampler", "recorder")
 TOKEN = "not-for-any-log-7f3a"  # noqa: S105

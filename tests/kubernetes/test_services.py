@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from compose.images import ROOT
-from integration.processes import wait_until
 from kubernetes.manifests import SERVICES, Manifests
 from sgaps.service import DRAIN_SECS
 from sgaps.settings import load_settings
 from sgaps_cli.broker import free_port
+from waiting import wait_until
 
 SECRETS = Path("/run/secrets/sgaps")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ import pytest
 from monitoring.expressions import PROMETHEUS
 from sgaps_cli.broker import free_port
 from tools import require_tool
+from waiting import wait_until
 
-START_TIMEOUT_SECS = 30
+STOP_TIMEOUT_SECS = 30
 
 
 @pytest.fixture(scope="session")
@@ -52,15 +52,12 @@ def _served(command: list[str], answers: str, log: Path) -> Iterator[None]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
-        deadline_secs = time.monotonic() + START_TIMEOUT_SECS
-        while not _is_ok(answers):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline_secs, log.read_text()
-            time.sleep(0.1)
+        wait_until(lambda: process.poll() is not None or _is_ok(answers), f"it answers, see {log}")
+        assert process.poll() is None, log.read_text()
         yield
     finally:
         process.terminate()
-        process.wait(START_TIMEOUT_SECS)
+        process.wait(STOP_TIMEOUT_SECS)
 
 
 def _is_ok(url: str) -> bool:

@@ -18,6 +18,7 @@ from trainer import worker as worker_module
 from trainer.alone import BeingTrained
 from trainer.worker import Worker
 from training.toy_recordings import record, toy_settings
+from waiting import PATIENCE_SECS, eventually
 
 
 def service_of(settings: Settings) -> Service:
@@ -52,11 +53,10 @@ async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
     failed_before = metrics.FAILED._value.get()
     worker = Worker(service)
     looping = asyncio.create_task(worker.train_loop())
-    while not begun:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: begun)
     record(service.settings.data.recordings_dir, "c", frames=2)
     worker._waiting_keys.add("toy")
-    await asyncio.wait_for(looping, 10)
+    await asyncio.wait_for(looping, PATIENCE_SECS)
     assert begun == ["toy", "toy"]
     assert metrics.FAILED._value.get() == failed_before + 2
     assert "training of toy failed" in caplog.text

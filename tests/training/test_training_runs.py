@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +45,7 @@ from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_
 from trainer.split import split_by_session
 from trainer.watch import Watch
 from training.toy_recordings import KEY, dataset_of, record, toy_settings
+from waiting import wait_until
 
 
 def plan(
@@ -450,18 +450,11 @@ def test_loader_processes_end_with_a_run_that_was_killed(tmp_path: Path) -> None
         env=os.environ | {"SGAPS__TRAINING__SAVE_EVERY_SECS": "0.2"} | mark,
     )
     saved = tmp_path / "checkpoints" / KEY / UNFINISHED_NAME
-    wait_until(saved.exists, secs=120)
+    wait_until(saved.exists)
     assert len(processes_with(mark)) > 3  # the run, the server of copies and two of them
     begun.kill()
     begun.wait()
-    wait_until(lambda: not processes_with(mark), secs=20)
-
-
-def wait_until(is_so: Callable[[], bool], *, secs: float) -> None:
-    deadline_secs = time.monotonic() + secs
-    while not is_so():
-        assert time.monotonic() < deadline_secs
-        time.sleep(0.1)
+    wait_until(lambda: not processes_with(mark))
 
 
 def processes_with(mark: dict[str, str]) -> list[str]:
@@ -485,9 +478,7 @@ def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
         env=os.environ | {"SGAPS__TRAINING__SAVE_EVERY_SECS": "0.2"},
     )
     saved = tmp_path / "checkpoints" / KEY / UNFINISHED_NAME
-    deadline_secs = time.monotonic() + 120
-    while not saved.exists() and time.monotonic() < deadline_secs:
-        time.sleep(0.1)
+    wait_until(saved.exists)
     begun.send_signal(signal.SIGINT)
     _, told = begun.communicate(timeout=60)
     assert begun.returncode == 130

@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from sgaps.settings import load_settings
 from sgaps_cli import supervisor as supervisor_module
 from sgaps_cli.supervisor import STEADY_SECS, Supervised, Supervisor, local_services
 from tools import require_tool
+from waiting import eventually, wait_until
 
 
 @pytest.fixture
@@ -40,9 +40,7 @@ async def test_a_service_that_fails_is_started_again_until_told_to_stop(
     told: list[str] = []
     supervisor = Supervisor([failing], report=told.append)
     await supervisor.start()
-    async with asyncio.timeout(20):
-        while failing.ends_in_a_row < 3:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: failing.ends_in_a_row >= 3)
     monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECS", 60.0)
     started_at_secs = time.monotonic()
     await supervisor.stop()  # it may pause by now: that is not waited for
@@ -69,9 +67,7 @@ async def test_a_start_that_fails_is_tried_again(
         await spawn(service)
 
     monkeypatch.setattr(Supervised, "spawn", spawn_the_third_time)
-    async with asyncio.timeout(30):
-        while tried < 4:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: tried >= 4)
     await supervisor.stop()
     assert sum("cannot be started: [Errno 12]" in line for line in told) == 2
 
@@ -179,10 +175,3 @@ def test_a_child_does_not_outlive_a_killed_parent() -> None:
         wait_until(lambda: (child / "cmdline").read_text().startswith("sleep"))
         parent.kill()
     wait_until(lambda: not (child / "exe").exists())  # a zombie has none either
-
-
-def wait_until(check: Callable[[], bool]) -> None:
-    deadline_secs = time.monotonic() + 5
-    while not check():
-        assert time.monotonic() < deadline_secs
-        time.sleep(0.02)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,10 +15,11 @@ import httpx
 import pytest
 
 from e2e.conftest import System, start_system
-from e2e.test_play import wait_until_recorded
+from e2e.recordings import wait_until_recorded
 from sgaps_cli.broker import free_port
 from tools import require, require_tool
 from unity.conftest import HERE, PACKAGE, Harness, run
+from waiting import eventually
 
 FRAMES = 200
 CUT_AFTER_FRAMES = 80
@@ -89,17 +89,11 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     assert process.wait(60) == 0
 
 
-async def frames_received(system: System) -> int:
+async def has_received(system: System, count: int) -> bool:
     async with httpx.AsyncClient(timeout=10) as http:
         sessions: list[dict[str, Any]] = (await http.get(f"{system.http_url}/api/sessions")).json()
-    return sum(session["frames_received"] for session in sessions)
-
-
-async def until_received(system: System, count: int) -> None:
-    deadline_secs = time.monotonic() + 60
-    while await frames_received(system) < count:
-        assert time.monotonic() < deadline_secs, f"{count} frames never came"
-        await asyncio.sleep(0.2)
+    received: int = sum(session["frames_received"] for session in sessions)
+    return received >= count
 
 
 async def test_two_hundred_frames_through_a_cut(harness: Harness, system: System) -> None:
@@ -108,7 +102,7 @@ async def test_two_hundred_frames_through_a_cut(harness: Harness, system: System
         game = await asyncio.create_subprocess_exec(
             *harness.command, "stream", url, "unity", str(FRAMES), stdout=asyncio.subprocess.PIPE
         )
-        await until_received(system, CUT_AFTER_FRAMES)
+        await eventually(lambda: has_received(system, CUT_AFTER_FRAMES))
         await wire.cut()
         output, _ = await asyncio.wait_for(game.communicate(), 120)
     assert game.returncode == 0
