@@ -32,6 +32,7 @@ from sgaps.bus import (
 )
 from sgaps.bus import consumer as consumer_module
 from sgaps.messages import DeadLetter, FrameAccepted
+from waiting import eventually
 
 
 async def test_a_handled_batch_is_acknowledged_with_its_answers(bus: Bus) -> None:
@@ -67,8 +68,7 @@ async def test_inference_lets_old_frames_go_that_it_never_heard_of(bus: Bus) -> 
     stop = asyncio.Event()
     running = asyncio.create_task(newest.run(stop))
     await publish(bus, 20)
-    while 20 not in handler.seen:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: 20 in handler.seen)
     stop.set()
     await running
     assert handler.seen == [19, 5, 20]
@@ -92,9 +92,7 @@ async def test_a_restarted_consumer_finishes_its_own_first(bus: Bus) -> None:
     handler = Recorder()
     stop = asyncio.Event()
     running = asyncio.create_task(consumer(bus, handler, name="one").run(stop))
-    async with asyncio.timeout(5):
-        while len(handler.seen) < 2:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(handler.seen) == 2)
     stop.set()
     await running
     assert handler.seen == [1, 2]
@@ -254,13 +252,14 @@ async def test_what_a_full_broker_does_not_bury_keeps_nobody_waiting(
     room = let_it_be_full(bus, monkeypatch)
     handler, stop = Recorder(), asyncio.Event()
     running = asyncio.create_task(consumer(bus, handler).run(stop))
-    async with asyncio.timeout(5):
-        while not handler.seen:
-            await asyncio.sleep(0.01)
-        assert await bus.length(DeadLetter.STREAM) == 0
-        room.set()
-        while await bus.length(DeadLetter.STREAM) < spent:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: handler.seen)
+    assert await bus.length(DeadLetter.STREAM) == 0
+    room.set()
+
+    async def are_buried() -> bool:
+        return await bus.length(DeadLetter.STREAM) == spent
+
+    await eventually(are_buried)
     stop.set()
     await running
     assert handler.seen == [spent]
@@ -274,13 +273,16 @@ async def test_what_a_full_broker_does_not_book_is_booked_later_though_nothing_c
     room = let_it_be_full(bus, monkeypatch)
     handler, stop = Recorder(), asyncio.Event()
     running = asyncio.create_task(consumer(bus, handler).run(stop))
-    async with asyncio.timeout(5):
-        while len(handler.seen) < 2 or await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0):
-            await asyncio.sleep(0.01)
-        assert await bus.ledger() == {}
-        room.set()
-        while not stops and not await bus.ledger():
-            await asyncio.sleep(0.01)
+
+    async def are_done() -> bool:
+        pending = await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0)
+        return len(handler.seen) == 2 and not pending
+
+    await eventually(are_done)
+    assert await bus.ledger() == {}
+    room.set()
+    if not stops:
+        await eventually(bus.ledger)
     stop.set()
     await running
     assert await bus.ledger() == {"seen": 2}
@@ -309,15 +311,15 @@ async def test_a_debt_does_not_go_with_an_entry_that_somebody_else_did(
     assert await bus.ledger() == {"seen": 1}
 
 
-class Takes(Recorder):
-    """So long for each batch, like large pictures."""
+class Slow(Recorder):
+    """Takes as long for a batch as it is told to, as for large pictures."""
 
-    def __init__(self, secs: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.secs = secs
+        self.may_end = asyncio.Event()
 
     async def __call__(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
-        await asyncio.sleep(self.secs)
+        await self.may_end.wait()
         return await super().__call__(batch)
 
 
@@ -327,19 +329,22 @@ async def test_a_slow_consumer_keeps_what_it_has_in_hand_and_one_that_hangs_does
 ) -> None:
     monkeypatch.setattr(holding, "STUCK_AFTER_SECS", stuck_after_secs)
     await publish(bus, 1, 2)
-    slow, heir, stop = Takes(2.0), Recorder(), asyncio.Event()
+    slow, heir, stop = Slow(), Recorder(), asyncio.Event()
+    min_idle_secs = 1.0
 
     def start(handler: Recorder, name: str) -> asyncio.Task[None]:
-        worker = consumer(bus, handler, name=name, min_idle_secs=0.5)
+        worker = consumer(bus, handler, name=name, min_idle_secs=min_idle_secs)
         return asyncio.create_task(worker.run(stop))
 
     running = [start(slow, "slow")]
-    async with asyncio.timeout(10):
-        while not await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0):
-            await asyncio.sleep(0.01)
-        running.append(start(heir, "heir"))
-        while not slow.seen:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: bus.pending(STREAM, GROUP, count=9, min_idle_secs=0))
+    running.append(start(heir, "heir"))
+    if by_heir:
+        await eventually(lambda: heir.seen == by_heir)
+    else:
+        await asyncio.sleep(2 * min_idle_secs)
+    slow.may_end.set()
+    await eventually(lambda: slow.seen)
     stop.set()
     await asyncio.gather(*running)
     assert (slow.seen, heir.seen) == ([1, 2], by_heir)

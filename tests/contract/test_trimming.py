@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -25,6 +26,7 @@ from sgaps.bus import (
     Entry,
     Trimmer,
     next_id,
+    published_at_secs,
 )
 from sgaps.bus.trim import EXPIRE_AT_ONCE
 
@@ -87,13 +89,17 @@ async def test_what_is_done_and_not_trimmed_yet_is_no_backlog(bus: Bus) -> None:
     assert (await bus.length(STREAM), await bus.ledger()) == (2, {})
 
 
-async def test_what_waited_too_long_for_a_group_expires_and_nothing_younger(bus: Bus) -> None:
+async def test_what_waited_too_long_for_a_group_expires_and_nothing_younger(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await publish(bus, 1, 2)
     await bus.write(Ack(STREAM, GROUP, await read(bus)))
     await bus.ensure_group(STREAM, "slow")
     await asyncio.sleep(0.3)
     await publish(bus, 3)
     await bus.write(Ack(STREAM, GROUP, await read(bus)))
+    third_secs = published_at_secs(await bus.last_id(STREAM))
+    monkeypatch.setattr(bus, "now_secs", AsyncMock(return_value=third_secs + 0.1))
     settings = bus_settings(max_backlog_secs=0.2)
     assert await Trimmer(bus, settings).trim_recorded(STREAM, must=GROUP, may="slow") == 2
     assert await bus.length(STREAM) == 1
