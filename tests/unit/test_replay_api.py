@@ -21,10 +21,12 @@ from replays import HEIGHT, KEY, SAMPLES, WIDTH, captured, png, record, scene, s
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
 from sgaps.model import stores_of
 from sgaps.protocol.views import View, decode_view, unpack_samples
+from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings, load_settings
-from sgaps_cli.replay import rebuild
+from sgaps_cli import recordings
+from sgaps_cli.replay import library, rebuild
 from sgaps_cli.replay.app import create_app
-from sgaps_cli.replay.desk import Desk
+from sgaps_cli.replay.desk import Desk, require_recordings
 from sgaps_client.pictures import decoded_png, psnr_db
 from unit.test_checkpoints import publish
 
@@ -56,6 +58,7 @@ async def http(root: Path, settings: Settings) -> AsyncIterator[httpx.AsyncClien
             transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8010"
         ) as client,
     ):
+        await client.get("/api/catalog")  # as the page does first of all
         yield client
 
 
@@ -85,6 +88,23 @@ async def test_the_catalog_tells_what_there_is(http: httpx.AsyncClient, root: Pa
     checkpoints = [one["checkpoint_id"] for one in listed["checkpoints"]]
     assert session["pair"] == [await shipped(http), UNTRAINED]
     assert set(session["pair"]) < set(checkpoints)
+
+
+async def test_recordings_are_looked_through_when_the_page_asks_for_them(
+    root: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thousands each look takes long; that there is one is seen at the first."""
+    looked: list[Path] = []
+
+    def sealed_segments(session: Path) -> tuple[list[SegmentInfo], int]:
+        looked.append(session)
+        return recordings.sealed_segments(session)
+
+    monkeypatch.setattr(library, "sealed_segments", sealed_segments)
+    require_recordings(root)
+    app = create_app(Desk(root, settings))
+    async with app.router.lifespan_context(app):
+        assert len(looked) == 1
 
 
 async def test_a_recording_tells_its_frames_and_their_times(http: httpx.AsyncClient) -> None:

@@ -18,8 +18,9 @@ from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.model import prepare_cpu
 from sgaps.protocol.views import encode_view
 from sgaps.settings import Settings
+from sgaps_cli.recordings import session_folders
 from sgaps_cli.replay.errors import ReplayError
-from sgaps_cli.replay.library import Library, Recording, Reel, playing_times
+from sgaps_cli.replay.library import Library, Recording, Reel, playing_times, recording_of
 from sgaps_cli.replay.models import Loaded, Models, default_pair
 from sgaps_cli.replay.rebuild import Shot, measured_psnr_db, rebuild, take_shot, view_of
 
@@ -41,7 +42,6 @@ class Desk:
     def prepare(self) -> None:
         """To be called in the thread that will ask."""
         prepare_cpu(self._settings.reconstructor.cpu_threads)
-        self.catalog()
 
     def close(self) -> None:
         self._library.close()
@@ -133,10 +133,13 @@ def _told(recording: Recording) -> JsonObject:
 
 def require_recordings(folder: Path) -> None:
     """Raises ReplayError where there is nothing to replay."""
-    found = Library(folder).scan()
-    if any(one.segments for one in found):
-        return
-    if found:
+    # Not Library.scan: one that can be replayed is enough, and the page lists them all.
+    is_damaged = False
+    for one in map(recording_of, session_folders(folder)):
+        if one.segments:
+            return
+        is_damaged |= bool(one.damaged)
+    if is_damaged:
         raise ReplayError(
             f"no segment in {folder} can be read; save what is left of them: "
             f"sgaps recordings repair --root {folder}"

@@ -103,7 +103,7 @@ class Library:
 
     def scan(self) -> list[Recording]:
         """All recordings, the newest first; afterwards these can be read."""
-        found = [_recording(session) for session in session_folders(self.folder)]
+        found = [recording_of(session) for session in session_folders(self.folder)]
         found = [one for one in found if one.segments or one.damaged]
         self._listed = {one.recording_id: one for one in found}
         self._reels.clear()
@@ -137,8 +137,8 @@ class Library:
         return ordered(recording, map(self._readers.__getitem__, recording.segments))
 
 
-def _recording(folder: Path) -> Recording:
-    """A misplaced segment counts as damaged: it is another session's."""
+def recording_of(folder: Path) -> Recording:
+    """The one in a session's folder; a misplaced segment counts as damaged: it is another's."""
     infos, damaged = sealed_segments(folder)
     key, session = folder.parent.name, folder.name
     own = tuple(one for one in infos if (one.checkpoint_key, one.session_id) == (key, session))
