@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -56,13 +57,32 @@ def test_a_run_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
     assert f"user gateway on #{digest} " in contents(tmp_path)["users.acl"]
 
 
-@pytest.mark.parametrize("trouble", ["a file", "empty"])
-def test_what_cannot_be_written_names_a_cure(tmp_path: Path, trouble: str) -> None:
+@pytest.mark.parametrize("name", ["auth_token", "grafana.password", "sampler.password"])
+def test_a_secret_is_there_whole_or_not_at_all(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(_: int) -> None:
+        raise KeyboardInterrupt
+
+    write_secrets(tmp_path)
+    (tmp_path / name).unlink()
+    before = contents(tmp_path)
+    monkeypatch.setattr(os, "fsync", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_secrets(tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["auth_token", "grafana.password", "sampler.password"])
+def test_an_empty_secret_is_written_again(name: str, tmp_path: Path) -> None:
+    """As runs that were cut off have left it: Grafana would start with it."""
+    (tmp_path / name).touch()
+    assert tmp_path / name in write_secrets(tmp_path)
+    assert contents(tmp_path)[name].strip()
+
+
+def test_what_cannot_be_written_names_a_cure(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
-    if trouble == "a file":
-        folder.write_text("")
-    else:
-        folder.mkdir()
-        (folder / "sampler.password").touch()
-    with pytest.raises(AclError, match="--out" if trouble == "a file" else "delete it"):
+    folder.write_text("")
+    with pytest.raises(AclError, match="--out"):
         write_secrets(folder)

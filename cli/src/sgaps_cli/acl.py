@@ -7,6 +7,7 @@ the functions that make the keys. Each grant is a selector of Redis 7: its comma
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgaps.bus.base import LEDGER_KEY
+from sgaps.durable import write_durably
 from sgaps.errors import SgapsError
 from sgaps.keys import history_key, sampler_key, session_key, watch_key
 from sgaps.messages import (
@@ -177,8 +179,6 @@ def write_acl(folder: Path) -> list[Path]:
             if write_once(path, secrets.token_urlsafe(PASSWORD_BYTES)):
                 written.append(path)
             passwords[user] = path.read_text().strip()
-            if not passwords[user]:
-                raise AclError(f"{path} is empty: delete it, and run this again for a new one")
         rights = folder / ACL_FILE
         rights.write_text("\n".join(acl_lines(passwords)) + "\n")
         # The broker may run as another user, and hashes of random passwords are no secret.
@@ -200,9 +200,15 @@ def writing_in(folder: Path) -> Iterator[None]:
 
 
 def write_once(path: Path, content: str) -> bool:
-    """Write a secret, for its owner alone; whether it was not there. Raises OSError."""
-    if path.exists():
+    """Write a secret whole, for its owner alone; whether it was not there. Raises OSError.
+
+    Nor is an empty one: a run that was cut off left it, and nobody can be let in by it.
+    """
+    if path.exists() and path.read_text().strip():
         return False
-    path.touch(mode=0o600, exist_ok=False)
-    path.write_text(f"{content}\n")
+    umask = os.umask(0o077)  # from its first byte on
+    try:
+        write_durably(path, f"{content}\n".encode())
+    finally:
+        os.umask(umask)
     return True
