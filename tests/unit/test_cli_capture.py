@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -275,6 +277,36 @@ def test_what_came_before_a_capture_was_cut_off_is_kept(
     assert f"{frames} whole frames of k" in capsys.readouterr().err
     assert sum(segment.frame_count for segment in find_segments(tmp_path)) == frames
     assert not list(tmp_path.rglob("*.part"))
+
+
+class ToldSource(EndingSource):
+    """A game in whose middle this process gets SIGTERM."""
+
+    def frames(self) -> Iterator[GameFrame]:
+        yield from islice(super().frames(), 130)
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from super().frames()
+
+
+@pytest.fixture
+def _deaf() -> Iterator[None]:
+    """Nothing that hears SIGTERM but what is tested."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_deaf")
+def test_a_capture_that_is_told_to_end_keeps_what_came_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ToldSource(200, SourceError("it went on"))
+    with pytest.raises(SystemExit) as ended:
+        capture.record(source, tmp_path, key="k", session_id="s", frames=None)
+    assert ended.value.code == 143
+    assert "130 whole frames of k" in capsys.readouterr().err
+    assert recorded(tmp_path, "k")["s"].shape[0] == 130
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def test_a_capture_that_is_killed_has_lost_a_batch_at_most(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import cv2
@@ -98,28 +100,46 @@ def _make_folder(out: Path) -> None:
 def record(source: Source, out: Path, *, key: str, session_id: str, frames: int | None) -> None:
     """Record frames of a source as one session; where that is cut off, those before it are kept.
 
-    Raises SourceError, RecordingError.
+    Raises SourceError, RecordingError; SystemExit where SIGTERM did it.
     """
     console = Console(stderr=True)
     settings = load_settings()
     started_at_secs = time.time()
-    images = track(
-        islice(source.frames(), frames),
-        escape(f"{source.name} → {session_id}"),
-        frames,
-        console=console,
-    )
+    shown = escape(f"{source.name} → {session_id}")
     recording = _Recording(out, settings, key=key, session_id=session_id)
     note = ", kept of what was cut off; delete them before it is done again"
     try:
-        with closing(recording):
-            for i, frame in enumerate(images):
+        with _asked_to_end() as asked, closing(recording):
+            wanted = takewhile(lambda _: not asked, islice(source.frames(), frames))
+            for i, frame in enumerate(track(wanted, shown, frames, console=console)):
                 recording.add(_whole_frame(i, frame, started_at_secs, settings.max_state_dim))
-            note = ""
+            if not asked:
+                note = ""
     finally:
         if recording.sealed_frames or not note:
             told = f"{recording.sealed_frames} whole frames of {key} in {recording.folder}{note}"
             console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[list[int]]:
+    """For a loop to look at: empty until SIGTERM, which the exit status tells in the end.
+
+    What a handler raises would be lost where it comes in a callback of a weakref.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if asked:
+        sys.exit(128 + signal.SIGTERM)
 
 
 class _Recording:
