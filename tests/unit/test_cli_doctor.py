@@ -322,6 +322,16 @@ def test_a_running_system(asked: Asked, missing: list[str]) -> None:
     assert bad_lines(said) == [f"bad  {name}: none lives; no heartbeat" for name in missing]
 
 
+def test_a_proxy_is_not_asked_for_this_machine(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with http_server(answers_of({})) as url:
+        assert asked("--url", url)[0] == 0
+
+
 def test_the_system_of_the_data_folder_is_looked_at_where_it_is(asked: Asked) -> None:
     """`sgaps up --port 9000` is not at the configured port."""
     with http_server(answers_of({})) as url, up.alone_in(asked.data_dir, int(url.split(":")[-1])):

@@ -13,7 +13,7 @@ from websockets.http11 import Request, Response
 
 from sgaps.errors import SettingsError
 from sgaps_client import client as client_module
-from sgaps_client.address import shown, told_loss
+from sgaps_client.address import is_loopback, shown, told_loss
 from sgaps_client.client import SgapsClient
 from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import ScriptedGateway
@@ -73,6 +73,25 @@ def test_a_wrong_address_is_named_where_the_config_is_made(url: str, problem: st
 @pytest.mark.parametrize("url", ["ws://[::1]:8000/ws/stream", "wss://play.example/games/ws/stream"])
 def test_a_right_address_is_taken(url: str) -> None:
     assert config_of(url).url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "is_it"),
+    [
+        ("ws://127.0.0.1:8000/ws/stream", True),
+        ("ws://127.8.8.8/ws/stream", True),
+        ("wss://LOCALHOST/ws/stream", True),
+        ("http://[::1]:8000", True),
+        ("http://play.localhost", True),
+        ("ws://127.0.0.1.example/ws/stream", False),
+        ("ws://localhost.example/ws/stream", False),
+        ("ws://notlocalhost/ws/stream", False),
+        ("ws://192.0.2.1/ws/stream", False),
+        ("ws://[/ws/stream", False),
+    ],
+)
+def test_the_addresses_of_this_machine(url: str, is_it: bool) -> None:
+    assert is_loopback(url) == is_it
 
 
 def test_no_password_is_shown() -> None:

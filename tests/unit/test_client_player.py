@@ -264,3 +264,18 @@ async def test_the_token_goes_with_the_session_and_with_its_pictures(
         await play(Flat(), given, stop=asyncio.Event())
     assert [start.auth_token for start in gateway.starts] == [token]
     assert set(gateway.authorizations) == {header}
+
+
+@pytest.mark.parametrize("names", [("http_proxy", "https_proxy"), ("all_proxy",)])
+async def test_a_proxy_is_not_asked_for_this_machine(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in names:
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    gateway = ScriptedGateway(keyframe_interval=1)
+    async with asyncio.timeout(10), gateway.running():
+        summary = await play(Flat(), options(gateway, frames=2), stop=asyncio.Event())
+    assert summary.answered == 2
+    assert summary.psnr_db is not None  # its pictures come over HTTP

@@ -15,6 +15,7 @@ import msgspec
 
 from sgaps_cli.doctor import system
 from sgaps_cli.doctor.finding import TIMEOUT_SECS, Finding
+from sgaps_client.address import is_loopback, without_proxies
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 GATEWAY_CURE = "start the system: sgaps up, or name another with --url http://host:port"
@@ -23,7 +24,6 @@ CLOCK_OFF_SECS = 3.0
 """The gateway tells whole seconds."""
 CERTIFICATE_DAYS = 14
 BETWEEN_LOOKS_SECS = 1.0
-LOOPBACK = ("127.", "localhost", "::1")
 
 T = TypeVar("T")
 
@@ -47,6 +47,7 @@ def look_at_gateway(url: str, token: str | None, *, needed: bool) -> Iterator[Fi
             timeout=TIMEOUT_SECS,
             headers={"Authorization": f"Bearer {token}"} if token else {},
             verify=ssl.create_default_context(),
+            mounts=without_proxies(base),
         ) as client:
             yield from _all_of(client, what, has_token=bool(token))
     except httpx.ConnectError as error:
@@ -119,7 +120,7 @@ def _edge(
             f"{'ahead of' if clock_off_secs > 0 else 'behind'} this machine's",
             cure="set both by NTP: timedatectl set-ntp true",
         )
-    if not has_token and not host.startswith(LOOPBACK):
+    if not has_token and not is_loopback(str(client.base_url)):
         yield Finding(
             what="token",
             well=False,

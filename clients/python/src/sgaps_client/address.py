@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from websockets.exceptions import InvalidStatus, InvalidURI
@@ -47,6 +48,23 @@ def http_url(ws_url: str) -> str:
     scheme, _, rest = ws_url.partition("://")
     host = rest.partition("/")[0]
     return f"{'https' if scheme == 'wss' else 'http'}://{host}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether it is of this machine, which no proxy leads to."""
+    try:
+        host = urlsplit(url).hostname or ""
+        return f".{host}".endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:  # another name, or no address at all
+        return False
+
+
+def without_proxies(url: str) -> dict[str, None]:
+    """Mounts of an httpx client: those of the environment stay, but for an address of this machine.
+
+    Not `trust_env=False`, for which SSL_CERT_FILE would not count either.
+    """
+    return {"http://": None, "https://": None} if is_loopback(url) else {}
 
 
 def told_loss(error: Exception, url: str, *, had_session: bool) -> str:

@@ -30,7 +30,7 @@ from sgaps.protocol.messages import (
     UvCoordinates,
 )
 from sgaps_client import outgoing
-from sgaps_client.address import told_loss
+from sgaps_client.address import is_loopback, told_loss
 from sgaps_client.state import ClientState, SessionConfig
 
 log = logging.getLogger(__name__)
@@ -198,6 +198,7 @@ class SgapsClient:
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
             close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
+            proxy=None if is_loopback(self.config.url) else True,
         ) as connection:
             await self._play(connection)
 
