@@ -131,6 +131,19 @@ def test_a_video_is_imported_by_the_command(tmp_path: Path, video: Path) -> None
     np.testing.assert_allclose(pictures.mean(axis=(1, 2)), SHADES, atol=3)
 
 
+def test_a_file_has_one_key_whatever_records_it(
+    tmp_path: Path,
+    video: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(video.parent)
+    for command in ("capture", "import"):
+        out = tmp_path / command
+        assert run_here(monkeypatch, capsys, command, f"./{video.name}", "--out", out)[0] == 0
+        assert len(recorded(out, "ramp")) == 1
+
+
 def test_images_are_imported_and_scaled(
     tmp_path: Path,
     folder: Path,

@@ -1,15 +1,40 @@
-"""`sgaps play`: what it says while it plays."""
+"""`sgaps play`: under what key, and what it says while it plays."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from sgaps_cli.play import play_with_line
+from sgaps_cli.play import key_of, play_with_line
 from unit.scripted_gateway import ScriptedGateway
 from unit.test_client_player import Flat, options
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        ("doom/my_way_home", "doom-my_way_home"),
+        ("clip.mp4", "clip"),
+        ("./clip.avi", "clip"),
+        ("clips/clip.mkv", "clip"),
+        ("-clip (1).mp4", "clip-1"),
+        ("pictures/", "pictures"),
+        (f"{'long' * 20}.mp4", "long" * 16),
+    ],
+)
+def test_a_key_follows_from_the_name_alone(source: str, key: str) -> None:
+    assert key_of(source, None) == key
+    assert key_of(source, "mine") == "mine"
+
+
+def test_here_is_a_folder_of_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "holiday").mkdir()
+    monkeypatch.chdir(tmp_path / "holiday")
+    assert key_of(".", None) == "holiday"
 
 
 async def test_the_line_of_figures_ends_where_nobody_watches_it() -> None:

@@ -79,7 +79,7 @@ def import_file(path: Path, *, out: Path | None, key: str | None, width: int | N
     if not path.exists():
         raise SourceError(f"there is no {path}; give a video file or a folder of images")
     path = path.resolve()  # of `doom/clip.mp4` the file is meant, not the game
-    key = key_of(path.stem, key)
+    key = key_of(str(path), key)
     source = open_source(str(path), width=width)
     session_id = f"import-{secrets.token_hex(6)}"
     with closing(source):

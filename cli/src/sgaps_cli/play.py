@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.text import Text
 from sgaps.errors import SgapsError
 from sgaps.protocol.ids import is_valid_id
 from sgaps_client.player import PlayOptions, PlayStats, PlaySummary, play
-from sgaps_client.sources import Source, checkpoint_key, open_source
+from sgaps_client.sources import Source, checkpoint_key, is_game, open_source
 
 RECENT_FRAMES = 100
 
@@ -51,18 +52,23 @@ def play_source(
 
 
 def key_of(source_name: str, key: str | None) -> str:
-    """The checkpoint key: as given, else from the source's name. Raises SgapsError."""
-    name = source_name.strip("/").removesuffix(".mp4")
-    chosen = key or checkpoint_key(name)
-    # Of names in other scripts nothing is left but the folder and the suffix, and all of them
-    # would share one checkpoint.
-    own = key or checkpoint_key(PurePath(name).stem)
-    if not is_valid_id(chosen) or not own.strip("-_"):
+    """The checkpoint key: as given, else from a game's name, or from a file's without its folder
+    and suffix. Raises SgapsError.
+    """
+    name = source_name if is_game(source_name) else _stem(source_name)
+    chosen = key or checkpoint_key(name).strip("-")
+    # Of names in other scripts nothing is left, and all of them would share one checkpoint.
+    if not is_valid_id(chosen) or not chosen.strip("-_"):
         raise SgapsError(
             f"{key or source_name!r} is no checkpoint key; give one with --key, or rename it: "
             "letters, digits, _ and -, at most 64"
         )
     return chosen
+
+
+def _stem(path: str) -> str:
+    """Also of `.`; not Path.resolve, which raises RuntimeError where links go round in circles."""
+    return PurePath(os.path.realpath(Path(path).expanduser())).stem
 
 
 async def _play_until_interrupted(
