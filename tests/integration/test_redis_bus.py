@@ -31,7 +31,7 @@ from sgaps.bus import (
     trim_behind,
 )
 from sgaps.bus.connection import connect
-from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER, Line
+from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER, Lines
 from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter
 from sgaps.settings import Settings
@@ -268,12 +268,12 @@ async def test_a_refused_question_leaves_the_next_its_own_answers(
     bus = RedisBus(gateway_settings.bus)
     await bus.write(Push("list", b"1", 9, 9), Put("hash", {"a": b"2"}, 9))
     client = connect(gateway_settings.bus, socket_timeout_secs=None)
-    line = Line(client.connection_pool, timeout_secs=5)
-    refused, answered = await line.trip([("LRANGE", "hash", 0, 9), ("LRANGE", "list", 0, 9)])
+    lines = Lines(client.connection_pool)
+    questions = [("LRANGE", "hash", 0, 9), ("LRANGE", "list", 0, 9)]
+    refused, answered = await lines.trip(questions, timeout_secs=5)
     assert isinstance(refused, redis_errors.ResponseError)
     assert answered == [b"1"]
-    assert await line.trip([("HGETALL", "hash")]) == [[b"a", b"2"]]
-    await line.close()
+    assert await lines.trip([("HGETALL", "hash")], timeout_secs=5) == [[b"a", b"2"]]
     await client.aclose()
     with pytest.raises(BusError, match="WRONGTYPE"):
         await bus.lists_and_hashes(["hash", "list"], ["hash"], count=9)

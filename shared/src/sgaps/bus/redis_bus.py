@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
 from sgaps.bus.connection import connect
 from sgaps.bus.redis_commands import FIELD, RENEW, Command, command_of, millis
 from sgaps.bus.redis_failures import as_bus_errors, unless_group_lost
-from sgaps.bus.redis_trips import Writer, replies
+from sgaps.bus.redis_trips import Lines, Writer
 from sgaps.settings import BusSettings
 
 GROUP_LOST_PAUSE_SECS = 0.2
@@ -28,12 +27,10 @@ class RedisBus(Bus):
     def __init__(self, settings: BusSettings) -> None:
         self._timeout_secs = settings.socket_timeout_secs
         self._commands = connect(settings, socket_timeout_secs=self._timeout_secs)
-        # Of these whoever makes a trip minds the time.
-        self._trips = connect(settings, socket_timeout_secs=None)
-        self._reads = connect(settings, socket_timeout_secs=None)
-        # Apart from those: however many look at sessions, a group's member is never without one.
-        self._looks = connect(settings, socket_timeout_secs=None)
-        self._writer = Writer(self._trips.connection_pool, timeout_secs=self._timeout_secs)
+        self._pools = [connect(settings, socket_timeout_secs=None) for _ in range(3)]
+        # Looks apart from reads: however many look at sessions, a group's member has a connection.
+        self._trips, self._reads, self._looks = (Lines(p.connection_pool) for p in self._pools)
+        self._writer = Writer(self._trips, timeout_secs=self._timeout_secs)
 
     async def write(self, *operations: Operation) -> None:
         await self._writer.write(command_of(operations))
@@ -164,18 +161,16 @@ class RedisBus(Bus):
             await self._commands.ping()
 
     async def close(self) -> None:
-        for client in (self._commands, self._trips, self._reads, self._looks):
+        for client in (self._commands, *self._pools):
             await client.aclose()
 
-    async def _read(self, client: Redis, command: Command, block_secs: float) -> list[Entry]:
+    async def _read(self, lines: Lines, command: Command, block_secs: float) -> list[Entry]:
         # A blocking read may legally be silent for block_secs on top of a command's time.
-        timeout_secs = self._timeout_secs + block_secs
-        (reply,) = await replies(client.connection_pool, [command], timeout_secs=timeout_secs)
+        (reply,) = await lines.replies([command], timeout_secs=self._timeout_secs + block_secs)
         return [_entry(row) for _, rows in reply or [] for row in rows]
 
     async def _asked(self, *commands: Command) -> list[Any]:
-        pool = self._trips.connection_pool
-        return await replies(pool, commands, timeout_secs=self._timeout_secs)
+        return await self._trips.replies(commands, timeout_secs=self._timeout_secs)
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - redis-py does not type replies

@@ -35,51 +35,68 @@ class _Write(NamedTuple):
     asked_at_secs: float
 
 
-async def replies(
-    pool: ConnectionPool, commands: Sequence[Command], *, timeout_secs: float
-) -> list[Any]:
-    """What the broker says to each. Raises RedisError or OSError, also where it refuses one."""
-    line = Line(pool, timeout_secs=timeout_secs)
-    try:
-        said = await line.trip(commands)
-    finally:
-        await line.close()
-    for reply in said:
-        if isinstance(reply, redis_errors.ResponseError):
-            raise reply
-    return said
+class Lines:
+    """Connections of a pool, kept open between trips by whoever alone draws on it.
 
+    What redis-py does to lend one and to take it back costs as much as a command.
+    """
 
-class Line:
-    """A connection of the pool for trips that follow one another; another one where it broke."""
-
-    def __init__(self, pool: ConnectionPool, *, timeout_secs: float) -> None:
-        """The time is that of a whole trip: the pool's connections should have none."""
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Whoever makes a trip minds the time: the pool's connections should have none."""
         self._pool = pool
-        self._timeout_secs = timeout_secs
-        self._connection: AbstractConnection | None = None
+        self._idle: list[AbstractConnection] = []
+        self._wanted = 0
+        """Who waits for the pool: what comes back must go there."""
 
-    async def trip(self, commands: Sequence[Command]) -> list[Any]:
-        """The reply to each, which may be a ResponseError. Raises RedisError, OSError."""
+    async def replies(self, commands: Sequence[Command], *, timeout_secs: float) -> list[Any]:
+        """What the broker says to each. Raises RedisError or OSError, also where it refuses one."""
+        said = await self.trip(commands, timeout_secs=timeout_secs)
+        for reply in said:
+            if isinstance(reply, redis_errors.ResponseError):
+                raise reply
+        return said
+
+    async def trip(self, commands: Sequence[Command], *, timeout_secs: float) -> list[Any]:
+        """The reply to each, which may be a ResponseError. Raises RedisError, OSError.
+
+        The time is that of the whole trip.
+        """
         try:
-            async with asyncio.timeout(self._timeout_secs):
-                connection = await self._connected()
-                await connection.send_packed_command(connection.pack_commands(commands))
-                return [await _reply(connection) for _ in commands]
+            async with asyncio.timeout(timeout_secs):
+                connection = await self._taken()
+                try:
+                    await connection.send_packed_command(connection.pack_commands(commands))
+                    return [await _reply(connection) for _ in commands]
+                except BaseException:  # what is still to come would be the next one's reply
+                    await connection.disconnect(nowait=True)
+                    raise
+                finally:
+                    await self._give_back(connection)
         except TimeoutError:
-            raise redis_errors.TimeoutError(f"nothing in {self._timeout_secs:g} s") from None
+            raise redis_errors.TimeoutError(f"nothing in {timeout_secs:g} s") from None
 
-    async def close(self) -> None:
-        """Give the connection back."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await self._pool.release(connection)
+    async def _taken(self) -> AbstractConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_connected and not await connection.can_read():
+                return connection
+            await self._pool.release(connection)  # the broker has closed it
+        self._wanted += 1
+        try:
+            return cast("AbstractConnection", await self._pool.get_connection())  # type: ignore[no-untyped-call]
+        finally:
+            self._wanted -= 1
 
-    async def _connected(self) -> AbstractConnection:
-        if self._connection is None or not self._connection.is_connected:
-            await self.close()
-            self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        return self._connection
+    async def _give_back(self, connection: AbstractConnection) -> None:
+        if connection.is_connected and not self._wanted:
+            self._idle.append(connection)
+            return
+        if not connection.is_connected:  # what swallowed one may have swallowed them all
+            idle, self._idle = self._idle, []
+            for other in idle:
+                await other.disconnect(nowait=True)
+                await self._pool.release(other)
+        await self._pool.release(connection)
 
 
 async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - redis-py does not type it
@@ -97,9 +114,9 @@ class Writer:
     to be done before another, and one that was given up may be done after the next.
     """
 
-    def __init__(self, pool: ConnectionPool, *, timeout_secs: float) -> None:
+    def __init__(self, lines: Lines, *, timeout_secs: float) -> None:
         """The time is that of a whole trip."""
-        self._pool = pool
+        self._lines = lines
         self._timeout_secs = timeout_secs
         self._waiting: list[_Write] = []
         self._carriers: set[asyncio.Task[None]] = set()
@@ -120,23 +137,21 @@ class Writer:
             self._carriers.add(asyncio.create_task(self._carry()))
 
     async def _carry(self) -> None:
-        """Trip after trip by one connection, until nothing waits."""
+        """Trip after trip, until nothing waits."""
         self._is_departing = False
-        line = Line(self._pool, timeout_secs=self._timeout_secs)
         try:
             while together := self._taken():
                 self._depart()
-                await self._deliver(together, line)
+                await self._deliver(together)
                 await asyncio.sleep(0)  # those who were told may have more by now
         finally:
             self._carriers.remove(cast("asyncio.Task[None]", asyncio.current_task()))
             self._depart()
-            await line.close()
 
-    async def _deliver(self, together: Sequence[_Write], line: Line) -> None:
+    async def _deliver(self, together: Sequence[_Write]) -> None:
         """Make the trip, and tell each writer what became of its write."""
         try:
-            outcomes = await self._outcomes(line, [write.command for write in together])
+            outcomes = await self._outcomes([write.command for write in together])
         except BaseException as error:  # a mistake of ours, or the end: nobody may wait for ever
             for write in together:
                 _tell(write.done, error)
@@ -151,22 +166,22 @@ class Writer:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    async def _outcomes(self, line: Line, commands: Sequence[Command]) -> list[Exception | None]:
+    async def _outcomes(self, commands: Sequence[Command]) -> list[Exception | None]:
         """What became of each. A broker that was started again has forgotten the script."""
-        outcomes = await self._errors(line, commands)
+        outcomes = await self._errors(commands)
         unknown = [
             n for n, error in enumerate(outcomes) if isinstance(error, redis_errors.NoScriptError)
         ]
         if unknown:
-            again = await self._errors(line, [with_script(commands[n]) for n in unknown])
+            again = await self._errors([with_script(commands[n]) for n in unknown])
             for n, outcome in zip(unknown, again, strict=True):
                 outcomes[n] = outcome
         return outcomes
 
-    async def _errors(self, line: Line, commands: Sequence[Command]) -> list[Exception | None]:
+    async def _errors(self, commands: Sequence[Command]) -> list[Exception | None]:
         """What went wrong with each."""
         try:
-            said = await line.trip(commands)
+            said = await self._lines.trip(commands, timeout_secs=self._timeout_secs)
         except (redis_errors.RedisError, OSError) as error:
             self._give_up(error)
             return [error for _ in commands]
