@@ -152,6 +152,24 @@ async def test_values_beside_the_streams(bus: Bus) -> None:
     assert await bus.keys("h") == ["h"]
 
 
+async def test_a_rising_number_never_falls_nor_what_was_put_with_it(bus: Bus) -> None:
+    def put(number: int, name: bytes) -> Put:
+        return Put("h", {"name": name, "number": b"%d" % number}, 9, rising="number")
+
+    await bus.write(put(9, b"first"))
+    await bus.write(put(8, b"late"), Count("late"))
+    assert await bus.hashes(["h"]) == [{"name": b"first", "number": b"9"}]
+    await bus.write(put(9, b"again"))
+    assert await bus.hashes(["h"]) == [{"name": b"again", "number": b"9"}]
+    await publish(bus, 1, 2)
+    ids = await read(bus)
+    await bus.write(Ack(STREAM, GROUP, ids, [put(3, b"late"), Count("done")]))
+    assert await bus.hashes(["h"]) == [{"name": b"again", "number": b"9"}]
+    await bus.write(put(10, b"newer"))
+    assert await bus.hashes(["h"]) == [{"name": b"newer", "number": b"10"}]
+    assert await bus.ledger() == {"late": 1, "done": 2}
+
+
 async def test_messages_of_one_owner_have_their_own_stream(bus: Bus) -> None:
     await bus.publish(CheckpointPublished(checkpoint_key="k", model_version="v1", val_psnr_db=20.0))
     assert await bus.length(CheckpointPublished.STREAM) == 1

@@ -1,16 +1,15 @@
-"""The sampler's worker: it draws while the broker answers, and mixes no two sessions up."""
+"""The sampler's worker: it asks for what it needs, and mixes no two sessions up."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 from redis import Redis
 
 from sampler import worker
-from sampler.choose import Draft, StoredCoordinates, choose, draft
+from sampler.choose import Draft
 from sampler.worker import Worker
 from sgaps.bus import Bus, Delivery, MemoryBus, Publish, Put, RedisBus
 from sgaps.errors import MessageError
@@ -20,26 +19,27 @@ from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from unit.test_choose import frame_of
 
-TIMEOUT_SECS = 10.0
 SESSIONS = ("a", "b", "c")
 KEPT = load_settings(["mask_update.strategy=fixed"], environment={})
 """A session keeps its set, so that an answer tells whose set it was made from."""
+ADAPTIVE = load_settings(["mask_update.strategy=adaptive"], environment={})
+"""A poor picture makes a new set due, a good one every second frame."""
 
 
 def worker_of(bus: Bus, settings: Settings) -> Worker:
     return Worker(Service(name="sampler", settings=settings, bus=bus, stop=asyncio.Event()))
 
 
-def batch_of(frame_id: int) -> list[Delivery[FrameReconstructed]]:
-    return [
-        Delivery(entry_id=f"{number}-0", message=frame_of(frame_id, session_id=name))
-        for number, name in enumerate(SESSIONS)
+async def answers(
+    sampler: Worker, frame_id: int, *, psnr_db: Mapping[str, float] | None = None
+) -> dict[str, CoordinatesChosen]:
+    """Session → its answer; what is to be stored, is. `psnr_db`: what each frame is held to be."""
+    frames = [
+        frame_of(frame_id, session_id=name, psnr_db=psnr_db and psnr_db[name]) for name in SESSIONS
     ]
-
-
-async def answers(sampler: Worker, frame_id: int) -> dict[str, CoordinatesChosen]:
-    """Session → its answer; what is to be stored, is."""
-    outcome = await sampler.handle(batch_of(frame_id))
+    outcome = await sampler.handle(
+        [Delivery(entry_id=f"{n}-0", message=frame) for n, frame in enumerate(frames)]
+    )
     chosen: dict[str, CoordinatesChosen] = {}
     for effects in outcome.answers.values():
         publish, put = effects
@@ -59,48 +59,6 @@ async def redis_bus(broker_url: str) -> AsyncIterator[RedisBus]:
     bus = RedisBus(KEPT.bus.model_copy(update={"url": broker_url}))
     yield bus
     await bus.close()
-
-
-class Questions:
-    """How often the broker was asked for a hash, as it says itself to who stops the loop."""
-
-    def __init__(self, broker_url: str) -> None:
-        self._redis = Redis.from_url(broker_url)
-
-    def count(self) -> int:
-        asked = self._redis.info("commandstats").get("cmdstat_hgetall", {"calls": 0})
-        return int(asked["calls"])
-
-    def arrive(self, count: int) -> bool:
-        """Whether so many come while this thread does nothing else."""
-        ends_at_secs = time.monotonic() + TIMEOUT_SECS
-        while self.count() < count:
-            if time.monotonic() > ends_at_secs:
-                return False
-            time.sleep(0.001)
-        return True
-
-    def close(self) -> None:
-        self._redis.close()
-
-
-async def test_the_broker_has_been_asked_before_the_first_set_is_drawn(
-    redis_bus: RedisBus, broker_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sampler, questions = worker_of(redis_bus, KEPT), Questions(broker_url)
-    await answers(sampler, 1)  # which connects
-    before = questions.count()
-    arrived: list[bool] = []
-
-    def draw_when_asked(frame: FrameReconstructed, settings: Settings) -> Draft:
-        arrived.append(questions.arrive(before + len(SESSIONS)))
-        assert arrived[0]  # and none of the others waits as long
-        return draft(frame, settings)
-
-    monkeypatch.setattr(worker, "draft", draw_when_asked)
-    await answers(sampler, 2)
-    assert arrived == [True] * len(SESSIONS)
-    questions.close()
 
 
 @pytest.mark.parametrize("bus_kind", ["redis", "memory"])
@@ -135,47 +93,42 @@ async def test_a_frame_that_cannot_be_drawn_from_leaves_the_bus_usable(
     ]
 
 
-class SlowBus(MemoryBus):
-    """Notes when it was asked for hashes and when it answered, some turns of the loop later."""
+class AskedBus(MemoryBus):
+    """Notes whose sets it was asked for, trip by trip."""
 
-    def __init__(self, events: list[str], turns: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.events = events
-        self.turns = turns
+        self.trips: list[list[str]] = []
 
     async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
-        self.events.append("asked")
-        for _ in range(self.turns):
-            await asyncio.sleep(0)
-        found = await super().hashes(keys)
-        self.events.append("answered")
-        return found
+        self.trips.append(list(keys))
+        return await super().hashes(keys)
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 9])
-async def test_all_is_drawn_between_question_and_choice_however_late_the_answer(
-    monkeypatch: pytest.MonkeyPatch, turns: int
+POOR_DB, GOOD_DB = 20.0, 99.0
+
+
+async def test_only_sessions_that_may_keep_their_set_are_asked_for() -> None:
+    """Where every picture is poor all get a new one, and nobody waits for the broker."""
+    bus = AskedBus()
+    sampler = worker_of(bus, ADAPTIVE)
+    poor = await answers(sampler, 1, psnr_db=dict.fromkeys(SESSIONS, POOR_DB))
+    assert bus.trips == []
+    mixed = await answers(sampler, 2, psnr_db={"a": POOR_DB, "b": GOOD_DB, "c": GOOD_DB})
+    assert bus.trips == [[sampler_key("b"), sampler_key("c")]]
+    changed = [name for name in SESSIONS if mixed[name].coords_bytes != poor[name].coords_bytes]
+    assert changed == ["a"]
+
+
+@pytest.mark.parametrize("bus_kind", ["redis", "memory"])
+async def test_a_late_frame_takes_no_session_back_to_an_older_set(
+    redis_bus: RedisBus, bus_kind: str
 ) -> None:
-    events: list[str] = []
-
-    def note_draft(frame: FrameReconstructed, settings: Settings) -> Draft:
-        events.append("drawn")
-        return draft(frame, settings)
-
-    def note_choice(
-        frame: FrameReconstructed,
-        drafted: Draft,
-        stored: StoredCoordinates | None,
-        settings: Settings,
-    ) -> tuple[CoordinatesChosen, StoredCoordinates]:
-        events.append("chosen")
-        return choose(frame, drafted, stored, settings)
-
-    monkeypatch.setattr(worker, "draft", note_draft)
-    monkeypatch.setattr(worker, "choose", note_choice)
-    await answers(worker_of(SlowBus(events, turns), KEPT), 1)
-    assert events[0] == "asked"
-    assert sorted(events[1:5]) == ["answered", *["drawn"] * 3]
-    assert events[5:] == ["chosen"] * 3
-    if turns > 1:
-        assert events[1:4] == ["drawn"] * 3
+    """Not even one that gets a set of its own, for which nobody asked what the session has."""
+    sampler = worker_of(redis_bus if bus_kind == "redis" else MemoryBus(), ADAPTIVE)
+    newest = await answers(sampler, 9, psnr_db=dict.fromkeys(SESSIONS, POOR_DB))
+    await answers(sampler, 7, psnr_db=dict.fromkeys(SESSIONS, POOR_DB))
+    after = await answers(sampler, 10, psnr_db=dict.fromkeys(SESSIONS, GOOD_DB))
+    for name in SESSIONS:
+        assert after[name].coordinate_set_id == newest[name].coordinate_set_id
+        assert after[name].coords_bytes == newest[name].coords_bytes

@@ -122,7 +122,7 @@ GRANTS: Mapping[str, list[Grant]] = {
     "sampler": [
         *_consumer("sampler", RECONSTRUCTIONS, COORDINATES, SAMPLER),
         Grant("xtrim xinfo|groups", (RECONSTRUCTIONS,)),
-        Grant("hgetall hset pexpire", (SAMPLER,)),
+        Grant("hget hgetall hset pexpire", (SAMPLER,)),
         _writes("xadd", COORDINATES),
     ],
     "recorder": [

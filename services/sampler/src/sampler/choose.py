@@ -102,7 +102,7 @@ class Draft:
 
 
 def draft(frame: FrameReconstructed, settings: Settings) -> Draft:
-    """Done while the session's set is still being read. Raises MessageError."""
+    """Done before the session's set is read, for then it may not be needed. Raises MessageError."""
     importance = _importance(frame, settings.importance)
     # As if the last one were just drawn: then only a poor picture makes a new one due.
     is_due = _is_due(frame, frame.frame_id, settings)

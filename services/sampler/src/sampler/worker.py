@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from sampler.choose import Draft, StoredCoordinates, choose, draft
+from sampler.choose import StoredCoordinates, choose, draft
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
 from sgaps.keys import SESSION_TTL_SECS, sampler_key
@@ -40,15 +39,20 @@ class Worker:
 
     async def handle(self, batch: Sequence[Delivery[FrameReconstructed]]) -> Outcome:
         """Choose for every session of the batch; what is to be written."""
-        keys = [sampler_key(delivery.message.session_id) for delivery in batch]
         answers: dict[str, list[Effect]] = {}
         with stage("sample", len(batch)):
             started_at_secs = time.time()
-            # In this order: the question is on its way before the first draft is begun.
-            stored, drafts = await asyncio.gather(self._bus.hashes(keys), self._drafts(batch))
-            for delivery, key, drafted, fields in zip(batch, keys, drafts, stored, strict=True):
-                state = StoredCoordinates.from_fields(fields)
-                chosen, state = choose(delivery.message, drafted, state, self._settings)
+            drafts = [draft(delivery.message, self._settings) for delivery in batch]
+            in_force = await self._sets_in_force(
+                d.message.session_id
+                for d, drafted in zip(batch, drafts, strict=True)
+                if not drafted.new
+            )
+            for delivery, drafted in zip(batch, drafts, strict=True):
+                session_id = delivery.message.session_id
+                chosen, state = choose(
+                    delivery.message, drafted, in_force.get(session_id), self._settings
+                )
                 traceparent = tracing.passed(
                     "sample",
                     chosen,
@@ -60,10 +64,20 @@ class Worker:
                 chosen = msgspec.structs.replace(chosen, traceparent=traceparent)
                 answers[delivery.entry_id] = [
                     Publish(chosen, MAX_UNREAD_COORDINATES),
-                    Put(key, state.to_fields(), SESSION_TTL_SECS),
+                    # Late frames are done too, and two replicas may do two of a session at once.
+                    Put(
+                        sampler_key(session_id),
+                        state.to_fields(),
+                        SESSION_TTL_SECS,
+                        rising="last_update_frame_id",
+                    ),
                 ]
         return Outcome(answers=answers)
 
-    async def _drafts(self, batch: Sequence[Delivery[FrameReconstructed]]) -> list[Draft]:
-        """Done while the broker's answer comes."""
-        return [draft(delivery.message, self._settings) for delivery in batch]
+    async def _sets_in_force(
+        self, session_ids: Iterable[str]
+    ) -> dict[str, StoredCoordinates | None]:
+        """What these sessions have. Who gets a new set in any case is not among them, nor waits."""
+        ids = list(session_ids)
+        stored = await self._bus.hashes(list(map(sampler_key, ids))) if ids else []
+        return dict(zip(ids, map(StoredCoordinates.from_fields, stored), strict=True))

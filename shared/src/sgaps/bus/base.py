@@ -62,11 +62,14 @@ class Put:
     """Set fields of a hash and let the whole hash expire later.
 
     Without fields it only lives longer, for which a full broker has room.
+
+    `rising` is one of the fields, a whole number: where the hash has a larger one, its fields stay.
     """
 
     key: str
     fields: Mapping[str, bytes]
     ttl_secs: float
+    rising: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

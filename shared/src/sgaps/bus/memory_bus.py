@@ -86,10 +86,12 @@ class MemoryBus(Bus):
                     if pending.pop(entry_id, None):
                         for effect in then:
                             self._apply(effect)
-            case Put(key, fields, ttl_secs):
+            case Put(key, fields, ttl_secs, rising):
                 self._expire_now(key)
                 if fields or key in self._hashes:
-                    self._hashes.setdefault(key, {}).update(fields)
+                    there = self._hashes.setdefault(key, {})
+                    if not rising or int(there.get(rising, -1)) <= int(fields[rising]):
+                        there.update(fields)
                     self._expires_at_secs[key] = time.monotonic() + ttl_secs
             case Push(key, value, keep, ttl_secs):
                 self._expire_now(key)

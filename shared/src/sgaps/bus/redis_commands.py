@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -26,8 +26,19 @@ _LONG_STRING = struct.Struct(">BI")
 """How MessagePack begins a string: its kind, its length."""
 
 APPLY = """#!lua
+local function rises(key, field, value)
+  local there = tonumber(redis.call('HGET', key, field))
+  return not there or there <= tonumber(value)
+end
 local function apply(effects)
-  for _, effect in ipairs(effects) do redis.call(unpack(effect)) end
+  for _, effect in ipairs(effects) do
+    local name, key, field, value = unpack(effect, 1, 4)
+    if name ~= 'HSET RISING' then
+      redis.call(unpack(effect))
+    elseif rises(key, field, value) then
+      redis.call('HSET', unpack(effect, 2))
+    end
+  end
 end
 for _, step in ipairs(cmsgpack.unpack(ARGV[1])) do
   local effects, ids, stream, group = unpack(step)
@@ -38,8 +49,9 @@ for _, step in ipairs(cmsgpack.unpack(ARGV[1])) do
 end
 """
 """Steps, in order: commands, or commands that are done for each of the ids that was pending. They
-come as MessagePack in one argument, for each argument costs a client more than what is in it. By
-its first line a full broker refuses the script whole, before anything is done."""
+come as MessagePack in one argument, for each argument costs a client more than what is in it.
+`HSET RISING` is HSET, unless the first field has a larger number there already. By its first line a
+full broker refuses the script whole, before anything is done."""
 
 APPLY_SHA = hashlib.sha1(APPLY.encode(), usedforsecurity=False).hexdigest()
 """What a broker that has seen the script knows it by: the script is as long as a binary frame."""
@@ -113,15 +125,21 @@ def _effect_commands(effect: Effect) -> list[Command]:
             limit: Command = () if max_entries is None else ("MAXLEN", max_entries)
             append = ("XADD", message.stream, *limit, "*", FIELD, message.encode())
             return [append, *_expiry(message.stream, ttl_secs)]
-        case Put(key, fields, ttl_secs):
-            pairs = [part for pair in fields.items() for part in pair]
-            change: list[Command] = [("HSET", key, *pairs)] if pairs else []
-            return [*change, *_expiry(key, ttl_secs)]
+        case Put(key, fields, ttl_secs, rising):
+            return [*_change(key, fields, rising), *_expiry(key, ttl_secs)]
         case Push(key, value, keep, ttl_secs):
             push = [("LPUSH", key, value), ("LTRIM", key, 0, keep - 1)]
             return [*push, *_expiry(key, ttl_secs)]
         case Count(name, amount):
             return [("HINCRBY", LEDGER_KEY, name, amount)]
+
+
+def _change(key: str, fields: Mapping[str, bytes], rising: str | None) -> list[Command]:
+    if not fields:
+        return []
+    rising_first = sorted(fields.items(), key=lambda field: field[0] != rising)
+    name = "HSET" if rising is None else "HSET RISING"
+    return [(name, key, *(part for field in rising_first for part in field))]
 
 
 def _expiry(key: str, ttl_secs: float | None) -> list[Command]:
