@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from reconstructor import view
 from reconstructor.frame import Reconstruction
 from reconstructor.view import ViewPublisher, encode_view
 from reconstructor.worker import summary
-from sgaps.bus import Bus, MemoryBus
+from sgaps.bus import Bus, MemoryBus, Put
+from sgaps.keys import watch_key
 from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats, pack_pixels
 
 IMAGE = np.full((6, 8), 100, np.uint8)
@@ -62,8 +65,42 @@ async def published(bus: Bus, session_id: str) -> list[ViewEncoded]:
     return [ViewEncoded.decode(entry.data) for entry in entries]
 
 
+async def watch(bus: Bus, *session_ids: str) -> None:
+    """As a gateway says that somebody looks."""
+    await bus.write(*(Put(watch_key(name), {"watched": b"1"}, 99) for name in session_ids))
+
+
+class AskedBus(MemoryBus):
+    """Counts how often it was asked for hashes."""
+
+    asked = 0
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        self.asked += 1
+        return await super().hashes(keys)
+
+
+async def test_what_nobody_watches_is_neither_encoded_nor_asked_for_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(view, "LOOK_EVERY_SECS", 0.2)
+    bus = AskedBus()
+    views = ViewPublisher(bus)
+    for frame_id in range(50):
+        offer(views, accepted("a", frame_id))
+        await asyncio.sleep(0)
+    assert bus.asked == 1
+    await watch(bus, "a")
+    async with asyncio.timeout(10):
+        while not await published(bus, "a"):
+            offer(views, accepted("a", 50))
+            await asyncio.sleep(0.01)
+    assert {view.frame_id for view in await published(bus, "a")} == {50}
+
+
 async def test_of_each_session_the_newest_is_shown() -> None:
     bus = MemoryBus()
+    await watch(bus, "a", "b")
     views = ViewPublisher(bus)
     for frame_id in range(3):
         offer(views, accepted("a", frame_id))

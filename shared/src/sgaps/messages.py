@@ -155,6 +155,8 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     """How many the session was promised; 0: `sampling.default_sample_count`."""
     is_placed_evenly: bool = False
     """Whether the session wants its samples everywhere alike, not where the model is unsure."""
+    previous_frame_id: int | None = None
+    """The session's last one before it; -1: there is none. None: nothing is said of it."""
     keyframe_encoding: str = ""
     keyframe: bytes = b""
     """The whole true frame as PNG or JPEG, for training and evaluation; usually absent."""

@@ -21,6 +21,7 @@ import torch
 
 from reconstructor.forward import SEEN_BEFORE_CAPTURE, Forward, columns
 from reconstructor.neural import NeuralReconstructor
+from reconstructor.past import Past
 from reconstructor.worker import frame_input, summary
 from sampler.choose import choose, draft
 from sgaps.atlas.atlas import Atlas
@@ -30,7 +31,7 @@ from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.messages import FrameAccepted
 from sgaps.model import CheckpointStore, collate, load_serving, prepare_cpu, stores_of
 from sgaps.settings import PoseLayout, Settings, load_settings
-from sgaps_cli.bench.frames import accepted_frames, past_of
+from sgaps_cli.bench.frames import accepted_frames
 from sgaps_cli.bench.pictures import Pace, Picture
 from sgaps_cli.bench.processes import Meter
 from sgaps_cli.bench.report import Run
@@ -57,13 +58,15 @@ def settings_of(picture: Picture) -> Settings:
     )
 
 
-def waiting_frames(picture: Picture, settings: Settings) -> list[tuple[FrameAccepted, list[bytes]]]:
-    """Frames, each with the older samples that lie beside the stream."""
+def waiting_frames(picture: Picture, settings: Settings) -> list[tuple[FrameAccepted, Past]]:
+    """Frames, each with the older samples of its session."""
     frames = accepted_frames(
         max(picture.batches), width=picture.width, height=picture.height, samples=picture.samples
     )
     ages = range(1, settings.model.history_frames + 1)
-    return [(frame, [past_of(frame, frame.frame_id - age) for age in ages]) for frame in frames]
+    return [
+        (frame, tuple((frame.frame_id - age, frame.samples) for age in ages)) for frame in frames
+    ]
 
 
 def ours(picture: Picture) -> Callable[[int], Work]:

@@ -21,7 +21,7 @@ from reconstructor.frame import Reconstructor
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
 from sampler.choose import StoredCoordinates, choose, draft
-from sgaps.messages import FrameAccepted, pack_floats, pack_footprints, pack_pixels
+from sgaps.messages import Float32, FrameAccepted, pack_floats, pack_footprints, pack_pixels
 from sgaps.model import stores_of
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame
@@ -29,7 +29,7 @@ from sgaps.protocol.messages import SessionStart
 from sgaps.sampling.footprints import Coords
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.bench.floor import begin, serve
-from sgaps_cli.bench.frames import first_set, past_of
+from sgaps_cli.bench.frames import first_set
 
 SETS_KEPT = 16
 
@@ -41,7 +41,7 @@ class Session:
         self._settings = settings
         self._sets: dict[int, Coords] = {}
         self._stored: StoredCoordinates | None = None
-        self._past: deque[bytes] = deque(maxlen=settings.model.history_frames)
+        self._past: deque[tuple[int, Float32]] = deque(maxlen=settings.model.history_frames)
         self._keep(first)
 
     def answer(self, raw: bytes, model: Reconstructor) -> bytes:
@@ -50,8 +50,8 @@ class Session:
         if not isinstance(values, binary_codec.ValuesOfFrame):
             raise TypeError("a frame was expected")
         frame = _accepted(values.at(self._sets[values.coordinate_set_id]))
-        (rebuilt,) = model.reconstruct([frame_input(frame, self._past)])
-        self._past.appendleft(past_of(frame, frame.frame_id))
+        (rebuilt,) = model.reconstruct([frame_input(frame, tuple(self._past))])
+        self._past.appendleft((frame.frame_id, frame.samples))
         told = summary(frame, rebuilt, time.time(), 0.0, "")
         drafted = draft(told, self._settings)
         chosen, self._stored = choose(told, drafted, self._stored, self._settings)

@@ -98,7 +98,7 @@ def accept_frame(
     traceparent: str = "",
 ) -> FrameAccepted:
     """Check a frame against its session. Raises ProtocolError."""
-    _check_order(frame.frame_id, session)
+    newest = _check_order(frame.frame_id, session)
     samples, states = len(frame.samples_bytes) // PIXEL_BYTES, len(frame.state_bytes) // 4
     if not 1 <= samples <= session.sample_count:
         raise ProtocolError(
@@ -130,6 +130,7 @@ def accept_frame(
         footprints=session.footprints,
         wanted_samples=session.sample_count,
         is_placed_evenly=session.placement == "even",
+        previous_frame_id=newest,
         state_bytes=frame.state_bytes,
         client_time_secs=frame.timestamp,
         received_at_secs=time.time(),
@@ -139,10 +140,12 @@ def accept_frame(
     )
 
 
-def _check_order(frame_id: int, session: Session) -> None:
+def _check_order(frame_id: int, session: Session) -> int:
+    """The newest one before it. Raises ProtocolError."""
     newest = max(session.last_frame_id, session.used_frame_id)
     if frame_id <= newest:
         raise ProtocolError(ErrorCode.FRAME_ID_BACKWARDS, f"frame_id {frame_id} after {newest}")
+    return newest
 
 
 def _check_resolution(resolution: Resolution, session: Session) -> None:

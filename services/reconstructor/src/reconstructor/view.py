@@ -7,12 +7,14 @@ import logging
 
 import cv2
 import numpy as np
+from cachetools import TTLCache
 from numpy.typing import NDArray
 
 from reconstructor.frame import Reconstruction
 from sgaps import whole_frames
 from sgaps.bus import Bus, Publish
 from sgaps.errors import BusError
+from sgaps.keys import watch_key
 from sgaps.messages import FrameAccepted, FrameReconstructed, ViewEncoded
 from sgaps.metrics import reconstructor as metrics
 
@@ -20,6 +22,10 @@ log = logging.getLogger(__name__)
 
 VIEWS_KEPT = 2
 VIEW_TTL_SECS = 600.0
+LOOK_EVERY_SECS = 0.5
+"""How often the broker is asked at most whether somebody watches a session whom nobody watched."""
+MOST_UNWATCHED = 4096
+"""Sessions of which it is remembered; those beyond are asked for more often."""
 MAX_PSNR_DB = 100.0
 """Of equal pictures: infinity is no number in JSON."""
 
@@ -27,15 +33,19 @@ Rebuilt = tuple[FrameAccepted, Reconstruction, FrameReconstructed]
 
 
 class ViewPublisher:
-    """Encodes and publishes one view after the other; of each session only the newest waits."""
+    """Publishes one view after the other of what somebody watches; of each session only the newest
+    waits."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._waiting: dict[str, Rebuilt] = {}
+        self._unwatched: TTLCache[str, bool] = TTLCache(MOST_UNWATCHED, LOOK_EVERY_SECS)
         self._publishing: asyncio.Task[None] | None = None
 
     def offer(self, frame: FrameAccepted, result: Reconstruction, told: FrameReconstructed) -> None:
-        """Show this frame, unless a newer one of its session comes first."""
+        """Show this frame if somebody looks, unless a newer one of its session comes first."""
+        if frame.session_id in self._unwatched:
+            return
         self._waiting[frame.session_id] = (frame, result, told)
         if self._publishing is None:
             self._publishing = asyncio.create_task(self._publish())
@@ -43,7 +53,10 @@ class ViewPublisher:
     async def _publish(self) -> None:
         try:
             while self._waiting:
-                rebuilt = self._waiting.pop(next(iter(self._waiting)))
+                session_id = next(iter(self._waiting))
+                rebuilt = self._waiting.pop(session_id)
+                if not await self._is_watched(session_id):
+                    continue
                 view = await asyncio.to_thread(encode_view, *rebuilt)
                 metrics.VIEWS_ENCODED.inc()
                 await self._bus.write(Publish(view, VIEWS_KEPT, VIEW_TTL_SECS))
@@ -52,6 +65,12 @@ class ViewPublisher:
             log.warning("views were lost: %s", error)
         finally:
             self._publishing = None
+
+    async def _is_watched(self, session_id: str) -> bool:
+        (watched,) = await self._bus.hashes([watch_key(session_id)])
+        if not watched:
+            self._unwatched[session_id] = True
+        return bool(watched)
 
 
 def encode_view(

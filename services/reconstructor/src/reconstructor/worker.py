@@ -7,24 +7,22 @@ import time
 from collections.abc import Sequence
 
 from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
+from reconstructor.past import Past, Pasts
 from reconstructor.view import ViewPublisher
 from sgaps import tracing
-from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
-from sgaps.keys import PastSamples, history_key, watch_key
+from sgaps.bus import Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
 from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats
 from sgaps.metrics import stage
 from sgaps.service import Service
-from sgaps.settings import Settings
 
 GROUP = "reconstructor"
 
 
 class Worker:
-    """Holds no session: what a frame needs from the past is read from beside the stream."""
+    """Any replica does any frame: what it remembers of a session is beside the stream as well."""
 
     def __init__(self, service: Service, reconstructor: Reconstructor) -> None:
-        self._bus: Bus = service.bus
-        self._settings: Settings = service.settings
+        self._pasts = Pasts(service.bus, frames=service.settings.model.history_frames)
         self._reconstructor = reconstructor
         self._views = ViewPublisher(service.bus)
         self.consumer = Consumer(
@@ -41,19 +39,14 @@ class Worker:
     async def handle(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
         """Rebuild the batch; what is to be written."""
         frames = [delivery.message for delivery in batch]
-        count = self._settings.model.history_frames + 1
-        pasts, watched = await self._bus.lists_and_hashes(
-            [history_key(f.session_id) for f in frames],
-            [watch_key(f.session_id) for f in frames],
-            count=count,
-        )
+        pasts = await self._pasts.before(frames)
         inputs = [frame_input(f, past) for f, past in zip(frames, pasts, strict=True)]
         started_at_secs = time.time()
         with stage("reconstruct", len(frames)):
             results = await asyncio.to_thread(self._reconstructor.reconstruct, inputs)
         inference_secs = time.time() - started_at_secs
         answers: dict[str, list[Effect]] = {}
-        for delivery, result, watching in zip(batch, results, watched, strict=True):
+        for delivery, result in zip(batch, results, strict=True):
             traceparent = tracing.passed(
                 "reconstruct",
                 delivery.message,
@@ -64,23 +57,19 @@ class Worker:
             )
             told = summary(delivery.message, result, started_at_secs, inference_secs, traceparent)
             answers[delivery.entry_id] = [Publish(told)]
-            if watching:
-                self._views.offer(delivery.message, result, told)
+            self._views.offer(delivery.message, result, told)
         return Outcome(answers=answers)
 
 
-def frame_input(frame: FrameAccepted, past: Sequence[bytes]) -> FrameInput:
+def frame_input(frame: FrameAccepted, past: Past) -> FrameInput:
     """What the model sees of a frame: its samples, its state, and older samples with their age."""
-    older = [PastSamples.decode(data) for data in past]
     return FrameInput(
         checkpoint_key=frame.checkpoint_key,
         samples=frame.samples,
         state=frame.state,
         width=frame.width,
         height=frame.height,
-        history=tuple(
-            (frame.frame_id - p.frame_id, p.samples) for p in older if p.frame_id < frame.frame_id
-        ),
+        history=tuple((frame.frame_id - frame_id, samples) for frame_id, samples in past),
     )
 
 

@@ -1,0 +1,72 @@
+"""The samples of a session's earlier frames: remembered where they went through this replica."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from cachetools import LRUCache
+
+from sgaps.bus import Bus
+from sgaps.keys import PastSamples, history_key
+from sgaps.messages import Float32, FrameAccepted
+
+MOST_SESSIONS = 512
+"""Of which a replica remembers: of eight frames of 500 samples each these are 33 MB."""
+
+Past: TypeAlias = tuple[tuple[int, Float32], ...]
+"""(frame id, samples (N, 4)), newest first."""
+
+
+class Pasts:
+    """What came before a frame. The broker has it, so nothing is lost with a replica.
+
+    A frame says which one came before it. Where that is the newest one remembered here, the broker
+    has nothing else; where it went elsewhere, or nothing is said of it, the broker is asked.
+    """
+
+    def __init__(self, bus: Bus, *, frames: int) -> None:
+        """`frames`: how many of a session a model looks back to."""
+        self._bus = bus
+        self._frames = max(1, frames)
+        self._remembered: LRUCache[str, Past] = LRUCache(MOST_SESSIONS)
+
+    async def before(self, frames: Sequence[FrameAccepted]) -> list[Past]:
+        """Of each frame, in order; remembers these frames as well. Raises BusError, MessageError.
+
+        No two frames of a session may be among them.
+        """
+        known = {frame.session_id: self._known(frame) for frame in frames}
+        unknown = [frame for frame in frames if known[frame.session_id] is None]
+        pasts = known | dict(
+            zip((f.session_id for f in unknown), await self._read(unknown), strict=True)
+        )
+        return [self._remember(frame, pasts[frame.session_id] or ()) for frame in frames]
+
+    def _known(self, frame: FrameAccepted) -> Past | None:
+        if frame.previous_frame_id == -1:
+            return ()
+        past = self._remembered.get(frame.session_id)
+        return past if past and past[0][0] == frame.previous_frame_id else None
+
+    async def _read(self, frames: Sequence[FrameAccepted]) -> list[Past]:
+        if not frames:
+            return []
+        keys = [history_key(frame.session_id) for frame in frames]
+        # The newest is the frame itself.
+        lists, _ = await self._bus.lists_and_hashes(keys, (), count=self._frames + 1)
+        return [past_of(frame, values) for frame, values in zip(frames, lists, strict=True)]
+
+    def _remember(self, frame: FrameAccepted, past: Past) -> Past:
+        remembered = self._remembered.get(frame.session_id)
+        is_late = remembered and remembered[0][0] >= frame.frame_id
+        if not is_late:
+            together = ((frame.frame_id, frame.samples), *past)
+            self._remembered[frame.session_id] = together[: self._frames]
+        return past
+
+
+def past_of(frame: FrameAccepted, values: Sequence[bytes]) -> Past:
+    """What a session's list says of the frames before this one. Raises MessageError."""
+    older = [PastSamples.decode(data) for data in values]
+    return tuple((p.frame_id, p.samples) for p in older if p.frame_id < frame.frame_id)

@@ -1,0 +1,177 @@
+"""What a replica remembers of a session is what the broker has of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconstructor import past
+from reconstructor.past import Pasts
+from sgaps.bus import MemoryBus, Push
+from sgaps.errors import MessageError
+from sgaps.keys import PastSamples, history_key
+from sgaps.messages import FrameAccepted, pack_floats, pack_pixels
+
+FRAMES = 3
+
+
+class AskedBus(MemoryBus):
+    """Notes which lists it was asked for, trip by trip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trips: list[list[str]] = []
+
+    async def lists_and_hashes(
+        self, lists: Sequence[str], hashes: Sequence[str], *, count: int
+    ) -> tuple[list[list[bytes]], list[dict[str, bytes]]]:
+        self.trips.append(list(lists))
+        return await super().lists_and_hashes(lists, hashes, count=count)
+
+
+def frame(
+    frame_id: int, previous_frame_id: int | None = None, session_id: str = "a"
+) -> FrameAccepted:
+    return FrameAccepted(
+        session_id=session_id,
+        checkpoint_key="k",
+        gateway_id="main",
+        frame_id=frame_id,
+        coordinate_set_id=2,
+        width=8,
+        height=6,
+        samples_bytes=pack_pixels(np.array([[0.5, 0.5, (frame_id % 256) / 255]])),
+        state_bytes=pack_floats(np.array([1.0])),
+        client_time_secs=1.0,
+        received_at_secs=2.0,
+        previous_frame_id=previous_frame_id,
+    )
+
+
+async def store(bus: MemoryBus, accepted: FrameAccepted) -> None:
+    """As a gateway does it."""
+    stored = PastSamples(
+        frame_id=accepted.frame_id,
+        width=accepted.width,
+        height=accepted.height,
+        samples_bytes=accepted.samples_bytes,
+    )
+    await bus.write(Push(history_key(accepted.session_id), stored.encode(), FRAMES + 1, 99))
+
+
+async def before(pasts: Pasts, *frames: FrameAccepted) -> list[list[int]]:
+    """The ids of what came before each; its samples are those of these frames."""
+    found = await pasts.before(frames)
+    for frame_id, samples in (row for rows in found for row in rows):
+        np.testing.assert_array_equal(samples, frame(frame_id).samples)
+    return [[frame_id for frame_id, _ in rows] for rows in found]
+
+
+async def test_whoever_had_the_frame_before_asks_nobody() -> None:
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    seen = []
+    for frame_id in range(6):
+        await store(bus, frame(frame_id))
+        seen += await before(pasts, frame(frame_id, frame_id - 1))
+    assert seen == [[], [0], [1, 0], [2, 1, 0], [3, 2, 1], [4, 3, 2]]
+    assert bus.trips == []
+
+
+@pytest.mark.parametrize("previous_frame_id", [None, 4])
+async def test_of_frames_that_went_elsewhere_the_broker_is_asked(
+    previous_frame_id: int | None,
+) -> None:
+    """Or where a gateway of an older release says nothing."""
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    for frame_id in range(6):
+        await store(bus, frame(frame_id))
+    await before(pasts, frame(0, -1))
+    assert await before(pasts, frame(5, previous_frame_id)) == [[4, 3, 2]]
+    assert bus.trips == [[history_key("a")]]
+
+
+async def test_one_trip_is_for_all_of_a_batch_that_are_not_remembered() -> None:
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    for session_id in "abc":
+        await store(bus, frame(7, session_id=session_id))
+    await before(pasts, frame(7, -1, "b"))
+    batch = [frame(8, 7, session_id) for session_id in "abc"]
+    assert await before(pasts, *batch) == [[7]] * 3
+    assert bus.trips == [[history_key("a"), history_key("c")]]
+
+
+async def test_a_late_frame_is_not_remembered_as_the_newest() -> None:
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    for frame_id in range(3):
+        await store(bus, frame(frame_id))
+    await before(pasts, frame(2, 1))
+    assert await before(pasts, frame(1, 0)) == [[0]]
+    bus.trips.clear()
+    assert await before(pasts, frame(3, 2)) == [[2, 1, 0]]
+    assert bus.trips == []
+
+
+async def test_a_model_without_memory_needs_none() -> None:
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=0)
+    for frame_id in range(3):
+        await before(pasts, frame(frame_id, frame_id - 1))
+    assert bus.trips == []
+
+
+async def test_sessions_that_were_not_seen_for_long_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(past, "MOST_SESSIONS", 2)
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    for session_id in "abc":
+        await before(pasts, frame(0, -1, session_id))
+    await before(pasts, *(frame(1, 0, session_id) for session_id in "abc"))
+    assert bus.trips == [[history_key("a")]]
+
+
+async def test_what_cannot_be_read_is_refused() -> None:
+    bus = AskedBus()
+    await bus.write(Push(history_key("a"), b"nothing of ours", 9, 99))
+    with pytest.raises(MessageError):
+        await Pasts(bus, frames=FRAMES).before([frame(1, 0)])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["first", "second", "nobody"]), st.integers(0, 2)), max_size=25
+    )
+)
+def test_whoever_does_a_frame_sees_what_the_broker_has(way: list[tuple[str, int]]) -> None:
+    """Frames go to either replica or were superseded, some of them late."""
+
+    async def play() -> None:
+        bus = AskedBus()
+        replicas = {name: Pasts(bus, frames=FRAMES) for name in ("first", "second")}
+        waiting: list[tuple[str, FrameAccepted]] = []
+        for frame_id, (who, late) in enumerate(way):
+            accepted = frame(frame_id, frame_id - 1)
+            await store(bus, accepted)
+            waiting.append((who, accepted))
+            if late:  # it is done with those that come after it, the newest first
+                continue
+            for name, done in reversed(waiting):
+                if name in replicas:
+                    (seen,) = await before(replicas[name], done)
+                    expected = list(range(done.frame_id - 1, -1, -1))[:FRAMES]
+                    # The broker's list is of the newest; what is behind them it may not have.
+                    assert seen == expected[: len(seen)]
+                    assert len(seen) >= min(len(expected), FRAMES - len(waiting) + 1)
+            waiting.clear()
+
+    asyncio.run(play())
