@@ -35,7 +35,8 @@ async def answers(
 ) -> dict[str, CoordinatesChosen]:
     """Session → its answer; what is to be stored, is. `psnr_db`: what each frame is held to be."""
     frames = [
-        frame_of(frame_id, session_id=name, psnr_db=psnr_db and psnr_db[name]) for name in SESSIONS
+        frame_of(frame_id, session_id=name, psnr_db=psnr_db[name] if psnr_db else None)
+        for name in SESSIONS
     ]
     outcome = await sampler.handle(
         [Delivery(entry_id=f"{n}-0", message=frame) for n, frame in enumerate(frames)]
