@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from browser.conftest import Tab
 from integration.talk import START
-from sgaps_cli.broker import free_port
+from ports import free_port
 from waiting import wait_until
 
 TOKEN = "a-secret"  # noqa: S105

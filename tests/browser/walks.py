@@ -25,8 +25,8 @@ from starlette.routing import Mount
 
 from browser.conftest import ARGUMENTS
 from gateway.app import PAGE
+from ports import free_port
 from sgaps.site import Site
-from sgaps_cli.broker import free_port
 from sgaps_cli.capture import record
 from sgaps_client.sources import GameFrame
 from tools import require_tool

@@ -15,7 +15,7 @@ import pytest
 from compose.deployment import COMPOSE, FILES, PROJECT, Deployment
 from compose.engine import running_engine
 from compose.images import LEGACY_BUILDER, ROOT, base_images
-from sgaps_cli.broker import free_port
+from ports import free_port
 
 LOGS = ROOT / "data" / "compose-tests"
 PROFILES = tuple(

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from contract.conftest import bus_settings, frame
+from ports import free_port
 from sgaps.bus import (
     Ack,
     Bus,
@@ -246,7 +247,7 @@ class KillableBroker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = broker.free_port()
+        self.port = free_port()
         self.server = self.start()
 
     def start(self) -> broker.Broker:

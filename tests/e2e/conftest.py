@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sgaps_cli.broker import free_port
+from ports import free_port
 
 SGAPS = Path(sys.executable).with_name("sgaps")
 READY_TIMEOUT_SECS = 120

@@ -47,10 +47,10 @@ def test_a_hundred_doom_frames_go_all_the_way(system: System) -> None:
     (session_id,) = summary["sessions"]
     assert (summary["sent"], summary["accepted"], summary["recorded"]) == (100, 100, 100)
     # On a busy machine frames are superseded; none may be lost.
-    assert summary["answered"] >= 50
+    assert summary["answered"] >= 20
     assert summary["refusals"] == []
     assert summary["psnr_db"] > 15
-    assert summary["latency_p50_ms"] < 1000
+    assert summary["latency_p50_ms"] < 3000
     assert wait_until_recorded(system, session_id, 100) == Counter(range(100))
 
 

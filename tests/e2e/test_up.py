@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from e2e.conftest import SGAPS, start_system
-from sgaps_cli.broker import free_port
+from ports import free_port
 
 QUICK = ("--set", "reconstructor.method=telea", "--set", "training.min_new_frames=100000")
 

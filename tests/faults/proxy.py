@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from sgaps_cli.broker import free_port
+from ports import free_port
 
 Fault: TypeAlias = Literal["none", "cut", "slow", "half-open"]
 CHUNK_BYTES = 65536

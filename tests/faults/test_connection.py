@@ -15,7 +15,7 @@ from faults.load import Load, Pace
 from faults.proxy import Fault, Proxy
 from faults.report import FaultTable
 from faults.rig import BLOCK_SECS, SOCKET_TIMEOUT_SECS
-from sgaps_cli.broker import free_port
+from ports import free_port
 
 SERVICES = ("gateway", "reconstructor", "sampler", "recorder")
 FAULTS = [fault for fault in get_args(Fault) if fault != "none"]

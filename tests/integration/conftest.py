@@ -12,10 +12,11 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from gateway.__main__ import main
+from ports import free_port
 from sgaps.bus import Bus, RedisBus
 from sgaps.service import Service
 from sgaps.settings import Settings
-from sgaps_cli.broker import free_port, is_listening
+from sgaps_cli.broker import is_listening
 from waiting import eventually
 
 

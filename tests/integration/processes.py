@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +45,6 @@ def start_service(
     name: str,
     overrides: Sequence[str],
     folder: Path,
-    *,
-    environment: Mapping[str, str] | None = None,
 ) -> ServiceProcess:
     log_file = folder / f"{name}.log"
     own = [
@@ -59,7 +56,6 @@ def start_service(
             [sys.executable, "-m", name, *QUICK, *own, *overrides],
             stdout=log,
             stderr=log,
-            env={**os.environ, **(environment or {})},
         )
     return ServiceProcess(name=name, process=process, log_file=log_file)
 

@@ -13,6 +13,7 @@ from websockets.frames import Frame, Opcode
 
 from integration.conftest import RunningGateway
 from integration.talk import START
+from waiting import PATIENCE_SECS
 
 RECEIVE_BUFFER_BYTES = 4096
 """Little fits between the gateway and a client that does not read."""
@@ -41,17 +42,17 @@ class RawClient:
         except ConnectionResetError:
             return b""
 
-    async def receive_all(self, timeout_secs: float) -> bytes:
+    async def receive_all(self) -> bytes:
         """Until the gateway hangs up."""
         received = b""
-        async with asyncio.timeout(timeout_secs):
+        async with asyncio.timeout(PATIENCE_SECS):
             while data := await self.receive():
                 received += data
         return received
 
     async def receive_until(self, word: bytes) -> bytes:
         received = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECS):
             while word not in received:
                 data = await self.receive()
                 assert data, f"no {word!r} in {received!r}"

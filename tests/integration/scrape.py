@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-Labels = Mapping[str, str]
-
 
 @dataclass(frozen=True)
 class Scrape:

@@ -13,9 +13,9 @@ from redis import Redis
 
 from integration.processes import ending, heartbeats, start_service
 from integration.recorder_process import frame
+from ports import free_port
 from sgaps.bus import Publish, RedisBus
 from sgaps.settings import Settings
-from sgaps_cli.broker import free_port
 from sgaps_cli.doctor import diagnose
 from waiting import wait_until
 

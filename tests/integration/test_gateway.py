@@ -411,7 +411,7 @@ async def test_a_session_that_nobody_resumes_is_forgotten_though_nobody_else_com
         async def forgotten() -> bool:
             return (await get(gateway, path)).status_code == 404
 
-        await eventually(forgotten, timeout_secs=5)
+        await eventually(forgotten)
 
 
 async def test_a_view_is_made_only_while_somebody_looks(gateway: RunningGateway) -> None:

@@ -35,6 +35,8 @@ from sgaps.settings import Settings
 from waiting import eventually
 
 CLIENT_TIMEOUT_SECS = 1.0
+SOON_SECS = 8.0
+"""Sooner than anything else would end a connection."""
 LARGE_SET = pack_floats(np.full((500, 2), 1 / 3))
 
 
@@ -79,7 +81,7 @@ async def test_a_client_that_stops_reading_is_dropped_alone(impatient: RunningGa
     ledger = await impatient.bus.ledger()
     # How many had no room in the outbox, and how many came when it was gone, is a matter of speed.
     assert ledger.get("client_slow", 0) + ledger.get("session_gone", 0) > 0
-    assert np.percentile(latencies_secs, 99) < 0.5
+    assert np.percentile(latencies_secs, 99) < CLIENT_TIMEOUT_SECS * 0.9
     # 20 MB were meant for the slow one, and were not kept for it.
     assert most_bytes < 6_000_000
 
@@ -99,20 +101,20 @@ async def test_a_client_that_answers_no_ping_is_dropped(gateway_settings: Settin
         async def gone() -> bool:
             return not await is_connected(gateway, session_id)
 
-        await eventually(gone, timeout_secs=5)
+        await eventually(gone)
         dropped_after_secs = time.monotonic() - began_at_secs
         # The library of the good one answers pings.
         assert (await heartbeat(good))["type"] == "heartbeat_ack"
-    assert 0.9 < dropped_after_secs < 3
+    assert 0.9 < dropped_after_secs < SOON_SECS
 
 
 async def test_half_a_request_is_not_waited_for(impatient: RunningGateway) -> None:
     async with raw_client(impatient) as silent, raw_client(impatient) as half:
         await half.send(HANDSHAKE.encode()[:40])
         began_at_secs = time.monotonic()
-        assert await silent.receive_all(timeout_secs=5) == b""
-        assert await half.receive_all(timeout_secs=5) == b""
-        assert CLIENT_TIMEOUT_SECS * 0.9 < time.monotonic() - began_at_secs < 4
+        assert await silent.receive_all() == b""
+        assert await half.receive_all() == b""
+        assert CLIENT_TIMEOUT_SECS * 0.9 < time.monotonic() - began_at_secs < SOON_SECS
 
 
 async def test_requests_one_after_the_other_are_answered(impatient: RunningGateway) -> None:
@@ -190,11 +192,11 @@ async def test_a_message_that_is_never_finished_is_not_kept(impatient: RunningGa
         await unfinished(bad)
         keeping = asyncio.create_task(_go_on(bad))
         told = await bad.receive_until(b'"code":"bad_message"')
-        assert CLIENT_TIMEOUT_SECS * 0.9 < time.monotonic() - began_at_secs < 4
+        assert CLIENT_TIMEOUT_SECS * 0.9 < time.monotonic() - began_at_secs < SOON_SECS
         assert b'"fatal":true' in told
         assert b"not finished in time" in told
         keeping.cancel()
-        await bad.receive_all(timeout_secs=5)
+        await bad.receive_all()
         assert not await is_connected(impatient, session_id)
         assert (await heartbeat(good))["type"] == "heartbeat_ack"
 
@@ -214,8 +216,8 @@ async def test_messages_in_fragments_may_go_on_for_ever(impatient: RunningGatewa
     async with raw_client(impatient) as client:
         session_id = await client.start()
         await client.send(first.serialize(mask=True))
-        for _ in range(4):
-            await asyncio.sleep(CLIENT_TIMEOUT_SECS / 2)
+        for _ in range(6):
+            await asyncio.sleep(CLIENT_TIMEOUT_SECS / 3)
             await client.send(joint)
             await client.receive_until(b'"code":"bad_json"')
         assert await is_connected(impatient, session_id)
@@ -305,18 +307,18 @@ async def test_a_message_of_many_values_is_refused_unread(gateway: RunningGatewa
 
 
 async def test_keyframes_come_no_faster_than_asked_for(gateway_settings: Settings) -> None:
-    settings = with_changes(gateway_settings, server={"max_frame_rate": 10, "keyframe_interval": 5})
+    server = {"max_frame_rate": 10, "keyframe_interval": 50}
+    settings = with_changes(gateway_settings, server=server)
     picture = png(32, 24)
     async with running_gateway(settings) as gateway, gateway.connect() as socket:
         await start(socket)
-        for frame_id in range(2):
-            await send(socket, keyframe(frame_id, picture))
-            await send(socket, frame(frame_id))
-        error = await refusal(socket, keyframe(2, picture))
-        await send(socket, frame(2))
+        await send(socket, keyframe(0, picture))
+        await send(socket, frame(0))
+        error = await refusal(socket, keyframe(1, picture))
+        await send(socket, frame(1))
         assert (await heartbeat(socket))["type"] == "heartbeat_ack"
     assert (error["code"], error["fatal"]) == ("bad_keyframe", False)
-    assert 0 < error["retry_after_secs"] <= 0.5
+    assert 0 < error["retry_after_secs"] <= 5
 
 
 async def test_a_large_picture_is_asked_for_no_keyframes(gateway_settings: Settings) -> None:
@@ -365,7 +367,7 @@ async def test_a_taken_over_session_is_lost_to_a_client_that_does_not_read(
         await answer_in_vain(impatient, session_id, 700)
         async with impatient.connect() as new:
             assert (await start(new, resume_session_id=session_id))["resumed"]
-            await eventually(lambda: _is_reset(slow), timeout_secs=5)
+            await eventually(lambda: _is_reset(slow))
             assert await is_connected(impatient, session_id)
 
 

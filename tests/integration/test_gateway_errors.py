@@ -20,7 +20,7 @@ from sgaps.errors import ErrorCode
 from sgaps.messages import FrameAccepted
 from sgaps.protocol import binary_codec
 from sgaps.settings import Settings
-from waiting import eventually
+from waiting import PATIENCE_SECS, eventually
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 UNLUCKY_FRAME_ID = 13
@@ -165,7 +165,7 @@ WAYS = {
     ErrorCode.STATE_TOO_LONG: Way(playing(frame(0, state_vector=[0] * 65))),
     ErrorCode.BAD_KEYFRAME: Way(playing(keyframe(0, "AAAA"))),
     ErrorCode.UNKNOWN_SET: Way(unknown_set),
-    ErrorCode.RATE_LIMITED: Way(playing(frame(0), frame(1)), {"max_frame_rate": 1}),
+    ErrorCode.RATE_LIMITED: Way(playing(frame(0), frame(1)), {"max_frame_rate": 0.2}),
     ErrorCode.OVERLOADED: Way(overloaded, bus={"max_backlog": 1}),
     ErrorCode.SHUTTING_DOWN: Way(shutting_down),
     ErrorCode.INTERNAL: Way(internal),
@@ -199,7 +199,7 @@ async def test_a_code_is_reached_and_is_what_the_document_says(
 ) -> None:
     way = WAYS[code]
     settings = with_changes(gateway_settings, server=way.server, bus=way.bus)
-    async with running_gateway(settings, BrokenBus) as gateway, asyncio.timeout(20):
+    async with running_gateway(settings, BrokenBus) as gateway, asyncio.timeout(PATIENCE_SECS):
         error = await way.talk(gateway)
     assert error["code"] == code
     assert error["message"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from integration.conftest import running_gateway, with_changes
 from integration.talk import chosen, frame, heartbeat, receive, send, start
+from ports import free_port
 from sgaps.bus import Publish
 from sgaps.settings import Settings
-from sgaps_cli.broker import free_port
 from waiting import eventually
 
 

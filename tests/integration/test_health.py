@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from integration.processes import ending, start_service
+from ports import free_port
 from sgaps import health
 from sgaps.service import ALIVE_WITHIN_SECS, TURN_WITHIN_SECS, turns_or_waits
 from sgaps_cli import broker
@@ -33,9 +34,9 @@ def asked(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout.strip()
 
 
-def note(not_ready: str = "", not_alive: str = "", *, instance: str = "test") -> Path:
+def note(not_ready: str = "", *, instance: str = "test") -> Path:
     path = health.state_file("sampler", instance)
-    health.write_state(path, not_ready=not_ready, not_alive=not_alive)
+    health.write_state(path, not_ready=not_ready, not_alive="")
     return Path(path)
 
 
@@ -131,7 +132,7 @@ def test_a_loop_lives_while_it_turns_or_waits() -> None:
 
 
 def test_a_service_without_its_broker_lives_and_is_not_ready(tmp_path: Path) -> None:
-    port = broker.free_port()
+    port = free_port()
     sampler = start_service(
         "sampler", [f"bus.url=redis://127.0.0.1:{port}/0", "bus.block_secs=0.2"], tmp_path
     )

@@ -15,11 +15,12 @@ import pytest
 from redis import Redis
 from websockets.asyncio.client import connect
 
+from integration.noise import Noise
 from integration.processes import SERVICES, ServiceProcess, ending, start_service
 from integration.scrape import Scrape, scrape
 from integration.talk import start
-from integration.test_acl import Noise
 from metric_catalogue import CATALOGUE, COMMON, OWN
+from ports import free_port
 from sgaps.bus.ledger import COLUMNS
 from sgaps.errors import ErrorCode
 from sgaps_cli import broker
@@ -54,8 +55,8 @@ class Scraped:
 @contextmanager
 def running(url: str, folder: Path, *overrides: str) -> Iterator[tuple[int, dict[str, int]]]:
     """The services; the gateway's port, and where each is scraped."""
-    port = broker.free_port()
-    ports = {name: broker.free_port() for name in SERVICES}
+    port = free_port()
+    ports = {name: free_port() for name in SERVICES}
     services: list[ServiceProcess] = []
     with ending(services):
         for name in SERVICES:
@@ -256,7 +257,7 @@ def test_what_the_trainer_tells(scraped: Scraped) -> None:
 
 def test_nothing_is_told_of_a_broker_that_is_away(tmp_path: Path) -> None:
     server = broker.start(broker.find_program(), tmp_path / "broker", log_file=tmp_path / "log")
-    port = broker.free_port()
+    port = free_port()
     recorder = start_service(
         "recorder", [f"bus.url={server.url}", f"metrics_port={port}"], tmp_path
     )

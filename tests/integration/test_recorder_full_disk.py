@@ -24,7 +24,7 @@ from sgaps.messages import DeadLetter, FrameAccepted
 from sgaps.recording import SegmentWriter, note_trained, segment_info
 from sgaps.settings import Settings
 from small_disk import fill, small_disk
-from unit.test_recording_segment import make_frame
+from toy_segments import make_frame
 from waiting import eventually
 
 FRAMES = 40

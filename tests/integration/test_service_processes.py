@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from integration.processes import SERVICES, ServiceProcess, ending, heartbeats, start_service
+from ports import free_port
 from sgaps.bus import Publish, RedisBus
 from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats, pack_pixels
 from sgaps.protocol.json_codec import encode
@@ -54,7 +55,7 @@ def is_ready(url: str, settings: Settings, *names: str) -> bool:
 def test_services_start_in_any_order_and_wait_for_the_broker(
     settings: Settings, tmp_path: Path
 ) -> None:
-    port, broker_port = broker.free_port(), broker.free_port()
+    port, broker_port = free_port(), free_port()
     url = f"redis://127.0.0.1:{broker_port}/0"
     order = random.sample(SERVICES, len(SERVICES))
     services: list[ServiceProcess] = []
@@ -86,7 +87,7 @@ def test_services_start_in_any_order_and_wait_for_the_broker(
 def test_an_idle_service_ends_soon(
     name: str, clean_broker: str, settings: Settings, tmp_path: Path
 ) -> None:
-    overrides = [f"bus.url={clean_broker}", f"server.port={broker.free_port()}"]
+    overrides = [f"bus.url={clean_broker}", f"server.port={free_port()}"]
     service = start_service(name, overrides, tmp_path)
     with ending([service]):
         wait_until(lambda: is_ready(clean_broker, settings, name))
@@ -100,7 +101,7 @@ def test_a_service_that_waits_for_its_broker_ends_at_once(tmp_path: Path) -> Non
     sampler = start_service("sampler", ["bus.url=redis://127.0.0.1:1/0"], tmp_path)
     with ending([sampler]):
         wait_until(lambda: "waiting" in sampler.said)
-        assert sampler.end(timeout_secs=3) == 0
+        assert sampler.end(timeout_secs=DRAIN_SECS) == 0
 
 
 def test_the_recorder_ends_while_busy_and_loses_nothing(
@@ -151,7 +152,7 @@ def test_a_worker_ends_while_busy_and_loses_nothing(
 async def test_the_gateway_ends_while_busy_and_has_stored_what_it_accepted(
     clean_broker: str, settings: Settings, tmp_path: Path
 ) -> None:
-    port = broker.free_port()
+    port = free_port()
     overrides = [
         f"bus.url={clean_broker}",
         f"server.port={port}",

@@ -12,6 +12,7 @@ import trustme
 from integration.brokers import redis_program
 from integration.conftest import with_changes
 from integration.processes import ending, start_service
+from ports import free_port
 from sgaps.bus import Count, RedisBus
 from sgaps.errors import BusUnavailable
 from sgaps.settings import Settings
@@ -48,7 +49,7 @@ def tls_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsBroker]:
     authority.cert_pem.write_to_path(files["ca"])
     for name, identity in (("server", "127.0.0.1"), ("client", "recorder@sgaps.test")):
         authority.issue_cert(identity).private_key_and_cert_chain_pem.write_to_path(files[name])
-    port = broker.free_port()
+    port = free_port()
     server = broker.start(
         redis_program(folder),
         folder / "data",

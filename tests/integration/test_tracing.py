@@ -16,10 +16,10 @@ from websockets.sync.client import connect
 
 from integration import talk
 from integration.processes import ServiceProcess, ending, heartbeats, start_service
+from ports import free_port
 from sgaps import tracing
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.bench.collector import Seen, collecting
-from sgaps_cli.broker import free_port
 from waiting import wait_until
 
 PIPELINE = ("gateway", "reconstructor", "sampler", "recorder")

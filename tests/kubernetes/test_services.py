@@ -18,9 +18,9 @@ import yaml
 
 from compose.images import ROOT
 from kubernetes.manifests import SERVICES, Manifests
+from ports import free_port
 from sgaps.service import DRAIN_SECS
 from sgaps.settings import load_settings
-from sgaps_cli.broker import free_port
 from waiting import wait_until
 
 SECRETS = Path("/run/secrets/sgaps")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from monitoring.expressions import PROMETHEUS
-from sgaps_cli.broker import free_port
+from ports import free_port
 from tools import require_tool
 from waiting import wait_until
 

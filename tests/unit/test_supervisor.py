@@ -14,7 +14,7 @@ from sgaps.settings import load_settings
 from sgaps_cli import supervisor as supervisor_module
 from sgaps_cli.supervisor import STEADY_SECS, Supervised, Supervisor, local_services
 from tools import require_tool
-from waiting import eventually, wait_until
+from waiting import PATIENCE_SECS, eventually, wait_until
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_a_service_that_fails_is_started_again_until_told_to_stop(
     monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECS", 60.0)
     started_at_secs = time.monotonic()
     await supervisor.stop()  # it may pause by now: that is not waited for
-    assert time.monotonic() - started_at_secs < 5
+    assert time.monotonic() - started_at_secs < 30
     assert "failing ended with status 1, starting it again in 0.01 s" in told[0]
     assert failing.last_words().endswith("No module named no_such_module")
 
@@ -112,7 +112,7 @@ async def test_a_service_that_is_just_being_started_again_ends_too(
     monkeypatch.setattr(Supervised, "spawn", slowly)
     supervisor = Supervisor([failing], report=lambda _: None)
     await supervisor.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECS):
         await is_spawning.wait()
         await supervisor.stop()
     assert failing.process is not None

@@ -16,7 +16,7 @@ import pytest
 
 from e2e.conftest import System, start_system
 from e2e.recordings import wait_until_recorded
-from sgaps_cli.broker import free_port
+from ports import free_port
 from tools import require, require_tool
 from unity.conftest import HERE, PACKAGE, Harness, run
 from waiting import eventually
