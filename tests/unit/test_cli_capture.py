@@ -170,15 +170,50 @@ def test_a_folder_is_captured_once(
     assert len(recorded(Path("out"), folder.name)) == 1
 
 
-def test_a_second_import_is_a_session_of_its_own(
+@pytest.mark.parametrize(
+    ("once", "again", "cure"),
+    [
+        (("import", "pictures"), ("import", "./pictures"), "another --key"),
+        (("import", "ramp.avi"), ("import", "ramp.avi", "--width", "32"), "another --key"),
+        (("capture", "ramp.avi", "--frames", "3"), ("import", "ramp.avi"), "another --key"),
+        (
+            ("capture", "atari/pong", "--frames", "3", "--sessions", "1", "--seed", "11"),
+            ("capture", "atari/pong", "--frames", "4", "--sessions", "2", "--seed", "10"),
+            "another --seed",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("video", "folder")
+def test_the_same_is_not_recorded_twice(
+    once: tuple[str, ...],
+    again: tuple[str, ...],
+    cure: str,
     tmp_path: Path,
-    folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for _ in range(2):
-        assert run_here(monkeypatch, capsys, "import", folder, "--out", tmp_path / "out")[0] == 0
-    assert len(recorded(tmp_path / "out", "pictures")) == 2
+    """Held out of training, it would be what was trained on."""
+    monkeypatch.chdir(tmp_path)
+    assert run_here(monkeypatch, capsys, *once, "--out", "out", "--key", "k")[0] == 0
+    code, said = run_here(monkeypatch, capsys, *again, "--out", "out", "--key", "k")
+    ((session, pictures),) = recorded(Path("out"), "k").items()
+    assert code == 1
+    assert cure in said
+    assert session in said
+    if again[0] == "import":
+        shutil.rmtree(Path("out") / "k" / session)
+        assert run_here(monkeypatch, capsys, *again, "--out", "out", "--key", "k")[0] == 0
+        assert len(recorded(Path("out"), "k")[session]) >= len(pictures)
+
+
+def test_two_games_may_have_one_key_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoint for all games was trained on such recordings."""
+    for game in ("atari/pong", "atari/breakout"):
+        options = ("--frames", 3, "--sessions", 1, "--seed", 3, "--key", "k", "--out", tmp_path)
+        assert run_here(monkeypatch, capsys, "capture", game, *options)[0] == 0
+    assert len(recorded(tmp_path, "k")) == 2
 
 
 def test_a_file_in_a_folder_named_like_a_game_is_a_file(

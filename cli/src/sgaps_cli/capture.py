@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-import secrets
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import key_of
-from sgaps_client.sources import GameFrame, Source, is_game, open_source
+from sgaps_client.sources import GameFrame, Source, is_game, open_source, pictures_in
 
 GAME_SESSIONS = 2
 CAPTURE = re.compile(r"capture-(\d+)-")
@@ -47,19 +48,33 @@ def capture_source(
     """
     out = out or load_settings().data.recordings_dir
     key = key_of(source_name, key)
-    if sessions is None:
-        sessions = GAME_SESSIONS if is_game(source_name) else 1
-    elif sessions > 1 and not is_game(source_name):
-        # What is held out of training would be what was trained on.
-        raise SourceError(f"each session of {source_name} would be the same: leave out --sessions")
+    if not is_game(source_name):
+        if sessions not in {None, 1}:
+            # What is held out of training would be what was trained on.
+            raise SourceError(
+                f"each session of {source_name} would be the same: leave out --sessions"
+            )
+        _record_file(source_name, out, key=key, frames=frames)
+        return 0
     _make_folder(out)
     first = _next_seed(out / key) if seed is None else seed
-    for number in range(first, first + sessions):
-        source = open_source(source_name, seed=number)
-        session_id = f"capture-{number}-{secrets.token_hex(3)}"
-        with closing(source):
+    game = hashlib.sha256(os.fsencode(source_name)).hexdigest()[:6]
+    seeds = range(first, first + (sessions or GAME_SESSIONS))
+    plays = {f"capture-{number}-{game}": number for number in seeds}
+    for session_id in plays:
+        _require_new(session_folder(out, key, session_id), "choose another --seed, or leave it out")
+    for session_id, number in plays.items():
+        with closing(open_source(source_name, seed=number)) as source:
             record(source, out, key=key, session_id=session_id, frames=frames)
     return 0
+
+
+def _require_new(folder: Path, cure: str) -> None:
+    """A session is named after what it shows: the same would be held out of training, and trained
+    on. Raises RecordingError.
+    """
+    if folder.exists():
+        raise RecordingError(f"{folder} has the same frames already; {cure}, or delete it before")
 
 
 def _next_seed(of_key: Path) -> int:
@@ -79,13 +94,30 @@ def import_file(path: Path, *, out: Path | None, key: str | None, width: int | N
     if not path.exists():
         raise SourceError(f"there is no {path}; give a video file or a folder of images")
     path = path.resolve()  # of `doom/clip.mp4` the file is meant, not the game
-    key = key_of(str(path), key)
-    source = open_source(str(path), width=width)
-    session_id = f"import-{secrets.token_hex(6)}"
-    with closing(source):
-        _make_folder(out)
-        record(source, out, key=key, session_id=session_id, frames=None)
+    _record_file(str(path), out, key=key_of(str(path), key), width=width)
     return 0
+
+
+def _record_file(
+    path: str, out: Path, *, key: str, width: int | None = None, frames: int | None = None
+) -> None:
+    with closing(open_source(path, width=width)) as source:
+        session_id = f"import-{_content_of(Path(path).expanduser())}"
+        _require_new(session_folder(out, key, session_id), "choose another --key")
+        _make_folder(out)
+        record(source, out, key=key, session_id=session_id, frames=frames)
+
+
+def _content_of(path: Path) -> str:
+    """A short digest of a video, or of the pictures in a folder. Raises SourceError."""
+    digest = hashlib.sha256()
+    try:
+        for file in pictures_in(path) if path.is_dir() else [path]:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    except OSError as error:
+        raise SourceError(f"{error.filename} cannot be read ({error.strerror})") from error
+    return digest.hexdigest()[:12]
 
 
 def _make_folder(out: Path) -> None:

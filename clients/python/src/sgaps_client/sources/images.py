@@ -23,7 +23,7 @@ class ImageSource:
     def __init__(self, folder: Path, *, width: int | None = None) -> None:
         """List the folder. Raises SourceError where it has no readable picture."""
         self.name = f"images/{folder.resolve().name}"
-        self._paths = sorted(filter(_is_picture, folder.iterdir()), key=_natural_order)
+        self._paths = pictures_in(folder)
         if not self._paths:
             raise SourceError(f"{folder} has no {', '.join(sorted(SUFFIXES))} files")
         first = _read(self._paths[0])
@@ -39,6 +39,11 @@ class ImageSource:
 
     def close(self) -> None:
         """Nothing to release: a file is open only while it is read."""
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """What is taken for its frames, in their order."""
+    return sorted(filter(_is_picture, folder.iterdir()), key=_natural_order)
 
 
 def _is_picture(path: Path) -> bool:
