@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +24,9 @@ DESKTOP, PHONE = (1280, 800), (390, 844)
 ARGUMENTS = ("--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking")
 """CI is root, which Chromium's sandbox does not take, and has no GPU for WebGL."""
 TIMEOUT_MS = 20_000
+SESSION_ID = "0123456789abcdef"
+SLOW_MS = 60_000
+"""For what a busy machine needs several turns of the whole loop."""
 
 
 @dataclass
@@ -96,6 +100,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         process.send_signal(signal.SIGINT)
         ended = process.wait(120)
     assert ended == 0
+
+
+def list_sessions(page: Page, *sessions: dict[str, Any]) -> None:
+    """All that the page hears of, beside a gateway that the test plays."""
+    page.unroute_all()
+    page.route("**/api/sessions", lambda route: route.fulfill(json=sessions))
 
 
 @contextmanager

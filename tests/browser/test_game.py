@@ -7,11 +7,9 @@ import json
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,75 +18,26 @@ from playwright.sync_api import Browser, Page
 from websockets.sync.client import connect
 
 from browser.conftest import PHONE, Tab, open_tab
+from browser.game_page import (
+    UNHEARD,
+    eventually,
+    game,
+    remember_states,
+    state_of,
+    wait_for_passing,
+    wait_for_state,
+)
 from e2e.conftest import System, start_system
 from faults.proxy import Proxy
 from sgaps.protocol.views import View, decode_view, unpack_samples
 from sgaps.sampling.footprints import sample_image
+from waiting import PATIENCE_SECS
 
-PATIENCE_SECS = 90
-"""Chromium draws on the processor here, beside the model and whatever else runs."""
 QUALITY_FRAMES = 25
 BETTER_THAN_FLAT_DB = 3
 BETTER_THAN_PRIOR_DB = 0.3
-UNHEARD = ("GPU stall due to ReadPixels", "Automatic fallback to software WebGL")
-"""What Chromium says of drawing without a GPU."""
 CUT = ("WebSocket connection to", "ERR_", "Failed to load resource")
 """What it says of connections that a test cuts."""
-
-T = TypeVar("T")
-
-
-@contextmanager
-def game(tab: Tab, url: str, *, caused: tuple[str, ...] = ()) -> Iterator[Page]:
-    """The game, playing; `caused` are parts of the troubles that the test makes itself."""
-    tab.page.goto(f"{url}/game")
-    wait_for_state(tab.page, "live")
-    yield tab.page
-    heard = (*UNHEARD, *caused)
-    tab.troubles = [t for t in tab.troubles if not any(part in t for part in heard)]
-
-
-def eventually(page: Page, look: Callable[[], T | None], *, secs: float = PATIENCE_SECS) -> T:
-    """What `look` finds, as soon as it finds something."""
-    deadline_secs = time.monotonic() + secs
-    while not (found := look()):
-        assert time.monotonic() < deadline_secs, f"still not after {secs} s: {page.url}"
-        page.wait_for_timeout(100)
-    return found
-
-
-def state_of(page: Page) -> tuple[str, str]:
-    """How the connection is said to be, and in what words: read at once, for both change."""
-    look = "at => [at.dataset.state, at.innerText]"
-    state, words = page.locator("#state").evaluate(look)
-    return str(state), str(words)
-
-
-def wait_for_state(page: Page, wanted: str) -> str:
-    return eventually(page, lambda: dict([state_of(page)]).get(wanted))
-
-
-REMEMBER = """at => {
-  window.states = [];
-  const remember = () => window.states.push([at.dataset.state, at.innerText]);
-  const what = { attributes: true, characterData: true, childList: true, subtree: true };
-  new MutationObserver(remember).observe(at, what);
-}"""
-
-
-def remember_states(page: Page) -> None:
-    """One that lasts a second is not missed by a busy machine: wait_for_passing(…) finds it."""
-    page.locator("#state").evaluate(REMEMBER)
-
-
-def wait_for_passing(page: Page, wanted: str) -> str:
-    """The words of a state that was remembered, whether or not it still holds."""
-
-    def look() -> str | None:
-        states: dict[str, str] = dict(page.evaluate("states"))
-        return states.get(wanted)
-
-    return eventually(page, look)
 
 
 def fact(page: Page, name: str) -> tuple[str, str]:

@@ -12,15 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from browser.conftest import Tab
-from browser.test_game import (
-    UNHEARD,
-    eventually,
-    remember_states,
-    wait_for_passing,
-    wait_for_state,
-)
-from browser.test_pages_alone import SESSION_ID, list_sessions
+from browser.conftest import SESSION_ID, Tab, list_sessions
+from browser.game_page import UNHEARD, eventually, remember_states, wait_for_passing, wait_for_state
 from browser.walks import HEIGHT, WIDTH, pages
 from replays import png
 from sgaps.protocol import binary_codec, json_codec

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect
 
-from browser.conftest import PHONE, TIMEOUT_MS, Tab, open_tab, playing
+from browser.conftest import PHONE, SLOW_MS, TIMEOUT_MS, Tab, open_tab, playing
 from e2e.conftest import System
 from sgaps.checkpoints import DataCard, Metrics
 from sgaps.model import CheckpointStore, build_model
@@ -23,8 +23,6 @@ from sgaps.settings import load_settings
 
 KEY = "doom-my_way_home"
 PICTURES = ("rebuilt", "sent", "next", "truth", "error")
-SLOW_MS = 60_000
-"""For what a busy machine needs several turns of the whole loop."""
 PICTURE = "id => document.getElementById(id).toDataURL()"
 LUMA = """id => {
   const canvas = document.getElementById(id);

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from browser.conftest import Tab
-from browser.test_game import eventually
+from browser.conftest import SESSION_ID, Tab, list_sessions
+from browser.game_page import eventually
 from browser.walks import pages
 from replays import png
 from sgaps.protocol.views import (
@@ -27,7 +27,7 @@ from sgaps.protocol.views import (
 )
 from sgaps.settings import load_settings
 
-SESSION_ID, OTHER_ID = "0123456789abcdef", "fedcba9876543210"
+OTHER_ID = "fedcba9876543210"
 SESSION = {
     "session_id": SESSION_ID,
     "checkpoint_key": "k",
@@ -122,11 +122,6 @@ MARKS = """async names => {
 def url() -> Iterator[str]:
     with pages() as address:
         yield address
-
-
-def list_sessions(page: Page, *sessions: dict[str, Any]) -> None:
-    page.unroute_all()
-    page.route("**/api/sessions", lambda route: route.fulfill(json=sessions))
 
 
 def refuse_views(page: Page, **error: Any) -> list[float]:

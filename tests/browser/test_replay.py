@@ -15,8 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect
 
-from browser.conftest import PHONE, Tab, open_tab
-from browser.test_live import SLOW_MS
+from browser.conftest import PHONE, SLOW_MS, Tab, open_tab
 from replays import KEY, captured, record, served
 from sgaps.checkpoints import UNTRAINED
 

@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from compose.deployment import Deployment
-from monitoring.expressions import Expression, of_panels, of_rules
-from monitoring.test_rules import ALWAYS_FIRES
+from monitoring.expressions import ALWAYS_FIRES, Expression, of_panels, of_rules
 from waiting import wait_until
 
 GAME = "atari/pong"

@@ -58,7 +58,7 @@ def values_of(frame_id: int, count: int) -> NDArray[np.uint8]:
 class Player:
     """One client: plays, comes back, obeys `overloaded`, and believes nothing it was not told."""
 
-    def __init__(self, url: str, index: int, pace: Pace, *, checkpoint_key: str = "faults") -> None:
+    def __init__(self, url: str, index: int, pace: Pace) -> None:
         self.index = index
         self.books = Books()
         self.session_ids: list[str] = []
@@ -71,7 +71,7 @@ class Player:
         """What came that cannot be meant for this player, or goes backwards."""
         self.recorded: list[tuple[float, int]] = []
         """(when, frame id) of all that the server said was recorded."""
-        self._url, self._pace, self._key = url, pace, checkpoint_key
+        self._url, self._pace = url, pace
         self._next_frame_id = index * IDS_PER_PLAYER
         self._beats = 0
         self._set: CoordinateSet | None = None
@@ -120,7 +120,7 @@ class Player:
     async def _start(self, socket: ClientConnection) -> None:
         resumes = self.session_ids[-1] if self.session_ids else None
         start = SessionStart(
-            checkpoint_key=self._key,
+            checkpoint_key="faults",
             resolution=RESOLUTION,
             max_state_dim=64,
             resume_session_id=resumes,
@@ -298,11 +298,11 @@ class Load:
 
 @asynccontextmanager
 async def playing(
-    url: str, *, sessions: int, pace: Pace, first_index: int = 0, checkpoint_key: str = "faults"
+    url: str, *, sessions: int, pace: Pace, first_index: int = 0
 ) -> AsyncIterator[Load]:
     """So many players, each with a first answer when this begins, until it ends."""
     indices = range(first_index, first_index + sessions)
-    load = Load([Player(url, index, pace, checkpoint_key=checkpoint_key) for index in indices])
+    load = Load([Player(url, index, pace) for index in indices])
     tasks = [asyncio.create_task(player.run()) for player in load.players]
     try:
         slowest_secs = await load.until_fresh(time.monotonic(), timeout_secs=30)

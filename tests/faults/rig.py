@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 
 from faults.load import Load, Pace, playing
 from faults.processes import CrashingBroker, Guarded
+from ports import free_port
 from sgaps.messages import CoordinatesChosen, DeadLetter, FrameAccepted, FrameReconstructed
-from sgaps_cli.broker import free_port
 
 READY_TIMEOUT_SECS = 60.0
 QUIET_TIMEOUT_SECS = 30.0
@@ -186,11 +186,11 @@ class Rig:
     def log_line_counts(self) -> dict[str, int]:
         return {name: len(service.log_lines) for name, service in self.services.items()}
 
-    def tell_logs(self, lines: int = 25) -> None:
+    def tell_logs(self) -> None:
         """Print how each log ends: pytest shows it where a scenario failed."""
         for name, service in self.services.items():
             print(f"--- {name}, {service.deaths} deaths: {service.log_file}", file=sys.stderr)
-            print("\n".join(service.log_lines[-lines:]), file=sys.stderr)
+            print("\n".join(service.log_lines[-25:]), file=sys.stderr)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from hostile.ids import TRICKS
 from reconstructor.neural import NeuralReconstructor
 from sgaps.model import CheckpointStore
 from sgaps.protocol.ids import is_valid_id
-from unit.test_checkpoints import publish
+from toy_models import publish
 from unit.test_reconstructor_methods import settings_of
 
 KEY = "doom"

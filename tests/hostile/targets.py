@@ -1,7 +1,7 @@
 """What is fuzzed: every place where bytes from outside become messages.
 
-A target takes any bytes. It returns where they are a message that keeps its promises, raises one
-of REFUSALS where they are none, and nothing else, ever.
+A target takes any bytes. It returns where they are a message that keeps its promises, raises a
+ProtocolError or MessageError where they are none, and nothing else, ever.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from sgaps.protocol.content import CoordinateSet, WholeFrame
 from sgaps.protocol.messages import Error, FrameData, Keyframe, Resolution, UvCoordinates
 from sgaps.sampling.footprints import FOOTPRINTS_PX, sample_image
 
-REFUSALS = (ProtocolError, MessageError)
 MAX_REASON_CHARS = 400
 
 Target = Callable[[bytes], None]

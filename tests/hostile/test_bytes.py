@@ -39,7 +39,7 @@ from sgaps.protocol.messages import (
     SessionStartAck,
     UvCoordinates,
 )
-from unit.test_binary_codec import coordinate_sets, floats, frames, ids
+from strategies import coordinate_sets, floats, frames, ids
 
 FUZZED = targets()
 ROUNDED = 0.5 * 10**-json_codec.DECIMALS + 1e-7

@@ -16,7 +16,7 @@ from sgaps.checkpoints import MANIFEST_NAME, POINTER_NAME, Manifest
 from sgaps.errors import CheckpointError, CheckpointRejected
 from sgaps.model import CheckpointStore
 from sgaps.settings import Settings
-from unit.test_checkpoints import publish
+from toy_models import publish
 from unit.test_reconstructor_methods import frame, settings_of
 from unit.toy_room import HEIGHT, WIDTH, atlas_of, walk
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from unit.test_recording_segment import keyframe, make_frame, write_segment
+from toy_segments import keyframe, make_frame, write_segment
 
 FLIPPED = 500
 

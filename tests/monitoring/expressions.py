@@ -17,6 +17,7 @@ GRAFANA = ROOT / "monitoring" / "grafana"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 RATE_INTERVAL = "1m"
+ALWAYS_FIRES = "Watchdog"
 COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
 SETS = {"and", "or", "unless"}
 

@@ -13,6 +13,7 @@ import yaml
 
 from markdown_files import blocks, commands, guide
 from monitoring.expressions import (
+    ALWAYS_FIRES,
     PROMETHEUS,
     ROOT,
     RULES,
@@ -27,7 +28,6 @@ from tools import require_tool
 
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yml"))
 ALERTS = {rule["alert"]: rule for rule in rules("alert")}
-ALWAYS_FIRES = "Watchdog"
 DOCUMENT = ROOT / "docs" / "monitoring.md"
 
 

@@ -20,42 +20,26 @@ from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from trainer import atlas as building
 from trainer import trust as teaching
-from trainer.atlas import build_atlas, calibrated, far_apart
+from trainer.atlas import calibrated, far_apart
 from trainer.comparison import compare
 from trainer.run import RunReport, train_key
 from trainer.validation import HeldOut
-from training.toy_recordings import toy_settings
-from unit.test_atlas import psnr_db, squares_of
-from unit.toy_room import CAMERA, KEY, LAYOUT, atlas_of, pose_at, record, seen, state_of, walk
+from training.toy_atlas import POSES, RUNNING, built, settings_of, uncalibrated
+from unit.toy_room import (
+    CAMERA,
+    KEY,
+    LAYOUT,
+    atlas_of,
+    pose_at,
+    psnr_db,
+    record,
+    seen,
+    squares_of,
+    state_of,
+    walk,
+)
 
-RUNNING = threading.Event()
 NOTHING = HeldOut(psnr_db=0.0, score_db=0.0)
-POSES = "{values: [0, 1, 2, 3, 4], nearest: 40}"
-
-
-def settings_of(tmp_path: Path, *overrides: str) -> Settings:
-    return toy_settings(
-        tmp_path,
-        "training.max_epochs=1",
-        "sampling.default_sample_count=80",
-        f"atlas.layouts={{doom-*: {POSES}}}",
-        *overrides,
-    )
-
-
-def built(
-    settings: Settings,
-    *,
-    key: str = KEY,
-    known: Atlas | None = None,
-    stop: threading.Event = RUNNING,
-) -> Atlas | None:
-    segments = find_segments(settings.data.recordings_dir, KEY)
-    return build_atlas(key, segments, settings, stop=stop, known=known)
-
-
-def uncalibrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "calibrated", lambda atlas, steps, stop: atlas)
 
 
 def test_the_camera_is_found_out() -> None:

@@ -29,15 +29,17 @@ from trainer import trust as teaching
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.trust import taught
 from trainer.validation import validate
-from training.test_atlas_training import RUNNING, built, settings_of, uncalibrated
-from unit.test_atlas import card_of, rebuilt_of, squares_of
+from training.toy_atlas import RUNNING, built, settings_of, uncalibrated
 from unit.toy_room import (
     KEY,
     SENTINEL,
     atlas_of,
+    card_of,
     pose_at,
+    rebuilt_of,
     record,
     seen,
+    squares_of,
     state_of,
     walk,
 )

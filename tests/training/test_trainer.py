@@ -34,6 +34,7 @@ from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
+from toy_models import publish
 from trainer import draw, run, validation
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
@@ -54,7 +55,6 @@ from training.toy_recordings import (
     toy_settings,
     train,
 )
-from unit.test_checkpoints import publish
 
 
 @pytest.mark.parametrize("keyframes", [True, False])

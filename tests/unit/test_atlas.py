@@ -5,70 +5,43 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas, shows_the_same
 from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.atlas.camera import Pose, pose_of, warp
 from sgaps.atlas.file import from_bytes, to_bytes
 from sgaps.atlas.sweep import recall
-from sgaps.checkpoints import AtlasCard
 from sgaps.errors import CheckpointRejected
-from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import as_points, sample_image
-from sgaps.sampling.importance import NOTHING_KNOWN
-from sgaps.settings import load_settings
 from unit.toy_room import (
     BAR_GRAY,
     CAMERA,
     HEIGHT,
     LAYOUT,
+    SAMPLES,
     SENTINEL,
     WIDTH,
+    Picture,
     atlas_of,
+    blurred,
+    card_of,
     pose_at,
+    psnr_db,
+    rebuilt_of,
     seen,
+    squares_of,
     state_of,
     walk,
 )
-
-SAMPLES = 80
-QUERY_STRIDE = 8
-Picture = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
 def atlas() -> Atlas:
     return atlas_of(walk(120))
-
-
-def psnr_db(one: NDArray[np.generic], other: NDArray[np.generic]) -> float:
-    error = np.square(one.astype(np.float64) - other.astype(np.float64)).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
-
-
-def blurred(picture: Picture) -> NDArray[np.float32]:
-    return np.asarray(cv2.blur(picture.astype(np.float32), (9, 9)), np.float32)
-
-
-def squares_of(picture: Picture) -> NDArray[np.float32]:
-    sampler = AdaptiveUVSampler(load_settings(environment={}).sampling, footprints=True)
-    rng = np.random.default_rng(0)
-    coords = sampler.sample(NOTHING_KNOWN, count=SAMPLES, width=WIDTH, height=HEIGHT, rng=rng)
-    return sample_image(picture, coords)
-
-
-def rebuilt_of(picture: Picture) -> Rebuilt:
-    """As a model that has only seen it blurred, and says so."""
-    frame = np.round(blurred(picture)).astype(np.uint8)
-    error = np.sqrt(np.square(frame.astype(np.float32) - picture).mean()) / 255
-    grid = (HEIGHT // QUERY_STRIDE, WIDTH // QUERY_STRIDE)
-    return Rebuilt(frame, np.full(grid, math.log(error), np.float32))
 
 
 def served(atlas: Atlas, pose: Pose, **changes: object) -> tuple[Picture, Rebuilt, Rebuilt]:
@@ -297,18 +270,6 @@ def test_a_frame_of_another_size_stays(atlas: Atlas) -> None:
     samples = squares_of(seen(pose_at(0, 0, 0)))
     state = state_of(pose_at(0, 0, 0))
     assert with_atlas(atlas, before, samples=samples, state=state, sentinel=SENTINEL) is before
-
-
-def card_of(atlas: Atlas, data: bytes) -> AtlasCard:
-    return AtlasCard(
-        sha256="",
-        bytes=len(data),
-        pictures=len(atlas),
-        width=atlas.width,
-        height=atlas.height,
-        layout=atlas.layout,
-        camera=atlas.camera,
-    )
 
 
 def test_an_atlas_is_what_it_was_before_it_was_written() -> None:

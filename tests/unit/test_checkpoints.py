@@ -15,38 +15,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import MANIFEST_NAME, WEIGHTS_NAME, DataCard, Manifest, Metrics
+from sgaps.checkpoints import MANIFEST_NAME, WEIGHTS_NAME, DataCard, Metrics
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
 from sgaps.model import CheckpointStore, build_model, load_serving
 from sgaps.settings import DataSettings, ModelSettings
-from unit.test_model import small
+from toy_models import publish, small
 from unit.toy_room import atlas_of, walk
 
-
-def publish(
-    root: Path,
-    key: str = "doom",
-    *,
-    seed: int = 0,
-    psnr_db: float = 21.0,
-    champion_db: float = 20.0,
-    color_channels: int = 1,
-    parent: str | None = None,
-    atlas: Atlas | None = None,
-) -> Manifest:
-    torch.manual_seed(seed)
-    settings = small(color_channels=color_channels)
-    return CheckpointStore(root).publish(
-        key,
-        build_model(settings),
-        settings=settings,
-        metrics=Metrics(val_psnr_db=psnr_db, champion_psnr_db=champion_db),
-        parent=parent,
-        data=DataCard(frames=10, train_sessions=("a",), val_sessions=("b",)),
-        training={"seed": seed},
-        atlas=atlas,
-    )
+__all__ = ["publish"]  # test_cli_checkpoints and test_reconstructor_* have it from here
 
 
 def test_what_is_published_is_loaded_again(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from sgaps.model.prior import consistent, sliding_mean
 from sgaps.model.refinement import CoarseScales, WholeNorm
 from sgaps.sampling.footprints import sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
-from sgaps.sampling.patterns import sample_pattern
 from sgaps.sampling.quadtree import split_tiling
-from sgaps.settings import ModelSettings
+from toy_models import HEIGHT, WIDTH, picture, samples_of, small
 
-WIDTH, HEIGHT = 36, 28
+__all__ = ["picture", "samples_of"]  # test_reconstructor_methods has them from here
+
 TRUST_UNTRAINED = 0.13
 SENTINEL = -999.0
 
@@ -37,38 +37,6 @@ def model() -> SparsePixelTransformer:
     torch.nn.init.normal_(built.film.weight, std=0.1)
     torch.nn.init.normal_(built.context.get_parameter("2.weight"), std=0.1)
     return built
-
-
-def small(**changes: int | tuple[int, ...]) -> ModelSettings:
-    numbers: dict[str, int | tuple[int, ...]] = {
-        "embed_dim": 24,
-        "num_heads": 2,
-        "encoder_layers": 1,
-        "decoder_layers": 2,
-        "ffn_dim": 32,
-        "query_stride": 8,
-        "color_channels": 1,
-        "position_frequencies": 4,
-        "state_frequencies": 2,
-        "max_state_dim": 5,
-        "refine_channels": 4,
-        "coarse_channels": (6, 8),
-        "history_frames": 2,
-        "attended_frames": 1,
-    }
-    return ModelSettings.model_validate(numbers | changes)
-
-
-def picture(seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).random((height, width), dtype=np.float32)
-
-
-def samples_of(image: NDArray[np.float32], count: int = 40) -> NDArray[np.float32]:
-    height, width = image.shape
-    rng = np.random.default_rng(1)
-    coords = sample_pattern("jittered_grid", count=count, width=width, height=height, rng=rng)
-    x, y = (coords[:, 0] * width).astype(int), (coords[:, 1] * height).astype(int)
-    return np.column_stack([coords, image[y, x], np.ones(count)]).astype(np.float32)
 
 
 def squares_of(image: NDArray[np.uint8], count: int = 40) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from recorder.archive import Archive
+from recorder_frames import frame, recorded_ids, with_recorder
 from sgaps.errors import DiskFull, StorageFails
 from sgaps.messages import FrameAccepted, pack_pixels
 from sgaps.recording import RecordedFrame, SegmentWriter, recover_parts
@@ -19,7 +20,6 @@ from sgaps.recording.writer import growth_bytes
 from sgaps.sampling.footprints import as_points
 from sgaps.settings import Settings
 from small_disk import fill, grow, set_read_only, small_disk
-from unit.test_recorder_archive import frame, recorded_ids, with_recorder
 
 MB = 2**20
 

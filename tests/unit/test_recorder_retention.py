@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from recorder.retention import Retention
+from recorder_frames import with_recorder
 from sgaps.errors import RecordingError
 from sgaps.keys import SESSION_TTL_SECS
 from sgaps.recording import (
@@ -20,8 +21,7 @@ from sgaps.recording import (
     trained_segments,
 )
 from sgaps.settings import Settings
-from unit.test_recorder_archive import with_recorder
-from unit.test_recording_segment import make_frame
+from toy_segments import make_frame
 
 HOUR_SECS = 3600
 NOW_SECS = time.time()

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from recorder.archive import Archive
+from recorder_frames import frames, recorded_ids, with_recorder
 from sgaps.errors import DiskFull, RecordingError
 from sgaps.messages import FrameAccepted
 from sgaps.recording import SegmentReader, recover_parts
 from sgaps.settings import Settings
-from unit.test_recorder_archive import frames, recorded_ids, with_recorder
 
 TIMEOUT_SECS = 20.0
 SOON_SECS = 0.2

@@ -28,7 +28,7 @@ from sgaps_cli.replay import library, rebuild
 from sgaps_cli.replay.app import create_app
 from sgaps_cli.replay.desk import Desk, require_recordings
 from sgaps_client.pictures import decoded_png, psnr_db
-from unit.test_checkpoints import publish
+from toy_models import publish
 
 FRAMES = 8
 SESSION, CAPTURE = f"{KEY}/session", f"{KEY}/capture"

@@ -12,7 +12,7 @@ from sgaps.model import CheckpointStore
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.replay.errors import NotListed
 from sgaps_cli.replay.models import LOADED_MODELS, Models, default_pair
-from unit.test_checkpoints import publish
+from toy_models import publish
 
 
 @pytest.fixture

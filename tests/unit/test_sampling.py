@@ -122,7 +122,6 @@ def test_a_blind_map_falls_back_to_the_uniform_pattern(blind: np.ndarray) -> Non
 def sampling(
     *,
     pattern: PatternName = "jittered_grid",
-    min_spacing_px: int = 3,
     importance_share: float = 0.6,
     uniform_share: float = 0.4,
 ) -> SamplingSettings:
@@ -131,7 +130,7 @@ def sampling(
         default_sample_count=500,
         importance_share=importance_share,
         uniform_share=uniform_share,
-        min_spacing_px=min_spacing_px,
+        min_spacing_px=3,
         seed=0,
     )
 

@@ -6,13 +6,19 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
+from sgaps.atlas.blend import Rebuilt
 from sgaps.atlas.camera import Camera, Pose
 from sgaps.atlas.pictures import encoded
-from sgaps.settings import PoseLayout
+from sgaps.checkpoints import AtlasCard
+from sgaps.sampling.adaptive import AdaptiveUVSampler
+from sgaps.sampling.footprints import sample_image
+from sgaps.sampling.importance import NOTHING_KNOWN
+from sgaps.settings import PoseLayout, load_settings
 from sgaps_cli import capture
 from sgaps_client.sources import GameFrame
 
@@ -24,6 +30,9 @@ KEY = "doom-room"
 SENTINEL = -999.0
 BAR_GRAY = 77
 JPEG_QUALITY = 80
+SAMPLES = 80
+QUERY_STRIDE = 8
+Picture = NDArray[np.uint8]
 
 
 def pose_at(
@@ -114,3 +123,39 @@ class _Walk:
 def record(root: Path, session_id: str, poses: list[Pose]) -> None:
     """A session of whole frames, as `sgaps capture` records it."""
     capture.record(_Walk(poses), root, key=KEY, session_id=session_id, frames=None)
+
+
+def psnr_db(one: NDArray[np.generic], other: NDArray[np.generic]) -> float:
+    error = np.square(one.astype(np.float64) - other.astype(np.float64)).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def blurred(picture: Picture) -> NDArray[np.float32]:
+    return np.asarray(cv2.blur(picture.astype(np.float32), (9, 9)), np.float32)
+
+
+def squares_of(picture: Picture) -> NDArray[np.float32]:
+    sampler = AdaptiveUVSampler(load_settings(environment={}).sampling, footprints=True)
+    rng = np.random.default_rng(0)
+    coords = sampler.sample(NOTHING_KNOWN, count=SAMPLES, width=WIDTH, height=HEIGHT, rng=rng)
+    return sample_image(picture, coords)
+
+
+def rebuilt_of(picture: Picture) -> Rebuilt:
+    """As a model that has only seen it blurred, and says so."""
+    frame = np.round(blurred(picture)).astype(np.uint8)
+    error = np.sqrt(np.square(frame.astype(np.float32) - picture).mean()) / 255
+    grid = (HEIGHT // QUERY_STRIDE, WIDTH // QUERY_STRIDE)
+    return Rebuilt(frame, np.full(grid, math.log(error), np.float32))
+
+
+def card_of(atlas: Atlas, data: bytes) -> AtlasCard:
+    return AtlasCard(
+        sha256="",
+        bytes=len(data),
+        pictures=len(atlas),
+        width=atlas.width,
+        height=atlas.height,
+        layout=atlas.layout,
+        camera=atlas.camera,
+    )

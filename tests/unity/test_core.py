@@ -25,8 +25,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 MESSAGES: list[dict[str, Any]] = json.loads((GOLDEN / "messages.json").read_text())
 
 
-def random_set(count: int = 300, *, footprints: bool = True) -> CoordinateSet:
-    rng = np.random.default_rng(5)
+def random_set(*, footprints: bool = True) -> CoordinateSet:
+    rng, count = np.random.default_rng(5), 300
     sides = rng.choice(FOOTPRINTS_PX, count) if footprints else np.ones(count)
     uv = rng.random((count, 2))
     uv[:4] = [(0, 0), (1, 1), (0, 1), (1, 0)]

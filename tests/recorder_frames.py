@@ -1,0 +1,46 @@
+"""What a recorder is given, how it is set up, and what it has recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sgaps.messages import FrameAccepted, pack_floats, pack_pixels
+from sgaps.recording import SegmentReader, find_segments
+from sgaps.settings import Settings
+
+
+def frame(session_id: str, frame_id: int, **changes: Any) -> FrameAccepted:
+    fields: dict[str, Any] = {
+        "session_id": session_id,
+        "checkpoint_key": "doom",
+        "gateway_id": "main",
+        "frame_id": frame_id,
+        "coordinate_set_id": 3,
+        "width": 160,
+        "height": 120,
+        "samples_bytes": pack_pixels(np.full((5, 3), 0.5)),
+        "state_bytes": pack_floats(np.arange(2.0)),
+        "client_time_secs": frame_id / 10,
+        "received_at_secs": 1e9,
+    }
+    return FrameAccepted(**(fields | changes))
+
+
+def frames(session_id: str, *frame_ids: int) -> list[FrameAccepted]:
+    return [frame(session_id, frame_id) for frame_id in frame_ids]
+
+
+def with_recorder(settings: Settings, **changes: Any) -> Settings:
+    return settings.model_copy(update={"recorder": settings.recorder.model_copy(update=changes)})
+
+
+def recorded_ids(settings: Settings, session_id: str) -> list[int]:
+    """Ids in the sealed segments of a session, in order of recording."""
+    ids: list[int] = []
+    for info in find_segments(settings.data.recordings_dir):
+        if info.session_id == session_id:
+            with SegmentReader(info.path) as reader:
+                ids += reader.frame_ids.tolist()
+    return ids
