@@ -31,12 +31,15 @@ TIE = 1e-12
 """Of all importance, added for each pixel of a side: of equals, a block is split before its
 quarters. Above what rounding adds to a sum, far below what a pixel weighs."""
 
-Blocks: TypeAlias = NDArray[np.intp]
-"""(N, 3): column and row of the first pixel, and side."""
+Blocks: TypeAlias = NDArray[np.float64]
+"""(N, 3): column and row of the first pixel, and side. Whole numbers, in the type that numpy
+multiplies quickly: what there is to do is little, so what counts is in how many steps."""
 Weigh: TypeAlias = Callable[[Blocks], NDArray[np.float64]]
 """(N, 3) → (N,) ≥ 0: a block weighs no less than its quarters."""
 
-_QUARTERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+_CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+_QUARTERS = np.hstack([[[1, 0, 0], [0, 1, 0], [x / 2, y / 2, 1 / 2]] for x, y in _CORNERS])
+"""(3, 12): a block times this are its four quarters."""
 
 
 def split_tiling(
@@ -64,8 +67,9 @@ def split_tiling(
             leaves, count, round(count * guided_share), _mass_of(importance, width, height), rng
         )
     blocks = _filled(leaves, count, width, height, rng)
-    corners, side = blocks[:, :2], blocks[:, 2:]
-    return np.hstack([(corners + side / 2) / [width, height], side]).astype(np.float32)
+    coords = blocks.astype(np.float32)
+    coords[:, :2] = (blocks[:, :2] + blocks[:, 2:] / 2) / [width, height]
+    return coords
 
 
 @lru_cache(maxsize=32)
@@ -79,7 +83,7 @@ def _tiling(width: int, height: int, most_blocks: int) -> Blocks:
         side *= 2
     rows, columns = np.indices((-(-height // side), -(-width // side)))
     blocks = np.stack([columns * side, rows * side, np.full_like(rows, side)], axis=-1)
-    blocks = blocks.reshape(-1, 3)
+    blocks = blocks.reshape(-1, 3).astype(np.float64)
     fitting = []
     for _ in range(min(BORDER_HALVINGS, side.bit_length() - 1)):
         fits = _fits(blocks, width, height)
@@ -94,9 +98,7 @@ def _fits(blocks: Blocks, width: int, height: int) -> NDArray[np.bool_]:
 
 def _quarters(blocks: Blocks) -> Blocks:
     """(N, 3) of a side above 1 → (4 N, 3)."""
-    half = blocks[:, None, 2:] // 2  # (N, 1, 1)
-    corners = blocks[:, None, :2] + half * _QUARTERS  # (N, 4, 2)
-    return np.asarray(np.concatenate([corners, half.repeat(4, axis=1)], axis=-1).reshape(-1, 3))
+    return np.asarray((blocks @ _QUARTERS).reshape(-1, 3))
 
 
 def _split(leaves: Blocks, times: int, weigh: Weigh) -> Blocks:
@@ -107,19 +109,21 @@ def _split(leaves: Blocks, times: int, weigh: Weigh) -> Blocks:
     """
     if times <= 0:
         return leaves
-    blocks, masses = leaves, _split_order(leaves, weigh)
-    parents = np.full(len(leaves), -1)
+    masses = _split_order(leaves, weigh)
+    generations, parents = [leaves], []
     first_new = 0
     while True:
         is_split = _heaviest(masses, times)
-        new = first_new + np.flatnonzero(is_split[first_new:])
+        (new,) = is_split[first_new:].nonzero()
         if not new.size:
-            return np.asarray(blocks[~is_split & ((parents < 0) | is_split[parents])])
-        first_new = len(blocks)
-        quarters = _quarters(blocks[new])
-        blocks = np.concatenate([blocks, quarters])
-        masses = np.concatenate([masses, _split_order(quarters, weigh)])
-        parents = np.concatenate([parents, new.repeat(4)])
+            is_leaf = ~is_split
+            if parents:
+                is_leaf[len(leaves) :] &= is_split[np.concatenate(parents)]
+            return np.asarray(np.concatenate(generations)[is_leaf])
+        parents.append((first_new + new).repeat(4))
+        generations.append(_quarters(generations[-1][new]))
+        first_new = len(masses)
+        masses = np.concatenate([masses, _split_order(generations[-1], weigh)])
 
 
 def _kept(
@@ -152,12 +156,15 @@ def _mass_of(importance: Map, width: int, height: int) -> Weigh:
     """The share of all importance that lies in each block of at least two pixels a side."""
     summed = _summed(importance, width, height)
     summed /= max(summed[-1, -1], np.finfo(np.float64).tiny)
+    # A block times this are the places of its corners in all sums one behind the other.
+    row = summed.shape[1]
+    places = np.array([[1 / 2, row / 2, (x + y * row) / 2] for x, y in _CORNERS]).T
 
     def weigh(blocks: Blocks) -> NDArray[np.float64]:
-        left, top, side = (blocks // 2).T
-        right, bottom = left + side, top + side
-        mass = summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left]
-        return np.asarray(mass.clip(0))
+        # Those of a pixel lie between sums.
+        corners = (blocks @ places).astype(np.intp)
+        here, right, below, opposite = summed.take(corners, mode="clip").T
+        return np.asarray(np.maximum(opposite - right - below + here, 0))
 
     return weigh
 
@@ -172,8 +179,17 @@ def _summed(importance: Map, width: int, height: int) -> NDArray[np.float64]:
     importance.cumsum(0, dtype=np.float64).cumsum(1, out=sums[1:, 1:])
     row, down = _edges(height, rows)
     column, across = _edges(width, columns)
-    sums = sums[:, column] + across * np.diff(sums)[:, column]
-    return np.asarray(sums[row] + down[:, None] * np.diff(sums, axis=0)[row])
+    return _between(_between(sums, column, across, axis=1), row, down[:, None], axis=0)
+
+
+def _between(
+    sums: NDArray[np.float64], at: NDArray[np.intp], share: NDArray[np.float64], *, axis: int
+) -> NDArray[np.float64]:
+    """So far, along an axis, from the sums at some places to the next ones."""
+    steps = np.diff(sums, axis=axis).take(at, axis)
+    steps *= share
+    steps += sums.take(at, axis)
+    return steps
 
 
 @lru_cache(maxsize=32)
