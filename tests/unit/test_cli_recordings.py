@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, find_segments
 from sgaps.recording.disk import lock_recordings
 from sgaps_cli import main as cli
-from sgaps_cli import recordings
+from sgaps_cli import recordings, sessions
 from sgaps_cli.replay.library import Library
 from unit.test_recording_segment import make_frame
 
@@ -114,14 +115,16 @@ def test_sessions_are_listed_with_what_they_have(command: Command, tmp_path: Pat
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], object]) -> None:
     """Have something happen after each look at a folder, before what comes of it is looked at."""
-    look: Callable[[Path], Any] = getattr(recordings, name)
+    users = [module for module in (recordings, sessions) if hasattr(module, name)]
+    look: Callable[[Path], Any] = getattr(users[0], name)
 
     def looked(folder: Path) -> Any:
         found = look(folder)
         happens()
         return found
 
-    monkeypatch.setattr(recordings, name, looked)
+    for module in users:
+        monkeypatch.setattr(module, name, looked)
 
 
 def test_a_part_that_is_sealed_meanwhile_is_no_trouble(
@@ -299,6 +302,49 @@ def test_what_lies_beside_another_sessions_segment_is_sound(
         told = json.loads(command("repair", "--json", status=1))
         assert [done["path"] for done in told if not done["well"]] == ["doom/b/000000.h5"]
         assert files(tmp_path) == ["000000.h5", "000001.h5"]
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Another user's folder, for whoever runs the tests: root may read what has no mode for it."""
+    iterdir = Path.iterdir
+
+    def close(folder: Path) -> None:
+        def refused(path: Path) -> Iterator[Path]:
+            if path == folder:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return iterdir(path)
+
+        monkeypatch.setattr(Path, "iterdir", refused)
+
+    return close
+
+
+def test_a_session_that_may_not_be_read_is_told_beside_the_others(
+    command: Command, closed: Callable[[Path], None], tmp_path: Path
+) -> None:
+    for session in ("a", "b"):
+        seal(tmp_path, session, 0, frames(*range(10)))
+    closed(tmp_path / "doom" / "b")
+    rows = listed(command, status=1)
+    assert {name: row["state"] for name, row in rows.items()} == {"a": "sealed", "b": "unreadable"}
+    told = command("verify", status=1)
+    assert "doom/b cannot be listed: Permission denied" in told
+    assert "1 segments, 10 frames, 1 problems" in told
+    assert "doom/b: left as it is: " in command("repair", status=1)
+    assert {one.session: one.frame_count for one in Library(tmp_path).scan()} == {"a": 10, "b": 0}
+
+
+@pytest.mark.parametrize("which", [".", "doom"])
+@pytest.mark.parametrize("doing", ["list", "verify", "repair"])
+def test_a_folder_that_may_not_be_read_is_told_in_a_line(
+    which: str, doing: str, command: Command, closed: Callable[[Path], None], tmp_path: Path
+) -> None:
+    seal(tmp_path, "a", 0, frames(1))
+    closed(tmp_path / which)
+    *_, line = command(doing, status=1).splitlines()
+    assert line.startswith(f"sgaps: {tmp_path / which} cannot be ")
+    assert line.endswith(": Permission denied")
 
 
 def test_without_a_folder_it_says_so(command: Command, tmp_path: Path) -> None:

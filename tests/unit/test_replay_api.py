@@ -23,7 +23,7 @@ from sgaps.model import stores_of
 from sgaps.protocol.views import View, decode_view, unpack_samples
 from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings, load_settings
-from sgaps_cli import recordings
+from sgaps_cli import sessions
 from sgaps_cli.replay import library, rebuild
 from sgaps_cli.replay.app import create_app
 from sgaps_cli.replay.desk import Desk, require_recordings
@@ -98,7 +98,7 @@ async def test_recordings_are_looked_through_when_the_page_asks_for_them(
 
     def sealed_segments(session: Path) -> tuple[list[SegmentInfo], int]:
         looked.append(session)
-        return recordings.sealed_segments(session)
+        return sessions.sealed_segments(session)
 
     monkeypatch.setattr(library, "sealed_segments", sealed_segments)
     require_recordings(root)

@@ -21,6 +21,7 @@ from rich.progress import track
 
 from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
+from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import key_of
 from sgaps_client.sources import GameFrame, Source, is_game, open_source, pictures_in
@@ -73,7 +74,7 @@ def _require_new(folder: Path, cure: str) -> None:
     """A session is named after what it shows: the same would be held out of training, and trained
     on. Raises RecordingError.
     """
-    if folder.exists():
+    if sealed_paths(folder) or part_paths(folder):
         raise RecordingError(f"{folder} has the same frames already; {cure}, or delete it before")
 
 

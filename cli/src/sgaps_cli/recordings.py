@@ -21,17 +21,15 @@ from rich.table import Table
 from sgaps.errors import RecordingError
 from sgaps.recording import (
     RecordedFrame,
-    SegmentInfo,
     SegmentReader,
     recover_parts,
-    segment_info,
 )
 from sgaps.recording.disk import is_locked, lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.recording.recovery import RecoveredSegment, salvage
-from sgaps.settings import load_settings
 from sgaps_cli import tables
 from sgaps_cli.segment_check import Finding, SegmentReport, check_session, keyframe_problem
+from sgaps_cli.sessions import reading, recordings_folder, sealed_segments, session_folders
 
 app = typer.Typer(help="List, verify and repair recordings.")
 
@@ -42,6 +40,7 @@ WRITTEN = "being written"
 ABANDONED = "left by a killed writer"
 HOUR_SECS = 3600
 DAY_SECS = 24 * HOUR_SECS
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +69,14 @@ class Repair:
 
 @app.command("list", epilog="Example: `sgaps recordings list --root data/recordings`")
 def list_(root: Root = None, as_json: AsJson = False) -> None:
-    """Every session, with its segments and frames; exit status 1 if a segment is damaged."""
+    """Every session with its segments and frames; exit status 1 if one is damaged or unreadable."""
     folder = recordings_folder(root)
     rows = list(_rows(_watched(session_folders(folder), "reading")))
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         tables.show(_table(rows))
-    raise typer.Exit(any("damaged" in row.state for row in rows))
+    raise typer.Exit(any({"damaged", UNREADABLE} & set(row.state.split()) for row in rows))
 
 
 @app.command(epilog="Example: `sgaps recordings verify --root data/recordings --json`")
@@ -87,11 +86,14 @@ def verify(root: Root = None, as_json: AsJson = False) -> None:
     reports: list[SegmentReport] = []
     findings: list[Finding] = []
     for session in _watched(session_folders(folder), "verifying"):
-        of_session = check_session(sealed_paths(session))
+        try:
+            of_session, parts = _checked(session), _abandoned_parts(session)
+        except RecordingError as error:
+            findings.append(Finding(path=str(session), problem=str(error)))
+            continue
         reports += of_session
         findings += [finding for report in of_session for finding in report.findings]
-        parts = part_paths(session)
-        findings += [_abandoned(part) for part in parts if _state_of(part) == ABANDONED]
+        findings += parts
     frames = sum(len(report.frame_ids) for report in reports)
     told = [replace(finding, path=_relative(finding.path, folder)) for finding in findings]
     if as_json:
@@ -128,19 +130,6 @@ def repair(root: Root = None, as_json: AsJson = False) -> None:
     raise typer.Exit(not all(done.well for done in repairs))
 
 
-def recordings_folder(root: Path | None) -> Path:
-    """As given or configured. Raises RecordingError where it is not there."""
-    folder = root or load_settings().data.recordings_dir
-    if not folder.is_dir():
-        raise RecordingError(f"there is no folder {folder}; record something: sgaps up")
-    return folder
-
-
-def session_folders(root: Path) -> list[Path]:
-    """Folders of all sessions under a recordings folder."""
-    return sorted(path for path in root.glob("*/*") if path.is_dir())
-
-
 def _watched(sessions: list[Path], doing: str) -> Iterator[Path]:
     """The sessions, with a progress bar on stderr, where that is a terminal."""
     console = Console(stderr=True)
@@ -154,7 +143,12 @@ def _relative(path: Path | str, root: Path) -> str:
 def _rows(sessions: Iterable[Path]) -> Iterator[SessionRow]:
     for session in sessions:
         with suppress(FileNotFoundError):  # all of it was deleted meanwhile
-            yield _row(session, time.time())
+            try:
+                with reading(session):
+                    row = _row(session, time.time())
+            except RecordingError:  # `verify` says why
+                row = _unreadable_row(session, time.time())
+            yield row
 
 
 def _row(session: Path, now_secs: float) -> SessionRow:
@@ -174,6 +168,19 @@ def _row(session: Path, now_secs: float) -> SessionRow:
     )
 
 
+def _unreadable_row(session: Path, now_secs: float) -> SessionRow:
+    return SessionRow(
+        key=session.parent.name,
+        session=session.name,
+        segments=0,
+        frames=0,
+        keyframes=0,
+        size_bytes=0,
+        age_secs=max(0.0, now_secs - session.stat().st_mtime),
+        state=UNREADABLE,
+    )
+
+
 def _files(folder: Path) -> list[os.stat_result]:
     """What the system tells of its files, without those that were sealed or deleted meanwhile."""
     found = []
@@ -181,17 +188,6 @@ def _files(folder: Path) -> list[os.stat_result]:
         with suppress(FileNotFoundError):
             found.append(path.stat())
     return [file for file in found if stat.S_ISREG(file.st_mode)]
-
-
-def sealed_segments(session: Path) -> tuple[list[SegmentInfo], int]:
-    """The sealed segments, and how many of them cannot be read."""
-    infos, damaged = [], 0
-    for path in sealed_paths(session):
-        try:
-            infos.append(segment_info(path))
-        except RecordingError:
-            damaged += path.exists()  # one that was deleted meanwhile is well
-    return infos, damaged
 
 
 def _state(session: Path, *, damaged: int) -> str:
@@ -233,8 +229,18 @@ def _age(row: SessionRow) -> str:
     return f"{row.age_secs:.0f} s"
 
 
-def _abandoned(part: Path) -> Finding:
-    return Finding(path=str(part), problem=f"{ABANDONED}: sgaps recordings repair")
+def _checked(session: Path) -> list[SegmentReport]:
+    """Raises RecordingError where the session itself cannot be read."""
+    with reading(session):
+        return check_session(sealed_paths(session))
+
+
+def _abandoned_parts(session: Path) -> list[Finding]:
+    """Raises RecordingError."""
+    with reading(session):
+        parts = [part for part in part_paths(session) if _state_of(part) == ABANDONED]
+    problem = f"{ABANDONED}: sgaps recordings repair"
+    return [Finding(path=str(part), problem=problem) for part in parts]
 
 
 def _recovered(outcome: RecoveredSegment, root: Path) -> Repair:
@@ -247,7 +253,11 @@ def _recovered(outcome: RecoveredSegment, root: Path) -> Repair:
 
 
 def _repair_session(session: Path, root: Path) -> list[Repair]:
-    reports = check_session(sealed_paths(session))
+    try:
+        reports = _checked(session)
+    except RecordingError as error:
+        what = f"left as it is: {error}"
+        return [Repair(path=_relative(session, root), what=what, well=False)]
     known = {i for report in reports if not report.findings for i in report.frame_ids}
     return [_repair_segment(report, known, root) for report in reports if report.findings]
 

@@ -12,9 +12,10 @@ import numpy as np
 from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
+from sgaps.errors import RecordingError
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
-from sgaps_cli.recordings import sealed_segments, session_folders
 from sgaps_cli.replay.errors import NotListed, ReplayError
+from sgaps_cli.sessions import sealed_segments, session_folders
 
 OPEN_SEGMENTS = 4
 REELS = 4
@@ -139,7 +140,10 @@ class Library:
 
 def recording_of(folder: Path) -> Recording:
     """The one in a session's folder; a misplaced segment counts as damaged: it is another's."""
-    infos, damaged = sealed_segments(folder)
+    try:
+        infos, damaged = sealed_segments(folder)
+    except RecordingError:  # `sgaps recordings verify` says why; the others are well
+        infos, damaged = [], 1
     key, session = folder.parent.name, folder.name
     own = tuple(one for one in infos if (one.checkpoint_key, one.session_id) == (key, session))
     return Recording(
