@@ -14,10 +14,12 @@ from reconstructor import past
 from reconstructor.past import Pasts
 from sgaps.bus import MemoryBus, Push
 from sgaps.errors import MessageError
-from sgaps.keys import PastSamples, history_key
-from sgaps.messages import FrameAccepted, pack_floats, pack_pixels
+from sgaps.keys import history_key
+from sgaps.messages import FrameAccepted
+from unit.accepted_frames import frame, store
 
 FRAMES = 3
+"""A model looks back to."""
 
 
 class AskedBus(MemoryBus):
@@ -32,36 +34,6 @@ class AskedBus(MemoryBus):
     ) -> tuple[list[list[bytes]], list[dict[str, bytes]]]:
         self.trips.append(list(lists))
         return await super().lists_and_hashes(lists, hashes, count=count)
-
-
-def frame(
-    frame_id: int, previous_frame_id: int | None = None, session_id: str = "a"
-) -> FrameAccepted:
-    return FrameAccepted(
-        session_id=session_id,
-        checkpoint_key="k",
-        gateway_id="main",
-        frame_id=frame_id,
-        coordinate_set_id=2,
-        width=8,
-        height=6,
-        samples_bytes=pack_pixels(np.array([[0.5, 0.5, (frame_id % 256) / 255]])),
-        state_bytes=pack_floats(np.array([1.0])),
-        client_time_secs=1.0,
-        received_at_secs=2.0,
-        previous_frame_id=previous_frame_id,
-    )
-
-
-async def store(bus: MemoryBus, accepted: FrameAccepted) -> None:
-    """As a gateway does it."""
-    stored = PastSamples(
-        frame_id=accepted.frame_id,
-        width=accepted.width,
-        height=accepted.height,
-        samples_bytes=accepted.samples_bytes,
-    )
-    await bus.write(Push(history_key(accepted.session_id), stored.encode(), FRAMES + 1, 99))
 
 
 async def before(pasts: Pasts, *frames: FrameAccepted) -> list[list[int]]:

@@ -110,8 +110,8 @@ def _split(leaves: Blocks, times: int, weigh: Weigh) -> Blocks:
     if times <= 0:
         return leaves
     masses = _split_order(leaves, weigh)
-    generations, parents = [leaves], []
-    first_new = 0
+    generations, first_new = [leaves], 0
+    parents: list[NDArray[np.intp]] = []
     while True:
         is_split = _heaviest(masses, times)
         (new,) = is_split[first_new:].nonzero()
