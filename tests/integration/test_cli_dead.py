@@ -15,7 +15,7 @@ from sgaps.bus import Publish, RedisBus
 from sgaps.errors import BusUnavailable
 from sgaps.messages import DeadLetter, FrameAccepted
 from sgaps.settings import Settings
-from sgaps_cli.main import app
+from sgaps_cli.commands import app
 
 
 async def bury(settings: Settings, data: bytes, reason: str) -> None:

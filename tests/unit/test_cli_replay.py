@@ -85,5 +85,5 @@ def test_a_wrong_setting_is_named(
 
 
 def test_no_other_command_loads_torch() -> None:
-    script = "import sys, sgaps_cli.main; sys.exit('torch' in sys.modules)"
+    script = "import sys, sgaps_cli.commands; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

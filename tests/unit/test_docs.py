@@ -13,7 +13,7 @@ import typer
 
 from markdown_files import GUIDES, ROOT, anchors, blocks, commands, files, guide, inline_code, links
 from sgaps.settings import Settings, load_settings
-from sgaps_cli.main import app
+from sgaps_cli.commands import app
 from trainer import evaluate, train
 
 FILES = [path.relative_to(ROOT).as_posix() for path in files()]

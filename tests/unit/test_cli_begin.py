@@ -1,0 +1,47 @@
+"""Commands while they begin: Ctrl-C is no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from unit.test_cli_capture import SGAPS
+
+SLOW = "print(*sys.argv[1:], flush=True); time.sleep(60)"
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "status"),
+    [
+        ("typer", SLOW, -signal.SIGINT),  # which the commands import
+        ("trainer.evaluate", SLOW, -signal.SIGINT),
+        (
+            "trainer.evaluate",
+            f"def main():\n try: {SLOW}\n except KeyboardInterrupt: return 130",
+            130,
+        ),
+    ],
+)
+def test_ctrl_c_ends_it_however_far_it_is(
+    module: str, code: str, status: int, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{module.replace('.', '/')}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.with_name("__init__.py").touch()
+    path.write_text(f"import sys, time\n{code}\n")
+    with subprocess.Popen(
+        [str(SGAPS), "evaluate", "--key", "k"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline().endswith("--key k\n")
+        run.send_signal(signal.SIGINT)
+        _, wrong = run.communicate(timeout=60)
+    assert (run.returncode, wrong) == (status, "")
