@@ -20,13 +20,13 @@ from sgaps_cli.bench.pipeline import play, services
 from sgaps_cli.bench.processes import FIXED_MODEL, own_broker
 
 LEGS = {
-    "gateway takes the frame; the reconstructor has read it and its past": (
+    "gateway takes the frame; the reconstructor has read it": (
         "accept",
         "reconstruct",
     ),
-    "a constant model, in a thread": ("reconstruct",),
+    "a constant model": ("reconstruct",),
     "written; the sampler has read it": ("reconstruct", "sample"),
-    "what its session has read, and the next set drawn": ("sample",),
+    "the next set drawn": ("sample",),
     "written; the gateway has read it": ("sample", "deliver"),
     "handed to the session": ("deliver",),
 }
