@@ -36,11 +36,14 @@ def with_recorder(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"recorder": settings.recorder.model_copy(update=changes)})
 
 
-def recorded_ids(settings: Settings, session_id: str) -> list[int]:
-    """Ids in the sealed segments of a session, in order of recording."""
-    ids: list[int] = []
+def recorded(settings: Settings) -> dict[str, list[int]]:
+    """Session → ids of its frames in sealed segments, in order of recording."""
+    found: dict[str, list[int]] = {}
     for info in find_segments(settings.data.recordings_dir):
-        if info.session_id == session_id:
-            with SegmentReader(info.path) as reader:
-                ids += reader.frame_ids.tolist()
-    return ids
+        with SegmentReader(info.path) as reader:
+            found.setdefault(info.session_id, []).extend(reader.frame_ids.tolist())
+    return found
+
+
+def recorded_ids(settings: Settings, session_id: str) -> list[int]:
+    return recorded(settings).get(session_id, [])

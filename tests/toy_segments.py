@@ -37,6 +37,11 @@ def keyframe(frame_id: int) -> RecordedFrame:
     return make_frame(frame_id, keyframe_encoding="png", keyframe=b"\x89PNG%d" % frame_id)
 
 
+def content(frame: RecordedFrame) -> tuple[Any, ...]:
+    values = (getattr(frame, name) for name in RecordedFrame.__slots__)
+    return tuple(v.tolist() if isinstance(v, np.ndarray) else v for v in values)
+
+
 def open_writer(root: Path, number: int = 0, **changes: Any) -> SegmentWriter:
     fields: dict[str, Any] = {
         "checkpoint_key": "doom",

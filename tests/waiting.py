@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import httpx
+
 PATIENCE_SECS = 120.0
 T = TypeVar("T")
 
@@ -24,6 +26,14 @@ def wait_until(
         now_secs = time.monotonic()
         assert now_secs < deadline_secs, f"still not after {timeout_secs:g} s: {what}"
         time.sleep(max(0.02, now_secs - began_secs))
+
+
+def answers(url: str) -> bool:
+    """Whether all is well at an address: what to wait for where a server starts."""
+    try:
+        return httpx.get(url, timeout=10).is_success
+    except httpx.HTTPError:
+        return False
 
 
 async def eventually(look: Callable[[], object], *, timeout_secs: float = PATIENCE_SECS) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from playwright.sync_api import expect
 from websockets.sync.client import connect
@@ -15,7 +14,7 @@ from websockets.sync.client import connect
 from browser.conftest import Tab
 from integration.talk import START
 from ports import free_port
-from waiting import wait_until
+from waiting import answers, wait_until
 
 TOKEN = "a-secret"  # noqa: S105
 
@@ -28,18 +27,11 @@ def guarded(broker_url: str) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", "gateway", *settings])
     address = f"127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(address))
+        wait_until(lambda: answers(f"http://{address}/api/health"))
         yield address
     finally:
         process.terminate()
         process.wait(30)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/api/health").status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
 
 
 def test_a_wrong_token_is_refused_and_the_right_one_opens_the_page(tab: Tab, guarded: str) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,9 @@ import httpx
 import pytest
 
 from ports import free_port
+from waiting import answers, wait_until
 
 SGAPS = Path(sys.executable).with_name("sgaps")
-READY_TIMEOUT_SECS = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +79,15 @@ def start_system(data_dir: Path, *arguments: str) -> tuple[System, subprocess.Po
         ],
         env=environment,
     )
-    deadline_secs = time.monotonic() + READY_TIMEOUT_SECS
-    while time.monotonic() < deadline_secs and process.poll() is None:
-        try:
-            if httpx.get(f"{system.http_url}/api/ready").status_code == 200:
-                return system, process
-        except httpx.HTTPError:
-            time.sleep(0.2)
-    process.kill()
-    logs = "\n".join(log.read_text()[-2000:] for log in (data_dir / "logs").glob("*.log"))
-    raise AssertionError(f"the system is not ready\n{logs}")
+    url = f"{system.http_url}/api/ready"
+    try:
+        wait_until(lambda: process.poll() is not None or answers(url), "the system is ready")
+        assert process.poll() is None, "it ended"
+    except AssertionError as error:
+        process.kill()
+        logs = "\n".join(log.read_text()[-2000:] for log in (data_dir / "logs").glob("*.log"))
+        raise AssertionError(f"{error}\n{logs}") from error
+    return system, process
 
 
 @pytest.fixture(scope="module")

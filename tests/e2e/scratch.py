@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from markdown_files import ROOT
-from waiting import wait_until
+from waiting import answers, wait_until
 
 HTTP = "http://127.0.0.1:8000"
 COMMAND_TIMEOUT_SECS = 900
@@ -72,7 +72,7 @@ class Scratch:
             )
         try:
             wait_until(
-                lambda: process.poll() is not None or is_ready(),
+                lambda: process.poll() is not None or answers(f"{HTTP}/api/ready"),
                 "the system is ready",
                 timeout_secs=READY_TIMEOUT_SECS,
             )
@@ -89,10 +89,3 @@ class Scratch:
         told: dict[str, Any] = httpx.get(f"{HTTP}/api/status").json()
         counts: dict[str, int] = told["ledger"]
         return counts
-
-
-def is_ready() -> bool:
-    try:
-        return httpx.get(f"{HTTP}/api/ready").status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False

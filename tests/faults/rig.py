@@ -18,8 +18,8 @@ from faults.load import Load, Pace, playing
 from faults.processes import CrashingBroker, Guarded
 from ports import free_port
 from sgaps.messages import CoordinatesChosen, DeadLetter, FrameAccepted, FrameReconstructed
+from waiting import eventually
 
-READY_TIMEOUT_SECS = 60.0
 QUIET_TIMEOUT_SECS = 30.0
 SAMPLES = 60
 MIN_IDLE_SECS = 2.0
@@ -105,9 +105,7 @@ class Rig:
         self.broker.start()
         for service in self.services.values():
             await service.start()
-        async with asyncio.timeout(READY_TIMEOUT_SECS):
-            while not await self._is_ready():
-                await asyncio.sleep(0.1)
+        await eventually(self._is_ready)
 
     async def _is_ready(self) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from functools import partial
 from typing import Any
 
 from faults.audit import audited
@@ -15,6 +16,7 @@ from faults.report import FaultTable
 from faults.rig import MIN_IDLE_SECS, Rig
 from reconstructor.worker import GROUP
 from sgaps.messages import FrameAccepted
+from waiting import eventually
 
 VICTIM = "reconstructor-2"
 SLOW_MODEL = ("--secs", "0.05")
@@ -29,14 +31,13 @@ async def in_hand(rig: Rig) -> set[bytes]:
     return {row["message_id"] for row in rows}
 
 
-async def until_busy(rig: Rig) -> None:
-    while not await in_hand(rig):
-        await asyncio.sleep(0.01)
+async def is_dead(rig: Rig, count: int) -> bool:
+    return await rig.dead() >= count
 
 
 async def claimed_after_secs(rig: Rig) -> float:
     """Kill the victim for good; seconds until others took over what it had, 0 if nothing."""
-    await until_busy(rig)
+    await eventually(lambda: in_hand(rig))
     started_secs = time.monotonic()
     await rig.services[VICTIM].kill_for_good()
     if not await in_hand(rig):
@@ -81,7 +82,7 @@ async def test_one_of_three_frozen_and_thawed(
         rig.playing(sessions=6, pace=Pace(frames_per_sec=25)) as load,
     ):
         for _ in range(freezes):
-            await until_busy(rig)
+            await eventually(lambda: in_hand(rig))
             rig.services[VICTIM].signal(signal.SIGSTOP)
             await asyncio.sleep(2 * MIN_IDLE_SECS)
             rig.services[VICTIM].signal(signal.SIGCONT)
@@ -108,9 +109,7 @@ async def test_a_frame_that_kills_its_consumer(
     ):
         for poisoned in range(1, poisons + 1):
             await load.players[0].send_last([POISON])
-            async with asyncio.timeout(20):
-                while await rig.dead() < poisoned:
-                    await asyncio.sleep(0.05)
+            await eventually(partial(is_dead, rig, poisoned))
             load.players[0].go_on()
             await load.until_fresh(time.monotonic())
         deaths = rig.services["reconstructor-1"].deaths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from typing import Any
 
@@ -16,6 +17,7 @@ from sgaps.protocol.content import CoordinateSet
 from sgaps.sampling.footprints import FOOTPRINTS_PX, sample_image
 from sgaps_client.client import SgapsClient
 from sgaps_client.state import SessionConfig
+from waiting import PATIENCE_SECS
 
 IMAGE = np.arange(48, dtype=np.uint8).reshape(6, 8)
 ACK: dict[str, Any] = {
@@ -90,8 +92,8 @@ BAD_SETS: dict[str, str | bytes] = {
 }
 
 
-async def play_with(*replies: str | bytes) -> None:
-    """A client against a server that says this, whatever it hears; two frames."""
+async def play_with(*replies: str | bytes, frames: int | None = None) -> None:
+    """So many frames, or until it refuses, to a server that says this, whatever it hears."""
 
     async def answer(socket: ServerConnection) -> None:
         await socket.recv()
@@ -108,14 +110,14 @@ async def play_with(*replies: str | bytes) -> None:
             height=6,
             state_dim=3,
         )
-        async with asyncio.timeout(10), SgapsClient(config) as client:
-            for _ in range(2):
+        async with asyncio.timeout(PATIENCE_SECS), SgapsClient(config) as client:
+            for _ in range(frames) if frames else itertools.count():
                 await client.send_frame(IMAGE, np.ones(3, np.float32), keyframe_png=None)
                 await asyncio.sleep(0.02)
 
 
 async def test_a_friendly_server_is_played_with() -> None:
-    await play_with(raw(ACK), raw(SET))
+    await play_with(raw(ACK), raw(SET), frames=2)
 
 
 @pytest.mark.parametrize("ack", BAD_ACKS.values(), ids=BAD_ACKS.keys())

@@ -10,32 +10,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import numpy as np
 from redis.asyncio import Redis
 
 from sgaps.bus import Bus, Publish, RedisBus
-from sgaps.messages import FrameAccepted, pack_pixels
-from sgaps.recording import SegmentReader, find_segments
+from sgaps.messages import FrameAccepted
 from sgaps.service import LiveServices, Status, heartbeat_key
 from sgaps.settings import Settings
 
 STOP_TIMEOUT_SECS = 20
-
-
-def frame(session_id: str, frame_id: int, *, samples: int = 5) -> FrameAccepted:
-    return FrameAccepted(
-        session_id=session_id,
-        checkpoint_key="doom",
-        gateway_id="main",
-        frame_id=frame_id,
-        coordinate_set_id=1,
-        width=160,
-        height=120,
-        samples_bytes=pack_pixels(np.full((samples, 3), 0.5)),
-        state_bytes=b"",
-        client_time_secs=0.0,
-        received_at_secs=1e9,
-    )
 
 
 @asynccontextmanager
@@ -87,12 +69,3 @@ async def recorder_status(bus: Bus) -> Status:
 async def recorder_starts(bus: Bus) -> bool:
     """Whether its heart beats."""
     return bool(await recorder_status(bus))
-
-
-def recorded(settings: Settings) -> dict[str, list[int]]:
-    """Session → ids of its frames in sealed segments, in order of recording."""
-    found: dict[str, list[int]] = {}
-    for info in find_segments(settings.data.recordings_dir):
-        with SegmentReader(info.path) as reader:
-            found.setdefault(info.session_id, []).extend(reader.frame_ids.tolist())
-    return found

@@ -27,7 +27,7 @@ from sgaps.errors import BusRefused
 from sgaps.settings import Settings
 from sgaps_cli import acl, broker
 from sgaps_client.player import PlayOptions, play
-from waiting import wait_until
+from waiting import answers, wait_until
 
 FRAMES = 30
 
@@ -79,8 +79,7 @@ def test_the_whole_pipeline_works_with_a_user_for_each_service(
     ]
     url = f"http://127.0.0.1:{port}"
     with ending(services):
-        wait_until(lambda: broker.is_listening(port))
-        wait_until(lambda: httpx.get(f"{url}/api/ready").status_code == 200)
+        wait_until(lambda: answers(f"{url}/api/ready"))
         options = PlayOptions(
             url=f"ws://127.0.0.1:{port}/ws/stream",
             checkpoint_key="noise",

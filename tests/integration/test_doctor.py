@@ -12,8 +12,8 @@ import pytest
 from redis import Redis
 
 from integration.processes import ending, heartbeats, start_service
-from integration.recorder_process import frame
 from ports import free_port
+from recorder_frames import frame
 from sgaps.bus import Publish, RedisBus
 from sgaps.settings import Settings
 from sgaps_cli.doctor import diagnose

@@ -13,13 +13,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from integration.recorder_process import (
-    frame,
-    publish,
-    recorded,
-    recorder_starts,
-    running_recorder,
-)
+from integration.recorder_process import publish, recorder_starts, running_recorder
+from recorder_frames import frame, recorded
 from sgaps.messages import FrameAccepted
 from sgaps.settings import Settings
 from tools import require, require_tool

@@ -7,20 +7,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 
 from integration.conftest import with_changes
 from integration.recorder_process import (
-    frame,
     publish,
-    recorded,
     recorder_starts,
     recorder_status,
     running_recorder,
 )
+from recorder_frames import frame, recorded
 from sgaps.bus import RedisBus
-from sgaps.messages import DeadLetter, FrameAccepted
+from sgaps.messages import DeadLetter, FrameAccepted, pack_pixels
 from sgaps.recording import SegmentWriter, note_trained, segment_info
 from sgaps.settings import Settings
 from small_disk import fill, small_disk
@@ -28,6 +28,7 @@ from toy_segments import make_frame
 from waiting import eventually
 
 FRAMES = 40
+SAMPLES = pack_pixels(np.full((1000, 3), 0.5))
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ async def test_a_full_disk_is_waited_for_and_nothing_is_acknowledged(
             await eventually(lambda: recorder_starts(bus), timeout_secs=30)
             ballast = fill(disk, leave_bytes=3 * 2**20)
             for number in range(FRAMES):
-                big = [frame(name, number, samples=1000) for name in "abcdefgh"]
+                big = [frame(name, number, samples_bytes=SAMPLES) for name in "abcdefgh"]
                 await publish(bus, big)
             await eventually(lambda: _waits(bus), timeout_secs=20)
             assert await redis.xlen(FrameAccepted.STREAM) == 8 * FRAMES

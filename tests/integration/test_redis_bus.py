@@ -36,8 +36,7 @@ from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.messages import CheckpointPublished, DeadLetter
 from sgaps.settings import Settings
 from sgaps_cli import broker
-
-PATIENCE_SECS = 10
+from waiting import PATIENCE_SECS
 
 
 async def test_a_write_that_fails_alone_fails_alone(gateway_settings: Settings) -> None:

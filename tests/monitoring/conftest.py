@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from monitoring.expressions import PROMETHEUS
 from ports import free_port
 from tools import require_tool
-from waiting import wait_until
+from waiting import answers, wait_until
 
 STOP_TIMEOUT_SECS = 30
 
@@ -48,20 +47,13 @@ def exporter_url(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @contextmanager
-def _served(command: list[str], answers: str, log: Path) -> Iterator[None]:
+def _served(command: list[str], url: str, log: Path) -> Iterator[None]:
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
-        wait_until(lambda: process.poll() is not None or _is_ok(answers), f"it answers, see {log}")
+        wait_until(lambda: process.poll() is not None or answers(url), f"it answers, see {log}")
         assert process.poll() is None, log.read_text()
         yield
     finally:
         process.terminate()
         process.wait(STOP_TIMEOUT_SECS)
-
-
-def _is_ok(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=2).is_success
-    except httpx.TransportError:
-        return False

@@ -88,7 +88,8 @@ def test_waits_are_never_negative() -> None:
     labels = {"stage": "waiting_stage"}
     assert REGISTRY.get_sample_value("sgaps_queue_wait_seconds_count", labels) == 2
     waited_secs = REGISTRY.get_sample_value("sgaps_queue_wait_seconds_sum", labels)
-    assert waited_secs == pytest.approx(2, abs=0.5)
+    assert waited_secs is not None
+    assert 2 <= waited_secs < 4
 
 
 def test_a_model_that_was_swapped_is_told_no_longer() -> None:

@@ -21,6 +21,7 @@ from sgaps.errors import DiskFull, RecordingError
 from sgaps.messages import FrameAccepted
 from sgaps.recording import SegmentReader, recover_parts
 from sgaps.settings import Settings
+from waiting import wait_until
 
 TIMEOUT_SECS = 20.0
 SOON_SECS = 0.2
@@ -340,6 +341,7 @@ def test_what_a_batch_that_was_cut_off_began_is_waited_for_when_it_comes_again(
         recording = caller.submit(archive.record, frames("a", 1, 2, 3))
         try:
             assert is_held_up(recording)
+            wait_until(lambda: begun)
             assert begun == ["a"]  # two at once could hide a failure of the first
         finally:
             may_end.set()

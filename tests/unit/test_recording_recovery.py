@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from sgaps.errors import RecordingError
-from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, recover_parts
+from sgaps.recording import RecordedFrame, SegmentReader, recover_parts
 from sgaps.recording.recovery import recover_part, salvage
 from sgaps.sampling.footprints import as_points
+from toy_segments import content, open_writer
 
 # A fork of a process that has imported everything: twenty starts cost little.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -42,24 +42,9 @@ def make_frame(frame_id: int) -> RecordedFrame:
     )
 
 
-def content(frame: RecordedFrame) -> tuple[Any, ...]:
-    values = (getattr(frame, name) for name in RecordedFrame.__slots__)
-    return tuple(v.tolist() if isinstance(v, np.ndarray) else v for v in values)
-
-
-def open_writer(root: Path) -> SegmentWriter:
-    return SegmentWriter(
-        root / "doom" / "s-1" / "000000.h5",
-        checkpoint_key="doom",
-        session_id="s-1",
-        max_state_dim=8,
-        sentinel=-999.0,
-    )
-
-
 def leave_part(root: Path, frame_count: int) -> Path:
     """What a killed writer leaves: synced frames in a part."""
-    writer = open_writer(root)
+    writer = open_writer(root, max_state_dim=8)
     writer.append([make_frame(i) for i in range(frame_count)])
     writer.sync()
     writer.abandon()
@@ -67,7 +52,7 @@ def leave_part(root: Path, frame_count: int) -> Path:
 
 
 def seal(root: Path, frame_count: int) -> Path:
-    writer = open_writer(root)
+    writer = open_writer(root, max_state_dim=8)
     writer.append([make_frame(i) for i in range(frame_count)])
     return writer.seal()
 
@@ -85,7 +70,7 @@ def frame_ids(path: Path) -> list[int]:
 
 
 def write_until_killed(root: Path, acknowledge: Connection) -> None:
-    writer = open_writer(root)
+    writer = open_writer(root, max_state_dim=8)
     frame_id = 0
     while True:
         batch = [make_frame(frame_id + i) for i in range(random.randrange(1, 12))]
@@ -159,7 +144,7 @@ def test_a_part_whose_segment_is_there_goes(tmp_path: Path) -> None:
 
 
 def test_the_part_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
-    writer = open_writer(tmp_path)
+    writer = open_writer(tmp_path, max_state_dim=8)
     writer.append([make_frame(1)])
     writer.sync()
     assert recover_parts(tmp_path) == []
@@ -196,7 +181,7 @@ def test_a_part_whose_writer_died_while_it_made_it_goes(
         made.append(Path(file.filename).read_bytes()[:written_bytes])
 
     monkeypatch.setattr(h5py.File, "swmr_mode", property(fset=killed_before))
-    writer = open_writer(tmp_path)
+    writer = open_writer(tmp_path, max_state_dim=8)
     writer.abandon()
     writer.part_path.write_bytes(made[0])
     assert recover_parts(tmp_path)[0].reason == "no frame was written to it"
@@ -275,9 +260,9 @@ def test_what_is_readable_of_a_damaged_segment_is_salvaged(tmp_path: Path) -> No
 
 
 def test_what_is_aside_is_not_replaced(tmp_path: Path) -> None:
-    for content in (b"one", b"two"):
+    for data in (b"one", b"two"):
         part = leave_part(tmp_path, 1)
-        part.write_bytes(content)
+        part.write_bytes(data)
         recover_parts(tmp_path)
     assert files(tmp_path) == ["000000.h5.bad", "000000.h5.bad.1"]
     assert (tmp_path / "doom" / "s-1" / "000000.h5.bad").read_bytes() == b"one"

@@ -28,16 +28,11 @@ from sgaps.recording import (
 )
 from sgaps.recording.disk import ensure_free_space, is_locked
 from sgaps.recording.layout import part_paths, sealed_paths
-from toy_segments import keyframe, make_frame, open_writer, write_segment
+from toy_segments import content, keyframe, make_frame, open_writer, write_segment
 
 __all__ = ["make_frame"]  # test_cli_recordings has it from here
 
 GROUP = "/doom/s-1/frames"
-
-
-def content(frame: RecordedFrame) -> tuple[Any, ...]:
-    values = (getattr(frame, name) for name in RecordedFrame.__slots__)
-    return tuple(v.tolist() if isinstance(v, np.ndarray) else v for v in values)
 
 
 def break_disk(writer: SegmentWriter) -> None:

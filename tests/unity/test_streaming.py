@@ -48,10 +48,11 @@ class CuttableWire:
             self._abort_all()
 
     async def cut(self) -> None:
-        """Break every connection, and refuse new ones for a while."""
+        """Break every connection, and refuse new ones for a while, one at least."""
         self.is_down = True
         self._abort_all()
         await asyncio.sleep(OUTAGE_SECS)
+        await eventually(lambda: self.refused)
         self.is_down = False
 
     def _abort_all(self) -> None:
