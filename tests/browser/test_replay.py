@@ -43,14 +43,18 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [str(SGAPS), "replay", str(root), "--port", "0", "--no-browser"]
     command += ["--set", f"data.checkpoints_dir={root / 'none'}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        found = re.search(r"http://\S+", server.stdout.readline())
-        assert found
-        first = f"recording={KEY}/session&position=0&checkpoint={UNTRAINED}"
-        httpx.get(f"{found[0]}api/frame?{first}", timeout=PATIENT_SECS).raise_for_status()
-        yield found[0]
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=PATIENT_SECS)
+        try:
+            assert server.stdout is not None
+            found = re.search(r"http://\S+", server.stdout.readline())
+            assert found
+            first = f"recording={KEY}/session&position=0&checkpoint={UNTRAINED}"
+            for path in ("catalog", f"frame?{first}"):  # it knows what was listed
+                httpx.get(f"{found[0]}api/{path}", timeout=PATIENT_SECS).raise_for_status()
+            yield found[0]
+            server.send_signal(signal.SIGINT)
+            server.communicate(timeout=PATIENT_SECS)
+        finally:
+            server.kill()
     assert server.returncode == 0
 
 
