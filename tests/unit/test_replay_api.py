@@ -58,7 +58,6 @@ async def http(root: Path, settings: Settings) -> AsyncIterator[httpx.AsyncClien
             transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8010"
         ) as client,
     ):
-        await client.get("/api/catalog")  # as the page does first of all
         yield client
 
 
@@ -310,6 +309,7 @@ async def test_a_segment_that_went_or_broke_meanwhile_is_told(
     http: httpx.AsyncClient, root: Path
 ) -> None:
     (segment,) = (root / KEY / "capture").glob("*.h5")
+    await http.get("/api/catalog")
     whole = segment.read_bytes()
     segment.unlink()
     reply = await http.get("/api/recording", params={"recording": CAPTURE})

@@ -38,6 +38,7 @@ class Desk:
         self._library = Library(folder)
         self._models = Models(settings)
         self._views: LRUCache[object, bytes] = LRUCache(KEPT_BYTES, getsizeof=len)
+        self._has_looked = False
 
     def prepare(self) -> None:
         """To be called in the thread that will ask."""
@@ -50,6 +51,7 @@ class Desk:
         """What there is now: recordings, the newest first, and checkpoints."""
         recordings, choices = self._library.scan(), self._models.scan()
         self._views.clear()
+        self._has_looked = True
         return {
             "folder": str(self._library.folder),
             "recordings": [
@@ -107,6 +109,8 @@ class Desk:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Says what to do about a recording that is not as it should be."""
+        if not self._has_looked:  # a page that was open before this server was started
+            self.catalog()
         try:
             yield
         except RecordingCorrupt as error:
