@@ -16,7 +16,7 @@ from reconstructor.neural import NeuralReconstructor
 from sgaps.model import CheckpointStore
 from sgaps.protocol.ids import is_valid_id
 from toy_models import publish
-from unit.test_reconstructor_methods import settings_of
+from toy_reconstructors import settings_of
 
 KEY = "doom"
 INPUTS = 1_000_000

@@ -17,7 +17,7 @@ from sgaps.errors import CheckpointError, CheckpointRejected
 from sgaps.model import CheckpointStore
 from sgaps.settings import Settings
 from toy_models import publish
-from unit.test_reconstructor_methods import frame, settings_of
+from toy_reconstructors import frame, settings_of
 from unit.toy_room import HEIGHT, WIDTH, atlas_of, walk
 
 KINDS = dict(hostile_checkpoints())

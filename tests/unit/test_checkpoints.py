@@ -22,8 +22,6 @@ from sgaps.settings import DataSettings, ModelSettings
 from toy_models import publish, small
 from unit.toy_room import atlas_of, walk
 
-__all__ = ["publish"]  # test_cli_checkpoints and test_reconstructor_* have it from here
-
 
 def test_what_is_published_is_loaded_again(tmp_path: Path) -> None:
     manifest = publish(tmp_path)

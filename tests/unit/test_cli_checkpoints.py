@@ -19,7 +19,7 @@ from sgaps.checkpoints import (
     CheckpointDirectory,
 )
 from sgaps_cli import main as cli
-from unit.test_checkpoints import publish
+from toy_models import publish
 from unit.toy_room import atlas_of, walk
 
 Command = Callable[..., str]

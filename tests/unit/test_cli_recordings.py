@@ -22,7 +22,7 @@ from sgaps.recording.disk import lock_recordings
 from sgaps_cli import main as cli
 from sgaps_cli import recordings, sessions
 from sgaps_cli.replay.library import Library
-from unit.test_recording_segment import make_frame
+from toy_segments import make_frame
 
 Command = Callable[..., str]
 

@@ -22,8 +22,6 @@ from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from toy_models import HEIGHT, WIDTH, picture, samples_of, small
 
-__all__ = ["picture", "samples_of"]  # test_reconstructor_methods has them from here
-
 TRUST_UNTRAINED = 0.13
 SENTINEL = -999.0
 

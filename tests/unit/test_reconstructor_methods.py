@@ -16,7 +16,6 @@ from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.checkpoints import UNTRAINED
 from sgaps.model import (
-    CheckpointStore,
     ModelInput,
     build_model,
     collate,
@@ -24,48 +23,9 @@ from sgaps.model import (
     predicted_psnr_db,
     stores_of,
 )
-from sgaps.settings import Settings, load_settings
-from unit.test_checkpoints import publish
-from unit.test_model import picture, samples_of
-
-WIDTH, HEIGHT = 36, 28
-
-
-def settings_of(root: Path, *overrides: str) -> Settings:
-    return load_settings(
-        [
-            f"data.checkpoints_dir={root / 'own'}",
-            f"data.shipped_dir={root / 'shipped'}",
-            *("model.embed_dim=24", "model.num_heads=2", "model.ffn_dim=32"),
-            *("model.refine_channels=8", "model.coarse_channels=[8]"),
-            *overrides,
-        ],
-        environment={},
-    )
-
-
-def neural(root: Path, *overrides: str) -> NeuralReconstructor:
-    stores = (CheckpointStore(root / "own"), CheckpointStore(root / "shipped"))
-    return NeuralReconstructor(stores, settings_of(root, *overrides))
-
-
-def frame(
-    key: str = "doom",
-    *,
-    seed: int = 0,
-    count: int = 40,
-    size: tuple[int, int] = (WIDTH, HEIGHT),
-    history: bool = False,
-) -> FrameInput:
-    samples = samples_of(picture(seed, *size), count)
-    return FrameInput(
-        checkpoint_key=key,
-        samples=samples,
-        state=np.array([3.0, -999.0, np.nan], np.float32),
-        width=size[0],
-        height=size[1],
-        history=((1, samples_of(picture(seed + 1, *size), count)),) if history else (),
-    )
+from sgaps.settings import load_settings
+from toy_models import HEIGHT, WIDTH, picture, publish, samples_of
+from toy_reconstructors import frame, neural, settings_of
 
 
 def at_samples(image: NDArray[np.uint8], frame: FrameInput) -> NDArray[np.uint8]:

@@ -31,8 +31,8 @@ from sgaps.model import (
 from sgaps.model.checkpoint import Checkpoint
 from sgaps.service import Service
 from sgaps.settings import Settings
-from unit.test_checkpoints import publish
-from unit.test_reconstructor_methods import frame, neural, settings_of
+from toy_models import publish
+from toy_reconstructors import frame, neural, settings_of
 
 
 def test_a_key_has_its_own_model_and_every_other_the_default(tmp_path: Path) -> None:

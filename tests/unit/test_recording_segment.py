@@ -30,8 +30,6 @@ from sgaps.recording.disk import ensure_free_space, is_locked
 from sgaps.recording.layout import part_paths, sealed_paths
 from toy_segments import content, keyframe, make_frame, open_writer, write_segment
 
-__all__ = ["make_frame"]  # test_cli_recordings has it from here
-
 GROUP = "/doom/s-1/frames"
 
 
