@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -175,6 +176,8 @@ def test_what_a_run_had_is_noted_however_it_came_out(tmp_path: Path) -> None:
     assert new.session_id == "c"
     had[0].path.unlink()  # it goes, and is recorded anew under its name
     record(root, had[0].session_id, frames=7)
+    later_ns = had[0].modified_at_ns + 2 * 10**9  # what is noted counts whole seconds
+    os.utime(had[0].path, ns=(later_ns, later_ns))
     new_names = untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root)
     assert {segment.session_id for segment in new_names} == {"c", had[0].session_id}
     train(settings)
