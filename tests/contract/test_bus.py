@@ -110,7 +110,7 @@ async def test_many_writers_at_once_are_each_stored_whole_and_in_their_order(bus
     messages = [FrameAccepted.decode(entry.data) for entry in entries]
     for name in names:
         assert [m.frame_id for m in messages if m.session_id == name] == list(range(5))
-    lists, _ = await bus.lists_and_hashes(names, (), count=9)
+    lists = await bus.lists(names, count=9)
     assert [len(values) for values in lists] == [5] * len(names)
     assert await bus.ledger() == {"writes": 200}
 
@@ -136,7 +136,8 @@ async def test_streams_hashes_and_lists_expire(bus: Bus) -> None:
         Push("l", b"1", 3, 0.05),
     )
     await asyncio.sleep(0.1)
-    assert await bus.lists_and_hashes(["l"], ["h"], count=5) == ([[]], [{}])
+    assert await bus.lists(["l"], count=5) == [[]]
+    assert await bus.hashes(["h"]) == [{}]
     assert await bus.keys("") == []
 
 
@@ -144,10 +145,10 @@ async def test_values_beside_the_streams(bus: Bus) -> None:
     await bus.write(Put("h", {"a": b"1"}, 9), Put("h", {"b": b"2"}, 9), Count("x"), Count("x", 2))
     for value in (b"1", b"2", b"3"):
         await bus.write(Push("l", value, 2, 9))
-    hashes = [{"a": b"1", "b": b"2"}, {}]
-    assert await bus.hashes(["h", "none"]) == hashes
-    lists = [[b"3", b"2"], []]
-    assert await bus.lists_and_hashes(["l", "none"], ["h", "none"], count=5) == (lists, hashes)
+    assert await bus.hashes(["h", "none"]) == [{"a": b"1", "b": b"2"}, {}]
+    assert await bus.hashes([]) == []
+    assert await bus.lists(["l", "none"], count=5) == [[b"3", b"2"], []]
+    assert await bus.lists(["l"], count=1) == [[b"3"]]
     assert await bus.ledger() == {"x": 3}
     assert await bus.keys("h") == ["h"]
 
@@ -199,7 +200,8 @@ async def test_an_entry_that_two_have_done_is_answered_once(bus: Bus) -> None:
     await bus.write(Ack(STREAM, GROUP, ids, [*answer, Count("done"), Push("l", b"x", 2, 9)]))
     assert await bus.length(CheckpointPublished.STREAM) == 2
     assert await bus.ledger() == {"done": 2}
-    assert await bus.lists_and_hashes(["l"], ["h"], count=9) == ([[]], [{"a": b"1"}])
+    assert await bus.lists(["l"], count=9) == [[]]
+    assert await bus.hashes(["h"]) == [{"a": b"1"}]
 
 
 async def test_without_a_broker_the_error_is_typed() -> None:

@@ -145,7 +145,7 @@ async def test_a_frame_is_stored_with_its_history_in_one_write(gateway: RunningG
     np.testing.assert_allclose(first.state, [1.0, -999.0])
     np.testing.assert_array_equal(second.samples, [[1, 0, 1, 1]])
     key = history_key(ack["session_id"])
-    (history,), _ = await gateway.bus.lists_and_hashes([key], (), count=9)
+    (history,) = await gateway.bus.lists([key], count=9)
     assert [PastSamples.decode(data).frame_id for data in history] == [1, 0]
     assert (await gateway.bus.ledger())["received"] == 2
 

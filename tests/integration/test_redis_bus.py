@@ -275,9 +275,22 @@ async def test_a_refused_question_leaves_the_next_its_own_answers(
     assert await lines.trip([("HGETALL", "hash")], timeout_secs=5) == [[b"a", b"2"]]
     await client.aclose()
     with pytest.raises(BusError, match="WRONGTYPE"):
-        await bus.lists_and_hashes(["hash", "list"], ["hash"], count=9)
-    assert await bus.lists_and_hashes(["list"], ["hash"], count=9) == ([[b"1"]], [{"a": b"2"}])
+        await bus.lists(["hash", "list"], count=9)
+    assert await bus.lists(["list"], count=9) == [[b"1"]]
+    assert await bus.hashes(["hash"]) == [{"a": b"2"}]
     await bus.close()
+
+
+async def test_who_waits_for_a_connection_gets_one_that_comes_back(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_CONNECTIONS", 2)
+    client = connect(gateway_settings.bus, socket_timeout_secs=None)
+    lines = Lines(client.connection_pool)
+    async with asyncio.timeout(PATIENCE_SECS):
+        trips = [lines.trip([("ECHO", n)], timeout_secs=PATIENCE_SECS) for n in range(20)]
+        assert await asyncio.gather(*trips) == [[b"%d" % n] for n in range(20)]
+    await client.aclose()
 
 
 async def test_a_command_that_cannot_be_packed_lets_nobody_wait_for_ever(

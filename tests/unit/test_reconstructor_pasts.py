@@ -29,11 +29,9 @@ class AskedBus(MemoryBus):
         super().__init__()
         self.trips: list[list[str]] = []
 
-    async def lists_and_hashes(
-        self, lists: Sequence[str], hashes: Sequence[str], *, count: int
-    ) -> tuple[list[list[bytes]], list[dict[str, bytes]]]:
-        self.trips.append(list(lists))
-        return await super().lists_and_hashes(lists, hashes, count=count)
+    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
+        self.trips.append(list(keys))
+        return await super().lists(keys, count=count)
 
 
 async def before(pasts: Pasts, *frames: FrameAccepted) -> list[list[int]]:

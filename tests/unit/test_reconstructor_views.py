@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from reconstructor.view import ViewPublisher, encode_view
 from reconstructor.worker import summary
 from sgaps.bus import Bus, MemoryBus, Put
 from sgaps.keys import watch_key
-from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats, pack_pixels
+from sgaps.messages import FrameAccepted, ViewEncoded, pack_pixels
+from unit.accepted_frames import frame
 
 IMAGE = np.full((6, 8), 100, np.uint8)
 
@@ -26,18 +28,9 @@ def encoded(image: NDArray[np.uint8]) -> bytes:
 
 
 def accepted(session_id: str, frame_id: int, keyframe: bytes = b"") -> FrameAccepted:
-    return FrameAccepted(
-        session_id=session_id,
-        checkpoint_key="k",
-        gateway_id="main",
-        frame_id=frame_id,
-        coordinate_set_id=2,
-        width=8,
-        height=6,
+    return msgspec.structs.replace(
+        frame(frame_id, session_id=session_id),
         samples_bytes=pack_pixels(np.array([[0.5, 0.5, 1.0]])),
-        state_bytes=pack_floats(np.array([1.0])),
-        client_time_secs=1.0,
-        received_at_secs=2.0,
         footprint_bytes=b"\2",
         keyframe_encoding="png" if keyframe else "",
         keyframe=keyframe,

@@ -20,10 +20,7 @@ from sgaps_cli.bench.pipeline import play, services
 from sgaps_cli.bench.processes import FIXED_MODEL, own_broker
 
 LEGS = {
-    "gateway takes the frame; the reconstructor has read it": (
-        "accept",
-        "reconstruct",
-    ),
+    "gateway takes the frame; the reconstructor has read it": ("accept", "reconstruct"),
     "a constant model": ("reconstruct",),
     "written; the sampler has read it": ("reconstruct", "sample"),
     "the next set drawn": ("sample",),

@@ -54,7 +54,7 @@ class Pasts:
             return []
         keys = [history_key(frame.session_id) for frame in frames]
         # The newest is the frame itself.
-        lists, _ = await self._bus.lists_and_hashes(keys, (), count=self._frames + 1)
+        lists = await self._bus.lists(keys, count=self._frames + 1)
         return [past_of(frame, values) for frame, values in zip(frames, lists, strict=True)]
 
     def _remember(self, frame: FrameAccepted, past: Past) -> Past:

@@ -186,13 +186,12 @@ class Bus(ABC):
         """Delete entries with smaller ids; how many went."""
 
     @abstractmethod
-    async def lists_and_hashes(
-        self, lists: Sequence[str], hashes: Sequence[str], *, count: int
-    ) -> tuple[list[list[bytes]], list[dict[str, bytes]]]:
-        """The newest `count` values of each list, newest first, and the hashes, in one trip.
+    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
+        """The newest `count` values of each list, newest first; [] for an absent one."""
 
-        In order; [] and {} for absent ones.
-        """
+    @abstractmethod
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        """The hashes of the keys, in order; {} for an absent one."""
 
     @abstractmethod
     async def keys(self, prefix: str) -> list[str]:
@@ -213,11 +212,6 @@ class Bus(ABC):
     async def publish(self, message: Message) -> None:
         """Append one message to its stream."""
         await self.write(Publish(message))
-
-    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
-        """The hashes of the keys, in order; {} for an absent one."""
-        _, hashes = await self.lists_and_hashes((), keys, count=0)
-        return hashes
 
     async def delivered(self, stream: str, group: str) -> str:
         """Id of the newest entry that a member of the group was given; START without any."""

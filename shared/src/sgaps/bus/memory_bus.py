@@ -226,15 +226,15 @@ class MemoryBus(Bus):
         del entries[:gone]
         return gone
 
-    async def lists_and_hashes(
-        self, lists: Sequence[str], hashes: Sequence[str], *, count: int
-    ) -> tuple[list[list[bytes]], list[dict[str, bytes]]]:
-        for key in (*lists, *hashes):
+    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
+        for key in keys:
             self._expire_now(key)
-        return (
-            [self._lists.get(key, [])[:count] for key in lists],
-            [dict(self._hashes.get(key, {})) for key in hashes],
-        )
+        return [self._lists.get(key, [])[:count] for key in keys]
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        for key in keys:
+            self._expire_now(key)
+        return [dict(self._hashes.get(key, {})) for key in keys]
 
     async def keys(self, prefix: str) -> list[str]:
         for key in list(self._expires_at_secs):

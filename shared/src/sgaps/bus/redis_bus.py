@@ -130,21 +130,14 @@ class RedisBus(Bus):
         with as_bus_errors():
             return int(await self._commands.xtrim(stream, minid=min_id, approximate=False))
 
-    async def lists_and_hashes(
-        self, lists: Sequence[str], hashes: Sequence[str], *, count: int
-    ) -> tuple[list[list[bytes]], list[dict[str, bytes]]]:
+    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
         with as_bus_errors():
-            answers = await self._asked(
-                *(("LRANGE", key, 0, count - 1) for key in lists),
-                *(("HGETALL", key) for key in hashes),
-            )
-        return (
-            answers[: len(lists)],
-            [
-                {name.decode(): value for name, value in _pairs(answer)}
-                for answer in answers[len(lists) :]
-            ],
-        )
+            return await self._asked(*(("LRANGE", key, 0, count - 1) for key in keys))
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        with as_bus_errors():
+            answers = await self._asked(*(("HGETALL", key) for key in keys))
+        return [{name.decode(): value for name, value in _pairs(answer)} for answer in answers]
 
     async def keys(self, prefix: str) -> list[str]:
         with as_bus_errors():

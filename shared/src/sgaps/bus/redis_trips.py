@@ -80,7 +80,7 @@ class Lines:
             connection = self._idle.pop()
             if connection.is_connected and not await connection.can_read():
                 return connection
-            await self._pool.release(connection)  # the broker has closed it
+            await self._pool.release(connection)  # it is not what it was
         self._wanted += 1
         try:
             return cast("AbstractConnection", await self._pool.get_connection())  # type: ignore[no-untyped-call]
@@ -88,15 +88,13 @@ class Lines:
             self._wanted -= 1
 
     async def _give_back(self, connection: AbstractConnection) -> None:
+        if not connection.is_connected:  # what swallowed one may have swallowed them all
+            for other in self._idle:
+                await other.disconnect(nowait=True)
         if connection.is_connected and not self._wanted:
             self._idle.append(connection)
-            return
-        if not connection.is_connected:  # what swallowed one may have swallowed them all
-            idle, self._idle = self._idle, []
-            for other in idle:
-                await other.disconnect(nowait=True)
-                await self._pool.release(other)
-        await self._pool.release(connection)
+        else:
+            await self._pool.release(connection)
 
 
 async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - redis-py does not type it
