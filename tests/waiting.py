@@ -17,7 +17,11 @@ T = TypeVar("T")
 def wait_until(
     look: Callable[[], T | None], what: str = "", *, timeout_secs: float = PATIENCE_SECS
 ) -> T:
-    """What `look` finds, as soon as it finds something. Half of the time is for what it awaits."""
+    """What `look` finds, as soon as it finds something.
+
+    A tenth of the time is for looking: what is awaited needs the processor, and a trainer gets only
+    what nobody else wants.
+    """
     deadline_secs = time.monotonic() + timeout_secs
     while True:
         began_secs = time.monotonic()
@@ -25,7 +29,7 @@ def wait_until(
             return found
         now_secs = time.monotonic()
         assert now_secs < deadline_secs, f"still not after {timeout_secs:g} s: {what}"
-        time.sleep(max(0.02, now_secs - began_secs))
+        time.sleep(min(1.0, max(0.02, 9 * (now_secs - began_secs))))
 
 
 def answers(url: str) -> bool:

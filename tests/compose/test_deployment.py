@@ -138,7 +138,7 @@ def serving_version(deployment: Deployment) -> str:
 def test_a_checkpoint_trained_on_the_recordings_serves(deployment: Deployment) -> None:
     deployment.compose("up", "--detach", "--wait", "trainer")
     # It trains where a core would idle, of which other tests leave few.
-    wait_until(lambda: serving_version(deployment), "a checkpoint serves", timeout_secs=400)
+    wait_until(lambda: serving_version(deployment), "a checkpoint serves", timeout_secs=600)
     deployment.compose("stop", "trainer")
 
 
