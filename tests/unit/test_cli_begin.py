@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sgaps_cli.begin import imported
 from unit.test_cli_capture import SGAPS
 
 SLOW = "print(*sys.argv[1:], flush=True); time.sleep(60)"
@@ -34,7 +35,7 @@ def test_ctrl_c_ends_it_however_far_it_is(
     path.with_name("__init__.py").touch()
     path.write_text(f"import sys, time\n{code}\n")
     with subprocess.Popen(
-        [str(SGAPS), "evaluate", "--key", "k"],
+        ["env", "--default-signal=INT", SGAPS, "evaluate", "--key", "k"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,3 +46,20 @@ def test_ctrl_c_ends_it_however_far_it_is(
         run.send_signal(signal.SIGINT)
         _, wrong = run.communicate(timeout=60)
     assert (run.returncode, wrong) == (status, "")
+
+
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
+def test_who_is_deaf_to_ctrl_c_stays_so(
+    before: signal.Handlers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"slow_{'deaf' if before is signal.SIG_IGN else 'hearing'}"
+    code = "import signal\nMEANWHILE = signal.getsignal(signal.SIGINT)\n"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    usual = signal.signal(signal.SIGINT, before)
+    try:
+        meanwhile = imported(name).MEANWHILE
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert meanwhile is (before if before is signal.SIG_IGN else signal.SIG_DFL)

@@ -18,10 +18,10 @@ import msgspec
 import pytest
 import trustme
 
-from sgaps_cli import broker, up
+from ports import free_port
+from sgaps_cli import broker, doctor, up
 from sgaps_cli import main as cli
 from sgaps_cli.acl import ACL_FILE, write_acl
-from sgaps_cli.broker import free_port
 from sgaps_cli.deployment import write_secrets
 from sgaps_cli.doctor import machine, system
 from sgaps_cli.doctor.containers import published_url
@@ -260,6 +260,8 @@ def test_settings_and_data_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_missing_conf_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SGAPS_CONF_DIR", "/nowhere")
+    # Without settings it looks at the usual port, where other tests may have a system.
+    monkeypatch.setattr(doctor, "DEFAULT_URL", f"http://127.0.0.1:{free_port()}")
     code, said = asked()
     assert code == 1
     (line,) = bad_lines(said)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_port
 from sgaps_cli import broker, up
 from sgaps_cli import main as cli
-from sgaps_cli.broker import free_port
 from sgaps_cli.browser import look_at
 
 Refusal = Callable[..., str]

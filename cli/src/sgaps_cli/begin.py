@@ -12,8 +12,10 @@ from types import ModuleType
 
 
 def imported(name: str) -> ModuleType:
-    """A module. While it is imported, Ctrl-C just ends this process."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A module. While it is imported, Ctrl-C just ends this process, unless it is deaf to it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # which a shell gives what it runs in the background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     module = importlib.import_module(name)
     signal.signal(signal.SIGINT, before)
     return module
