@@ -148,6 +148,7 @@ class ScriptedGateway:
     ) -> None:
         if frame.frame_id == self.freeze_at_frame:
             socket.transport.pause_reading()
+            await socket.wait_closed()  # to read on what came before would undo the pause
         elif frame.frame_id in self.drop_at_frames:
             self.drop_at_frames.remove(frame.frame_id)
             socket.transport.abort()

@@ -17,6 +17,7 @@ from sgaps_client import player, state
 from sgaps_client.player import PlayOptions, PlayStats, play
 from sgaps_client.sources import GameFrame
 from unit.scripted_gateway import ScriptedGateway
+from waiting import PATIENCE_SECS
 
 SHADE = 51
 
@@ -214,6 +215,9 @@ async def test_a_play_that_waits_for_a_missing_server_ends_when_told_to() -> Non
 
 async def test_a_play_whose_server_hangs_ends_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "CLOSE_TIMEOUT_SECS", 0.1)
+    # However slow the machine, it waits at a full socket: no frame is dropped, no server given up.
+    monkeypatch.setattr(client_module, "SILENCE_TIMEOUT_SECS", 600.0)
+    monkeypatch.setattr(state, "BACKLOGGED_SECS", 600.0)
     frozen_at = 2
     gateway = ScriptedGateway(freeze_at_frame=frozen_at, coords=((0.5, 0.5),) * 20_000)
     stop = asyncio.Event()
@@ -221,10 +225,11 @@ async def test_a_play_whose_server_hangs_ends_when_told_to(monkeypatch: pytest.M
         source, given = Flat(), -1
         playing = asyncio.create_task(play(source, options(gateway), stop=stop))
         # Until it has begun, and then until no buffer on the way takes more of these frames.
-        while source.given <= frozen_at or source.given > given:
-            assert not playing.done()
-            given = source.given
-            await asyncio.sleep(0.5)
+        async with asyncio.timeout(PATIENCE_SECS):
+            while source.given <= frozen_at or source.given > given:
+                assert not playing.done()
+                given = source.given
+                await asyncio.sleep(0.5)
         stop.set()
         stopped_at_secs = time.monotonic()
         summary = await playing
