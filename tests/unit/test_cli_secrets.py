@@ -57,6 +57,15 @@ def test_a_run_that_was_cut_off_is_gone_on_with(tmp_path: Path) -> None:
     assert f"user gateway on #{digest} " in contents(tmp_path)["users.acl"]
 
 
+def test_what_a_run_that_was_cut_off_left_closed_is_opened(tmp_path: Path) -> None:
+    """Containers run as other users, and none of them would start."""
+    for path in write_secrets(tmp_path):
+        path.chmod(0o600)
+    write_secrets(tmp_path)
+    closed = {path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o777 == 0o600}
+    assert closed == {"admin.password"}
+
+
 @pytest.mark.parametrize("name", ["auth_token", "grafana.password", "sampler.password"])
 def test_a_secret_is_there_whole_or_not_at_all(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

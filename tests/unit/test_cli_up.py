@@ -63,7 +63,13 @@ def test_a_wrong_setting_is_told_before_anything_starts(
 
 
 @pytest.mark.parametrize(
-    ("source", "cure"), [("atari/pnog", "the games are"), ("видео", "--key"), ("no.mp4", "give")]
+    ("source", "cure"),
+    [
+        ("atari/pnog", "the games are"),
+        ("видео", "--key"),
+        ("no.mp4", "give"),
+        ("~nobody-here/a.mp4", "there is no"),
+    ],
 )
 def test_a_source_that_is_none_is_told_before_anything_starts(
     source: str, cure: str, refusal: Refusal, tmp_path: Path

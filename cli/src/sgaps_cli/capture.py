@@ -24,7 +24,7 @@ from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, ses
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import key_of
-from sgaps_client.sources import GameFrame, Source, is_game, open_source, pictures_in
+from sgaps_client.sources import GameFrame, Source, is_game, open_source, path_of, pictures_in
 
 GAME_SESSIONS = 2
 CAPTURE = re.compile(r"capture-(\d+)-")
@@ -103,7 +103,7 @@ def _record_file(
     path: str, out: Path, *, key: str, width: int | None = None, frames: int | None = None
 ) -> None:
     with closing(open_source(path, width=width)) as source:
-        session_id = f"import-{_content_of(Path(path).expanduser())}"
+        session_id = f"import-{_content_of(path_of(path))}"
         _require_new(session_folder(out, key, session_id), "choose another --key")
         _make_folder(out)
         record(source, out, key=key, session_id=session_id, frames=frames)

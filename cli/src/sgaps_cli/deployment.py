@@ -6,9 +6,10 @@ import json
 import secrets
 from pathlib import Path
 
-from sgaps_cli.acl import write_acl, write_once, writing_in
+from sgaps_cli.acl import GRANTS, write_acl, write_once, writing_in
 
 TOKEN_BYTES = 32
+OTHERS = {"auth_token": secrets.token_hex, "grafana.password": secrets.token_urlsafe}
 READABLE = 0o644
 """Compose mounts the file itself, with its owner and mode, into containers of other users. Who may
 read it on this machine says the folder."""
@@ -23,17 +24,16 @@ def write_secrets(folder: Path) -> list[Path]:
     with writing_in(folder):
         folder.chmod(0o700)  # first: the files in it are for all to read
         written = write_acl(folder)
-        for name, secret in (
-            ("auth_token", secrets.token_hex(TOKEN_BYTES)),
-            ("grafana.password", secrets.token_urlsafe(TOKEN_BYTES)),
-        ):
-            if write_once(folder / name, secret):
+        for name, secret_of in OTHERS.items():
+            if write_once(folder / name, secret_of(TOKEN_BYTES)):
                 written.append(folder / name)
         exporter = folder / "redis_exporter.json"
         monitor_password = (folder / "monitor.password").read_text().strip()
         exporter.write_text(json.dumps({"redis://monitor@redis:6379": monitor_password}) + "\n")
         written.append(exporter)
-        for path in written:
-            if path.name != "admin.password":  # nobody's in the deployment
+        # Of all that is mounted, for a run may have been cut off before this; admin's is nobody's.
+        passwords = (folder / f"{user}.password" for user in GRANTS)
+        for path in (*passwords, *(folder / name for name in OTHERS), exporter):
+            if path.stat().st_mode & READABLE != READABLE:
                 path.chmod(READABLE)
     return written

@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +18,7 @@ from rich.text import Text
 from sgaps.errors import SgapsError
 from sgaps.protocol.ids import is_valid_id
 from sgaps_client.player import PlayOptions, PlayStats, PlaySummary, play
-from sgaps_client.sources import Source, checkpoint_key, is_game, open_source
+from sgaps_client.sources import Source, checkpoint_key, is_game, open_source, path_of
 
 RECENT_FRAMES = 100
 
@@ -68,7 +68,7 @@ def key_of(source_name: str, key: str | None) -> str:
 
 def _stem(path: str) -> str:
     """Also of `.`; not Path.resolve, which raises RuntimeError where links go round in circles."""
-    return PurePath(os.path.realpath(Path(path).expanduser())).stem
+    return PurePath(os.path.realpath(path_of(path))).stem
 
 
 async def _play_until_interrupted(

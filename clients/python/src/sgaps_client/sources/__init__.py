@@ -2,6 +2,14 @@
 
 from sgaps_client.sources.base import GameFrame, Source, checkpoint_key
 from sgaps_client.sources.images import pictures_in
-from sgaps_client.sources.registry import is_game, open_source
+from sgaps_client.sources.registry import is_game, open_source, path_of
 
-__all__ = ["GameFrame", "Source", "checkpoint_key", "is_game", "open_source", "pictures_in"]
+__all__ = [
+    "GameFrame",
+    "Source",
+    "checkpoint_key",
+    "is_game",
+    "open_source",
+    "path_of",
+    "pictures_in",
+]

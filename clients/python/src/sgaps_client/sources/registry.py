@@ -19,14 +19,22 @@ def open_source(spec: str, *, width: int | None = None, seed: int = 0) -> Source
     Raises SourceError naming what there is.
     """
     kind, _, game = spec.partition("/")
-    path = Path(spec).expanduser()
     if opened := GAMES.get(kind):
         return opened(game, width=width, seed=seed)
+    path = path_of(spec)
     if path.is_dir():
         return ImageSource(path, width=width)
     if path.is_file():
         return VideoSource(path, width=width)
     raise SourceError(f"there is no source {spec!r}; give {KINDS}")
+
+
+def path_of(spec: str) -> Path:
+    """Of a file or folder, the home folder written as ~ too. Raises SourceError."""
+    try:
+        return Path(spec).expanduser()
+    except RuntimeError as error:  # ~somebody, who is nobody here
+        raise SourceError(f"there is no {spec}: {error}") from error
 
 
 def is_game(spec: str) -> bool:
