@@ -116,7 +116,7 @@ async def test_two_hundred_frames_through_a_cut(harness: Harness, system: System
     assert summary["refused"] == 0
     assert summary["accepted"] == FRAMES - summary["lost"] >= FRAMES - 10
     assert (summary["last_answered"], summary["last_recorded"]) == (FRAMES - 1, FRAMES - 1)
-    assert summary["answered"] >= FRAMES / 4, "on a busy machine frames are superseded"
+    assert summary["answered"] >= FRAMES / 20, "on a busy machine frames are superseded"
     assert summary["mean_side_px"] > 1, "squares were asked for"
     assert summary["keyframes"] >= FRAMES / 5 - 2
     assert summary["bytes_up"] / FRAMES < 6000, "keyframes included"
