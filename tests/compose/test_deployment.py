@@ -124,7 +124,7 @@ def test_a_restarted_broker_has_everything(deployment: Deployment) -> None:
     summary = summary_of(player)
     assert len(summary["sessions"]) == 1
     assert summary["accepted"] > 100
-    assert summary["answered"] > 30
+    assert summary["answered"] > 10
     wait_until(lambda: deployment.get("/api/status")["ledger"]["in_flight"] == 0, "all accounted")
     assert deployment.get("/api/status")["ledger"]["received"] >= before + summary["accepted"]
 
