@@ -206,6 +206,30 @@ def test_the_same_is_not_recorded_twice(
         assert len(recorded(Path("out"), "k")[session]) >= len(pictures)
 
 
+def test_what_is_just_being_recorded_is_not_recorded_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor what a capture has not come to yet."""
+
+    def captured(*, seed: int, sessions: int) -> None:
+        capture.capture_source(
+            "atari/pong", frames=9, sessions=sessions, out=tmp_path, key="k", seed=seed
+        )
+
+    class Meanwhile(EndingSource):
+        def frames(self) -> Iterator[GameFrame]:
+            with pytest.raises(RecordingError, match=r"capture-1-\w+ is just being recorded"):
+                captured(seed=1, sessions=1)
+            return super().frames()
+
+    source = Meanwhile(3, SourceError("it ended"))
+    monkeypatch.setattr(capture, "open_source", lambda *_, **__: source)
+    with pytest.raises(SourceError, match="it ended"):
+        captured(seed=0, sessions=2)
+    (session,) = (tmp_path / "k").iterdir()
+    assert session.name.startswith("capture-0-")
+
+
 def test_two_games_may_have_one_key_and_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

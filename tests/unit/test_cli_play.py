@@ -37,6 +37,14 @@ def test_here_is_a_folder_of_a_name_too(tmp_path: Path, monkeypatch: pytest.Monk
     assert key_of(".", None) == "holiday"
 
 
+def test_neither_a_links_target_nor_a_folders_dots_make_the_key(tmp_path: Path) -> None:
+    (tmp_path / "0123abc").touch()
+    (tmp_path / "level.mp4").symlink_to("0123abc")
+    (tmp_path / "walk.v2").mkdir()
+    assert key_of(f"{tmp_path}/level.mp4", None) == "level"
+    assert key_of(f"{tmp_path}/walk.v2", None) == "walk-v2"
+
+
 async def test_the_line_of_figures_ends_where_nobody_watches_it() -> None:
     """The summary was glued to it."""
     gateway, piped = ScriptedGateway(), io.StringIO()

@@ -110,6 +110,8 @@ def test_sessions_are_listed_with_what_they_have(command: Command, tmp_path: Pat
     assert "left by a killed writer" in command("list")
     paths[0].write_bytes(b"nonsense")
     assert "1 damaged" in command("list", status=1)
+    (tmp_path / "doom" / "a" / "000002.h5.bad").touch()
+    assert "1 damaged, 1 set aside" in command("list", status=1)
     living.abandon()
 
 

@@ -76,6 +76,22 @@ async def test_the_loop_waits_for_a_pass_only_where_the_last_one_was_quick(
     assert of_the_loop == [False, True, True, False, True]
 
 
+async def test_a_larger_pass_than_was_quick_has_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe of a few pixels says nothing of a whole screen."""
+    monkeypatch.setattr(reconstructor.worker, "QUICK_SECS", 0.3)
+    bus, model = MemoryBus(), TimedModel()
+    worker = worker_of(bus, model)
+    of_the_loop = []
+    for batch in (["a"], ["a"], ["a", "b"], ["a", "b"], ["a"]):
+        deliveries = [
+            Delivery(entry_id=f"{i}-0", message=frame(0, -1, session_id))
+            for i, session_id in enumerate(batch)
+        ]
+        await worker.handle(deliveries)
+        of_the_loop.append(model.threads[-1] == threading.get_ident())
+    assert of_the_loop == [False, True, False, True, True]
+
+
 async def test_a_model_is_shown_older_samples_with_their_age_and_its_answer_published() -> None:
     bus, model = MemoryBus(), TimedModel()
     worker = worker_of(bus, model)

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from rich.progress import track
 
 from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
+from sgaps.recording.disk import try_lock
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import key_of
@@ -62,20 +63,38 @@ def capture_source(
     game = hashlib.sha256(os.fsencode(source_name)).hexdigest()[:6]
     seeds = range(first, first + (sessions or GAME_SESSIONS))
     plays = {f"capture-{number}-{game}": number for number in seeds}
-    for session_id in plays:
-        _require_new(session_folder(out, key, session_id), "choose another --seed, or leave it out")
-    for session_id, number in plays.items():
-        with closing(open_source(source_name, seed=number)) as source:
-            record(source, out, key=key, session_id=session_id, frames=frames)
+    with ExitStack() as ours:
+        for session_id in plays:
+            folder = session_folder(out, key, session_id)
+            ours.enter_context(_alone_in(folder, "choose another --seed, or leave it out"))
+        for session_id, number in plays.items():
+            with closing(open_source(source_name, seed=number)) as source:
+                record(source, out, key=key, session_id=session_id, frames=frames)
     return 0
 
 
-def _require_new(folder: Path, cure: str) -> None:
+@contextmanager
+def _alone_in(folder: Path, cure: str) -> Iterator[None]:
     """A session is named after what it shows: the same would be held out of training, and trained
-    on. Raises RecordingError.
+    on. Raises RecordingError where it is there, or another process is just recording it.
     """
-    if sealed_paths(folder) or part_paths(folder):
-        raise RecordingError(f"{folder} has the same frames already; {cure}, or delete it before")
+    _make_folder(folder)
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not try_lock(opened):
+            raise RecordingError(f"{folder} is just being recorded; {cure}")
+        if sealed_paths(folder) or part_paths(folder):
+            raise RecordingError(
+                f"{folder} has the same frames already; {cure}, or delete it before"
+            )
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it stays where there is something in it
+                folder.rmdir()
+                folder.parent.rmdir()
+    finally:
+        os.close(opened)
 
 
 def _next_seed(of_key: Path) -> int:
@@ -94,7 +113,7 @@ def import_file(path: Path, *, out: Path | None, key: str | None, width: int | N
     out = out or load_settings().data.recordings_dir
     if not path.exists():
         raise SourceError(f"there is no {path}; give a video file or a folder of images")
-    path = path.resolve()  # of `doom/clip.mp4` the file is meant, not the game
+    path = path.absolute()  # of `doom/clip.mp4` the file is meant, not the game
     _record_file(str(path), out, key=key_of(str(path), key), width=width)
     return 0
 
@@ -104,9 +123,8 @@ def _record_file(
 ) -> None:
     with closing(open_source(path, width=width)) as source:
         session_id = f"import-{_content_of(path_of(path))}"
-        _require_new(session_folder(out, key, session_id), "choose another --key")
-        _make_folder(out)
-        record(source, out, key=key, session_id=session_id, frames=frames)
+        with _alone_in(session_folder(out, key, session_id), "choose another --key"):
+            record(source, out, key=key, session_id=session_id, frames=frames)
 
 
 def _content_of(path: Path) -> str:

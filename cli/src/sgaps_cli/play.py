@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import PurePath
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -67,8 +67,9 @@ def key_of(source_name: str, key: str | None) -> str:
 
 
 def _stem(path: str) -> str:
-    """Also of `.`; not Path.resolve, which raises RuntimeError where links go round in circles."""
-    return PurePath(os.path.realpath(path_of(path))).stem
+    """Also of `.`. A link is called what it is called: where it leads may be named after a hash."""
+    absolute = Path(os.path.abspath(path_of(path)))  # noqa: PTH100 - absolute() leaves `..` there
+    return absolute.name if absolute.is_dir() else absolute.stem
 
 
 async def _play_until_interrupted(

@@ -76,7 +76,7 @@ def list_(root: Root = None, as_json: AsJson = False) -> None:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         tables.show(_table(rows))
-    raise typer.Exit(any({"damaged", UNREADABLE} & set(row.state.split()) for row in rows))
+    raise typer.Exit(any("damaged" in row.state or row.state == UNREADABLE for row in rows))
 
 
 @app.command(epilog="Example: `sgaps recordings verify --root data/recordings --json`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from reconstructor.forward import SEEN_BEFORE_CAPTURE, batch_size, columns
 from reconstructor.frame import FrameInput, Reconstruction
@@ -45,6 +46,8 @@ class NeuralReconstructor:
         self._models = Models(stores, settings, self._device)
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
+        if self._device.type == "cpu":
+            torch.set_flush_denormal(True)  # in whatever thread of a pool this is
         results: dict[int, Reconstruction] = {}
         groups: dict[tuple[int, int, Serving], list[int]] = {}
         for i, frame in enumerate(frames):

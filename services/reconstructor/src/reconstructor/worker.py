@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 
@@ -28,7 +27,7 @@ class Worker:
     def __init__(self, service: Service, reconstructor: Reconstructor) -> None:
         self._pasts = Pasts(service.bus, frames=service.settings.model.history_frames)
         self._reconstructor = reconstructor
-        self._last_pass_secs = math.inf
+        self._quick_px = 0
         self._views = ViewPublisher(service.bus)
         self.consumer = Consumer(
             service.bus,
@@ -66,13 +65,15 @@ class Worker:
         return Outcome(answers=answers)
 
     async def _rebuilt(self, inputs: Sequence[FrameInput]) -> list[Reconstruction]:
-        """In a thread, for all else waits meanwhile; but not after a pass that was quick."""
+        """In a thread, for all else waits meanwhile; but not where as many pixels were quick."""
+        pixels = sum(shown.width * shown.height for shown in inputs)
         started_at_secs = time.monotonic()
-        if self._last_pass_secs < QUICK_SECS:
+        if pixels <= self._quick_px:
             results = self._reconstructor.reconstruct(inputs)
         else:
             results = await asyncio.to_thread(self._reconstructor.reconstruct, inputs)
-        self._last_pass_secs = time.monotonic() - started_at_secs
+        is_quick = time.monotonic() - started_at_secs < QUICK_SECS
+        self._quick_px = max(self._quick_px, pixels) if is_quick else 0
         return results
 
 
