@@ -38,7 +38,8 @@ def start(settings: TracingSettings, *, service: str, instance: str) -> Callable
         from sgaps.spans import Spans  # noqa: PLC0415 - 0.3 s and megabytes that few want
     except ImportError as error:
         raise SettingsError(
-            f"tracing.endpoint needs OpenTelemetry: pip install 'sgaps[tracing]' ({error})"
+            "tracing.endpoint needs OpenTelemetry: "
+            f"pip install './shared[tracing]' in the repository ({error})"
         ) from error
     _spans = Spans(settings, service=service, instance=instance)
     return _spans.close
