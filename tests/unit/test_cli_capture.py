@@ -206,28 +206,30 @@ def test_the_same_is_not_recorded_twice(
         assert len(recorded(Path("out"), "k")[session]) >= len(pictures)
 
 
-def test_what_is_just_being_recorded_is_not_recorded_beside_it(
+def test_two_captures_at_once_share_no_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor what a capture has not come to yet."""
-
-    def captured(*, seed: int, sessions: int) -> None:
+    def captured(seed: int | None, *, sessions: int = 1) -> None:
         capture.capture_source(
             "atari/pong", frames=9, sessions=sessions, out=tmp_path, key="k", seed=seed
         )
 
     class Meanwhile(EndingSource):
         def frames(self) -> Iterator[GameFrame]:
-            with pytest.raises(RecordingError, match=r"capture-1-\w+ is just being recorded"):
-                captured(seed=1, sessions=1)
+            monkeypatch.setattr(capture, "open_source", lambda *_, seed: another)
+            with pytest.raises(RecordingError, match=r"capture-0-\w+ is just being recorded"):
+                captured(0)
+            captured(None)  # one seed after those that the other has not even come to
             return super().frames()
 
+    another = EndingSource(9, SourceError("nobody asks for a tenth"))
     source = Meanwhile(3, SourceError("it ended"))
-    monkeypatch.setattr(capture, "open_source", lambda *_, **__: source)
+    monkeypatch.setattr(capture, "open_source", lambda *_, seed: source)
     with pytest.raises(SourceError, match="it ended"):
-        captured(seed=0, sessions=2)
-    (session,) = (tmp_path / "k").iterdir()
-    assert session.name.startswith("capture-0-")
+        captured(None, sessions=2)
+    found = {name.rpartition("-")[0]: len(shown) for name, shown in recorded(tmp_path, "k").items()}
+    assert found == {"capture-0": 3, "capture-2": 9}
+    assert len(list((tmp_path / "k").iterdir())) == 2
 
 
 def test_two_games_may_have_one_key_and_seed(

@@ -8,8 +8,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -58,43 +58,57 @@ def capture_source(
             )
         _record_file(source_name, out, key=key, frames=frames)
         return 0
-    _make_folder(out)
     first = _next_seed(out / key) if seed is None else seed
     game = hashlib.sha256(os.fsencode(source_name)).hexdigest()[:6]
     seeds = range(first, first + (sessions or GAME_SESSIONS))
-    plays = {f"capture-{number}-{game}": number for number in seeds}
-    with ExitStack() as ours:
-        for session_id in plays:
-            folder = session_folder(out, key, session_id)
-            ours.enter_context(_alone_in(folder, "choose another --seed, or leave it out"))
-        for session_id, number in plays.items():
-            with closing(open_source(source_name, seed=number)) as source:
-                record(source, out, key=key, session_id=session_id, frames=frames)
+    plays = {session_folder(out, key, f"capture-{number}-{game}"): number for number in seeds}
+    cure = "choose another --seed, or leave it out"
+    with _new_folders(plays, cure):
+        for folder, number in plays.items():
+            with _alone_in(folder, cure), closing(open_source(source_name, seed=number)) as source:
+                record(source, out, key=key, session_id=folder.name, frames=frames)
     return 0
 
 
 @contextmanager
-def _alone_in(folder: Path, cure: str) -> Iterator[None]:
-    """A session is named after what it shows: the same would be held out of training, and trained
-    on. Raises RecordingError where it is there, or another process is just recording it.
+def _new_folders(folders: Collection[Path], cure: str) -> Iterator[None]:
+    """Of sessions that are about to be recorded: whoever looks for a seed meanwhile sees them.
+
+    Raises RecordingError.
     """
-    _make_folder(folder)
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for folder in folders:
+        _require_new(folder, cure)
     try:
-        if not try_lock(opened):
-            raise RecordingError(f"{folder} is just being recorded; {cure}")
-        if sealed_paths(folder) or part_paths(folder):
-            raise RecordingError(
-                f"{folder} has the same frames already; {cure}, or delete it before"
-            )
-        try:
-            yield
-        finally:
+        for folder in folders:
+            _make_folder(folder)
+        yield
+    finally:
+        for folder in folders:
             with suppress(OSError):  # it stays where there is something in it
                 folder.rmdir()
                 folder.parent.rmdir()
+
+
+@contextmanager
+def _alone_in(folder: Path, cure: str) -> Iterator[None]:
+    """While no other process records this session. Raises RecordingError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system that has no locks does without
+            if not try_lock(opened):
+                raise RecordingError(f"{folder} is just being recorded; {cure}")
+        _require_new(folder, cure)
+        yield
     finally:
         os.close(opened)
+
+
+def _require_new(folder: Path, cure: str) -> None:
+    """A session is named after what it shows: the same would be held out of training, and trained
+    on. Raises RecordingError.
+    """
+    if sealed_paths(folder) or part_paths(folder):
+        raise RecordingError(f"{folder} has the same frames already; {cure}, or delete it before")
 
 
 def _next_seed(of_key: Path) -> int:
@@ -123,7 +137,8 @@ def _record_file(
 ) -> None:
     with closing(open_source(path, width=width)) as source:
         session_id = f"import-{_content_of(path_of(path))}"
-        with _alone_in(session_folder(out, key, session_id), "choose another --key"):
+        folder, cure = session_folder(out, key, session_id), "choose another --key"
+        with _new_folders([folder], cure), _alone_in(folder, cure):
             record(source, out, key=key, session_id=session_id, frames=frames)
 
 
