@@ -78,12 +78,13 @@ def _new_folders(folders: Collection[Path], cure: str) -> Iterator[None]:
     """
     for folder in folders:
         _require_new(folder, cure)
+    ours = [folder for folder in folders if not folder.exists()]  # another's has its lock
     try:
         for folder in folders:
             _make_folder(folder)
         yield
     finally:
-        for folder in folders:
+        for folder in ours:
             with suppress(OSError):  # it stays where there is something in it
                 folder.rmdir()
                 folder.parent.rmdir()
