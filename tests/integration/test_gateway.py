@@ -307,6 +307,22 @@ async def test_a_session_is_resumed_and_taken_over(gateway: RunningGateway) -> N
     assert [f.frame_id for f in await stored(gateway)] == [7, 8]
 
 
+async def test_a_session_may_come_back_with_another_resolution(gateway: RunningGateway) -> None:
+    async with gateway.connect() as old:
+        session_id = (await start(old))["session_id"]
+        await send(old, frame(0))
+        await heartbeat(old)
+    async with gateway.connect() as new:
+        await start(new, resume_session_id=session_id, resolution=[64, 48])
+        assert (await refusal(new, frame(1)))["code"] == "resolution_mismatch"
+        await send(new, frame(2, resolution=[64, 48]))
+        await heartbeat(new)
+    assert [(f.frame_id, f.width, f.height) for f in await stored(gateway)] == [
+        (0, 32, 24),
+        (2, 64, 48),
+    ]
+
+
 async def test_answers_to_frames_before_a_resume_with_another_wish_are_not_for_it(
     gateway: RunningGateway,
 ) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ def test_a_key_has_its_own_model_and_every_other_the_default(tmp_path: Path) -> 
     assert reconstructor.serving() == {"doom": versions[0], "default": versions[1]}
     assert results[0].log_error is not None
     assert results[0].predicted_psnr_db == pytest.approx(predicted_psnr_db(results[0].log_error))
+
+
+def test_tiny_floats_are_zeros_in_whatever_thread_rebuilds(tmp_path: Path) -> None:
+    reconstructor = neural(tmp_path)
+    torch.set_flush_denormal(False)  # a thread begins as the one that starts it
+
+    def tiny() -> float:
+        return float(torch.tensor(1e-40) * 0.5)
+
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(tiny).result()
+        pool.submit(reconstructor.reconstruct, [frame()]).result()
+        assert before > pool.submit(tiny).result() == 0
 
 
 def test_ones_own_checkpoint_goes_before_the_shipped_one(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def key_of(source_name: str, key: str | None) -> str:
     """The checkpoint key: as given, else from a game's name, or from a file's without its folder
     and suffix. Raises SgapsError.
     """
-    name = source_name if is_game(source_name) else _stem(source_name)
+    name = source_name if is_game(source_name) else _file_name(source_name)
     chosen = key or checkpoint_key(name).strip("-")
     # Of names in other scripts nothing is left, and all of them would share one checkpoint.
     if not is_valid_id(chosen) or not chosen.strip("-_"):
@@ -66,8 +66,11 @@ def key_of(source_name: str, key: str | None) -> str:
     return chosen
 
 
-def _stem(path: str) -> str:
-    """Also of `.`. A link is called what it is called: where it leads may be named after a hash."""
+def _file_name(path: str) -> str:
+    """Without its suffix; of a folder, also of `.`, the whole.
+
+    A link is called what it is called: where it leads may be named after a hash.
+    """
     absolute = Path(os.path.abspath(path_of(path)))  # noqa: PTH100 - absolute() leaves `..` there
     return absolute.name if absolute.is_dir() else absolute.stem
 

@@ -28,6 +28,7 @@ class Worker:
         self._pasts = Pasts(service.bus, frames=service.settings.model.history_frames)
         self._reconstructor = reconstructor
         self._quick_px = 0
+        """Pixels of the largest pass that was quick since one was slow."""
         self._views = ViewPublisher(service.bus)
         self.consumer = Consumer(
             service.bus,
