@@ -7,6 +7,7 @@ import { Scene, lampsOf } from "./scene.js";
 
 const SEED = 5;
 const LONGEST_STEP_SECS = 0.1;
+const LONGEST_PLAY_SECS = 0.6;
 
 export class World {
   #renderer;
@@ -36,9 +37,11 @@ export class World {
 
   /** Let time pass, and draw. After a pause the world goes on where it was. */
   play(secs, wish) {
-    const step = Math.min(secs, LONGEST_STEP_SECS);
-    this.#timeSecs += step;
-    this.#player.step(step, wish);
+    for (let left = Math.min(secs, LONGEST_PLAY_SECS); left > 0; left -= LONGEST_STEP_SECS) {
+      const step = Math.min(left, LONGEST_STEP_SECS);
+      this.#timeSecs += step;
+      this.#player.step(step, wish);
+    }
     this.#renderer.draw(this.#scene.seenBy(this.#player.camera, this.#timeSecs));
   }
 
