@@ -22,7 +22,7 @@ from integration.conftest import with_changes
 from integration.noise import Noise
 from integration.processes import SERVICES, ending, start_service
 from ports import free_port
-from sgaps.bus import Count, RedisBus
+from sgaps.bus import Ack, Count, Put, RedisBus
 from sgaps.errors import BusRefused
 from sgaps.settings import Settings
 from sgaps_cli import acl, broker
@@ -252,6 +252,28 @@ def test_a_script_may_do_no_more_than_its_user(
         ),
     ):
         redis.eval(f"return redis.call({call})", 1, key)
+
+
+async def test_what_may_not_be_done_to_its_end_is_not_begun(
+    guarded: GuardedBroker, settings: Settings
+) -> None:
+    """As with users that an earlier release wrote: the answer would be lost, yet acknowledged."""
+    with guarded.as_user("admin") as admin:
+        admin.execute_command("ACL SETUSER sampler CLEARSELECTORS ~* +@all -hget")
+        bus = bus_of(settings, guarded, "sampler", "sampler")
+        try:
+            await bus.ensure_group("stream", "group")
+            entry_id = str(admin.xadd("stream", {"m": b"x"}), "ascii")
+            assert await bus.read("stream", "group", "x", count=1, block_secs=0)
+            answer = Put("set", {"frame": b"1"}, 9, rising="frame")
+            with pytest.raises(BusRefused, match=r"HSET RISING of set.*sgaps acl"):
+                await bus.write(Count("seen"), Ack("stream", "group", [entry_id], [answer]))
+            assert admin.xpending("stream", "group")["pending"] == 1
+            assert "seen" not in await bus.ledger()
+        finally:
+            await bus.close()
+            admin.delete("stream")
+            admin.acl_load()
 
 
 @pytest.mark.parametrize("user", SERVICES)

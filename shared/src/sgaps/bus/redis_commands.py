@@ -26,6 +26,11 @@ _LONG_STRING = struct.Struct(">BI")
 """How MessagePack begins a string: its kind, its length."""
 
 APPLY = """#!lua
+local function may(effect)
+  if effect[1] ~= 'HSET RISING' then return redis.acl_check_cmd(unpack(effect)) end
+  local key, field, value = unpack(effect, 2, 4)
+  return redis.acl_check_cmd('HGET', key, field) and redis.acl_check_cmd('HSET', key, field, value)
+end
 local function rises(key, field, value)
   local there = tonumber(redis.call('HGET', key, field))
   return not there or there <= tonumber(value)
@@ -40,7 +45,15 @@ local function apply(effects)
     end
   end
 end
-for _, step in ipairs(cmsgpack.unpack(ARGV[1])) do
+local steps = cmsgpack.unpack(ARGV[1])
+for _, step in ipairs(steps) do
+  for _, effect in ipairs(step[1]) do
+    if not may(effect) then
+      return redis.error_reply('NOPERM ' .. effect[1] .. ' of ' .. effect[2])
+    end
+  end
+end
+for _, step in ipairs(steps) do
   local effects, ids, stream, group = unpack(step)
   if not ids then apply(effects) end
   for _, id in ipairs(ids or {}) do
@@ -51,7 +64,8 @@ end
 """Steps, in order: commands, or commands that are done for each of the ids that was pending. They
 come as MessagePack in one argument, for each argument costs a client more than what is in it.
 `HSET RISING` is HSET, unless the first field has a larger number there already. By its first line a
-full broker refuses the script whole, before anything is done."""
+full broker refuses the script whole, before anything is done, and so does one where a step is not
+permitted: a script that broke off in the middle would have acknowledged what it never answered."""
 
 APPLY_SHA = hashlib.sha1(APPLY.encode(), usedforsecurity=False).hexdigest()
 """What a broker that has seen the script knows it by: the script is as long as a binary frame."""
