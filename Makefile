@@ -4,13 +4,15 @@ GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
 	atari/pong atari/breakout atari/seaquest
 PY := .venv/bin/python
-# What may run beside others; what is left measures times.
+# What may run beside others, the longest first; what is left measures times.
 TRAINING := tests/training
 DEPLOYING := tests/compose
 COMPUTING := tests/unit
 CHECKING := tests/unity tests/monitoring tests/kubernetes tests/hostile
-SHOWING := tests/e2e/test_guides.py tests/integration/test_bench.py tests/integration/test_bench_stages.py
-LANES := TRAINING DEPLOYING SHOWING COMPUTING CHECKING
+SHOWING := tests/e2e
+BROWSING := tests/browser
+TALKING := tests/contract tests/integration
+LANES := TRAINING TALKING SHOWING DEPLOYING BROWSING COMPUTING CHECKING
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]
@@ -49,8 +51,8 @@ test: setup  ## everything that CI runs
 	OMP_NUM_THREADS=1 .venv/bin/pytest $(TRAINING)
 
 .test-%:  # told when it is over: two at a time cannot be read
-	@log=$$(mktemp); trap 'cat $$log; rm $$log' EXIT; trap 'exit 130' INT TERM; \
-	  OMP_NUM_THREADS=1 .venv/bin/pytest -p no:cacheprovider $($*) >$$log 2>&1
+	@folder=$$(mktemp -d); trap 'cat $$folder/log; rm -rf $$folder' EXIT; trap 'exit 130' INT TERM; \
+	  TMPDIR=$$folder OMP_NUM_THREADS=1 .venv/bin/pytest -p no:cacheprovider $($*) >$$folder/log 2>&1
 
 test-compose: setup  ## the deployment on a Docker engine, which root gets installed and started
 	CI=1 .venv/bin/pytest tests/compose
