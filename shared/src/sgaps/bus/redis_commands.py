@@ -47,7 +47,7 @@ local function apply(effects)
 end
 local steps = cmsgpack.unpack(ARGV[1])
 for _, step in ipairs(steps) do
-  for _, effect in ipairs(step[1]) do
+  for _, effect in ipairs(step[2] and step[1] or {}) do
     if not may(effect) then
       return redis.error_reply('NOPERM ' .. effect[1] .. ' of ' .. effect[2])
     end
@@ -64,8 +64,8 @@ end
 """Steps, in order: commands, or commands that are done for each of the ids that was pending. They
 come as MessagePack in one argument, for each argument costs a client more than what is in it.
 `HSET RISING` is HSET, unless the first field has a larger number there already. By its first line a
-full broker refuses the script whole, before anything is done, and so does one where a step is not
-permitted: a script that broke off in the middle would have acknowledged what it never answered."""
+full broker refuses the script whole, before anything is done. So does one that does not permit what
+an acknowledgement brings: broken off there, it would have acknowledged what is never answered."""
 
 APPLY_SHA = hashlib.sha1(APPLY.encode(), usedforsecurity=False).hexdigest()
 """What a broker that has seen the script knows it by: the script is as long as a binary frame."""
