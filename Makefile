@@ -4,7 +4,7 @@ GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
 	atari/pong atari/breakout atari/seaquest
 PY := .venv/bin/python
-# What may run beside others, the longest first; what is left measures times.
+# What may run beside others; what is left measures times.
 TRAINING := tests/training
 DEPLOYING := tests/compose
 COMPUTING := tests/unit
@@ -47,13 +47,14 @@ test: setup  ## everything that CI runs
 	@$(MAKE) --no-print-directory --jobs 2 check $(addprefix .test-,$(LANES))
 	.venv/bin/pytest $(addprefix --ignore=,$(foreach lane,$(LANES),$($(lane))))
 
-.test-BROWSING: .test-DEPLOYING  # an engine makes networks, and Chromium lets go of its connections whenever one comes
 .test-TRAINING:
 	OMP_NUM_THREADS=1 .venv/bin/pytest $(TRAINING)
 
-.test-%:  # told when it is over: two at a time cannot be read
+.test-%:  # told when it is over: two at a time cannot be read; services of one name keep their health in TMPDIR
 	@folder=$$(mktemp -d); trap 'cat $$folder/log; rm -rf $$folder' EXIT; trap 'exit 130' INT TERM; \
 	  TMPDIR=$$folder OMP_NUM_THREADS=1 .venv/bin/pytest -p no:cacheprovider $($*) >$$folder/log 2>&1
+
+.test-BROWSING: .test-DEPLOYING  # an engine makes networks, and Chromium drops its connections whenever one comes
 
 test-compose: setup  ## the deployment on a Docker engine, which root gets installed and started
 	CI=1 .venv/bin/pytest tests/compose

@@ -226,6 +226,39 @@ def test_who_wants_less_motion_begins_with_a_still_picture(tab: Tab, gateway: Ga
     expect(pilot).not_to_contain_text("paused")
 
 
+SLOW_TURNS = """
+window.turns = window.drawn = 0;
+window.requestAnimationFrame = turn => setTimeout(() => { turns++; turn(performance.now()); }, 100);
+const { clear } = WebGL2RenderingContext.prototype;
+WebGL2RenderingContext.prototype.clear = function (mask) { drawn++; clear.call(this, mask); };
+"""
+"""As where the screen waits for a processor that draws."""
+
+
+def test_where_drawing_is_slow_it_pauses_as_long(tab: Tab, gateway: Gateway) -> None:
+    tab.page.add_init_script(SLOW_TURNS)
+    tab.page.reload()
+    eventually(tab.page, lambda: tab.page.evaluate("turns >= 30"))
+    assert 0.2 < tab.page.evaluate("drawn / turns") < 0.7
+
+
+PLAY = """async turns => {
+  const { World } = await import("/game/world/world.js");
+  Math.random = () => 0.5;
+  const world = new World(document.createElement("canvas"), { width: 32, height: 24 });
+  for (const secs of turns) world.play(secs, { forward: 1, turn: 0.2 });
+  return [...world.stateVector];
+}"""
+
+
+def test_a_slow_turn_goes_as_far_as_quick_ones(tab: Tab, gateway: Gateway) -> None:
+    def walked(*turns: float) -> list[float]:
+        return [round(value, 4) for value in tab.page.evaluate(PLAY, turns)]
+
+    assert walked(0.1) != walked(0.5) == walked(*[0.1] * 5)
+    assert walked(3600.0) == walked(0.6), "a tab that was hidden goes on where it was"
+
+
 STEER = """async () => {
   const { Controls } = await import("/game/controls.js");
   window.steered = document.querySelector("#rebuilt");

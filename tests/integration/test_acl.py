@@ -266,7 +266,7 @@ async def test_what_may_not_be_done_to_its_end_is_not_begun(
             entry_id = str(admin.xadd("stream", {"m": b"x"}), "ascii")
             assert await bus.read("stream", "group", "x", count=1, block_secs=0)
             answer = Put("set", {"frame": b"1"}, 9, rising="frame")
-            with pytest.raises(BusRefused, match=r"HSET RISING of set.*sgaps acl"):
+            with pytest.raises(BusRefused, match=r"HGET of set.*sgaps acl"):
                 await bus.write(Count("seen"), Ack("stream", "group", [entry_id], [answer]))
             assert admin.xpending("stream", "group")["pending"] == 1
             assert "seen" not in await bus.ledger()

@@ -26,10 +26,13 @@ _LONG_STRING = struct.Struct(">BI")
 """How MessagePack begins a string: its kind, its length."""
 
 APPLY = """#!lua
-local function may(effect)
-  if effect[1] ~= 'HSET RISING' then return redis.acl_check_cmd(unpack(effect)) end
-  local key, field, value = unpack(effect, 2, 4)
-  return redis.acl_check_cmd('HGET', key, field) and redis.acl_check_cmd('HSET', key, field, value)
+local function not_permitted(effect)
+  local name, key, field = unpack(effect, 1, 3)
+  if name == 'HSET RISING' then
+    if not redis.acl_check_cmd('HGET', key, field) then return 'HGET' end
+    name = 'HSET'
+  end
+  return not redis.acl_check_cmd(name, unpack(effect, 2)) and name
 end
 local function rises(key, field, value)
   local there = tonumber(redis.call('HGET', key, field))
@@ -48,9 +51,8 @@ end
 local steps = cmsgpack.unpack(ARGV[1])
 for _, step in ipairs(steps) do
   for _, effect in ipairs(step[2] and step[1] or {}) do
-    if not may(effect) then
-      return redis.error_reply('NOPERM ' .. effect[1] .. ' of ' .. effect[2])
-    end
+    local name = not_permitted(effect)
+    if name then return redis.error_reply('NOPERM ' .. name .. ' of ' .. effect[2]) end
   end
 end
 for _, step in ipairs(steps) do

@@ -56,7 +56,7 @@ void main() {
   for (int n = 0; n < ${MAX_LIGHTS}; n++) {
     vec3 to_light = u_light_places[n].xyz - v_position;
     float away = length(to_light);
-    if (away >= u_light_places[n].w) continue;  // most are: a third of what a processor spends on it
+    if (away >= u_light_places[n].w) continue;  // most are, and a processor may draw this
     to_light /= away;
     float reach = max(0.0, 1.0 - away / u_light_places[n].w);
     float strength = reach * reach / (0.25 + away * away);
