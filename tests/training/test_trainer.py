@@ -43,9 +43,9 @@ from trainer.champion import champion_of
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
 from trainer.fit import FitReport, Schedule, TrainingFailed, fit, moving_average, sample_counts
 from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, means_at
-from trainer.run import RunOptions, RunReport, enough_to_train, train_key
+from trainer.run import RunOptions, RunReport, train_key
 from trainer.split import split_by_session
-from trainer.worker import Worker
+from trainer.worker import Worker, enough_to_train
 from training.toy_recordings import (
     HEIGHT,
     KEY,

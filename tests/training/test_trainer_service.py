@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,11 @@ async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
     assert metrics.FAILED._value.get() == failed_before + 2
     assert "training of toy failed" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_a_trainer_that_waits_has_loaded_no_torch() -> None:
+    code = "import sys, trainer.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 async def test_a_trainer_whose_loop_has_ended_ends(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sgaps.checkpoints import CheckpointDirectory
 from sgaps.errors import CheckpointError, SgapsError
-from sgaps.model import CheckpointStore
 from sgaps.recording.disk import try_lock
 
 LOCK_NAME = ".training.lock"
@@ -21,7 +21,7 @@ class BeingTrained(SgapsError):
 @contextmanager
 def alone_with(checkpoint_key: str, checkpoints_dir: Path) -> Iterator[None]:
     """While this lasts no other run of the key begins. Raises BeingTrained, CheckpointError."""
-    folder = CheckpointStore(checkpoints_dir).key_dir(checkpoint_key)
+    folder = CheckpointDirectory(checkpoints_dir).key_dir(checkpoint_key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)

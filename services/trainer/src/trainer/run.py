@@ -64,16 +64,6 @@ class RunReport:
     """Whether it can be taken up where it is not finished."""
 
 
-def enough_to_train(
-    segments: Sequence[SegmentInfo], *, new: Sequence[SegmentInfo], settings: Settings
-) -> bool:
-    """Whether a key has enough new frames, and sessions to hold one out."""
-    new_frames = sum(segment.frame_count for segment in new)
-    sessions = {segment.session_id for segment in segments}
-    training = settings.training
-    return new_frames >= training.min_new_frames and len(sessions) >= training.min_sessions
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What a run by hand may have beyond one that the trainer starts by itself."""

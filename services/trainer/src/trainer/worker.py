@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish
 from sgaps.errors import BusError, SgapsError
@@ -13,9 +14,12 @@ from sgaps.messages import CheckpointPublished, SegmentSealed
 from sgaps.metrics import trainer as metrics
 from sgaps.recording import SegmentInfo, find_segments, trained_segments, untrained
 from sgaps.service import Service, Status
+from sgaps.settings import Settings
 from trainer.alone import BeingTrained
-from trainer.fit import Progress
-from trainer.run import RunReport, enough_to_train, train_key
+
+if TYPE_CHECKING:
+    from trainer.fit import Progress
+    from trainer.run import RunReport
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +157,30 @@ class Worker:
         except BusError as error:
             # The reconstructors look into the folder now and then: nothing is lost.
             log.warning("could not announce %s: %s", version, error)
+
+
+def train_key(
+    checkpoint_key: str,
+    segments: Sequence[SegmentInfo],
+    settings: Settings,
+    *,
+    stop: threading.Event,
+    report: Callable[[Progress], None],
+) -> RunReport:
+    """`trainer.run.train_key`, loaded with PyTorch when there is something to train."""
+    from trainer import run  # noqa: PLC0415 - two seconds and 200 MB that a waiting trainer saves
+
+    return run.train_key(checkpoint_key, segments, settings, stop=stop, report=report)
+
+
+def enough_to_train(
+    segments: Sequence[SegmentInfo], *, new: Sequence[SegmentInfo], settings: Settings
+) -> bool:
+    """Whether a key has enough new frames, and sessions to hold one out."""
+    new_frames = sum(segment.frame_count for segment in new)
+    sessions = {segment.session_id for segment in segments}
+    training = settings.training
+    return new_frames >= training.min_new_frames and len(sessions) >= training.min_sessions
 
 
 async def _forward(stop: asyncio.Event, halt: threading.Event) -> None:
