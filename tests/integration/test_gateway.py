@@ -314,9 +314,12 @@ async def test_a_session_may_come_back_with_another_resolution(gateway: RunningG
         await heartbeat(old)
     async with gateway.connect() as new:
         await start(new, resume_session_id=session_id, resolution=[64, 48])
+        await gateway.bus.publish(chosen(session_id, 0))  # its squares lie in a smaller picture
         assert (await refusal(new, frame(1)))["code"] == "resolution_mismatch"
         await send(new, frame(2, resolution=[64, 48]))
-        await heartbeat(new)
+        await gateway.bus.publish(chosen(session_id, 2))
+        assert (await receive(new))["frame_id"] == 2
+    assert (await gateway.bus.ledger())["out_of_order"] == 1
     assert [(f.frame_id, f.width, f.height) for f in await stored(gateway)] == [
         (0, 32, 24),
         (2, 64, 48),

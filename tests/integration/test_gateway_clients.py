@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
@@ -377,3 +380,25 @@ async def _is_reset(client: RawClient) -> bool:
     except (ConnectionResetError, BrokenPipeError):
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda whole: whole[:-4],  # without the checksum of its end
+        lambda whole: whole[:-12],  # without its end
+        lambda whole: whole[:-13] + bytes([whole[-13] ^ 1]) + whole[-12:],  # its pixels' checksum
+    ],
+)
+async def test_a_png_that_only_pillow_reads_is_refused(
+    gateway: RunningGateway, spoil: Callable[[bytes], bytes]
+) -> None:
+    """The trainer could not decode it."""
+    spoiled = spoil(base64.b64decode(png(32, 24)))
+    Image.open(io.BytesIO(spoiled)).load()
+    async with gateway.connect() as socket:
+        await start(socket)
+        error = await refusal(socket, keyframe(0, base64.b64encode(spoiled).decode()))
+        assert (error["code"], error["fatal"]) == ("bad_keyframe", False)
+        await send(socket, keyframe(0, png(32, 24)))
+        assert (await heartbeat(socket))["type"] == "heartbeat_ack"

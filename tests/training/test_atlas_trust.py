@@ -149,7 +149,7 @@ def test_a_taught_atlas_is_worth_more(
     assert untaught is not None
     learned = taught(untaught, model, examples_of(level), level, stop=RUNNING)
     before, after = (
-        validate(model, held_out, level, max_examples=12, atlas=atlas)
+        validate(model, held_out, level, max_examples=12, stop=RUNNING, atlas=atlas)
         for atlas in (untaught, learned)
     )
     assert after.psnr_db > before.psnr_db + 0.3

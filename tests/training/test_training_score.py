@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pytorch_msssim import ssim
@@ -25,7 +26,7 @@ def test_the_score_takes_what_the_loss_counts_to_the_eye_off_the_psnr(
     record(settings.data.recordings_dir, "a", frames=6, keyframes=keyframes)
     examples = dataset_of(find_segments(settings.data.recordings_dir))
     model = build_model(settings.model).eval()
-    held_out = validate(model, examples, settings, max_examples=1)
+    held_out = validate(model, examples, settings, max_examples=1, stop=Event())
     batch, output = rebuilt(model, examples[0], settings)
     assert held_out.psnr_db == pytest.approx(frame_psnr_db(output.frame, batch))
     if batch.target is None:
@@ -40,7 +41,9 @@ def test_a_loss_of_squared_errors_alone_scores_by_psnr(tmp_path: Path) -> None:
     settings = toy_settings(tmp_path)
     record(settings.data.recordings_dir, "a", frames=2)
     examples = dataset_of(find_segments(settings.data.recordings_dir))
-    held_out = validate(build_model(settings.model), examples, settings, max_examples=1)
+    held_out = validate(
+        build_model(settings.model), examples, settings, max_examples=1, stop=Event()
+    )
     assert held_out.score_db == held_out.psnr_db
     assert held_out.told_against(HeldOut(psnr_db=1, score_db=1)).endswith(" dB against 1.00 dB")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -27,8 +29,17 @@ def scene(shift: int) -> NDArray[np.uint8]:
 
 
 def record(
-    root: Path, session_id: str, *, frames: int, keyframes: bool = True, samples: int = 60
+    root: Path,
+    session_id: str,
+    *,
+    frames: int,
+    keyframes: bool = True,
+    samples: int = 60,
+    broken: Collection[int] = (),
+    half_from: int | None = None,
 ) -> None:
+    """`broken` are frames whose keyframes cannot be decoded; from `half_from` on all are half as
+    wide and high."""
     writer = SegmentWriter(
         root / KEY / session_id / "000000.h5",
         checkpoint_key=KEY,
@@ -37,9 +48,20 @@ def record(
         sentinel=-999.0,
     )
     rng = np.random.default_rng(len(session_id))
-    writer.append([_frame(i, rng, keyframes=keyframes, samples=samples) for i in range(frames)])
+    recorded = [_frame(i, rng, keyframes=keyframes, samples=samples) for i in range(frames)]
+    for i, frame in enumerate(recorded):
+        if i in broken:
+            recorded[i] = replace(frame, keyframe=frame.keyframe[:-4])
+        if half_from is not None and i >= half_from:
+            recorded[i] = _halved(frame)
+    writer.append(recorded)
     writer.sync()
     writer.seal()
+
+
+def _halved(frame: RecordedFrame) -> RecordedFrame:
+    _, png = cv2.imencode(".png", scene(frame.frame_id)[::2, ::2])
+    return replace(frame, width=WIDTH // 2, height=HEIGHT // 2, keyframe=png.tobytes())
 
 
 def _frame(

@@ -13,7 +13,7 @@ KEPT = 4
 
 
 def frame(
-    frame_id: int, previous_frame_id: int | None = None, session_id: str = "a"
+    frame_id: int, previous_frame_id: int | None = None, session_id: str = "a", *, width: int = 8
 ) -> FrameAccepted:
     return FrameAccepted(
         session_id=session_id,
@@ -21,7 +21,7 @@ def frame(
         gateway_id="main",
         frame_id=frame_id,
         coordinate_set_id=2,
-        width=8,
+        width=width,
         height=6,
         samples_bytes=pack_pixels(np.array([[0.5, 0.5, (frame_id % 256) / 255]])),
         state_bytes=pack_floats(np.array([1.0])),

@@ -90,6 +90,21 @@ async def test_a_late_frame_is_not_remembered_as_the_newest() -> None:
     assert bus.trips == []
 
 
+@pytest.mark.parametrize("previous_frame_id", [2, None])
+async def test_a_session_that_came_back_with_another_size_begins_anew(
+    previous_frame_id: int | None,
+) -> None:
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    larger = [frame(3, previous_frame_id, width=16), frame(4, 3, width=16)]
+    for accepted in [*map(frame, range(3)), *larger]:
+        await store(bus, accepted)
+    await before(pasts, frame(2, 1))
+    assert await before(pasts, larger[0]) == [[]]
+    assert await before(pasts, larger[1]) == [[3]]
+    assert await before(Pasts(bus, frames=FRAMES), larger[1]) == [[3]]
+
+
 async def test_a_model_without_memory_needs_none() -> None:
     bus = AskedBus()
     pasts = Pasts(bus, frames=0)

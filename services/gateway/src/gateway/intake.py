@@ -6,6 +6,7 @@ import asyncio
 import io
 import struct
 import time
+import zlib
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -26,6 +27,7 @@ from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
 from sgaps.settings import ServerSettings
 
+PNG_SIGNATURE_BYTES = 8
 JPEG_START_OF_SCAN = b"\xff\xda"
 MAX_JPEG_SCANS = 64
 """A progressive JPEG has about ten. Each scan of 15 bytes can visit every pixel again."""
@@ -191,8 +193,24 @@ def check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
                     f"{resolution.width}x{resolution.height}",
                 )
             picture.load()
+        if encoding == "png":
+            _check_chunks(memoryview(data))
     except _BROKEN_PICTURE as error:
         raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"no {encoding}: {error}") from error
+
+
+def _check_chunks(png: memoryview) -> None:
+    """What Pillow lets pass and the decoders of the trainer do not. Raises ValueError."""
+    start = PNG_SIGNATURE_BYTES
+    while start < len(png):
+        body = start + 4
+        checksum = body + 4 + int.from_bytes(png[start:body])
+        if zlib.crc32(png[body:checksum]) != int.from_bytes(png[checksum : checksum + 4]):
+            raise ValueError("a chunk is cut off, or not what its checksum says")
+        if bytes(png[body : body + 4]) == b"IEND":
+            return
+        start = checksum + 4
+    raise ValueError("its end is missing")
 
 
 def storing(frame: FrameAccepted, session: Session, *, history_frames: int) -> list[Operation]:

@@ -67,14 +67,16 @@ async def _resume(
     if known is not None:
         gateway.sessions.check_resumable(known)
     session = known or _session_of(start, session_id, gateway.settings, address=address)
+    is_new_here = known is None or known.resolution != start.resolution
     session.address = address
     session.resolution = start.resolution
     session.footprints = _offers(start, FOOTPRINT)
     session.wants_importance = _offers(start, IMPORTANCE_MAP)
     session.sample_count, session.placement = _granted(start, gateway.settings)
     session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
-    if known is None:
+    if is_new_here:  # answers to earlier frames were another gateway's, or lie in another picture
         session.last_answered_frame_id = session.last_frame_id
+    if known is None:
         session.started_at_secs = float(fields["started_at_secs"])
         gateway.sessions.add(session)
     return session

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from itertools import takewhile
+from typing import NamedTuple, TypeAlias
 
 from cachetools import LRUCache
 
@@ -15,7 +16,14 @@ MOST_SESSIONS = 512
 """Of which a replica remembers: of eight frames of 500 samples each these are 33 MB."""
 
 Past: TypeAlias = tuple[tuple[int, Float32], ...]
-"""(frame id, samples (N, 4)), newest first."""
+"""(frame id, samples (N, 4)), newest first, all of one size of picture."""
+
+
+class _Remembered(NamedTuple):
+    """Of a session, the newest frame among them."""
+
+    size: tuple[int, int]
+    past: Past
 
 
 class Pasts:
@@ -29,7 +37,7 @@ class Pasts:
         """`frames`: how many of a session a model looks back to."""
         self._bus = bus
         self._frames = max(1, frames)
-        self._remembered: LRUCache[str, Past] = LRUCache(MOST_SESSIONS)
+        self._remembered: LRUCache[str, _Remembered] = LRUCache(MOST_SESSIONS)
 
     async def before(self, frames: Sequence[FrameAccepted]) -> list[Past]:
         """Of each frame, in order; remembers these frames as well. Raises BusError, MessageError.
@@ -46,8 +54,10 @@ class Pasts:
     def _known(self, frame: FrameAccepted) -> Past | None:
         if frame.previous_frame_id == -1:
             return ()
-        past = self._remembered.get(frame.session_id)
-        return past if past and past[0][0] == frame.previous_frame_id else None
+        known = self._remembered.get(frame.session_id)
+        if known is None or known.past[0][0] != frame.previous_frame_id:
+            return None
+        return known.past if known.size == _size(frame) else ()
 
     async def _read(self, frames: Sequence[FrameAccepted]) -> list[Past]:
         if not frames:
@@ -59,14 +69,22 @@ class Pasts:
 
     def _remember(self, frame: FrameAccepted, past: Past) -> Past:
         remembered = self._remembered.get(frame.session_id)
-        is_late = remembered and remembered[0][0] >= frame.frame_id
+        is_late = remembered and remembered.past[0][0] >= frame.frame_id
         if not is_late:
-            together = ((frame.frame_id, frame.samples), *past)
-            self._remembered[frame.session_id] = together[: self._frames]
+            together = ((frame.frame_id, frame.samples), *past)[: self._frames]
+            self._remembered[frame.session_id] = _Remembered(_size(frame), together)
         return past
 
 
 def past_of(frame: FrameAccepted, values: Sequence[bytes]) -> Past:
-    """What a session's list says of the frames before this one. Raises MessageError."""
-    older = [PastSamples.decode(data) for data in values]
-    return tuple((p.frame_id, p.samples) for p in older if p.frame_id < frame.frame_id)
+    """What a session's list says of the frames before this one, as far back as they have its size.
+
+    Raises MessageError.
+    """
+    older = [p for p in map(PastSamples.decode, values) if p.frame_id < frame.frame_id]
+    same = takewhile(lambda p: _size(p) == _size(frame), older)
+    return tuple((p.frame_id, p.samples) for p in same)
+
+
+def _size(frame: FrameAccepted | PastSamples) -> tuple[int, int]:
+    return frame.width, frame.height

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
@@ -20,7 +21,7 @@ from sgaps.atlas.sweep import MAX_SPREAD, recall
 from sgaps.checkpoints import MAX_ATLAS_BYTES, MAX_ATLAS_PIXELS
 from sgaps.recording import SegmentInfo
 from sgaps.settings import PoseLayout, Settings
-from trainer.dataset import open_segment, whole_frame
+from trainer.dataset import KeyframeCorrupt, open_segment, whole_frame
 from trainer.validation import spread
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,8 @@ def _chosen(
     for pose in far_apart(list(pictures), most, layout, stop):
         if stop.is_set():
             return {}
-        chosen[pose] = pictures[pose]()
+        with suppress(KeyframeCorrupt):
+            chosen[pose] = pictures[pose]()
     most_bytes = MAX_ATLAS_BYTES - BYTES_BESIDE
     # More than once where those that lie farthest apart are larger than the others.
     while (size_bytes := sum(map(len, chosen.values()))) > most_bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +27,20 @@ from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.pictures import Picture, on_black
 
+log = logging.getLogger(__name__)
+
 OPEN_SEGMENTS = 64
+OTHERS_TRIED = 16
+"""In place of a frame whose keyframe cannot be decoded."""
 HELD_OUT_SHARE = 0.2
 """Share of the sampled pixels kept out of the input where there is no whole frame, at least one."""
 FEWEST_SAMPLES = 2
 """Of a frame to learn from without a whole one: one to see, one to judge by."""
 Float32 = NDArray[np.float32]
+
+
+class KeyframeCorrupt(RecordingCorrupt):
+    """A whole frame that cannot be decoded, of a segment that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,10 +113,30 @@ class RecordingDataset(Dataset[Example]):
         return len(self._places)
 
     def __getitem__(self, wanted: int | Request) -> Example:
-        """A frame as a session would send it, or as training wants it. Raises RecordingCorrupt."""
+        """A frame as a session would send it, or as training wants it.
+
+        In place of one whose keyframe cannot be decoded the next of its size: one bad picture of
+        a client must not end the learning of its key. Raises RecordingCorrupt.
+        """
         if isinstance(wanted, int):
             whole = BatchShape(samples=self._options.sampling.default_sample_count)
             wanted = Request(index=wanted, shape=whole, epoch=0)
+        for index in self._in_place_of(wanted.index):
+            try:
+                return self._at(replace(wanted, index=index))
+            except KeyframeCorrupt as error:
+                _tell(str(error))
+                last = error
+        raise last
+
+    def _in_place_of(self, index: int) -> Iterator[int]:
+        """This frame, and those behind it of its size."""
+        yield index
+        same = np.flatnonzero((self._places[:, 2:] == self._places[index, 2:]).all(axis=1))
+        behind = np.roll(same, -1 - int(np.searchsorted(same, index)))
+        yield from behind[: min(OTHERS_TRIED, len(same) - 1)].tolist()
+
+    def _at(self, wanted: Request) -> Example:
         segment, position = self._places[wanted.index, :2].tolist()
         rng = np.random.default_rng((self._options.seed, wanted.epoch, wanted.index))
         reader = open_segment(self.segments[segment])
@@ -125,10 +155,10 @@ class RecordingDataset(Dataset[Example]):
 
 
 def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
-    """Of a segment, uint8 (H, W). Raises RecordingCorrupt, which names the file and its cure."""
+    """Of a segment, uint8 (H, W). Raises KeyframeCorrupt, which names the file and its cure."""
     picture = whole_frames.picture_of(frame.keyframe, frame.width, frame.height)
     if picture is None:
-        raise RecordingCorrupt(
+        raise KeyframeCorrupt(
             f"{reader.path}: frame {frame.frame_id}: its keyframe cannot be decoded; "
             "`sgaps recordings repair` copies the others and sets the file aside"
         )
@@ -137,8 +167,19 @@ def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8
 
 @lru_cache(maxsize=OPEN_SEGMENTS)
 def open_segment(segment: SegmentInfo) -> SegmentReader:
-    """A reader that stays open for a while. Raises RecordingCorrupt."""
+    """A reader that stays open until `close_segments`. Raises RecordingCorrupt."""
     return SegmentReader(segment.path)
+
+
+def close_segments() -> None:
+    """What is deleted gives its space back only when nobody has it open any more."""
+    open_segment.cache_clear()
+
+
+@lru_cache(maxsize=1024)
+def _tell(trouble: str) -> None:
+    """Once, however often the frame is drawn."""
+    log.warning("left out: %s", trouble)
 
 
 def _places(path: Path, keyframes_only: bool) -> NDArray[np.int32]:
@@ -188,7 +229,7 @@ def _example(
     before = (
         _recorded(reader, place, options, rng)
         for place in places_before(reader.frame_ids, position, options.history_frames)
-        if reader.read(place).keyframe
+        if reader.read(place).keyframe and reader.resolution(place) == reader.resolution(position)
     )
     return replace(example, before=next(before, None))
 
@@ -240,8 +281,12 @@ def _drawn(
     length = None if augment is None else int(rng.integers(options.history_frames + 1))
     kind = draw.Kind() if augment is None else draw.any_kind(rng)
     earlier = [past for past in _earlier(reader, position, options) if past[1].keyframe]
-    frames = [(0, reader.read(position)), *earlier[:length]]
-    truths = [whole_frame(reader, frame) for _, frame in frames]
+    frames = [(0, reader.read(position))]
+    truths = [whole_frame(reader, frames[0][1])]
+    for age, frame in earlier[:length]:
+        with suppress(KeyframeCorrupt):
+            truths.append(whole_frame(reader, frame))
+            frames.append((age, frame))
     states, seen = [frame.state for _, frame in frames], truths
     if augment is not None:
         flip = augment.flips(rng)

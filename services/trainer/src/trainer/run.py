@@ -28,7 +28,7 @@ from trainer.alone import alone_with
 from trainer.atlas import build_atlas
 from trainer.augment import AugmentationPipeline
 from trainer.champion import Champion, begun_from, champion_of
-from trainer.dataset import ExampleOptions, RecordingDataset
+from trainer.dataset import ExampleOptions, RecordingDataset, close_segments
 from trainer.fit import FitReport, Progress, RunMemory, fit
 from trainer.ranks import ALONE, Ranks
 from trainer.run_log import RunLog
@@ -98,6 +98,7 @@ def train_key(
         if is_first:
             held.enter_context(alone_with(checkpoint_key, data.checkpoints_dir))
             _prune(checkpoint_key, settings)
+        held.callback(close_segments)
         with being_read(data.recordings_dir, checkpoint_key):
             outcome = _train(
                 checkpoint_key, segments, settings, stop=stop, report=report, options=options
@@ -150,7 +151,7 @@ def _train(
     begun = begun_from(checkpoint_key, champion, settings)
     known = champion.trained_on | begun.trained_on
     split = _split(segments, settings, options, champion, known, taken_up)
-    champion_held_out = _champion_held_out(champion, split, settings)
+    champion_held_out = _champion_held_out(champion, split, settings, stop)
     model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(settings))
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
@@ -175,11 +176,12 @@ def _train(
     atlas = None
     if options.ranks.is_first:
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
-    challenger = _judged(model, atlas, held_out, settings)
+    challenger = _judged(model, atlas, held_out, settings, stop)
     beaten = _Beaten(champion.version, champion_held_out)
     finished, published = not stop.is_set(), None
     if finished and options.ranks.is_first and beaten.by(challenger, settings):
-        beaten = _beaten_now(beaten, checkpoint_key, split, settings)
+        beaten = _beaten_now(beaten, checkpoint_key, split, settings, stop)
+        finished = not stop.is_set()
     if finished and options.ranks.is_first and beaten.by(challenger, settings):
         # An atlas has pictures of the one before it.
         inherited = begun.trained_on | (champion.trained_on if challenger.atlas else set())
@@ -281,12 +283,14 @@ def _reseeded(settings: Settings, begun: Champion) -> Settings:
     )
 
 
-def _champion_held_out(champion: Champion, split: Split, settings: Settings) -> HeldOut:
+def _champion_held_out(
+    champion: Champion, split: Split, settings: Settings, stop: threading.Event
+) -> HeldOut:
     """On the held-out sessions, with the history that its own shape asks for."""
     own = settings.model_copy(update={"model": champion.settings})
     champion.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, _options(own))
-    return _validate(champion.model, held_out, own, champion.atlas)
+    return _validate(champion.model, held_out, own, stop, champion.atlas)
 
 
 def _atlas(
@@ -329,13 +333,19 @@ class _Beaten(NamedTuple):
         return gain_db >= settings.training.min_gain_db
 
 
-def _beaten_now(before: _Beaten, checkpoint_key: str, split: Split, settings: Settings) -> _Beaten:
+def _beaten_now(
+    before: _Beaten,
+    checkpoint_key: str,
+    split: Split,
+    settings: Settings,
+    stop: threading.Event,
+) -> _Beaten:
     """A run may take hours: somebody may have rolled back what it began with."""
     serving = champion_of(checkpoint_key, settings)
     if serving.version == before.version:
         return before
     log.warning("%s serves in place of %s by now", serving.version, before.version)
-    return _Beaten(serving.version, _champion_held_out(serving, split, settings))
+    return _Beaten(serving.version, _champion_held_out(serving, split, settings, stop))
 
 
 def _judged(
@@ -343,10 +353,11 @@ def _judged(
     atlas: Atlas | None,
     held_out: RecordingDataset,
     settings: Settings,
+    stop: threading.Event,
 ) -> _Challenger:
-    alone = _validate(model, held_out, settings)
+    alone = _validate(model, held_out, settings, stop)
     if atlas:
-        both = _validate(model, held_out, settings, atlas)
+        both = _validate(model, held_out, settings, stop, atlas)
         if both.score_db > alone.score_db:
             gain_db = both.psnr_db - alone.psnr_db
             return _Challenger(held_out=both, atlas=atlas, atlas_gain_db=gain_db)
@@ -369,10 +380,13 @@ def _validate(
     model: SparsePixelTransformer,
     dataset: RecordingDataset,
     settings: Settings,
+    stop: threading.Event,
     atlas: Atlas | None = None,
 ) -> HeldOut:
     """As many of the frames count without their state as are learned without."""
-    score = partial(validate, model, dataset, settings, max_examples=MAX_VAL_EXAMPLES, atlas=atlas)
+    score = partial(
+        validate, model, dataset, settings, max_examples=MAX_VAL_EXAMPLES, stop=stop, atlas=atlas
+    )
     absent = settings.augmentation.state_absent_share
     if not absent:
         return score()

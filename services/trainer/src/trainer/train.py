@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger(__package__).setLevel(logging.INFO)
     stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: _stop(stop, number))
     try:
         settings = load_settings(arguments.overrides)
         with joined() as ranks:
@@ -45,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = sys.stdout if report.finished else sys.stderr
         told.write(_told(report) + "\n")
     return 0 if report.finished else INTERRUPTED
+
+
+def _stop(stop: threading.Event, number: int) -> None:
+    """The run ends by itself; whoever does not want to wait for that asks once more."""
+    stop.set()
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:

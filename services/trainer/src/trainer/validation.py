@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,13 +61,15 @@ def validate(
     settings: Settings,
     *,
     max_examples: int,
+    stop: threading.Event,
     states: bool = True,
     atlas: Atlas | None = None,
 ) -> HeldOut:
     """Means over the frames of each session, then over the sessions.
 
     On whole frames where the dataset has them, else on the held-out samples; with their states or
-    without any. Raises SgapsError where there are neither, and PerceptualUnavailable.
+    without any. Once told to stop, of what was done until then. Raises SgapsError where there are
+    neither, and PerceptualUnavailable.
     """
     if not len(dataset):
         raise SgapsError(
@@ -77,6 +80,8 @@ def validate(
     loss = ReconstructionLoss(settings.loss).to(next(model.parameters()).device)
     by_session: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for index in spread(len(dataset), max_examples):
+        if stop.is_set() and by_session:
+            break
         example = dataset[index]
         if not states:
             example = replace(example, state=np.empty(0, np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,13 @@ def frames_before(
 ) -> list[tuple[int, RecordedFrame]]:
     """(age in frames, frame) of those before a position, the newest first.
 
-    Without those that are corrupt: what comes after them is readable.
+    Without those that are corrupt: what comes after them is readable. As far back as they have one
+    size: a session that came back with another one has seen nothing of it before. Raises
+    RecordingCorrupt where the frame itself is.
     """
-    now = int(frame_ids[position])
-    frames = []
+    now, frames = read(position), []
     for place in places_before(frame_ids, position, count):
         with suppress(RecordingCorrupt):
             frames.append(read(place))
-    return [(now - frame.frame_id, frame) for frame in frames]
+    same = takewhile(lambda frame: (frame.width, frame.height) == (now.width, now.height), frames)
+    return [(now.frame_id - frame.frame_id, frame) for frame in same]

@@ -1,0 +1,92 @@
+"""What a run gets of recordings that are not as they should be, and what it leaves open."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgaps.errors import RecordingCorrupt
+from sgaps.recording import find_segments
+from trainer import validation
+from trainer.augment import BatchShape
+from trainer.dataset import Example, RecordingDataset, Request
+from trainer.rebuild import rebuilt
+from trainer.run import train_key
+from training.toy_recordings import KEY, dataset_of, record, scene, toy_settings, train
+
+
+def test_a_keyframe_that_cannot_be_decoded_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(tmp_path, "a", frames=4, broken=(2,))
+    dataset = dataset_of(find_segments(tmp_path), resample=True)
+    whole = BatchShape(samples=60)
+    for epoch in range(4):
+        drawn = [dataset[Request(index=index, shape=whole, epoch=epoch)] for index in range(4)]
+        assert [shift_of(example) for example in drawn] == [0, 1, 3, 3]
+    assert len([line for line in caplog.messages if "left out" in line]) == 1
+
+
+def test_where_no_keyframe_can_be_decoded_that_is_told(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=3, broken=range(3))
+    with pytest.raises(RecordingCorrupt, match="sgaps recordings repair"):
+        dataset_of(find_segments(tmp_path))[0]
+
+
+def shift_of(example: Example) -> int:
+    """Which frame of the toy scene it is."""
+    assert example.target is not None
+    return next(i for i in range(4) if (example.target == scene(i)).all())
+
+
+def test_a_past_of_another_size_is_none(tmp_path: Path) -> None:
+    """A session may come back with another resolution."""
+    record(tmp_path, "a", frames=4, half_from=2)
+    dataset = dataset_of(find_segments(tmp_path), resample=True)
+    dataset = RecordingDataset(dataset.segments, replace(dataset._options, pairs=True))
+    for epoch in range(8):
+        for index in range(4):
+            shape = BatchShape(samples=60, crop=0.6)
+            example = dataset[Request(index=index, shape=shape, epoch=epoch)]
+            if index in {0, 2}:
+                assert example.history == ()
+            if example.before:
+                assert (example.before.width, example.before.height) == (
+                    example.width,
+                    example.height,
+                )
+
+
+def test_no_segment_is_held_open_after_a_run(tmp_path: Path) -> None:
+    """What the recorder deletes would go on to fill the disk."""
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=2)
+    train(toy_settings(tmp_path, "training.max_epochs=1"))
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert not [link for link in links if os.path.realpath(link).endswith(".h5")]
+
+
+def test_a_run_that_is_told_to_stop_validates_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=20)
+    stop, stopped = threading.Event(), []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        stopped.append(stop.is_set())
+        return rebuilt(*args, **options)
+
+    monkeypatch.setattr(validation, "rebuilt", counted)
+    segments = find_segments(tmp_path / "recordings")
+    report = train_key(
+        KEY, segments, toy_settings(tmp_path), stop=stop, report=lambda _: stop.set()
+    )
+    assert not report.finished
+    assert stopped.count(False) == 20
+    assert stopped.count(True) == 1
