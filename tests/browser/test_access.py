@@ -1,4 +1,4 @@
-"""The live page where the gateway wants a token."""
+"""Both pages where the gateway wants a token."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from playwright.sync_api import expect
 from websockets.sync.client import connect
 
 from browser.conftest import Tab
+from browser.game_page import UNHEARD, remember_states, wait_for_passing
 from integration.talk import START
 from ports import free_port
-from waiting import answers, wait_until
+from waiting import PATIENCE_SECS, answers, wait_until
 
 TOKEN = "a-secret"  # noqa: S105
 
@@ -59,3 +60,19 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens_the_page(tab: Tab, gua
     assert tab.troubles
     assert all("401" in text for text in tab.troubles)
     tab.troubles.clear()
+
+
+def test_the_game_asks_for_the_token_and_keeps_it_in_the_tab(tab: Tab, guarded: str) -> None:
+    page = tab.page
+    page.goto(f"http://{guarded}/game/")
+    remember_states(page)
+    for token in ("wrong", TOKEN):
+        page.locator("#ask").wait_for(state="visible", timeout=1000 * PATIENCE_SECS)
+        page.fill("#token", token)
+        page.click("#ask button")
+        page.wait_for_timeout(500)
+    wait_for_passing(page, "live")
+    expect(page.locator("#ask")).to_be_hidden()
+    assert page.evaluate("sessionStorage.getItem('token')") == TOKEN
+    assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+    tab.troubles = [t for t in tab.troubles if not any(part in t for part in UNHEARD)]

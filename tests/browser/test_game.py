@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,7 +17,6 @@ from websockets.sync.client import connect
 
 from browser.conftest import PHONE, Tab, open_tab
 from browser.game_page import (
-    UNHEARD,
     eventually,
     game,
     remember_states,
@@ -27,11 +24,10 @@ from browser.game_page import (
     wait_for_passing,
     wait_for_state,
 )
-from e2e.conftest import System, start_system
-from faults.proxy import Proxy
+from e2e.conftest import System
+from proxy import Proxy
 from sgaps.protocol.views import View, decode_view, unpack_samples
 from sgaps.sampling.footprints import sample_image
-from waiting import PATIENCE_SECS
 
 QUALITY_FRAMES = 25
 BETTER_THAN_FLAT_DB = 3
@@ -253,26 +249,3 @@ def test_a_phone_shows_it_and_a_finger_steers(chromium: Browser, system: System)
         page.mouse.move(x + 90, y - 10)
         eventually(page, lambda: page.inner_text("#pilot") == "you steer")
         page.mouse.up()
-
-
-def test_the_token_is_asked_for_and_stays_in_the_tab(chromium: Browser, tmp_path: Path) -> None:
-    guarded, process = start_system(tmp_path, "--set", "server.auth_token=swordfish")
-    try:
-        with open_tab(chromium) as tab:
-            page = tab.page
-            page.goto(f"{guarded.http_url}/game/")
-            page.locator("#ask").wait_for(state="visible", timeout=1000 * PATIENCE_SECS)
-            page.fill("#token", "wrong")
-            page.click("#ask button")
-            page.wait_for_timeout(500)
-            page.locator("#ask").wait_for(state="visible", timeout=1000 * PATIENCE_SECS)
-            page.fill("#token", "swordfish")
-            page.click("#ask button")
-            wait_for_state(page, "live")
-            eventually(page, lambda: quality_db(page))
-            assert page.evaluate("sessionStorage.getItem('token')") == "swordfish"
-            assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
-            tab.troubles = [t for t in tab.troubles if not any(part in t for part in UNHEARD)]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)

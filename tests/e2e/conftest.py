@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,8 @@ import httpx
 import pytest
 
 from ports import free_port
+from sgaps_command import SGAPS
 from waiting import answers, wait_until
-
-SGAPS = Path(sys.executable).with_name("sgaps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +66,21 @@ class System:
         raise AssertionError(f"{service} does not run")
 
 
+def processes_of(data_dir: Path) -> list[str]:
+    """What belongs to a system: its services name its folder, its broker works in it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            works_in = (folder / "cwd").readlink()
+        except OSError:
+            continue
+        is_service = str(data_dir) in command and " -m " in command
+        if is_service or works_in == data_dir / "broker":
+            found.append(command)
+    return found
+
+
 def start_system(data_dir: Path, *arguments: str) -> tuple[System, subprocess.Popen[bytes]]:
     system = System(port=free_port(), data_dir=data_dir)
     environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
@@ -98,5 +111,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     yield running
     for player in running.players:
         player.kill()  # one that a failed test left behind would try to connect for ever
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     assert process.wait(60) == 0
+    wait_until(lambda: not processes_of(data_dir), timeout_secs=15)

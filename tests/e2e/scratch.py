@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from markdown_files import ROOT
+from paths import ROOT
 from waiting import answers, wait_until
 
 HTTP = "http://127.0.0.1:8000"

@@ -85,7 +85,16 @@ def shows_a_manifest(_: Scratch, said: str) -> None:
 
 
 def measures(_: Scratch, said: str) -> None:
-    assert json.loads(said) if said.startswith("[") else "frames/s" in said
+    if not said.startswith("{"):
+        assert "| gateway, binary form, frames/s |" in said
+        assert "Machine: " in said
+        return
+    costs = {cost["stage"]: cost for cost in json.loads(said)["measured"]}
+    assert list(costs) == ["gateway", "recorder", "reconstructor", "sampler"]
+    assert all(cost["cpu_secs_per_1000"] > 0 for cost in costs.values())
+    # A frame goes in twice, onto the stream and into the session's memory; 8 older ones come out.
+    assert 6_000 < costs["gateway"]["broker_bytes_in"] < 9_000
+    assert 9 * 3_000 < costs["reconstructor"]["broker_bytes_out"] < 9 * 4_000
 
 
 def finds_all_well(_: Scratch, said: str) -> None:

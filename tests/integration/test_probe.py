@@ -15,6 +15,7 @@ from unittest.mock import Mock
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from redis import Redis
 
 from gateway.probe import Probe, probe_frame
 from integration.conftest import with_changes
@@ -81,9 +82,12 @@ class Pipeline:
         wait_until(lambda: self.probes(outcome) >= wanted, timeout_secs=SLOW_SECS)
 
 
-@pytest.fixture
-def pipeline(clean_broker: str, tmp_path: Path) -> Iterator[Pipeline]:
-    pipeline = Pipeline(clean_broker, tmp_path)
+@pytest.fixture(scope="module")
+def pipeline(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """For all tests of this file; each leaves it whole, and the last one ends the recorder."""
+    with Redis.from_url(broker_url) as redis:
+        redis.flushall()
+    pipeline = Pipeline(broker_url, tmp_path_factory.mktemp("pipeline"))
     for name in ("gateway", "reconstructor", "sampler", "recorder"):
         pipeline.start(name)
     with ending(list(pipeline.services.values())):
@@ -92,24 +96,6 @@ def pipeline(clean_broker: str, tmp_path: Path) -> Iterator[Pipeline]:
         yield pipeline
         for name in ("reconstructor", "recorder"):  # those that were started again
             pipeline.kill(name)
-
-
-def test_a_probe_goes_through_all_stages_and_leaves_no_trace(pipeline: Pipeline) -> None:
-    wait_until(lambda: pipeline.seen_at_secs("recorded") > 0, timeout_secs=SLOW_SECS)
-    found = scrape(pipeline.metrics_port)
-    status = pipeline.get("/api/status")
-    answered = found.of("sgaps_probes_total", outcome="answered")
-    assert answered - found.of("sgaps_probe_seconds_count") in {0, 1}  # one came meanwhile
-    assert 0 < found.of("sgaps_probe_seconds_sum") < 2 * answered * INTERVAL_SECS
-    assert time.time() - found.of("sgaps_probe_answered_timestamp_seconds") < 60
-    assert found.of("sgaps_frames_received_total") == 0
-    assert found.of("sgaps_end_to_end_seconds_count") == 0
-    assert status["ledger"] == {"in_flight": 0}
-    assert (status["frames_processed"], status["active_sessions"]) == (0, 0)
-    assert pipeline.get("/api/sessions") == []
-    assert pipeline.services["recorder"].end() == 0  # which seals everything
-    assert find_segments(pipeline.folder / "recordings") == []
-    assert [p.name for p in (pipeline.folder / "recordings").iterdir()] == [".recorder.lock"]
 
 
 def test_without_a_recorder_answers_go_on_and_recording_stands_still(pipeline: Pipeline) -> None:
@@ -137,6 +123,24 @@ def test_without_a_reconstructor_probes_are_lost_and_told_once(pipeline: Pipelin
     told = gateway.lines("a probe is lost: not answered within 2 s")
     assert len(told) == len(gateway.lines("probes are answered again")) > 0
     assert len(told) < pipeline.probes("lost")
+
+
+def test_a_probe_goes_through_all_stages_and_leaves_no_trace(pipeline: Pipeline) -> None:
+    wait_until(lambda: pipeline.seen_at_secs("recorded") > 0, timeout_secs=SLOW_SECS)
+    found = scrape(pipeline.metrics_port)
+    status = pipeline.get("/api/status")
+    answered = found.of("sgaps_probes_total", outcome="answered")
+    assert answered - found.of("sgaps_probe_seconds_count") in {0, 1}  # one came meanwhile
+    assert 0 < found.of("sgaps_probe_seconds_sum") < 2 * answered * INTERVAL_SECS
+    assert time.time() - found.of("sgaps_probe_answered_timestamp_seconds") < 60
+    assert found.of("sgaps_frames_received_total") == 0
+    assert found.of("sgaps_end_to_end_seconds_count") == 0
+    assert status["ledger"] == {"in_flight": 0}
+    assert (status["frames_processed"], status["active_sessions"]) == (0, 0)
+    assert pipeline.get("/api/sessions") == []
+    assert pipeline.services["recorder"].end() == 0  # which seals everything
+    assert find_segments(pipeline.folder / "recordings") == []
+    assert [p.name for p in (pipeline.folder / "recordings").iterdir()] == [".recorder.lock"]
 
 
 def lost() -> float:

@@ -24,9 +24,7 @@ from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats, pack_
 from sgaps.protocol.json_codec import encode
 from sgaps.protocol.messages import FrameData, Resolution, SessionStart
 from sgaps.recording import SegmentReader, find_segments
-from sgaps.service import (
-    DRAIN_SECS,
-)
+from sgaps.service import DRAIN_SECS
 from sgaps.settings import Settings
 from sgaps_cli import broker
 from training import toy_recordings
@@ -52,7 +50,7 @@ def is_ready(url: str, settings: Settings, *names: str) -> bool:
     return all(name in found and found[name].ready for name in names)
 
 
-def test_services_start_in_any_order_and_wait_for_the_broker(
+def test_services_start_in_any_order_wait_for_the_broker_and_end_soon(
     settings: Settings, tmp_path: Path
 ) -> None:
     port, broker_port = free_port(), free_port()
@@ -72,7 +70,7 @@ def test_services_start_in_any_order_and_wait_for_the_broker(
         try:
             wait_until(lambda: is_ready(url, settings, *SERVICES))
             wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/api/ready").is_success)
-            codes = [service.end() for service in services]
+            codes = [service.end(timeout_secs=DRAIN_SECS) for service in services]
         finally:
             server.stop()
     assert codes == [0] * len(SERVICES)
@@ -81,20 +79,6 @@ def test_services_start_in_any_order_and_wait_for_the_broker(
         (line,) = service.lines("waiting for the broker")
         assert f"at redis://127.0.0.1:{broker_port}/0" in line
         assert service.lines(" ERROR ") == []
-
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_an_idle_service_ends_soon(
-    name: str, clean_broker: str, settings: Settings, tmp_path: Path
-) -> None:
-    overrides = [f"bus.url={clean_broker}", f"server.port={free_port()}"]
-    service = start_service(name, overrides, tmp_path)
-    with ending([service]):
-        wait_until(lambda: is_ready(clean_broker, settings, name))
-        started_at_secs = time.monotonic()
-        assert service.end() == 0
-    assert time.monotonic() - started_at_secs < DRAIN_SECS
-    assert "Traceback" not in service.said
 
 
 def test_a_service_that_waits_for_its_broker_ends_at_once(tmp_path: Path) -> None:

@@ -32,10 +32,12 @@ def test_a_keyframe_that_cannot_be_decoded_is_left_out(
     assert len([line for line in caplog.messages if "left out" in line]) == 1
 
 
-def test_where_no_keyframe_can_be_decoded_that_is_told(tmp_path: Path) -> None:
-    record(tmp_path, "a", frames=3, broken=range(3))
-    with pytest.raises(RecordingCorrupt, match="sgaps recordings repair"):
-        dataset_of(find_segments(tmp_path))[0]
+@pytest.mark.parametrize("resample", [False, True])
+def test_where_no_keyframe_can_be_decoded_that_is_told(tmp_path: Path, resample: bool) -> None:
+    record(tmp_path, "a", frames=2, broken=range(2))
+    dataset = dataset_of(find_segments(tmp_path), resample=resample)
+    with pytest.raises(RecordingCorrupt, match=r"000000\.h5: frame 0: .*recordings repair"):
+        dataset[1]
 
 
 def shift_of(example: Example) -> int:

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from sgaps import durable
-from sgaps.errors import CheckpointError, RecordingCorrupt, SgapsError
+from sgaps.checkpoints import DEFAULT_KEY
+from sgaps.errors import CheckpointError, SgapsError
 from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
@@ -380,17 +381,6 @@ def test_a_folder_of_runs_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         RunLog(KEY, settings)
 
 
-def test_a_damaged_keyframe_is_told_with_its_file_and_cure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record(tmp_path, "a", frames=2)
-    (segment,) = find_segments(tmp_path)
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
-    for resample in (False, True):
-        with pytest.raises(RecordingCorrupt, match=r"000000\.h5: frame 1: .*recordings repair"):
-            dataset_of([segment], resample=resample)[1]
-
-
 def command(tmp_path: Path, *overrides: str) -> list[str]:
     """`-m trainer.train` on the toy recordings."""
     return [
@@ -468,7 +458,29 @@ def processes_with(mark: dict[str, str]) -> list[str]:
     return found
 
 
-def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
+def run_here(tmp_path: Path, *more: str) -> int:
+    """Exit status of the command in this process, whose handlers of signals it would replace."""
+    return train.main(command(tmp_path, *more)[2:])
+
+
+@pytest.mark.usefixtures("ever_better")
+def test_without_a_key_the_general_checkpoint_learns_from_all_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    arguments = [part for part in command(tmp_path)[2:] if part not in {"--key", KEY}]
+    assert train.main(arguments) == 1
+    assert "make some: play, or sgaps capture GAME\n" in capsys.readouterr().err
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=4)
+    assert train.main([*arguments, "training.max_epochs=1"]) == 0
+    (manifest,) = (tmp_path / "checkpoints" / DEFAULT_KEY).glob("v*/manifest.json")
+    assert json.loads(manifest.read_text())["checkpoint_key"] == DEFAULT_KEY
+
+
+def test_an_interrupted_command_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a", "b"):
         record(tmp_path / "recordings", name, frames=24)
     begun = subprocess.Popen(
@@ -484,18 +496,8 @@ def test_an_interrupted_command_can_be_resumed(tmp_path: Path) -> None:
     assert begun.returncode == 130
     assert "--resume" in told
     assert "Traceback" not in told
-    again = subprocess.run(
-        [
-            sys.executable,
-            *command(tmp_path, "training.max_epochs=12", "training.max_secs=100"),
-            "--resume",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert run_here(tmp_path, "training.max_epochs=12", "training.max_secs=100", "--resume") == 0
     assert not saved.exists()
     manifest = json.loads(
         next((tmp_path / "checkpoints" / KEY).glob("v*/manifest.json")).read_text()
@@ -528,9 +530,6 @@ def test_what_an_interrupted_command_says_is_true(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def main(*more: str) -> int:
-        return train.main([*command(tmp_path, "training.max_epochs=2")[2:], *more])
-
     with monkeypatch.context() as patched:
         if when == "judged":
             patched.setattr(run_module, "_judged", interrupting(run_module._judged))
@@ -538,7 +537,7 @@ def test_what_an_interrupted_command_says_is_true(
             patched.setattr(Watch, "end", interrupting(Watch.end))
         if disk == "full":
             patched.setattr(fit_module, "save_run", full)
-        status = main()
+        status = run_here(tmp_path, "training.max_epochs=2")
     told = capsys.readouterr()
     if when == "published":
         assert (status, "published v0001" in told.out) == (0, True)
@@ -546,7 +545,8 @@ def test_what_an_interrupted_command_says_is_true(
     assert status == 130
     assert ("--resume" in told.err) == (disk == "well")
     assert ("nothing is saved" in told.err) == (disk == "full")
-    assert main("--resume") == (0 if disk == "well" else 1)
+    again = run_here(tmp_path, "training.max_epochs=2", "--resume")
+    assert again == (0 if disk == "well" else 1)
     if disk == "well":  # and nothing is trained twice
         assert "published v0001" in capsys.readouterr().out
 

@@ -19,9 +19,14 @@ def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
     assert settings.target_fps == 10
     assert settings.sampling.default_sample_count == 500
     assert (settings.sampling.importance_share, settings.sampling.uniform_share) == (0.6, 0.4)
-    assert settings.training.learning_rate == 1e-4
-    assert settings.training.batch_size == 16
-    assert settings.importance.method == "attention_entropy"
+    training = settings.training
+    assert (training.learning_rate, training.weight_decay) == (1e-4, 1e-5)
+    assert (training.max_epochs, training.warmup_epochs) == (100, 10)
+    assert (training.batch_size, training.accumulation_steps) == (16, 1)
+    phases = [(phase.samples, phase.epochs) for phase in training.curriculum]
+    assert phases == [((1000,), 30), ((500,), 40), ((250,), 30)]
+    assert settings.loss.sampled == 1
+    assert (settings.importance.method, settings.importance.epsilon) == ("attention_entropy", 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -144,4 +149,16 @@ def test_a_text_is_set_as_it_is(text: str) -> None:
 )
 def test_tls_files_that_would_do_nothing_are_refused(overrides: list[str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
+        load_settings(overrides, environment={})
+
+
+@pytest.mark.parametrize("folder", ["data/recordings", "data/../data/recordings", "link"])
+def test_recordings_and_checkpoints_in_one_folder_are_refused(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training run would wait for itself: it locks a key's recordings, then its checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("data/recordings")
+    overrides = ["data.recordings_dir=data/recordings", f"data.checkpoints_dir={folder}"]
+    with pytest.raises(SettingsError, match="recordings_dir and checkpoints_dir"):
         load_settings(overrides, environment={})

@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose, as one tree.
+"""Every error this project raises on purpose, as one tree; services and commands add to it.
 
 SgapsError
 ├── SettingsError            a configuration key or value is wrong; the message names it
@@ -63,7 +63,6 @@ class ErrorCode(StrEnum):
 class ProtocolError(SgapsError):
     """A client broke the protocol.
 
-    `fatal` tells whether the server closes the connection after reporting it;
     `retry_after_secs` is set where trying again later is the cure.
     """
 
@@ -72,13 +71,11 @@ class ProtocolError(SgapsError):
         code: ErrorCode,
         message: str,
         *,
-        fatal: bool = False,
         retry_after_secs: float | None = None,
     ) -> None:
         super().__init__(f"{code.value}: {message}")
         self.code = code
         self.message = message
-        self.fatal = fatal
         self.retry_after_secs = retry_after_secs
 
 

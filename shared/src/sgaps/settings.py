@@ -260,7 +260,11 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelSettings:
         if self.embed_dim % self.num_heads:
-            raise ValueError("embed_dim must be a multiple of num_heads")
+            fitting = [n for n in range(1, 17) if self.embed_dim % n == 0]
+            raise ValueError(
+                f"embed_dim {self.embed_dim} must be a multiple of num_heads: for it "
+                f"model.num_heads may be {', '.join(map(str, fitting))}"
+            )
         return self
 
 
@@ -364,6 +368,15 @@ class DataSettings(Section):
     """Held-out recordings; empty: val_share of the sessions in train."""
     test: tuple[Path, ...]
     """Recordings for `sgaps evaluate`."""
+
+    @model_validator(mode="after")
+    def _each_in_its_own_folder(self) -> DataSettings:
+        if self.recordings_dir.resolve() == self.checkpoints_dir.resolve():
+            raise ValueError(
+                "recordings_dir and checkpoints_dir are one folder: name two, for a training run "
+                "locks a key's folder in both, and would wait for itself"
+            )
+        return self
 
 
 class LoggingSettings(Section):

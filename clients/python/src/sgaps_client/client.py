@@ -307,6 +307,5 @@ def _refusal(reply: object) -> ProtocolError:
     return ProtocolError(
         ErrorCode(reply.code) if known else ErrorCode.INTERNAL,
         reply.message,
-        fatal=True,
         retry_after_secs=reply.retry_after_secs,
     )

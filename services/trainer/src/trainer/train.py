@@ -9,11 +9,13 @@ import sys
 import threading
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import SgapsError
 from sgaps.recording import SegmentInfo, find_segments, segment_info
 from sgaps.settings import Settings, load_settings
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger(__package__).setLevel(logging.INFO)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: _stop(stop, number))
+        signal.signal(number, partial(_stop, stop, number))
     try:
         settings = load_settings(arguments.overrides)
         with joined() as ranks:
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report.finished else INTERRUPTED
 
 
-def _stop(stop: threading.Event, number: int) -> None:
+def _stop(stop: threading.Event, number: signal.Signals, *_: object) -> None:
     """The run ends by itself; whoever does not want to wait for that asks once more."""
     stop.set()
     signal.signal(number, signal.SIG_DFL)
@@ -61,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         "training.max_secs=600 data.recordings_dir=data/recordings; "
         "on four GPUs: torchrun --standalone --nproc-per-node 4 -m trainer.train --key ...",
     )
-    parser.add_argument("--key", required=True, help="checkpoint key to train")
+    parser.add_argument(
+        "--key",
+        default=DEFAULT_KEY,
+        help="checkpoint key to train; without it the general one, on the recordings of all",
+    )
     parser.add_argument("--resume", action="store_true", help="take up the run that was cut off")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to override")
     return parser
@@ -72,11 +78,13 @@ def _run(
 ) -> RunReport:
     named = _segments("data.train", settings.data.train)
     val = _segments("data.val", settings.data.val)
-    train = named or find_segments(settings.data.recordings_dir, key)
+    is_general = key == DEFAULT_KEY
+    train = named or find_segments(settings.data.recordings_dir, None if is_general else key)
     if not train:
+        of_key = "" if is_general else f" of {key!r}"
         raise SgapsError(
-            f"no sealed recordings of {key!r} in {settings.data.recordings_dir}; "
-            f"make some: play, or sgaps capture GAME --key {key}"
+            f"no sealed recordings{of_key} in {settings.data.recordings_dir}; "
+            f"make some: play, or sgaps capture GAME{'' if is_general else f' --key {key}'}"
         )
     if not ranks.agree_on(zlib.crc32(repr([train, val]).encode())):
         raise SgapsError("recordings came or went while the ranks looked for them: start again")
