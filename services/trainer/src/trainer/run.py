@@ -403,11 +403,14 @@ def _metrics(challenger: HeldOut, champion: HeldOut) -> checkpoints.Metrics:
 
 
 def _training(settings: Settings) -> dict[str, JsonValue]:
-    """For the manifest: everything that shaped the weights."""
+    """For the manifest: all that shaped the weights. To the seed a run adds its parent's number."""
     return {
         **settings.training.model_dump(mode="json"),
         "augmentation": settings.augmentation.model_dump(mode="json"),
         "loss": settings.loss.model_dump(mode="json"),
+        "sampling": settings.sampling.model_dump(mode="json"),
+        "atlas": settings.atlas.model_dump(mode="json"),
+        "sentinel_value": settings.sentinel_value,
     }
 
 
