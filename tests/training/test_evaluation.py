@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from sgaps.checkpoints import DataCard, Metrics
-from sgaps.errors import SgapsError
+from sgaps.errors import CheckpointRejected, SgapsError
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
-from sgaps.recording import SegmentInfo
+from sgaps.recording import SegmentInfo, find_segments
 from sgaps.settings import Settings
+from toy_models import publish
 from trainer import baselines, comparison, evaluate, perceptual, pictures
 from trainer.closed_loop import Loop, play
 from trainer.comparison import CLOSED_LOOPS, compare
@@ -69,9 +70,14 @@ def test_every_method_is_measured_on_the_same_frames(toy: Settings) -> None:
     assert {"median of other sessions", "true frame before", "DCT oracle"} <= {
         m for m, _ in methods
     }
-    assert len(report.gains_db) == 2 * (2 + 3 + 3 + 2) + 2
+    assert len(report.gains_db) == 2 * (2 + 2 + 3 + 3 + 2) + 2
     adaptive = "model, closed loop: squares, by predicted_error"
     assert f"30 samples, {adaptive} over 60, model, closed loop: points, random" in report.gains_db
+    points = "model, closed loop: points, by predicted_error"
+    assert [name for name in report.gains_db if name.startswith(f"30 samples, {points}")] == [
+        f"30 samples, {points} over model, closed loop: points, {pattern}"
+        for pattern in ("random", "jittered_grid")
+    ]
     assert set(report.rank_correlations) == {
         f"{count} samples, {guide}"
         for count in (30, 60)
@@ -117,8 +123,9 @@ def test_the_command_prints_a_table_or_json(
     picture, curve = tmp_path / "strip.png", tmp_path / "curve.png"
     assert evaluate.main([*arguments, "--picture", str(picture), "--curve", str(curve)]) == 0
     table = capsys.readouterr().out
-    assert "| method | samples | PSNR, dB | SSIM | ST-LPIPS |" in table
-    assert "| DCT oracle | 60 | " in table
+    assert "| method | samples | bytes | PSNR, dB | SSIM | ST-LPIPS |" in table
+    assert "| DCT oracle | 60 | – | " in table
+    assert "| linear, points | 60 | 100 + 281 | " in table
     assert picture.stat().st_size > 0
     assert curve.stat().st_size > 0
     assert evaluate.main([*arguments, "--json"]) == 0
@@ -221,6 +228,19 @@ def test_strips_of_several_games_stand_below_one_another() -> None:
     assert not together[2:, 4:].any()
 
 
+def test_sessions_too_short_or_damaged_do_not_cost_the_others(
+    toy: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    recordings = toy.data.recordings_dir
+    whole, _ = compare(KEY, toy, frames=3)
+    record(recordings, "alone", frames=1)
+    record(recordings, "broken", frames=3, broken=(1,))
+    report, _ = compare(KEY, toy, frames=3)
+    assert [row.sessions for row in report.rows] == [row.sessions for row in whole.rows]
+    assert "2 sessions have fewer than two frames and are left out" in caplog.text
+    assert "measured up to here" in caplog.text
+
+
 def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Settings) -> None:
     with pytest.raises(SgapsError, match="two frames"):
         compare(KEY, toy, frames=1)
@@ -245,11 +265,43 @@ def test_sessions_of_several_sizes_are_measured_with_the_same_counts_each_once(
     assert "the smallest frame has 256 pixels" in caplog.text
 
 
+def test_no_more_samples_are_measured_than_a_message_takes() -> None:
+    large = [(np.zeros((300, 300), np.uint8), NO_STATE)]
+    assert comparison._counts((500, 90_000), [large]) == [500, 65_535]
+
+
+def test_every_row_tells_what_goes_over_the_wire(toy: Settings) -> None:
+    """As docs/protocol.md has it: one state value, 60 samples, the version `untrained`."""
+    report, _ = compare(KEY, toy, frames=3, counts=(60,))
+    told = {row.method: (row.bytes_up, row.bytes_down) for row in report.rows}
+    up, points, squares = 36 + 4 + 60, 32 + 60 * 4 + 9, 32 + 60 * 5 + 9
+    for method, (sent, heard) in told.items():
+        if "points" in method or "squares" in method:
+            without_state = up - 4 if method.endswith("no state") else up
+            assert (sent, heard) == (without_state, points if "points" in method else squares)
+    sent, heard = told["x264, a byte per sample"]
+    assert sent
+    assert heard == 0
+    for method in ("median of other sessions", "true frame before", "DCT oracle"):
+        assert told[method] == (None, None)
+
+
+def test_of_a_session_resumed_in_another_resolution_the_longest_part_is_measured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = toy_settings(tmp_path)
+    record(settings.data.recordings_dir, "a", frames=5, samples=0, half_from=3)
+    report, _ = compare(KEY, settings, frames=5, counts=(60,))
+    assert {row.frames for row in report.rows} == {2}
+    assert "session a changes its resolution: of its 5 frames 3 are measured" in caplog.text
+
+
 def test_fewer_samples_than_x264_takes_bytes_are_refused(toy: Settings) -> None:
     with pytest.raises(SgapsError, match="give --samples 13 or more"):
         compare(KEY, toy, frames=2, counts=(60, 12))
     truths = [scene(shift) for shift in range(3)]
-    assert len(list(baselines.x264(truths, baselines.X264_LEAST_BYTES))) == 3
+    shown, _ = baselines.x264(truths, baselines.X264_LEAST_BYTES)
+    assert len(shown) == 3
 
 
 def test_without_the_weights_the_column_of_looks_is_empty(
@@ -258,7 +310,8 @@ def test_without_the_weights_the_column_of_looks_is_empty(
     monkeypatch.setitem(sys.modules, perceptual.PACKAGE, None)
     report, _ = compare(KEY, toy, frames=2, counts=(60,))
     assert not any(row.st_lpips for row in report.rows)
-    assert evaluate.told(report).count("| – |") == len(report.rows)
+    lines = evaluate.told(report).splitlines()
+    assert sum(line.endswith("| – |") for line in lines) == len(report.rows)
 
 
 def test_only_some_frames_are_looked_at_the_last_among_them(
@@ -335,8 +388,9 @@ def test_an_oracle_with_all_coefficients_is_the_truth() -> None:
 
 def test_a_codec_shows_every_frame_in_its_bytes() -> None:
     truths = [scene(shift) for shift in range(12)]
-    rich, poor = (list(baselines.x264(truths, size)) for size in (2000, 60))
-    assert len(rich) == len(poor) == 12
+    (rich, rich_bytes), (poor, poor_bytes) = (baselines.x264(truths, size) for size in (2000, 60))
+    assert {len(each) for each in (rich, rich_bytes, poor, poor_bytes)} == {12}
+    assert sum(poor_bytes) < min(sum(rich_bytes), 60 * (12 + baselines.X264_FPS))
 
     def error(shown: list[Picture]) -> float:
         return float(np.abs(np.array(shown, float) - truths)[6:].mean())
@@ -451,6 +505,10 @@ def test_sessions_that_were_trained_on_are_left_out_unless_named(
     named, _ = compare(KEY, toy.model_copy(update={"data": data}), frames=2, counts=(30,))
     assert {row.sessions for row in named.rows} == {2}
     assert "was trained on a" in caplog.text
+    file = next(s.path for s in find_segments(toy.data.recordings_dir) if s.session_id == "bb")
+    data = toy.data.model_copy(update={"test": (file,)})
+    named, _ = compare(KEY, toy.model_copy(update={"data": data}), frames=2, counts=(30,))
+    assert {row.sessions for row in named.rows} == {1}
     published(toy, "a", "bb")
     with pytest.raises(SgapsError, match=r"data\.test="):
         compare(KEY, toy, frames=2, counts=(30,))
@@ -476,6 +534,12 @@ def test_a_model_that_is_untrained_tells_nothing(toy: Settings) -> None:
     report, _ = compare(KEY, toy, frames=2, counts=(30,))
     assert (report.model_version, report.told_psnr_db) == ("untrained", {})
     assert "told against" not in evaluate.told(report)
+
+
+def test_a_checkpoint_for_color_is_measured_on_no_gray_recordings(toy: Settings) -> None:
+    publish(toy.data.checkpoints_dir, KEY, color_channels=3)
+    with pytest.raises(CheckpointRejected, match="for frames in color"):
+        compare(KEY, toy, frames=2, counts=(30,))
 
 
 def test_a_checkpoint_is_measured_in_its_own_shape(toy: Settings) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def capture_source(
     sessions: int | None,
     out: Path | None,
     key: str | None,
+    width: int | None,
     seed: int | None,
 ) -> int:
     """Capture `sessions` plays of `frames` frames, each with a seed of its own; of a file one.
@@ -56,7 +58,7 @@ def capture_source(
             raise SourceError(
                 f"each session of {source_name} would be the same: leave out --sessions"
             )
-        _record_file(source_name, out, key=key, frames=frames)
+        _record_file(source_name, out, key=key, width=width, frames=frames)
         return 0
     first = _next_seed(out / key) if seed is None else seed
     game = hashlib.sha256(os.fsencode(source_name)).hexdigest()[:6]
@@ -65,7 +67,8 @@ def capture_source(
     cure = "choose another --seed, or leave it out"
     with _new_folders(plays, cure):
         for folder, number in plays.items():
-            with _alone_in(folder, cure), closing(open_source(source_name, seed=number)) as source:
+            opened = partial(open_source, source_name, width=width, seed=number)
+            with _alone_in(folder, cure), closing(opened()) as source:
                 record(source, out, key=key, session_id=folder.name, frames=frames)
     return 0
 
@@ -95,9 +98,8 @@ def _alone_in(folder: Path, cure: str) -> Iterator[None]:
     """While no other process records this session. Raises RecordingError."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with suppress(OSError):  # a file system that has no locks does without
-            if not try_lock(opened):
-                raise RecordingError(f"{folder} is just being recorded; {cure}")
+        if not try_lock(opened):
+            raise RecordingError(f"{folder} is just being recorded; {cure}")
         _require_new(folder, cure)
         yield
     finally:
@@ -134,7 +136,7 @@ def import_file(path: Path, *, out: Path | None, key: str | None, width: int | N
 
 
 def _record_file(
-    path: str, out: Path, *, key: str, width: int | None = None, frames: int | None = None
+    path: str, out: Path, *, key: str, width: int | None, frames: int | None = None
 ) -> None:
     with closing(open_source(path, width=width)) as source:
         session_id = f"import-{_content_of(path_of(path))}"

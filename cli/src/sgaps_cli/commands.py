@@ -40,6 +40,14 @@ SourceName = Annotated[
 ]
 DataDir = Annotated[Path, typer.Option(help="Recordings, checkpoints, logs and the broker's data.")]
 Key = Annotated[str | None, typer.Option(help="Checkpoint key; default: from the source's name.")]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Width of the frames, in their own aspect; default: the source's own. Doom draws some "
+        "(640 makes 640x480), an Atari game one; videos and images are scaled.",
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder of recordings; default: as configured.")]
 Token = Annotated[str | None, typer.Option(envvar="SGAPS_TOKEN", help="auth_token of the gateway.")]
 
@@ -81,6 +89,7 @@ def play(
     url: Annotated[str, typer.Option(help="The gateway.")] = "ws://127.0.0.1:8000/ws/stream",
     frames: Annotated[int | None, typer.Option(min=1, help="Frames to send; default: all.")] = None,
     key: Key = None,
+    width: Width = None,
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Seed of the game and its bot.")
     ] = 0,
@@ -97,6 +106,7 @@ def play(
             url=url,
             frames=frames,
             key=key,
+            width=width,
             seed=seed,
             token=token,
             session_frames=session_frames,
@@ -115,6 +125,7 @@ def capture(
     ] = None,
     out: Out = None,
     key: Key = None,
+    width: Width = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -124,7 +135,9 @@ def capture(
 ) -> None:
     """Record whole frames of a game, for training and evaluation. Needs no running system."""
     raise typer.Exit(
-        capture_source(source, frames=frames, sessions=sessions, out=out, key=key, seed=seed)
+        capture_source(
+            source, frames=frames, sessions=sessions, out=out, key=key, width=width, seed=seed
+        )
     )
 
 

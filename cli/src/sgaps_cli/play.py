@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def play_source(
     url: str,
     frames: int | None,
     key: str | None,
+    width: int | None,
     seed: int,
     token: str | None,
     session_frames: int | None,
@@ -43,7 +45,8 @@ def play_source(
         session_frames=session_frames,
         auth_token=token,
     )
-    summary = asyncio.run(_play_until_interrupted(source_name, options, seed, console))
+    opened = partial(open_source, source_name, width=width, seed=seed)
+    summary = asyncio.run(_play_until_interrupted(opened, options, console))
     if as_json:
         print(json.dumps(asdict(summary), indent=2))
     else:
@@ -76,13 +79,12 @@ def _file_name(path: str) -> str:
 
 
 async def _play_until_interrupted(
-    source_name: str, options: PlayOptions, seed: int, console: Console
+    opened: Callable[[], Source], options: PlayOptions, console: Console
 ) -> PlaySummary:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    source = open_source(source_name, seed=seed)
-    return await play_with_line(source, options, stop=stop, console=console)
+    return await play_with_line(opened(), options, stop=stop, console=console)
 
 
 async def play_with_line(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import av
@@ -45,18 +45,19 @@ def dct_oracle(truth: Picture, count: int) -> Picture:
     return gray(idctn(kept, norm="ortho"))
 
 
-def x264(truths: Sequence[Picture], bytes_per_frame: int) -> Iterator[Picture]:
+def x264(truths: Sequence[Picture], bytes_per_frame: int) -> tuple[list[Picture], list[int]]:
     """H.264 of the whole frames in so many bytes each: what a stream without us would show.
 
-    Every frame comes out at once, as a game needs it. The first ones may take a second's bytes.
+    And the bytes of its packets, one for each frame: every frame comes out at once, as a game needs
+    it. The first ones may take a second's bytes.
     """
     height, width = truths[0].shape
     encoder = x264_encoder(width, height, bytes_per_frame)
     decoder = av.CodecContext.create("h264", "r")
-    for packets in (*(encoder.encode(av_frame(truth)) for truth in truths), encoder.encode(None)):
-        for packet in packets:
-            yield from map(_luma, decoder.decode(packet))
-    yield from map(_luma, decoder.decode(None))
+    frames = (*map(av_frame, truths), None)
+    packets = [packet for frame in frames for packet in encoder.encode(frame)]
+    shown = [_luma(frame) for packet in (*packets, None) for frame in decoder.decode(packet)]
+    return shown, [packet.size for packet in packets]
 
 
 def x264_encoder(width: int, height: int, bytes_per_frame: int) -> VideoCodecContext:

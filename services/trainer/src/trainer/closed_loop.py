@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from sgaps.atlas.atlas import Atlas
 from sgaps.model import ModelOutput, SparsePixelTransformer
 from sgaps.model.quality import predicted_psnr_db
+from sgaps.protocol.binary_codec import encode_coordinates, encode_frame
+from sgaps.protocol.content import CoordinateSet, SampledFrame
+from sgaps.protocol.messages import Resolution
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Coords, sample_image
 from sgaps.sampling.importance import (
@@ -68,6 +71,8 @@ class Shown:
     truth: Picture
     frame: Picture
     samples: Samples
+    state: NDArray[np.float32]
+    """(S,), as it was sent."""
     entropy: Map
     """(gh, gw)"""
     log_error: Map
@@ -78,6 +83,38 @@ class Shown:
         """Width and height."""
         height, width = self.truth.shape
         return width, height
+
+
+class Traffic(NamedTuple):
+    """Bytes of a frame on the wire."""
+
+    up: int
+    """From the client."""
+    down: int
+    """To it."""
+
+
+def traffic(shown: Shown, *, footprints: bool, model_version: str) -> Traffic:
+    """Of a frame and of the set that answers one, in the binary form (docs/protocol.md)."""
+    width, height = shown.size
+    frame = SampledFrame(
+        frame_id=0,
+        coordinate_set_id=0,
+        samples=shown.samples,
+        state=shown.state,
+        resolution=Resolution(width=width, height=height),
+        timestamp=0.0,
+    )
+    answer = CoordinateSet(
+        frame_id=0,
+        coordinate_set_id=0,
+        coords=shown.samples[:, [0, 1, 3]],
+        footprints=footprints,
+        importance=None,
+        model_version=model_version,
+        predicted_psnr_db=predicted_psnr_db(shown.log_error),
+    )
+    return Traffic(up=len(encode_frame(frame)), down=len(encode_coordinates(answer)))
 
 
 def play(
@@ -105,6 +142,7 @@ def play(
             truth=truth,
             frame=gray(output.frame[0, 0].cpu().numpy()),
             samples=samples,
+            state=state,
             entropy=_map(output.entropy),
             log_error=_map(output.log_error),
         )

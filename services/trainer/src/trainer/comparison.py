@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import chain, groupby, pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,13 @@ from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import UNTRAINED, Manifest
 from sgaps.errors import CheckpointNotFound, SgapsError
 from sgaps.model import SparsePixelTransformer, build_model, load_serving, predicted_psnr_db
-from sgaps.recording import SegmentInfo, SegmentReader, find_segments
-from sgaps.settings import Settings
+from sgaps.protocol.pixels import MAX_SAMPLES
+from sgaps.recording import SegmentInfo, SegmentReader, find_segments, segment_info
+from sgaps.settings import DataSettings, Settings
 from trainer.baselines import X264_LEAST_BYTES, dct_oracle, linear, telea, x264
 from trainer.champion import sessions_of
-from trainer.closed_loop import Frames, Loop, Shown, importance_of, play
-from trainer.dataset import whole_frame
+from trainer.closed_loop import Frames, Loop, Shown, Traffic, importance_of, play, traffic
+from trainer.dataset import KeyframeCorrupt, whole_frame
 from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, strip
 from trainer.scores import (
@@ -41,11 +42,12 @@ SQUARES_ALONE = Loop(guide="nothing", history=False)
 CLOSED_LOOPS = (
     Loop(guide="nothing", footprints=False, pattern="random"),
     Loop(guide="nothing", footprints=False, pattern="jittered_grid"),
+    Loop(guide="predicted_error", footprints=False),
     Loop(guide="nothing"),
     Loop(guide="attention_entropy"),
     Loop(guide="predicted_error"),
 )
-EVEN, ENTROPY, ERROR = CLOSED_LOOPS[2:]
+EVEN, ENTROPY, ERROR = CLOSED_LOOPS[3:]
 WRONG_STATE, NO_STATE = replace(ERROR, state="wrong"), replace(ERROR, state="no")
 NO_ATLAS = replace(ERROR, atlas=False)
 PICTURED_FRAMES = 4
@@ -83,13 +85,21 @@ def compare(
         settings = settings.model_copy(update={"model": manifest.model})
     trained_on = sessions_of(manifest, settings.data) if manifest else frozenset()
     sessions = {
-        session_id: _frames(segments, frames)
+        session_id: _of_one_size(session_id, _frames(segments, frames))
         for session_id, segments in _sessions(key, settings, trained_on).items()
     }
-    if not all(len(played) > 1 for played in sessions.values()):
-        raise SgapsError("two frames of each session are needed: a frame and the one before it")
+    if short := [name for name, played in sessions.items() if len(played) <= 1]:
+        log.warning(
+            "%d sessions have fewer than two frames and are left out, %s for one",
+            len(short),
+            short[0],
+        )
+    sessions = {name: played for name, played in sessions.items() if len(played) > 1}
+    if not sessions:
+        raise SgapsError("two frames of a session are needed: a frame and the one before it")
     counts = _counts(counts or (settings.sampling.default_sample_count,), sessions.values())
-    table = _Table(settings, model, atlas, prior=build_model(settings.model).eval())
+    version = manifest.model_version if manifest else UNTRAINED
+    table = _Table(settings, model, version, atlas, prior=build_model(settings.model).eval())
     bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
     medians = _medians(sessions)
     for session_id, played in sessions.items():
@@ -98,8 +108,7 @@ def compare(
             table.play(session_id, played, count)
             bar.update()
     bar.close()
-    version = manifest.model_version if manifest else UNTRAINED
-    return table.report(key, version), table.pictures
+    return table.report(key), table.pictures
 
 
 class _Table:
@@ -109,12 +118,14 @@ class _Table:
         self,
         settings: Settings,
         model: SparsePixelTransformer,
+        version: str,
         atlas: Atlas | None,
         *,
         prior: SparsePixelTransformer,
     ) -> None:
         self._settings = settings
         self._model = model
+        self._version = version
         self._atlas = atlas
         self._other_loops = (WRONG_STATE, NO_STATE, *((NO_ATLAS,) if atlas else ()))
         self._prior = prior
@@ -125,10 +136,18 @@ class _Table:
         self.pictures: list[Picture] = []
 
     def _score(
-        self, session_id: str, played: Frames, name: str, rebuilt: Iterable[Picture], samples: int
+        self,
+        session_id: str,
+        played: Frames,
+        name: str,
+        rebuilt: Iterable[Picture],
+        samples: int,
+        sent: Iterable[Traffic] = (),
     ) -> None:
-        """The first frame counts nowhere: it has none before it."""
+        """The first frame has none before it, so only its bytes count: a codec's others need it."""
         row = self._scores.setdefault((name, samples), Scores(name, samples=samples))
+        for of_frame in sent:
+            row.add_bytes(*of_frame)
         looked_at = range(len(played) - 1, 0, -PERCEPTUAL_INTERVAL)
         for index, (frame, (truth, _)) in enumerate(zip(rebuilt, played, strict=True)):
             if index:
@@ -149,7 +168,9 @@ class _Table:
         score = partial(self._score, session_id, played)
         truths = [truth for truth, _ in played]
         score("DCT oracle", (dct_oracle(truth, count) for truth in truths), count)
-        score("x264, a byte per sample", x264(truths, count), count)
+        coded, sizes_bytes = x264(truths, count)
+        packets = (Traffic(up=size, down=0) for size in sizes_bytes)
+        score("x264, a byte per sample", coded, count, packets)
         points = self._played(played, POINTS_ALONE, count, model=self._prior)
         classical: dict[str, Callable[[Shown], Picture]] = {
             "linear, points": lambda s: linear(s.samples, *s.size),
@@ -157,15 +178,17 @@ class _Table:
             "pull-push, points": lambda s: s.frame,
         }
         for name, method in classical.items():
-            score(name, map(method, points), count)
+            score(name, map(method, points), count, self._sent(points, POINTS_ALONE))
         squares = self._played(played, SQUARES_ALONE, count, model=self._prior)
-        score("pull-push, squares", (s.frame for s in squares), count)
+        sent = self._sent(squares, SQUARES_ALONE)
+        score("pull-push, squares", (s.frame for s in squares), count, sent)
         for loop in (POINTS_ALONE, SQUARES_ALONE):
             alone = self._played(played, loop, count)
-            score(f"model, one frame: {loop.name}", (s.frame for s in alone), count)
+            name = f"model, one frame: {loop.name}"
+            score(name, (s.frame for s in alone), count, self._sent(alone, loop))
         for loop in (*CLOSED_LOOPS, *self._other_loops):
             shown = self._played(played, loop, count)
-            score(_closed(loop), (s.frame for s in shown), count)
+            score(_closed(loop), (s.frame for s in shown), count, self._sent(shown, loop))
             self._rank(shown, loop, count)
             if loop == ERROR:  # as it is served
                 self._picture(shown[-1], squares[-1].frame)
@@ -196,6 +219,9 @@ class _Table:
         model = model or self._model
         return list(play(model, played, loop, self._settings, sample_count=count, atlas=atlas))
 
+    def _sent(self, shown: Sequence[Shown], loop: Loop) -> list[Traffic]:
+        return [traffic(s, footprints=loop.footprints, model_version=self._version) for s in shown]
+
     def _rank(self, shown: Sequence[Shown], loop: Loop, count: int) -> None:
         """How well a guide foretold the errors of the next frame, where nothing was guided."""
         if loop != EVEN:
@@ -217,30 +243,29 @@ class _Table:
                 means = self._told.setdefault(f"{count} samples, {name}", [])
                 means.append(float(np.mean(values)))
 
-    def report(self, key: str, version: str) -> Report:
+    def report(self, key: str) -> Report:
         """All that was played."""
         return Report(
             key=key,
-            model_version=version,
+            model_version=self._version,
             rows=tuple(scores.row() for scores in self._scores.values()),
             gains_db=dict(self._gains()),
             rank_correlations={name: mean_over(values) for name, values in self._ranks.items()},
             told_psnr_db={
                 name: mean_over(values)
                 for name, values in self._told.items()
-                if version != UNTRAINED
+                if self._version != UNTRAINED
             },
         )
 
     def _gains(self) -> Iterator[tuple[str, Mean]]:
-        random, grid, even, *guided = (_closed(loop) for loop in CLOSED_LOOPS)
+        random, grid, points, even, *guided = (_closed(loop) for loop in CLOSED_LOOPS)
+        pairs = [*product((points, even, *guided), (random, grid)), *product(guided, (even,))]
         counts = list(dict.fromkeys(samples for _, samples in self._scores if samples))
         for count in counts:
-            for name in (even, *guided):
-                for other in (random, grid, even):
-                    if name != other:
-                        gain = gain_db(self._scores[name, count], self._scores[other, count])
-                        yield f"{count} samples, {name} over {other}", gain
+            for name, other in pairs:
+                gain = gain_db(self._scores[name, count], self._scores[other, count])
+                yield f"{count} samples, {name} over {other}", gain
             true = self._scores[_closed(ERROR), count]
             for loop in self._other_loops:
                 gain = gain_db(true, self._scores[_closed(loop), count])
@@ -264,15 +289,14 @@ def _sessions(
     Of the recordings folder only those that the checkpoint was not trained on; what data.test
     names is measured all the same, with a warning.
     """
-    folders = settings.data.test or (settings.data.recordings_dir,)
     sessions: dict[str, list[SegmentInfo]] = {}
-    for folder in folders:
-        for segment in find_segments(folder, key):
-            if segment.keyframe_count == segment.frame_count:
-                sessions.setdefault(segment.session_id, []).append(segment)
+    for segment in _segments(key, settings.data):
+        if segment.keyframe_count == segment.frame_count:
+            sessions.setdefault(segment.session_id, []).append(segment)
     if not sessions:
+        paths = settings.data.test or (settings.data.recordings_dir,)
         raise SgapsError(
-            f"no sessions of whole frames of {key!r} in {', '.join(map(str, folders))}; "
+            f"no sessions of whole frames of {key!r} in {', '.join(map(str, paths))}; "
             f"make some: sgaps capture GAME --key {key}, or play with server.keyframe_interval=1"
         )
     seen = sorted(trained_on & sessions.keys())
@@ -283,18 +307,37 @@ def _sessions(
     unseen = {name: found for name, found in sessions.items() if name not in trained_on}
     if not unseen:
         raise SgapsError(
-            f"the checkpoint was trained on every session of {key!r} in {folders[0]}; "
-            "record another one, or name sessions to measure it on: data.test=[…]"
+            f"the checkpoint was trained on every session of {key!r} in "
+            f"{settings.data.recordings_dir}; record another one, or name sessions to measure it "
+            "on: data.test=[…]"
         )
     return unseen
 
 
+def _segments(key: str, data: DataSettings) -> list[SegmentInfo]:
+    """Those of the key in the folders that data.test names, and the files that it names."""
+    if not data.test:
+        return find_segments(data.recordings_dir, key)
+    found = (
+        find_segments(path, key) if path.is_dir() else [segment_info(path)] for path in data.test
+    )
+    return list(chain.from_iterable(found))
+
+
 def _counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[int]:
-    """The sample counts that every session has the pixels for, each once. Raises SgapsError."""
+    """The sample counts that every session has the pixels for, and a message the room, each once.
+
+    Raises SgapsError.
+    """
     pixels = min(played[0][0].size for played in sessions)
-    if max(wanted) > pixels:
-        log.warning("the smallest frame has %d pixels: more samples are not measured", pixels)
-    counts = list(dict.fromkeys(min(count, pixels) for count in wanted))
+    most = min(pixels, MAX_SAMPLES)
+    if max(wanted) > most:
+        log.warning(
+            "the smallest frame has %d pixels, a message takes %d samples: more are not measured",
+            pixels,
+            MAX_SAMPLES,
+        )
+    counts = list(dict.fromkeys(min(count, most) for count in wanted))
     if min(counts) < X264_LEAST_BYTES:
         raise SgapsError(
             f"{min(counts)} samples are too few: x264, which is measured beside them, takes "
@@ -305,14 +348,32 @@ def _counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[int]:
 
 
 def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
-    """The first frames of a session."""
+    """The first frames of a session; it ends where one cannot be decoded."""
     found: list[tuple[Picture, NDArray[np.float32]]] = []
     for segment in segments:
         with SegmentReader(segment.path) as reader:
             for position in range(min(count - len(found), len(reader))):
                 frame = reader.read(position)
-                found.append((whole_frame(reader, frame), frame.state))
+                try:
+                    found.append((whole_frame(reader, frame), frame.state))
+                except KeyframeCorrupt as error:
+                    log.warning("the session is measured up to here: %s", error)
+                    return found
     return found
+
+
+def _of_one_size(session_id: str, played: Frames) -> Frames:
+    """The longest part of a session in one resolution: it may be resumed with another."""
+    parts = [list(part) for _, part in groupby(played, key=lambda frame: frame[0].shape)]
+    longest = max(parts, key=len, default=[])
+    if len(parts) > 1:
+        log.warning(
+            "session %s changes its resolution: of its %d frames %d are measured",
+            session_id,
+            len(played),
+            len(longest),
+        )
+    return longest
 
 
 def _medians(sessions: dict[str, Frames]) -> dict[str, Picture | None]:

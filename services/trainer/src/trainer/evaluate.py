@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sgaps evaluate",
         description="How well the checkpoint of a key rebuilds recordings with whole frames: one "
-        "frame at a time and in closed loop, with every sampler, beside what needs no model.",
+        "frame at a time and in closed loop, from points (random, on a jittered grid, by predicted "
+        "error) and squares (even, by attention entropy, by predicted error), beside what needs no "
+        "model.",
         epilog="example: sgaps evaluate --key doom-my_way_home 'data.test=[held_out]' "
         "--samples 250,500,750,1000 --picture figures.png --curve curve.png",
     )
@@ -140,14 +142,15 @@ def told(report: Report) -> str:
     lines = [
         f"`{report.key}`, model {report.model_version}, {most.frames} frames of {most.sessions} "
         "sessions, or as many as a row says; ± is half of the 95 % interval over sessions. "
+        "Bytes of a frame: what the client sends + what it hears, which is where to look next. "
         f"ST-LPIPS, lower is better, of every {PERCEPTUAL_INTERVAL}th frame; – is not measured.",
         "",
-        "| method | samples | PSNR, dB | SSIM | ST-LPIPS |",
-        "|---|---|---|---|---|",
+        "| method | samples | bytes | PSNR, dB | SSIM | ST-LPIPS |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r.method}{_fewer(r, most)} | {r.samples} | {_measured(r.psnr_db, 2)} "
-        f"| {_measured(r.ssim, 3)} | {_measured(r.st_lpips, 3)} |"
+        f"| {r.method}{_fewer(r, most)} | {r.samples} | {_bytes(r)} "
+        f"| {_measured(r.psnr_db, 2)} | {_measured(r.ssim, 3)} | {_measured(r.st_lpips, 3)} |"
         for r in report.rows
     ]
     lines += ["", "| paired by session | dB |", "|---|---|"]
@@ -195,6 +198,12 @@ def _fewer(row: Row, most: Row) -> str:
     if row.frames == most.frames:
         return ""
     return f" ({row.frames} frames of {row.sessions} sessions)"
+
+
+def _bytes(row: Row) -> str:
+    if row.bytes_up is None or row.bytes_down is None:
+        return "–"
+    return f"{row.bytes_up:.0f} + {row.bytes_down:.0f}"
 
 
 def _measured(mean: Mean | None, digits: int) -> str:

@@ -34,6 +34,10 @@ class Row:
     method: str
     samples: int
     """Per frame."""
+    bytes_up: float | None
+    """Per frame, from the client. None where it has nothing to send, or nobody could send it."""
+    bytes_down: float | None
+    """Per frame, to the client: where to look next."""
     psnr_db: Mean
     ssim: Mean | None
     """None where all frames were too small for it."""
@@ -49,6 +53,7 @@ class Scores:
     def __init__(self, method: str, *, samples: int) -> None:
         self.method = method
         self.samples = samples
+        self._bytes: list[tuple[int, int]] = []
         self._psnr_db: dict[str, list[float]] = defaultdict(list)
         self._ssim: dict[str, list[float]] = defaultdict(list)
         self._st_lpips: dict[str, list[float]] = defaultdict(list)
@@ -64,10 +69,17 @@ class Scores:
         """Of one of the frames: it costs too much for each."""
         self._st_lpips[session_id].append(distance)
 
+    def add_bytes(self, up: int, down: int) -> None:
+        """What one of the frames takes on the wire."""
+        self._bytes.append((up, down))
+
     def row(self) -> Row:
+        up, down = np.mean(self._bytes, axis=0).tolist() if self._bytes else (None, None)
         return Row(
             method=self.method,
             samples=self.samples,
+            bytes_up=up,
+            bytes_down=down,
             psnr_db=mean_over(self.session_psnrs_db()),
             ssim=mean_over(_session_means(self._ssim)) if self._ssim else None,
             st_lpips=mean_over(_session_means(self._st_lpips)) if self._st_lpips else None,

@@ -12,12 +12,12 @@ from sgaps_client.sources.base import (
     GameFrame,
     Gray,
     State,
-    fit_size,
     gray_from_rgb,
     resize,
 )
 
-NATIVE_SIZE = (160, 210)
+SIZE = (160, 210)
+"""Of nearly all games; the few higher ones are scaled to it."""
 EMULATED_PER_FRAME = 6
 """The console draws 60 pictures a second."""
 STATE_DIM = 64
@@ -29,12 +29,15 @@ CHANGE_CHANCE = 0.25
 class AtariSource:
     """One game, begun again whenever it is over. The state vector is half of the console's RAM."""
 
+    width, height = SIZE
     state_dim = STATE_DIM
 
     def __init__(self, game: str, *, width: int | None = None, seed: int = 0) -> None:
-        """Load the game. Raises SourceError."""
+        """Load the game. Raises SourceError where there is none, or it has not that width."""
         self.name = f"atari/{game}"
-        self.width, self.height = fit_size(NATIVE_SIZE, width=width)
+        if width not in {None, self.width}:
+            size = f"{self.width}x{self.height}"
+            raise SourceError(f"{self.name} has one size, {size}; leave the width out")
         self._rng = np.random.default_rng(seed)
         self._console = _console_with(game, seed=seed)
         self._actions = self._console.getMinimalActionSet()

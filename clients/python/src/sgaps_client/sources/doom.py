@@ -149,11 +149,14 @@ def _config_and_map(scenario: str) -> tuple[str, str]:
 
 
 def _resolution(width: int, height: int) -> vizdoom.ScreenResolution:
-    sizes = vizdoom.ScreenResolution.__members__
-    if f"RES_{width}X{height}" not in sizes:
-        names = ", ".join(name.removeprefix("RES_").lower() for name in sizes)
-        raise SourceError(f"Doom does not draw {width}x{height}; it draws {names}")
-    return sizes[f"RES_{width}X{height}"]
+    resolutions = vizdoom.ScreenResolution.__members__
+    if f"RES_{width}X{height}" not in resolutions:
+        sizes = (map(int, name.removeprefix("RES_").split("X")) for name in resolutions)
+        fitting = ", ".join(
+            f"{w}x{h}" for w, h in sizes if fit_size(NATIVE_SIZE, width=w) == (w, h)
+        )
+        raise SourceError(f"Doom does not draw {width}x{height}; it draws {fitting}")
+    return resolutions[f"RES_{width}X{height}"]
 
 
 def _useful_buttons(offered: list[vizdoom.Button]) -> list[vizdoom.Button]:

@@ -15,8 +15,8 @@ KINDS = "doom/my_way_home, atari/pong, a video file, or a folder of PNG or JPEG 
 def open_source(spec: str, *, width: int | None = None, seed: int = 0) -> Source:
     """Open `doom/...`, `atari/...`, a video file or a folder of pictures.
 
-    Another width than its own keeps the aspect. Games never end, files do.
-    Raises SourceError naming what there is.
+    Another width than its own keeps the aspect: Doom draws some, Atari none, files are scaled.
+    Games never end, files do. Raises SourceError naming what there is.
     """
     kind, _, game = spec.partition("/")
     if opened := GAMES.get(kind):
