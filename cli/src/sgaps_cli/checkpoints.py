@@ -13,7 +13,12 @@ import typer
 from rich.table import Table
 
 from sgaps.checkpoints import POINTER_NAME, CheckpointDirectory, Manifest, version_number
-from sgaps.errors import CheckpointError, CheckpointNotFound, CheckpointRejected
+from sgaps.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    CheckpointRejected,
+    CheckpointUnreadable,
+)
 from sgaps.settings import load_settings
 from sgaps_cli import tables
 
@@ -149,6 +154,8 @@ def _promote(directory: CheckpointDirectory, key: str, version: str) -> None:
     try:
         directory.weights_of(manifest)
         directory.atlas_of(manifest)
+    except CheckpointUnreadable:  # it may be as good as ever
+        raise
     except CheckpointRejected as error:
         raise CheckpointRejected(
             f"{error}; promote another version: sgaps checkpoints list"

@@ -32,6 +32,10 @@ class _TokenRefused(httpx.HTTPError):
     """The gateway wants a token, or another one."""
 
 
+class _NameRefused(httpx.HTTPError):
+    """The gateway has no token and is asked under a name; it says itself what to do."""
+
+
 class _Trouble(httpx.HTTPError):
     """The gateway answers, and says that it cannot."""
 
@@ -55,6 +59,8 @@ def look_at_gateway(url: str, token: str | None, *, needed: bool) -> Iterator[Fi
         yield Finding(what=what, well=not needed, detail=detail, cure=_connection_cure(error))
     except _TokenRefused as error:
         yield Finding(what=what, well=False, detail=str(error), cure=TOKEN_CURE)
+    except _NameRefused as error:
+        yield Finding(what=what, well=False, detail="answers nothing", cure=str(error))
     except _Trouble as error:
         yield Finding(what=what, well=False, detail=str(error), cure=system.BROKER_CURE)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -94,9 +100,12 @@ def _get(client: httpx.Client, path: str, kind: type[T]) -> tuple[T, float | Non
     clock_off_secs = None
     if date := reply.headers.get("Date"):
         clock_off_secs = parsedate_to_datetime(date).timestamp() - int(time.time())
-    if reply.status_code == httpx.codes.UNAUTHORIZED:
-        raise _TokenRefused(str(_detail(reply) or "it wants a token"))
-    if detail := _detail(reply):
+    code, detail = reply.status_code, _detail(reply)
+    if code == httpx.codes.UNAUTHORIZED:
+        raise _TokenRefused(str(detail or "it wants a token"))
+    if code == httpx.codes.FORBIDDEN and detail:
+        raise _NameRefused(str(detail))
+    if code == httpx.codes.SERVICE_UNAVAILABLE and detail:  # without: what is not ready
         raise _Trouble(str(detail))
     return msgspec.json.decode(reply.content, type=kind), clock_off_secs
 

@@ -14,15 +14,10 @@ import torch
 
 from reconstructor.forward import Forward
 from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED, Manifest
-from sgaps.errors import (
-    CheckpointError,
-    CheckpointNotFound,
-    CheckpointRejected,
-    CheckpointUnreadable,
-)
+from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
+from sgaps.errors import CheckpointError, CheckpointNotFound, CheckpointUnreadable
 from sgaps.metrics import reconstructor as metrics
-from sgaps.model import CheckpointStore, build_model
+from sgaps.model import CheckpointStore, build_model, require_gray
 from sgaps.settings import ModelSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -170,7 +165,7 @@ class Models:
                 return False
             if key in self._in_force and self._in_force[key].version == version:
                 return False
-            _require_gray(store.usable(key, version))
+            require_gray(store.usable(key, version))
             # A start would take half a second for each key; the first frame of one waits instead.
             is_needed = key == DEFAULT_KEY or not self._is_starting
             serving = self._load(place) if is_needed else None
@@ -210,9 +205,3 @@ class Models:
         self._keys_in_trouble.add(place.key)
         if not isinstance(error, CheckpointUnreadable | CheckpointNotFound):
             self._refused.add(place)
-
-
-def _require_gray(manifest: Manifest) -> None:
-    if manifest.model.color_channels != 1:
-        name = f"{manifest.checkpoint_key}/{manifest.model_version}"
-        raise CheckpointRejected(f"{name} is for frames in color, these are gray")

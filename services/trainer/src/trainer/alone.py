@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from sgaps.checkpoints import CheckpointDirectory
@@ -28,7 +28,7 @@ def alone_with(checkpoint_key: str, checkpoints_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"nothing can be written to {folder}: {error}") from error
     try:
-        if not _locked(descriptor):
+        if not try_lock(descriptor):
             raise BeingTrained(
                 f"another run trains {checkpoint_key!r} in {checkpoints_dir}, by hand or of a "
                 "trainer service: wait for its end, or stop it"
@@ -36,9 +36,3 @@ def alone_with(checkpoint_key: str, checkpoints_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)  # and so unlocked
-
-
-def _locked(descriptor: int) -> bool:
-    with suppress(OSError):  # a file system that has no locks does without
-        return try_lock(descriptor)
-    return True

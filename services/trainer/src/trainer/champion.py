@@ -11,7 +11,7 @@ import torch
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import Manifest
-from sgaps.errors import CheckpointError, CheckpointRejected, CheckpointUnreadable, SgapsError
+from sgaps.errors import CheckpointError, CheckpointUnreadable, SgapsError
 from sgaps.model import SparsePixelTransformer, build_model, load_serving, stores_of
 from sgaps.settings import DataSettings, ModelSettings, Settings
 
@@ -40,8 +40,6 @@ def champion_of(checkpoint_key: str, settings: Settings) -> Champion:
         raise SgapsError("recordings are gray: model.color_channels must be 1")
     try:
         model, manifest, atlas = load_serving(settings.data, checkpoint_key)
-        if manifest.model.color_channels != 1:  # the reconstructor does not serve it either
-            raise CheckpointRejected(f"{manifest.model_version} is for frames in color")
     except CheckpointUnreadable:  # it may still serve: nothing takes its place unmeasured
         raise
     except CheckpointError as error:

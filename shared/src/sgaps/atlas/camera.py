@@ -58,8 +58,8 @@ def pose_of(state: NDArray[np.float32], layout: PoseLayout, *, sentinel: float) 
     """The pose that a state vector (S,) tells; None where a value of it is missing or absurd."""
     if len(state) <= max(layout.values):
         return None
-    told = state[list(layout.values)].astype(np.float64)  # (4,) or (5,)
-    if not (np.abs(told) <= FARTHEST_POSITION).all() or (told == sentinel).any():
+    told = state[list(layout.values)]  # (4,) or (5,)
+    if not (np.abs(told) <= FARTHEST_POSITION).all() or (told == np.float32(sentinel)).any():
         return None
     east, north, up, yaw, pitch = (*told.tolist(), 0.0)[:5]
     return Pose(position=(east, north, up), yaw=math.radians(yaw), pitch=math.radians(pitch))

@@ -1,7 +1,7 @@
 """The Sparse Pixel Transformer: model, input, checkpoints."""
 
 from sgaps.model.builder import build_model
-from sgaps.model.checkpoint import CheckpointStore, load_serving, stores_of
+from sgaps.model.checkpoint import CheckpointStore, load_serving, require_gray, stores_of
 from sgaps.model.collate import collate
 from sgaps.model.device import network_precision, pick_device, prepare_cpu
 from sgaps.model.prior import pull_push
@@ -21,5 +21,6 @@ __all__ = [
     "predicted_psnr_db",
     "prepare_cpu",
     "pull_push",
+    "require_gray",
     "stores_of",
 ]

@@ -148,15 +148,17 @@ def stores_of(data: DataSettings) -> tuple[CheckpointStore, ...]:
 def load_serving(data: DataSettings, key: str) -> Checkpoint:
     """What serves a key: its own checkpoint, else the default one.
 
-    One that is torn is passed over, as a reconstructor does. Raises CheckpointError: of the first
-    one that was, where nothing else is there.
+    One that is torn or for color is passed over, as a reconstructor does. Raises CheckpointError:
+    of the first one that was, where nothing else is there.
     """
     passed_over: CheckpointError | None = None
     for name in (key, DEFAULT_KEY):
         for store in stores_of(data):
             try:
                 if store.current_version(name) is not None:
-                    return store.load_current(name)
+                    found = store.load_current(name)
+                    require_gray(found.manifest)
+                    return found
             except CheckpointUnreadable:  # to train or measure another one instead would be worse
                 raise
             except CheckpointError as error:
@@ -165,6 +167,12 @@ def load_serving(data: DataSettings, key: str) -> Checkpoint:
     raise passed_over or CheckpointNotFound(
         f"there is no checkpoint of {key!r}, and no default one"
     )
+
+
+def require_gray(manifest: Manifest) -> None:
+    """Of what is to rebuild sessions and recordings. Raises CheckpointRejected."""
+    if manifest.model.color_channels != 1:
+        raise CheckpointRejected(f"{_name(manifest)} is for frames in color, these are gray")
 
 
 def _model_of(weights: bytes, manifest: Manifest) -> SparsePixelTransformer:

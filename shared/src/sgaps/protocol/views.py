@@ -156,8 +156,9 @@ def _parts(sizes: Parts, data: bytes) -> dict[str, bytes]:
 
 def shown_state(state: NDArray[np.float32], missing_value: float) -> list[float | None]:
     """A state vector (D,) for people: six decimals, None where a value is missing."""
+    is_missing = state == np.float32(missing_value)
     values = np.round(state.astype(np.float64), 6).tolist()
-    return [None if value == missing_value else value for value in values]
+    return [None if gone else value for value, gone in zip(values, is_missing, strict=True)]
 
 
 def pack_samples(samples: Samples) -> bytes:

@@ -17,6 +17,7 @@ from sgaps.errors import DiskFull, RecordingError, StorageFails
 
 LOCK_NAME = ".recorder.lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _kept_open: set[tuple[int, int]] = set()
 
 
@@ -69,10 +70,19 @@ def try_lock(descriptor: int) -> bool:
     The kernel gives it back when the descriptor is closed, by kill -9 too.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def lock(descriptor: int, kind: int) -> None:
+    """As `fcntl.flock`; where the file system has no locks, everything is free."""
+    try:
+        fcntl.flock(descriptor, kind)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def is_locked(path: Path) -> bool:

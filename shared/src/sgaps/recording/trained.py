@@ -18,7 +18,7 @@ import msgspec
 from sgaps.checkpoints import CheckpointDirectory
 from sgaps.durable import write_durably
 from sgaps.errors import RecordingError
-from sgaps.recording.disk import write_error
+from sgaps.recording.disk import lock, write_error
 from sgaps.recording.layout import check_id
 from sgaps.recording.reader import SegmentInfo
 
@@ -94,7 +94,7 @@ def being_read(root: Path, checkpoint_key: str) -> Iterator[None]:
         yield
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)

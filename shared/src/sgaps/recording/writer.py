@@ -304,9 +304,13 @@ def _claim(path: Path, part_path: Path) -> int:
     if path.exists():
         raise FileExistsError(f"{path} is sealed")
     descriptor = os.open(part_path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    if not try_lock(descriptor):
+    try:
+        if not try_lock(descriptor):
+            raise BlockingIOError(f"{part_path} is locked")
+    except OSError:
         os.close(descriptor)
-        raise BlockingIOError(f"{part_path} is locked")
+        part_path.unlink(missing_ok=True)  # else whoever tries again would find it there
+        raise
     return descriptor
 
 

@@ -1,6 +1,6 @@
 // The replay page: which recording, which frame, which two checkpoints.
 
-import { catalog, frameOf, recordingOf, Refused } from "./api.js";
+import { catalog, frameOf, Lost, recordingOf, Refused } from "./api.js";
 import { Course } from "./course.js";
 import { Measuring } from "./measuring.js";
 import { Playing } from "./playing.js";
@@ -63,7 +63,7 @@ async function showOne(recording, frames, position, checkpoints) {
   if (page.frames !== frames) return free([ours, theirs]); // another recording was chosen meanwhile
   free(page.results);
   page.results = [ours, theirs ?? ours];
-  const lost = page.results.find(({ error }) => error && !(error instanceof Refused));
+  const lost = page.results.find(({ error }) => error instanceof Lost);
   if (lost) return fail(lost.error);
   page.trouble = "";
   page.drawn = position;
@@ -171,7 +171,7 @@ function checkpointText({ key, version, is_shipped: isShipped, is_in_force: isIn
 function fail(error) {
   playing.stop();
   measuring.stop();
-  page.trouble = error instanceof Refused ? error.message : "The server does not answer: is sgaps replay still running? Then load the page again.";
+  page.trouble = error.message;
   say();
 }
 
