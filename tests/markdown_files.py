@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from paths import ROOT
+
 GUIDES = ("for-game-developers", "for-researchers", "for-platform-engineers")
 PLACES = ("*.md", "docs/*.md", "unity-client/*.md", "unity-client/Documentation~/*.md")
 FENCE = "```"

@@ -48,12 +48,15 @@ def open_writer(root: Path, number: int = 0, **changes: Any) -> SegmentWriter:
         "session_id": "s-1",
         "max_state_dim": 4,
         "sentinel": -999.0,
+        **changes,
     }
-    path = root / "doom" / "s-1" / f"{number:06d}.h5"
-    return SegmentWriter(path, **(fields | changes))
+    path = root / fields["checkpoint_key"] / fields["session_id"] / f"{number:06d}.h5"
+    return SegmentWriter(path, **fields)
 
 
-def write_segment(root: Path, frames: Sequence[RecordedFrame], number: int = 0) -> Path:
-    writer = open_writer(root, number)
+def write_segment(
+    root: Path, frames: Sequence[RecordedFrame], number: int = 0, **changes: Any
+) -> Path:
+    writer = open_writer(root, number, **changes)
     writer.append(frames)
     return writer.seal()

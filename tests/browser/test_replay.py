@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -18,11 +16,11 @@ from playwright.sync_api import Browser, Page, expect
 from browser.conftest import PHONE, SLOW_MS, Tab, open_tab
 from replays import KEY, captured, record, served
 from sgaps.checkpoints import UNTRAINED
+from sgaps_command import SGAPS
 
 FRAMES = 12
 PATIENT_SECS = 300
 """The first pass of a model, and the last, take long where others compute as well."""
-SGAPS = Path(sys.executable).with_name("sgaps")
 CANVASES = ("rebuilt-a", "rebuilt-b", "error-a", "error-b", "truth", "sent")
 LUMA = """id => {
   const canvas = document.getElementById(id);
@@ -181,4 +179,20 @@ def test_what_cannot_be_rebuilt_is_said_on_the_page(tab: Tab, url: str) -> None:
     expect(page.locator("#why-b")).to_contain_text("no such checkpoint any more", timeout=SLOW_MS)
     expect(page.locator("#psnr-a")).to_contain_text("dB")
     assert all("404" in text for text in tab.troubles)  # the browser's own line on the console
+    tab.troubles.clear()
+
+
+def test_an_answer_that_is_no_picture_is_told_on_its_side(tab: Tab, url: str) -> None:
+    page, notice = tab.page, tab.page.locator("#notice")
+    garbage = re.compile(rf"/api/frame\?.*checkpoint={UNTRAINED}")
+    page.route(garbage, lambda route: route.fulfill(body=b"no view at all"))
+    page.goto(url)
+    choose(page, "session")
+    expect(page.locator("#why-b")).to_contain_text("load it again")
+    expect(page.locator("#psnr-a")).to_contain_text("dB")
+    expect(notice).not_to_be_visible()
+    page.route("**/api/frame?*", lambda route: route.abort())
+    page.keyboard.press("ArrowRight")
+    expect(notice).to_contain_text("is sgaps replay still running?")
+    assert all("ERR_FAILED" in text for text in tab.troubles)  # the browser's own line
     tab.troubles.clear()

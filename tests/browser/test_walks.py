@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from paths import TESTS
 from sgaps.recording import SegmentReader, find_segments
 from sgaps_client.pictures import decoded_png
 from tools import require_tool
 
-TESTS = Path(__file__).parents[1]
 FRAMES = 3
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from compose.deployment import COMPOSE, FILES, PROJECT, Deployment
 from compose.engine import running_engine
-from compose.images import LEGACY_BUILDER, ROOT, base_images
+from compose.images import LEGACY_BUILDER, base_images
+from paths import ROOT
 from ports import free_port
 
 LOGS = ROOT / "data" / "compose-tests"

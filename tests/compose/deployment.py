@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 
 import httpx
 
-from compose.images import ROOT
+from paths import ROOT
+from sgaps_command import SGAPS, run_process
 
-BIN = Path(sys.executable).parent
-COMPOSE = BIN / "docker-compose"
-SGAPS = BIN / "sgaps"
+COMPOSE = SGAPS.with_name("docker-compose")
 COMMAND_TIMEOUT_SECS = 900
 PROJECT = "sgaps-test"
 FILES = (ROOT / "compose.yaml", ROOT / "tests" / "compose" / "compose.test.yaml")
@@ -81,17 +79,11 @@ class Deployment:
 
     def doctor(self, data_dir: Path) -> dict[str, dict[str, Any]]:
         """What `sgaps doctor` finds, by what it looked at. It is told no address."""
-        done = subprocess.run(
-            [str(SGAPS), "doctor", "--json", "--data-dir", str(data_dir)],
-            env={
-                **self.environment,
-                "SGAPS_TOKEN": self.token,
-                "COMPOSE_PROJECT_NAME": PROJECT,
-            },
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_SECS,
-            check=False,
+        ours = {"SGAPS_TOKEN": self.token, "COMPOSE_PROJECT_NAME": PROJECT}
+        done = run_process(
+            *("doctor", "--json", "--data-dir", data_dir),
+            env={**self.environment, **ours},
+            timeout_secs=COMMAND_TIMEOUT_SECS,
         )
         return {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
 

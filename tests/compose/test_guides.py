@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from markdown_files import GUIDES, ROOT, blocks, commands, guide
+from markdown_files import GUIDES, blocks, commands, guide
+from paths import ROOT
 
 HERE = Path(__file__).parent
 ANY = None

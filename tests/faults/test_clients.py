@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection
 from faults.audit import audited
 from faults.conftest import Form, StartRig
 from faults.load import Load, Pace, Player
-from faults.proxy import Proxy
 from faults.report import FaultTable
 from faults.rig import Rig
+from proxy import Proxy
 from sgaps.protocol import binary_codec
 
 PACE = Pace(frames_per_sec=25)

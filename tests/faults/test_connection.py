@@ -12,10 +12,10 @@ from typing import get_args
 from faults.audit import audited
 from faults.conftest import Form, StartRig
 from faults.load import Load, Pace
-from faults.proxy import Fault, Proxy
 from faults.report import FaultTable
 from faults.rig import BLOCK_SECS, SOCKET_TIMEOUT_SECS
 from ports import free_port
+from proxy import Fault, Proxy
 
 SERVICES = ("gateway", "reconstructor", "sampler", "recorder")
 FAULTS = [fault for fault in get_args(Fault) if fault != "none"]

@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from paths import TESTS
+
 TARGETS = (
     "json_of_client",
     "json_of_server",
@@ -84,7 +86,7 @@ def _run_in_process(target: str, inputs: int) -> TargetReport:
     with tempfile.TemporaryDirectory() as folder:
         summary = Path(folder) / "summary.json"
         command = [sys.executable, "-m", "hostile.fuzz", target, f"--inputs={inputs}"]
-        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(TESTS), os.environ.get("PYTHONPATH", "")]
         started_at_secs = time.monotonic()
         done = subprocess.run(
             [*command, f"--summary={summary}"],

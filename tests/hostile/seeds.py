@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from paths import GOLDEN
 from sgaps.keys import PastSamples
 from sgaps.messages import (
     CheckpointPublished,
@@ -23,7 +23,6 @@ from sgaps.messages import (
     pack_pixels,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 PICTURE_SIZE = (16, 12)
 
 TEXTS_OF_CLIENTS = (

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from paths import TESTS
 from toy_segments import keyframe, make_frame, write_segment
 
 FLIPPED = 500
@@ -16,8 +17,7 @@ FLIPPED = 500
 def test_no_flipped_bit_kills_the_reader(tmp_path: Path) -> None:
     frames = [keyframe(i) if i % 5 == 0 else make_frame(i) for i in range(30)]
     path = write_segment(tmp_path, frames)
-    tests = str(Path(__file__).parents[1])
-    paths = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
+    paths = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-m", "hostile.damage_segment", path, str(FLIPPED)],
         env={**os.environ, "PYTHONPATH": paths},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,11 +13,11 @@ from jsonschema import Draft7Validator
 
 from integration.conftest import RunningGateway
 from integration.talk import START, chosen, frame, heartbeat, receive, send
+from paths import GOLDEN
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TYPES = {
     "/ws/stream": {
         *("session_start", "frame_data", "keyframe", "heartbeat"),

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -15,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import START, frame, heartbeat, keyframe, receive, refusal, send, start
+from paths import GOLDEN, ROOT
 from sgaps.bus import Operation, Publish, RedisBus
 from sgaps.errors import ErrorCode
 from sgaps.messages import FrameAccepted
@@ -22,7 +22,7 @@ from sgaps.protocol import binary_codec
 from sgaps.settings import Settings
 from waiting import PATIENCE_SECS, eventually
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
+DOCUMENT = ROOT / "docs" / "protocol.md"
 UNLUCKY_FRAME_ID = 13
 
 Answer: TypeAlias = dict[str, Any]
@@ -69,8 +69,7 @@ async def unknown_set(gateway: RunningGateway) -> Answer:
         await socket.recv()
         first_set = await socket.recv()
         assert isinstance(first_set, bytes)
-        golden = DOCUMENT.parents[1] / "tests" / "golden" / "frame_data.bin"
-        return await refusal(socket, golden.read_bytes())
+        return await refusal(socket, (GOLDEN / "frame_data.bin").read_bytes())
 
 
 async def mismatch(gateway: RunningGateway) -> Answer:

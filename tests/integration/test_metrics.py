@@ -20,6 +20,7 @@ from integration.processes import SERVICES, ServiceProcess, ending, start_servic
 from integration.scrape import Scrape, scrape
 from integration.talk import start
 from metric_catalogue import CATALOGUE, COMMON, OWN
+from paths import ROOT
 from ports import free_port
 from sgaps.bus.ledger import COLUMNS
 from sgaps.errors import ErrorCode
@@ -28,7 +29,7 @@ from sgaps_client.player import PlayOptions, PlaySummary, play
 from training import toy_recordings
 from waiting import wait_until
 
-SHIPPED = Path(__file__).parents[2] / "checkpoints"
+SHIPPED = ROOT / "checkpoints"
 FRAMES = 30
 SLOW_SECS = 240
 """Five processes, two models and a training run, on a machine that has other work too."""

@@ -14,7 +14,7 @@ import pytest
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
-from faults.proxy import Proxy
+from proxy import Proxy
 from sgaps.bus import (
     Ack,
     Consumer,

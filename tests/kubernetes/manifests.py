@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from compose.images import ROOT
+from paths import ROOT
 from sgaps_cli.deployment import write_secrets
 
 KUBECTL = Path(sys.executable).parent / "kubectl"

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from compose.images import ROOT
 from kubernetes.manifests import SERVICES, Manifest, Manifests
+from paths import ROOT
 
 NAME = "app.kubernetes.io/name"
 NAMESPACE = "kubernetes.io/metadata.name"

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from compose.images import ROOT
 from kubernetes.manifests import SERVICES, Manifests
+from paths import ROOT
 from ports import free_port
 from sgaps.service import DRAIN_SECS
 from sgaps.settings import load_settings

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import promql_parser as promql
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from paths import ROOT
+
 PROMETHEUS = ROOT / "monitoring" / "prometheus"
 GRAFANA = ROOT / "monitoring" / "grafana"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring.expressions import GRAFANA, ROOT, dashboards
+from monitoring.expressions import GRAFANA, dashboards
+from paths import ROOT
 
 DASHBOARDS = dashboards()
 COLUMNS = 24

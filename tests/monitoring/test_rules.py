@@ -15,7 +15,6 @@ from markdown_files import blocks, commands, guide
 from monitoring.expressions import (
     ALWAYS_FIRES,
     PROMETHEUS,
-    ROOT,
     RULES,
     Expression,
     metric_names,
@@ -24,6 +23,7 @@ from monitoring.expressions import (
     recorded,
     rules,
 )
+from paths import ROOT
 from tools import require_tool
 
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yml"))

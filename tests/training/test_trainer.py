@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from lockless import refuse_locks
 from sgaps.bus.memory_bus import MemoryBus
 from sgaps.checkpoints import DEFAULT_KEY, DataCard, Metrics
 from sgaps.errors import CheckpointUnreadable, SettingsError, SgapsError
@@ -99,6 +100,26 @@ def test_what_is_not_better_is_not_published(tmp_path: Path) -> None:
     report = train(settings)
     assert report.published is None
     assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) is None
+
+
+def test_a_key_is_trained_on_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy_settings(tmp_path, "training.max_epochs=1")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=6)
+    refuse_locks(monkeypatch)
+    assert train(settings).finished
+
+
+def test_where_a_keys_own_checkpoint_is_for_color_the_general_one_is_the_champion(
+    tmp_path: Path,
+) -> None:
+    """As it is what serves the key."""
+    data = (settings := toy_settings(tmp_path)).data
+    general = publish(data.shipped_dir, DEFAULT_KEY)
+    publish(data.checkpoints_dir, KEY, color_channels=3)
+    assert champion_of(KEY, settings).version == general.model_version
 
 
 def test_a_model_for_color_is_not_trained_on_gray_recordings(tmp_path: Path) -> None:

@@ -115,6 +115,11 @@ def test_a_state_that_lacks_a_value_tells_none(state: list[float]) -> None:
     assert pose_of(np.array(state, np.float32), LAYOUT, sentinel=SENTINEL) is None
 
 
+def test_a_value_is_missing_whose_sentinel_no_float32_is() -> None:
+    state = np.array([1, 2, -999.9, 90, 0], np.float32)
+    assert pose_of(state, LAYOUT, sentinel=-999.9) is None
+
+
 @pytest.mark.parametrize("pitch_deg", [0.0, 12.0, -12.0])
 def test_a_picture_is_recalled_from_where_none_was_taken(pitch_deg: float) -> None:
     looking = [replace(pose, pitch=math.radians(pitch_deg)) for pose in walk(120)]

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from paths import GOLDEN
 from sgaps.errors import ProtocolError
 from sgaps.protocol import binary_codec
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import MAX_FRAME_ID, MAX_SET_ID, Resolution
 from strategies import coordinate_sets, frames, ids
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @given(frames())

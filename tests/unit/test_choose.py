@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from sampler.choose import StoredCoordinates, choose, draft
 from sgaps.messages import CoordinatesChosen, FrameReconstructed, chosen_set_id, pack_floats
 from sgaps.settings import Settings, load_settings
+from unit.reconstructed_frames import frame_of
 
 NAN = float("nan")
 OTHER_REPLICA = """
@@ -38,46 +38,7 @@ def settings_of(*overrides: str) -> Settings:
 ADAPTIVE = settings_of("mask_update.strategy=adaptive", "mask_update.update_interval=4")
 FIXED = settings_of("mask_update.strategy=fixed")
 EVERY_FOURTH = settings_of("mask_update.strategy=interval", "mask_update.update_interval=4")
-
-
-RISING = np.linspace(0, 1, 1200).reshape(30, 40)
 RISING_RIGHTWARDS = np.tile(np.linspace(0, 1, 40), (30, 1))
-
-
-def frame_of(
-    frame_id: int,
-    *,
-    session_id: str = "s",
-    width: int = 320,
-    height: int = 240,
-    psnr_db: float | None = 20.0,
-    sample_count: int = 500,
-    footprints: bool = False,
-    wanted_samples: int = 0,
-    is_placed_evenly: bool = False,
-    entropy: NDArray[np.floating] = RISING,
-    log_error: NDArray[np.floating] | None = None,
-) -> FrameReconstructed:
-    return FrameReconstructed(
-        session_id=session_id,
-        gateway_id="g",
-        frame_id=frame_id,
-        width=width,
-        height=height,
-        sample_count=sample_count,
-        footprints=footprints,
-        wanted_samples=wanted_samples,
-        is_placed_evenly=is_placed_evenly,
-        grid_width=40,
-        grid_height=30,
-        entropy_bytes=pack_floats(entropy),
-        log_error_bytes=b"" if log_error is None else pack_floats(log_error),
-        predicted_psnr_db=psnr_db,
-        model_version="v1",
-        received_at_secs=1.0,
-        queue_secs=0.0,
-        inference_secs=0.0,
-    )
 
 
 def answer_to(

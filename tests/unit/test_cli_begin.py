@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sgaps_cli.begin import imported
-from unit.test_cli_capture import SGAPS
+from sgaps_command import SGAPS
 
 SLOW = "print(*sys.argv[1:], flush=True); time.sleep(60)"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lockless import refuse_locks
 from sgaps.errors import RecordingError, SourceError
 from sgaps.recording import (
     RecordedFrame,
@@ -25,29 +24,12 @@ from sgaps.recording import (
     recover_parts,
 )
 from sgaps_cli import capture
-from sgaps_cli import main as cli
 from sgaps_client.pictures import decoded_png
 from sgaps_client.sources import GameFrame
+from sgaps_command import run_here, run_process
+from videos import write_video
 
-SGAPS = Path(sys.executable).with_name("sgaps")
 SHADES = tuple(range(0, 240, 20))
-
-
-def run_here(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int, str]:
-    """The command in this process: exit status and what it said on stderr."""
-    monkeypatch.setattr(sys, "argv", ["sgaps", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code, capsys.readouterr().err
-
-
-def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(SGAPS), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def recorded(out: Path, key: str) -> dict[str, NDArray[np.uint8]]:
@@ -65,22 +47,15 @@ def recorded(out: Path, key: str) -> dict[str, NDArray[np.uint8]]:
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    path = tmp_path / "ramp.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    for shade in SHADES:
-        writer.write(np.full((48, 64, 3), shade, np.uint8))
-    writer.release()
-    return path
+    return write_video(tmp_path / "ramp.avi", SHADES)
 
 
-def test_a_second_capture_is_another_play(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_capture_is_another_play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one seed it would be held out of what it was trained on; no --out: as configured."""
     monkeypatch.setenv("SGAPS__DATA__RECORDINGS_DIR", str(tmp_path / "configured"))
     for _ in range(2):
-        code, said = run_here(monkeypatch, capsys, "capture", "atari/pong", "--frames", 4)
-        assert code == 0, said
+        done = run_here("capture", "atari/pong", "--frames", 4)
+        assert done.returncode == 0, done.stderr
     sessions = recorded(tmp_path / "configured", "atari-pong")
     assert sorted(name.split("-")[1] for name in sessions) == ["0", "1", "2", "3"]
 
@@ -95,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_doom_is_captured_by_the_command(tmp_path: Path) -> None:
-    done = run_process(
+    done = run_here(
         "capture", "doom/my_way_home", "--frames", 5, "--sessions", 2, "--out", tmp_path
     )
     assert done.returncode == 0, done.stderr
@@ -110,21 +85,19 @@ def test_doom_is_captured_by_the_command(tmp_path: Path) -> None:
     assert 0 < state[8] <= 100  # health
 
 
-def test_atari_is_captured_with_the_frames_of_its_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_atari_is_captured_with_the_frames_of_its_seed(tmp_path: Path) -> None:
     pong = ("capture", "atari/pong", "--frames", 4, "--sessions", 1, "--seed", 3)
     for out in ("a", "b"):
-        code, said = run_here(monkeypatch, capsys, *pong, "--out", tmp_path / out, "--key", "mine")
-        assert code == 0, said
-        assert "4 whole frames of mine" in said
+        done = run_here(*pong, "--out", tmp_path / out, "--key", "mine")
+        assert done.returncode == 0, done.stderr
+        assert "4 whole frames of mine" in done.stderr
     (once,), (again,) = (recorded(tmp_path / out, "mine").values() for out in ("a", "b"))
     assert once.shape == (4, 210, 160)
     np.testing.assert_array_equal(once, again)
 
 
 def test_a_video_is_imported_by_the_command(tmp_path: Path, video: Path) -> None:
-    done = run_process("import", video, "--out", tmp_path / "out")
+    done = run_here("import", video, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     (pictures,) = recorded(tmp_path / "out", "ramp").values()
     assert pictures.shape == (len(SHADES), 48, 64)
@@ -132,41 +105,44 @@ def test_a_video_is_imported_by_the_command(tmp_path: Path, video: Path) -> None
 
 
 def test_a_file_has_one_key_whatever_records_it(
-    tmp_path: Path,
-    video: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(video.parent)
     for command in ("capture", "import"):
         out = tmp_path / command
-        assert run_here(monkeypatch, capsys, command, f"./{video.name}", "--out", out)[0] == 0
+        assert run_here(command, f"./{video.name}", "--out", out).returncode == 0
         assert len(recorded(out, "ramp")) == 1
 
 
-def test_images_are_imported_and_scaled(
-    tmp_path: Path,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_images_are_imported_and_scaled(tmp_path: Path, folder: Path) -> None:
     arguments = ("import", folder, "--out", tmp_path / "out", "--key", "grays", "--width", 4)
-    code, said = run_here(monkeypatch, capsys, *arguments)
-    assert code == 0, said
+    done = run_here(*arguments)
+    assert done.returncode == 0, done.stderr
     (pictures,) = recorded(tmp_path / "out", "grays").values()
     assert pictures.shape == (3, 3, 4)
     assert pictures.mean(axis=(1, 2)).tolist() == [30, 60, 90]
 
 
+@pytest.mark.parametrize(
+    ("source", "key"), [("doom/my_way_home", "doom-my_way_home"), ("pictures", "pictures")]
+)
+@pytest.mark.usefixtures("folder")
+def test_a_source_is_captured_in_another_width(
+    source: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_here("capture", source, "--width", 640, "--frames", 2, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    shapes = {pictures.shape[1:] for pictures in recorded(Path("out"), key).values()}
+    assert shapes == {(480, 640)}
+
+
 def test_a_folder_is_captured_once(
-    tmp_path: Path,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second session would be the same: held out of training, it would measure nothing."""
     monkeypatch.chdir(tmp_path)
-    assert run_here(monkeypatch, capsys, "capture", folder.name, "--out", "out")[0] == 0
+    assert run_here("capture", folder.name, "--out", "out").returncode == 0
     assert len(recorded(Path("out"), folder.name)) == 1
 
 
@@ -190,19 +166,18 @@ def test_the_same_is_not_recorded_twice(
     cure: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Held out of training, it would be what was trained on."""
     monkeypatch.chdir(tmp_path)
-    assert run_here(monkeypatch, capsys, *once, "--out", "out", "--key", "k")[0] == 0
-    code, said = run_here(monkeypatch, capsys, *again, "--out", "out", "--key", "k")
+    assert run_here(*once, "--out", "out", "--key", "k").returncode == 0
+    done = run_here(*again, "--out", "out", "--key", "k")
     ((session, pictures),) = recorded(Path("out"), "k").items()
-    assert code == 1
-    assert cure in said
-    assert session in said
+    assert done.returncode == 1
+    assert cure in done.stderr
+    assert session in done.stderr
     if again[0] == "import":
         shutil.rmtree(Path("out") / "k" / session)
-        assert run_here(monkeypatch, capsys, *again, "--out", "out", "--key", "k")[0] == 0
+        assert run_here(*again, "--out", "out", "--key", "k").returncode == 0
         assert len(recorded(Path("out"), "k")[session]) >= len(pictures)
 
 
@@ -211,12 +186,18 @@ def test_two_captures_at_once_share_no_session(
 ) -> None:
     def captured(seed: int | None, *, sessions: int = 1) -> None:
         capture.capture_source(
-            "atari/pong", frames=9, sessions=sessions, out=tmp_path, key="k", seed=seed
+            "atari/pong",
+            frames=9,
+            sessions=sessions,
+            out=tmp_path,
+            key="k",
+            width=None,
+            seed=seed,
         )
 
     class Meanwhile(EndingSource):
         def frames(self) -> Iterator[GameFrame]:
-            monkeypatch.setattr(capture, "open_source", lambda *_, seed: another)
+            monkeypatch.setattr(capture, "open_source", lambda *_, **__: another)
             for _ in range(2):  # who is refused leaves the other's lock where it is
                 with pytest.raises(RecordingError, match=r"capture-0-\w+ is just being recorded"):
                     captured(0)
@@ -225,7 +206,7 @@ def test_two_captures_at_once_share_no_session(
 
     another = EndingSource(9, SourceError("nobody asks for a tenth"))
     source = Meanwhile(3, SourceError("it ended"))
-    monkeypatch.setattr(capture, "open_source", lambda *_, seed: source)
+    monkeypatch.setattr(capture, "open_source", lambda *_, **__: source)
     with pytest.raises(SourceError, match="it ended"):
         captured(None, sessions=2)
     found = {name.rpartition("-")[0]: len(shown) for name, shown in recorded(tmp_path, "k").items()}
@@ -233,27 +214,31 @@ def test_two_captures_at_once_share_no_session(
     assert len(list((tmp_path / "k").iterdir())) == 2
 
 
-def test_two_games_may_have_one_key_and_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_file_system_without_locks_is_recorded_to(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    refuse_locks(monkeypatch)
+    done = run_here("import", folder, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert recorded(tmp_path / "out", "pictures").popitem()[1].shape[0] == 3
+
+
+def test_two_games_may_have_one_key_and_seed(tmp_path: Path) -> None:
     """The checkpoint for all games was trained on such recordings."""
     for game in ("atari/pong", "atari/breakout"):
         options = ("--frames", 3, "--sessions", 1, "--seed", 3, "--key", "k", "--out", tmp_path)
-        assert run_here(monkeypatch, capsys, "capture", game, *options)[0] == 0
+        assert run_here("capture", game, *options).returncode == 0
     assert len(recorded(tmp_path, "k")) == 2
 
 
 def test_a_file_in_a_folder_named_like_a_game_is_a_file(
-    tmp_path: Path,
-    video: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "doom").mkdir()
     video.rename(tmp_path / "doom" / "ramp.avi")
     monkeypatch.chdir(tmp_path)
-    code, said = run_here(monkeypatch, capsys, "import", "doom/ramp.avi", "--out", "out")
-    assert code == 0, said
+    done = run_here("import", "doom/ramp.avi", "--out", "out")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -262,6 +247,9 @@ def test_a_file_in_a_folder_named_like_a_game_is_a_file(
         (("capture", "doom/nowhere"), "doom/my_way_home"),
         (("capture", "atari/nothing"), "pong"),
         (("capture", "nothing"), "give doom/my_way_home"),
+        (("capture", "atari/pong", "--width", "320"), "160x210; leave the width out"),
+        (("capture", "doom/my_way_home", "--width", "300"), "it draws 160x120, 200x150, 256x192"),
+        (("play", "atari/pong", "--width", "320"), "160x210; leave the width out"),
         (("capture", "doom/my_way_home", "--key", "a b"), "--key"),
         (("capture", "pictures", "--sessions", "2"), "leave out --sessions"),
         (("import", "видео"), "--key"),
@@ -284,7 +272,6 @@ def test_what_is_wrong_is_told_in_a_line_with_its_cure(
     folder: Path,
     video: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
@@ -292,21 +279,19 @@ def test_what_is_wrong_is_told_in_a_line_with_its_cure(
     video.rename("видео.avi")
     shutil.copytree(folder, folder / "видео")
     Path("broken.mp4").write_bytes(b"no video at all")
-    code, said = run_here(monkeypatch, capsys, *arguments)
-    *_, line = said.strip().splitlines()
-    assert code == 1
+    done = run_here(*arguments)
+    *_, line = done.stderr.strip().splitlines()
+    assert done.returncode == 1
     assert line.startswith("sgaps: ")
     assert cure in line
     assert not list(tmp_path.rglob("*.h5*"))
 
 
 @pytest.mark.parametrize("seed", ["-1", "99999999999"])
-def test_a_seed_no_game_takes_is_refused(
-    seed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, said = run_here(monkeypatch, capsys, "capture", "doom/my_way_home", "--seed", seed)
-    assert code == 2
-    assert "--seed" in said
+def test_a_seed_no_game_takes_is_refused(seed: str) -> None:
+    done = run_here("capture", "doom/my_way_home", "--seed", seed)
+    assert done.returncode == 2
+    assert "--seed" in done.stderr
 
 
 def test_a_broken_video_costs_one_line_and_no_traceback(tmp_path: Path) -> None:
@@ -395,19 +380,14 @@ def test_a_capture_that_is_killed_has_lost_a_batch_at_most(
     assert recorded(tmp_path / "then", "k")["s"].shape[0] == 100
 
 
-def test_pictures_before_one_that_cannot_be_read_are_kept(
-    tmp_path: Path,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_pictures_before_one_that_cannot_be_read_are_kept(tmp_path: Path, folder: Path) -> None:
     (folder / "9.png").write_bytes(b"\x89PNG spoilt")
-    code, said = run_here(monkeypatch, capsys, "import", folder, "--out", tmp_path / "out")
-    *_, line = said.strip().splitlines()
-    assert code == 1
+    done = run_here("import", folder, "--out", tmp_path / "out")
+    *_, line = done.stderr.strip().splitlines()
+    assert done.returncode == 1
     assert line.startswith("sgaps: ")
     assert "9.png is not a readable picture; remove it" in line
-    assert "3 whole frames of pictures in" in said
+    assert "3 whole frames of pictures in" in done.stderr
     assert recorded(tmp_path / "out", "pictures").popitem()[1].shape[0] == 3
 
 
@@ -428,7 +408,7 @@ def full_after(batches: int, append: Callable[..., None]) -> Callable[..., None]
 
 
 def test_of_a_capture_whose_disk_was_full_repair_saves_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(SegmentWriter, "append", full_after(2, SegmentWriter.append))
@@ -440,8 +420,8 @@ def test_of_a_capture_whose_disk_was_full_repair_saves_what_is_there(
                 session_id="s",
                 frames=None,
             )
-    code, said = run_here(monkeypatch, capsys, "recordings", "repair", "--root", tmp_path)
-    assert code == 0, said
+    done = run_here("recordings", "repair", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
     assert recorded(tmp_path, "k")["s"].shape[0] == 100
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from sgaps.checkpoints import (
     WEIGHTS_NAME,
     CheckpointDirectory,
 )
-from sgaps_cli import main as cli
+from sgaps_command import run_here, run_process
 from toy_models import publish
 from unit.toy_room import atlas_of, walk
 
@@ -26,18 +26,13 @@ Command = Callable[..., str]
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    monkeypatch.setenv("COLUMNS", "200")
+
     def run(*arguments: str, status: int = 0) -> str:
-        line = ["sgaps", "checkpoints", *arguments, "--root", str(tmp_path)]
-        monkeypatch.setattr(sys, "argv", line)
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        assert ended.value.code == status, told.err
-        return told.out + told.err
+        done = run_here("checkpoints", *arguments, "--root", tmp_path)
+        assert done.returncode == status, done.stderr
+        return done.stdout + done.stderr
 
     return run
 
@@ -150,6 +145,24 @@ def test_a_version_whose_files_are_torn_is_not_put_in_force(
     assert CheckpointDirectory(tmp_path).current_version("doom") == first.model_version
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE])
+def test_what_cannot_be_read_now_is_not_given_up(
+    number: int, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's, perhaps; the tests may be root, who is refused nothing."""
+    first, opened = publish(tmp_path), os.open
+
+    def refusing(path: str | Path, *arguments: int, **further: int) -> int:
+        if path == WEIGHTS_NAME:
+            raise OSError(number, os.strerror(number))
+        return opened(path, *arguments, **further)
+
+    monkeypatch.setattr(os, "open", refusing)
+    told = command("promote", "doom", first.model_version, status=1)
+    assert os.strerror(number) in told
+    assert "another version" not in told
+
+
 def test_pruning_keeps_what_serves(command: Command, tmp_path: Path) -> None:
     first, second, third = (publish(tmp_path, seed=seed) for seed in range(3))
     directory = CheckpointDirectory(tmp_path)
@@ -186,8 +199,5 @@ def test_what_is_read_by_a_program_is_broken_up_nowhere(
 def test_a_folder_of_the_same_name_takes_no_modules_place(tmp_path: Path) -> None:
     (tmp_path / "trainer").mkdir()
     (tmp_path / "trainer" / "__init__.py").touch()
-    sgaps = Path(sys.executable).with_name("sgaps")
-    done = subprocess.run(
-        [sgaps, "train", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run_process("train", "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -6,12 +6,15 @@ import asyncio
 import io
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from rich.console import Console
 
 from sgaps_cli.play import key_of, play_with_line
+from sgaps_command import SGAPS
+from unit.flat_game import Flat, options
 from unit.scripted_gateway import ScriptedGateway
-from unit.test_client_player import Flat, options
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,15 @@ async def test_the_line_of_figures_ends_where_nobody_watches_it() -> None:
         chosen, console = options(gateway, frames=2), Console(file=piped)
         await play_with_line(Flat(), chosen, stop=asyncio.Event(), console=console)
     assert piped.getvalue().endswith("\n")
+
+
+async def test_a_source_is_played_in_another_width_under_the_same_key(tmp_path: Path) -> None:
+    (tmp_path / "walk").mkdir()
+    cv2.imwrite(str(tmp_path / "walk" / "0.png"), np.zeros((6, 8), np.uint8))
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        command = (SGAPS, "play", tmp_path / "walk", "--width", "4", "--url", gateway.url)
+        await (await asyncio.create_subprocess_exec(*command)).wait()
+    (start,) = gateway.starts
+    assert (start.resolution.width, start.resolution.height) == (4, 3)
+    assert start.checkpoint_key == "walk"

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,29 +16,24 @@ import h5py
 import numpy as np
 import pytest
 
-from sgaps.recording import RecordedFrame, SegmentReader, SegmentWriter, find_segments
+from sgaps.recording import RecordedFrame, SegmentReader, find_segments
 from sgaps.recording.disk import lock_recordings
-from sgaps_cli import main as cli
 from sgaps_cli import recordings, sessions
 from sgaps_cli.replay.library import Library
-from toy_segments import make_frame
+from sgaps_command import run_here
+from toy_segments import make_frame, open_writer, write_segment
 
 Command = Callable[..., str]
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    monkeypatch.setenv("COLUMNS", "200")
+
     def run(*arguments: str, status: int = 0) -> str:
-        line = ["sgaps", "recordings", *arguments, "--root", str(tmp_path)]
-        monkeypatch.setattr(sys, "argv", line)
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        assert ended.value.code == status, told.err
-        return told.out + told.err if status or "--json" not in arguments else told.out
+        done = run_here("recordings", *arguments, "--root", tmp_path)
+        assert done.returncode == status, done.stderr
+        return done.stdout if "--json" in arguments and not status else done.stdout + done.stderr
 
     return run
 
@@ -49,20 +43,8 @@ def whole_frame(frame_id: int, *, width: int = 160, height: int = 120) -> Record
     return make_frame(frame_id, keyframe_encoding="png", keyframe=png.tobytes())
 
 
-def open_writer(root: Path, session: str, number: int) -> SegmentWriter:
-    return SegmentWriter(
-        root / "doom" / session / f"{number:06d}.h5",
-        checkpoint_key="doom",
-        session_id=session,
-        max_state_dim=4,
-        sentinel=-999.0,
-    )
-
-
 def seal(root: Path, session: str, number: int, frames: Sequence[RecordedFrame]) -> Path:
-    writer = open_writer(root, session, number)
-    writer.append(frames)
-    return writer.seal()
+    return write_segment(root, frames, number, session_id=session)
 
 
 def frames(*frame_ids: int) -> list[RecordedFrame]:
@@ -93,8 +75,8 @@ def listed(command: Command, status: int = 0) -> dict[str, dict[str, Any]]:
 
 def test_sessions_are_listed_with_what_they_have(command: Command, tmp_path: Path) -> None:
     paths = [seal(tmp_path, "a", n, frames(*range(n * 10, n * 10 + 10))) for n in (0, 1)]
-    living = open_writer(tmp_path, "b", 0)
-    dead = open_writer(tmp_path, "c", 0)
+    living = open_writer(tmp_path, session_id="b")
+    dead = open_writer(tmp_path, session_id="c")
     dead.abandon()
     (tmp_path / "doom" / "c" / "000001.h5.bad").touch()
     rows = listed(command)
@@ -132,7 +114,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], 
 def test_a_part_that_is_sealed_meanwhile_is_no_trouble(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writers = [open_writer(tmp_path, "a", number) for number in range(4)]
+    writers = [open_writer(tmp_path, number, session_id="a") for number in range(4)]
     for number, writer in enumerate(writers):
         writer.append(frames(number))
     with monkeypatch.context() as patched:
@@ -147,7 +129,7 @@ def test_a_part_that_is_sealed_meanwhile_is_no_trouble(
 def test_a_part_whose_writer_lets_go_of_it_as_one_looks_is_not_a_killed_ones(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = open_writer(tmp_path, "a", 0)
+    writer = open_writer(tmp_path, session_id="a")
     writer.append(frames(1))
 
     def is_locked_no_more(part: Path) -> bool:
@@ -189,7 +171,7 @@ def test_what_is_deleted_meanwhile_is_passed_over(
 def test_sound_recordings_are_verified(command: Command, tmp_path: Path) -> None:
     seal(tmp_path, "a", 0, frames(*range(10)))
     seal(tmp_path, "b", 0, frames(*range(10)))
-    living = open_writer(tmp_path, "b", 1)
+    living = open_writer(tmp_path, 1, session_id="b")
     assert "2 segments, 20 frames, 0 problems" in command("verify")
     assert json.loads(command("verify", "--json")) == {
         "segments": 2,
@@ -226,7 +208,7 @@ def _larger(path: Path) -> None:
 
 
 def _part(path: Path) -> None:
-    writer = open_writer(path.parents[2], "a", 7)
+    writer = open_writer(path.parents[2], 7, session_id="a")
     writer.append(frames(10, 11))
     writer.sync()
     writer.abandon()
@@ -271,7 +253,7 @@ def test_a_repair_that_was_killed_is_finished(command: Command, tmp_path: Path) 
 
 
 def test_what_a_recorder_writes_is_left_alone(command: Command, tmp_path: Path) -> None:
-    writer = open_writer(tmp_path, "a", 0)
+    writer = open_writer(tmp_path, session_id="a")
     writer.append(frames(1))
     writer.sync()
     assert "nothing to repair" in command("repair")

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from replays import record, served
-from unit.test_cli_capture import SGAPS, run_here
+from sgaps_command import SGAPS, run_here
 
 
 def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
@@ -42,46 +42,36 @@ def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
         ("torn", "sgaps recordings repair"),
     ],
 )
-def test_without_a_recording_the_cure_is_named(
-    made: str,
-    cure: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_without_a_recording_the_cure_is_named(made: str, cure: str, tmp_path: Path) -> None:
     root = tmp_path / "recordings"
     if made:
         root.mkdir()
     if made == "torn":
         record(root, "s", [served(0)]).write_bytes(b"torn")
-    code, told = run_here(monkeypatch, capsys, "replay", root, "--no-browser", "--port", "0")
-    assert code == 1
-    assert told.startswith("sgaps: ")
-    assert cure in told
-    assert str(root) in told
+    done = run_here("replay", root, "--no-browser", "--port", "0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("sgaps: ")
+    assert cure in done.stderr
+    assert str(root) in done.stderr
 
 
-def test_a_port_in_use_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     record(tmp_path, "s", [served(0)])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code, told = run_here(monkeypatch, capsys, "replay", tmp_path, "--port", port)
-    assert code == 1
-    assert f"port {port} cannot be used" in told
-    assert "--port" in told
+        done = run_here("replay", tmp_path, "--port", port)
+    assert done.returncode == 1
+    assert f"port {port} cannot be used" in done.stderr
+    assert "--port" in done.stderr
 
 
-def test_a_wrong_setting_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     record(tmp_path, "s", [served(0)])
-    code, told = run_here(monkeypatch, capsys, "replay", tmp_path, "--set", "data.nothing=1")
-    assert code == 1
-    assert "data.nothing" in told
+    done = run_here("replay", tmp_path, "--set", "data.nothing=1")
+    assert done.returncode == 1
+    assert "data.nothing" in done.stderr
 
 
 def test_no_other_command_loads_torch() -> None:

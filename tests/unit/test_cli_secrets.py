@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from paths import ROOT
 from sgaps_cli.acl import AclError
 from sgaps_cli.deployment import write_secrets
 
-COMPOSE_FILE = Path(__file__).parents[2] / "compose.yaml"
+COMPOSE_FILE = ROOT / "compose.yaml"
 
 
 def test_every_file_that_compose_mounts_is_written(tmp_path: Path) -> None:

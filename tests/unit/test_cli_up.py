@@ -15,24 +15,20 @@ import pytest
 
 from ports import free_port
 from sgaps_cli import broker, up
-from sgaps_cli import main as cli
 from sgaps_cli.browser import look_at
+from sgaps_command import run_here
 
 Refusal = Callable[..., str]
 
 
 @pytest.fixture
-def refusal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Refusal:
+def refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Refusal:
     """Runs the command, which must not get so far as to start a service; what it says."""
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["sgaps", "up", "--no-browser", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 1
-        return capsys.readouterr().err
+        done = run_here("up", "--no-browser", *arguments)
+        assert done.returncode == 1
+        return done.stderr
 
     def no_services(**_: object) -> None:
         raise AssertionError("it starts")

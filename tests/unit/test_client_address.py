@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -17,6 +17,7 @@ from sgaps_client.address import is_loopback, shown, told_loss
 from sgaps_client.client import SgapsClient
 from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import ScriptedGateway
+from waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +27,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config_of(url: str) -> SessionConfig:
     return SessionConfig(url=url, checkpoint_key="doom", width=8, height=6, state_dim=3)
-
-
-async def eventually(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import encoded_png
 from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import CENTRE_OF_PIXEL_1_2, ScriptedGateway, decoded_keyframe
+from waiting import eventually
 
 WORDS = "open sesame"
 IMAGE = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -37,12 +38,6 @@ def client_of(
         url=gateway.url, checkpoint_key="doom", width=8, height=6, state_dim=3, auth_token=WORDS
     )
     return SgapsClient(config, on_answer=on_answer)
-
-
-async def eventually(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0.005)
 
 
 async def send(client: SgapsClient, count: int) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,33 +13,10 @@ from sgaps.errors import ProtocolError
 from sgaps.protocol.messages import Error, FrameData
 from sgaps_client import client as client_module
 from sgaps_client import player, state
-from sgaps_client.player import PlayOptions, PlayStats, play
-from sgaps_client.sources import GameFrame
+from sgaps_client.player import PlayStats, play
+from unit.flat_game import SHADE, Flat, options
 from unit.scripted_gateway import ScriptedGateway
 from waiting import PATIENCE_SECS
-
-SHADE = 51
-
-
-class Flat:
-    """Frames of one gray, as many as asked for."""
-
-    name = "test/flat"
-    width, height, state_dim = 8, 6, 2
-
-    def __init__(self, count: int = 10**6) -> None:
-        self._count = count
-        self.given = 0
-
-    def frames(self) -> Iterator[GameFrame]:
-        for _ in range(self._count):
-            self.given += 1
-            yield GameFrame(
-                image=np.full((self.height, self.width), SHADE, np.uint8),
-                state=np.zeros(self.state_dim, np.float32),
-            )
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -49,18 +25,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "HEARTBEAT_SECS", 0.02)
     monkeypatch.setattr(player, "STOP_GRACE_SECS", 0.1)
     monkeypatch.setattr(player, "LAST_ANSWERS_SECS", 2.0)
-
-
-def options(
-    gateway: ScriptedGateway, *, frames: int | None = None, session_frames: int | None = None
-) -> PlayOptions:
-    return PlayOptions(
-        url=gateway.url,
-        checkpoint_key="flat",
-        frames=frames,
-        session_frames=session_frames,
-        auth_token=None,
-    )
 
 
 async def test_a_play_is_summed_up() -> None:

@@ -30,6 +30,7 @@ from sgaps_client.sources import GameFrame, Source, open_source
 from sgaps_client.sources.base import MISSING
 from sgaps_client.sources.bot import NEAR, STUCK_MOVE, WanderBot
 from tools import require_tool
+from videos import write_video
 
 
 def some_frames(source: Source, count: int) -> list[GameFrame]:
@@ -228,20 +229,12 @@ def test_a_missing_package_names_its_extra(
         open_source(spec)
 
 
-def write_video(path: Path, *, frames_per_sec: float, shades: list[int]) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), frames_per_sec, (64, 48))
-    for shade in shades:
-        writer.write(np.full((48, 64, 3), shade, np.uint8))
-    writer.release()
-    return path
-
-
 @pytest.mark.parametrize(("frames_per_sec", "step"), [(10.0, 1), (30.0, 3), (5.0, 0.5)])
 def test_a_video_is_read_at_ten_frames_of_media_time(
     tmp_path: Path, frames_per_sec: float, step: float
 ) -> None:
     shades = list(range(0, 240, 8))
-    path = write_video(tmp_path / "ramp.avi", frames_per_sec=frames_per_sec, shades=shades)
+    path = write_video(tmp_path / "ramp.avi", shades, frames_per_sec=frames_per_sec)
     frames = some_frames(open_source(str(path)), 1000)
     assert len(frames) == math.ceil(len(shades) / frames_per_sec * 10)
     expected = [shades[int(i * step)] for i in range(len(frames))]
@@ -262,7 +255,7 @@ def test_a_picture_is_given_as_often_as_it_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_video_is_scaled_when_asked(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "ramp.avi", frames_per_sec=10, shades=[0, 100, 200])
+    path = write_video(tmp_path / "ramp.avi", [0, 100, 200])
     frames = some_frames(open_source(str(path), width=32), 7)
     assert [f.image.shape for f in frames] == [(24, 32)] * 3
 
@@ -300,7 +293,7 @@ def test_names_that_are_not_utf_8_are_read_or_refused(folder: Path, tmp_path: Pa
     latin = os.fsdecode(b"caf\xe9")
     (folder / "b.png").rename(folder / f"{latin}.png")
     assert some_frames(open_source(str(folder)), 100)
-    video = write_video(tmp_path / "ramp.avi", frames_per_sec=10, shades=[0, 100])
+    video = write_video(tmp_path / "ramp.avi", [0, 100])
     with pytest.raises(SourceError, match="rename it"):
         open_source(str(video.rename(tmp_path / f"{latin}.avi")))
 
@@ -373,9 +366,6 @@ def test_a_video_may_have_a_colon_in_its_name(
 ) -> None:
     """FFmpeg takes what is before it for a protocol."""
     monkeypatch.chdir(tmp_path)
-    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    writer.write(np.zeros((48, 64, 3), np.uint8))
-    writer.release()
-    Path("clip.avi").rename("12:30.avi")
+    write_video(Path("clip.avi"), [0]).rename("12:30.avi")
     with closing(open_source("12:30.avi")) as source:
         assert len(list(source.frames())) == 1

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from markdown_files import GUIDES, ROOT, anchors, blocks, commands, files, guide, inline_code, links
+from markdown_files import GUIDES, anchors, blocks, commands, files, guide, inline_code, links
+from paths import ROOT
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.commands import app
 from trainer import evaluate, train

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import socket
 import time
-from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from metric_catalogue import CATALOGUE, Declared
+from paths import ROOT
 from sgaps.bus.ledger import COLUMNS
 from sgaps.errors import ErrorCode, SettingsError
 from sgaps.metrics import ConsumerMeter, serve_metrics
 from sgaps.metrics.broker import STALE_SECS, BrokerCollector, BrokerState, GroupState
 from sgaps.metrics.reconstructor import serve_models
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "monitoring.md"
+DOCUMENT = ROOT / "docs" / "monitoring.md"
 
 
 def documented() -> dict[str, list[Declared]]:

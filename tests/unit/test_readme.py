@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from markdown_files import ROOT, blocks, commands, inline_code
+from markdown_files import blocks, commands, inline_code
+from paths import ROOT
 
 GUIDES = "tests/e2e/test_guides.py::test_every_command_does_what_it_promises"
 PLAY = "tests/e2e/test_play.py::test_atari_and_a_video_file_play_too"

@@ -241,6 +241,14 @@ def test_a_torn_checkpoint_of_ones_own_does_not_hide_the_shipped_one(
     assert refused() == {"default": 0}
 
 
+def test_a_checkpoint_for_color_does_not_hide_the_general_one(tmp_path: Path) -> None:
+    shipped = publish(tmp_path / "shipped", "default")
+    publish(tmp_path / "own", "doom", color_channels=3)
+    assert neural(tmp_path).serving() == {"default": shipped.model_version}
+    _, for_training, _ = load_serving(settings_of(tmp_path).data, "doom")
+    assert for_training == shipped
+
+
 async def test_checkpoints_are_looked_at_again_whatever_went_wrong(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,11 +15,12 @@ from recorder.archive import Archive
 from recorder_frames import frame, recorded_ids, with_recorder
 from sgaps.errors import DiskFull, StorageFails
 from sgaps.messages import FrameAccepted, pack_pixels
-from sgaps.recording import RecordedFrame, SegmentWriter, recover_parts
+from sgaps.recording import RecordedFrame, recover_parts
 from sgaps.recording.writer import growth_bytes
 from sgaps.sampling.footprints import as_points
 from sgaps.settings import Settings
 from small_disk import fill, grow, set_read_only, small_disk
+from toy_segments import open_writer
 
 MB = 2**20
 
@@ -127,13 +128,7 @@ def test_no_batch_takes_more_than_was_estimated(tmp_path: Path) -> None:
     rng = random.Random(3)
     for trial in range(15):
         width = rng.choice([1, 64, 500])
-        writer = SegmentWriter(
-            tmp_path / f"s-{trial}" / "000000.h5",
-            checkpoint_key="doom",
-            session_id=f"s-{trial}",
-            max_state_dim=width,
-            sentinel=-999.0,
-        )
+        writer = open_writer(tmp_path, session_id=f"s-{trial}", max_state_dim=width)
         size_bytes = 0
         for _ in range(8):
             batch = [random_frame(rng, width) for _ in range(rng.choice([1, 3, 80, 300]))]

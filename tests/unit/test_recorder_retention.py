@@ -14,26 +14,21 @@ from recorder_frames import with_recorder
 from sgaps.errors import RecordingError
 from sgaps.keys import SESSION_TTL_SECS
 from sgaps.recording import (
-    SegmentWriter,
     being_read,
     find_segments,
     note_trained,
     trained_segments,
 )
 from sgaps.settings import Settings
-from toy_segments import make_frame
+from toy_segments import make_frame, write_segment
 
 HOUR_SECS = 3600
 NOW_SECS = time.time()
 
 
 def seal(root: Path, key: str, session: str, number: int, *, age_secs: float) -> Path:
-    path = root / key / session / f"{number:06d}.h5"
-    writer = SegmentWriter(
-        path, checkpoint_key=key, session_id=session, max_state_dim=4, sentinel=-999.0
-    )
-    writer.append([make_frame(7 * number + 3)])  # all of one size
-    writer.seal()
+    frames = [make_frame(7 * number + 3)]  # all of one size
+    path = write_segment(root, frames, number, checkpoint_key=key, session_id=session)
     os.utime(path, (NOW_SECS - age_secs, NOW_SECS - age_secs))
     return path
 

@@ -19,7 +19,7 @@ from sgaps.errors import RecordingError
 from sgaps.recording import RecordedFrame, SegmentReader, recover_parts
 from sgaps.recording.recovery import recover_part, salvage
 from sgaps.sampling.footprints import as_points
-from toy_segments import content, open_writer
+from toy_segments import content, open_writer, write_segment
 
 # A fork of a process that has imported everything: twenty starts cost little.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -52,9 +52,7 @@ def leave_part(root: Path, frame_count: int) -> Path:
 
 
 def seal(root: Path, frame_count: int) -> Path:
-    writer = open_writer(root, max_state_dim=8)
-    writer.append([make_frame(i) for i in range(frame_count)])
-    return writer.seal()
+    return write_segment(root, [make_frame(i) for i in range(frame_count)], max_state_dim=8)
 
 
 def files(root: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -17,16 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lockless import refuse_locks
 from sgaps.errors import DiskFull, RecordingCorrupt, RecordingError, StorageFails
 from sgaps.recording import (
     RecordedFrame,
     SegmentReader,
     SegmentWriter,
+    being_read,
     find_segments,
     recover_parts,
     segment_info,
 )
-from sgaps.recording.disk import ensure_free_space, is_locked
+from sgaps.recording.disk import ensure_free_space, is_locked, lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
 from toy_segments import content, keyframe, make_frame, open_writer, write_segment
 
@@ -379,12 +382,8 @@ def test_segments_are_found(tmp_path: Path) -> None:
     first = write_segment(tmp_path, [make_frame(1), keyframe(2)], number=0)
     (first.parent / "000002.h5").write_text("nonsense")
     (first.parent / "000003.h5.bad").write_text("nonsense")
-    other = SegmentWriter(
-        tmp_path / "pong" / "s-2" / "000000.h5",
-        checkpoint_key="pong",
-        session_id="s-2",
-        max_state_dim=1,
-        sentinel=-1.0,
+    other = open_writer(
+        tmp_path, checkpoint_key="pong", session_id="s-2", max_state_dim=1, sentinel=-1.0
     )
     assert [info.path for info in find_segments(tmp_path)] == [first, second]
     other.seal()
@@ -405,3 +404,27 @@ def test_a_file_without_an_end_is_no_segment(tmp_path: Path) -> None:
         with pytest.raises(RecordingCorrupt, match="plain file"):
             SegmentReader(tmp_path / "000000.h5", salvage=salvage)
     assert not is_locked(tmp_path / "000000.h5")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_does_without(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_locks(monkeypatch, number)
+    os.close(lock_recordings(tmp_path))
+    path = write_segment(tmp_path, [make_frame(1)])
+    with being_read(tmp_path, "doom"):
+        assert segment_info(path).frame_count == 1
+    assert not is_locked(path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EWOULDBLOCK])
+def test_a_segment_that_cannot_be_locked_leaves_nothing_behind(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_locks(monkeypatch, number)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(RecordingError, match=r"cannot create .*000000\.h5\.part"):
+        open_writer(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not list(tmp_path.rglob("*.part"))

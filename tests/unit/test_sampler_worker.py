@@ -17,7 +17,7 @@ from sgaps.keys import sampler_key
 from sgaps.messages import CoordinatesChosen, FrameReconstructed
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
-from unit.test_choose import frame_of
+from unit.reconstructed_frames import frame_of
 
 SESSIONS = ("a", "b", "c")
 KEPT = load_settings(["mask_update.strategy=fixed"], environment={})

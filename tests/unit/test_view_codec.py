@@ -19,6 +19,7 @@ from sgaps.protocol.views import (
     decode_view,
     encode_view,
     pack_samples,
+    shown_state,
     unpack_samples,
 )
 
@@ -90,3 +91,10 @@ def test_a_sample_takes_six_bytes() -> None:
     np.testing.assert_allclose(unpack_samples(packed), samples, atol=1 / 65535)
     with pytest.raises(ProtocolError):
         unpack_samples(packed[:-1])
+
+
+@pytest.mark.parametrize("missing_value", [-999.0, -999.9, 1e-9])
+def test_a_missing_value_of_a_state_is_shown_as_none(missing_value: float) -> None:
+    """Whether or not it is a float32, with six decimals or more."""
+    state = np.array([0.1, missing_value, 7], np.float32)
+    assert shown_state(state, missing_value) == [0.1, None, 7]

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from paths import ROOT
 from tools import require, require_tool
 
-PACKAGE = Path(__file__).parents[2] / "unity-client"
+PACKAGE = ROOT / "unity-client"
 HERE = Path(__file__).parent
 NUNIT = Path("/usr/lib/cli/nunit.framework-2.6.3/nunit.framework.dll")
 LANGUAGE = "7"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from paths import GOLDEN
 from sgaps.errors import ErrorCode
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, Importance
@@ -21,7 +22,6 @@ from sgaps_client.client import WORTH_RETRYING
 from sgaps_client.state import FRAME_REFUSALS
 from unity.conftest import PACKAGE, Compiler, Harness, run_tests
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 MESSAGES: list[dict[str, Any]] = json.loads((GOLDEN / "messages.json").read_text())
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,6 +14,7 @@ import pytest
 from e2e.conftest import System, start_system
 from e2e.recordings import wait_until_recorded
 from ports import free_port
+from proxy import Proxy
 from tools import require, require_tool
 from unity.conftest import HERE, PACKAGE, Harness, run
 from waiting import eventually
@@ -25,57 +23,6 @@ FRAMES = 200
 CUT_AFTER_FRAMES = 80
 OUTAGE_SECS = 1.0
 NODE_WITH_WEBSOCKET = 20
-
-
-@dataclass
-class CuttableWire:
-    """A TCP proxy in front of the gateway, whose connections a test can break."""
-
-    target_port: int
-    port: int = 0
-    is_down: bool = False
-    refused: int = 0
-    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[CuttableWire]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            self._abort_all()
-
-    async def cut(self) -> None:
-        """Break every connection, and refuse new ones for a while, one at least."""
-        self.is_down = True
-        self._abort_all()
-        await asyncio.sleep(OUTAGE_SECS)
-        await eventually(lambda: self.refused)
-        self.is_down = False
-
-    def _abort_all(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_down:
-            self.refused += 1
-            writer.transport.abort()
-            return
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
-        self._writers |= {writer, up_writer}
-        await asyncio.gather(_copy(reader, up_writer), _copy(up_reader, writer))
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +45,21 @@ async def has_received(system: System, count: int) -> bool:
 
 
 async def test_two_hundred_frames_through_a_cut(harness: Harness, system: System) -> None:
-    async with CuttableWire(target_port=system.port).running() as wire:
+    wire = Proxy(system.port)
+    await wire.start()
+    try:
         url = f"ws://127.0.0.1:{wire.port}/ws/stream"
         game = await asyncio.create_subprocess_exec(
             *harness.command, "stream", url, "unity", str(FRAMES), stdout=asyncio.subprocess.PIPE
         )
         await eventually(lambda: has_received(system, CUT_AFTER_FRAMES))
-        await wire.cut()
+        wire.hurt("cut")
+        await asyncio.sleep(OUTAGE_SECS)
+        await eventually(lambda: wire.refused)
+        wire.heal()
         output, _ = await asyncio.wait_for(game.communicate(), 120)
+    finally:
+        await wire.stop()
     assert game.returncode == 0
     summary = json.loads(output)
     assert wire.refused >= 1, "it tried again while nobody listened"

@@ -31,9 +31,11 @@ class Proxy:
     """Passes everything on to a loopback port, until `hurt`."""
 
     target_port: int
-    slow_secs: float
+    slow_secs: float = 0.0
     """How late everything comes while it is slow."""
     port: int = field(default_factory=free_port)
+    refused: int = 0
+    """Connections that were tried while it was cut."""
     _fault: Fault = "none"
     _server: asyncio.Server | None = None
     _connections: set[_Connection] = field(default_factory=set)
@@ -62,6 +64,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._fault == "cut":
+            self.refused += 1
             writer.transport.abort()
             return
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
