@@ -15,7 +15,7 @@ from sgaps_cli import broker
 from sgaps_cli.bench.load import CONNECTIONS
 from sgaps_cli.bench.pipeline import Played, latencies, play, services
 from sgaps_cli.bench.processes import listening, own_broker, result_of
-from sgaps_cli.bench.report import Figure, Line, Unmeasured, compared, tracked
+from sgaps_cli.bench.report import Figure, Line, Unmeasured, Work, compared, tracked
 
 FRAMES_PER_SEC = 1.0
 """Of each of eight players: about a third of what the model does on one core, so nobody waits."""
@@ -34,12 +34,10 @@ READBACK = Unmeasured(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
+class Spent(Work):
     """By a client that sends frames."""
 
     bytes_per_frame: float
-    cpu_secs_per_1000_frames: float
-    peak_memory_mib: float
 
 
 def bench_alternatives(*, frames: int, repeats: int) -> list[Line]:
@@ -83,14 +81,14 @@ def _play_ours(frames: int) -> Played:
         services(url, model="reconstructor") as (port, pids),
     ):
         told: Any = redis.info("server")
-        of_all = [*pids, int(told["process_id"])]
+        of_all = {**pids, "broker": int(told["process_id"])}
         return play(port, of_all, frames, frames_per_sec=FRAMES_PER_SEC)
 
 
 def _play_single(frames: int) -> Played:
     port = broker.free_port()
     with listening(["-m", SINGLE, str(port)], port) as server:
-        return play(port, [server.pid], frames, frames_per_sec=FRAMES_PER_SEC)
+        return play(port, {"single": server.pid}, frames, frames_per_sec=FRAMES_PER_SEC)
 
 
 def _x264(frames: int, repeats: int) -> list[Figure]:

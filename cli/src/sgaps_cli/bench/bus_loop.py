@@ -1,7 +1,7 @@
 """Frames through a broker: `python -m sgaps_cli.bench.bus_loop REDIS_URL ours|floor FRAMES`.
 
-Prints what writing took, and what reading and acknowledging took. Whoever writes keeps as many
-writes on their way as the bus sends together; both sides read batches of the same size.
+Prints what writing took, and what reading and acknowledging took. Both sides have as many writes on
+their way at once, and read batches of the same size.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from sgaps.bus import Consumer, Delivery, Outcome, Publish, RedisBus
-from sgaps.bus.redis_commands import FIELD
-from sgaps.bus.redis_trips import WRITES_TOGETHER
+from sgaps.bus.connection import connect
+from sgaps.bus.redis_commands import FIELD, Command
+from sgaps.bus.redis_trips import TRIPS_AT_ONCE, WRITES_TOGETHER
 from sgaps.messages import FrameAccepted
 from sgaps.settings import BusSettings, load_settings
 from sgaps_cli.bench.frames import accepted_frames
@@ -57,26 +58,36 @@ async def ours(frames: Sequence[FrameAccepted], settings: BusSettings) -> list[R
 
 
 async def floor(frames: Sequence[bytes], settings: BusSettings) -> list[Run]:
-    """redis-py alone, with the bytes at hand."""
-    redis = Redis.from_url(settings.url)
+    """redis-py's connections alone, with the bytes at hand."""
+    redis = connect(settings, socket_timeout_secs=None)
+    pool: Any = redis.connection_pool
+    together = WRITES_TOGETHER // TRIPS_AT_ONCE
+    starts = iter(range(0, len(frames), together))
+
+    async def write(line: AbstractConnection) -> None:
+        for start in starts:
+            batch = frames[start : start + together]
+            await _replies(line, [("XADD", STREAM, "*", FIELD, data) for data in batch])
+
     with Meter(len(frames)) as writing:
-        for start in range(0, len(frames), WRITES_TOGETHER):
-            pipe = redis.pipeline(transaction=False)
-            for data in frames[start : start + WRITES_TOGETHER]:
-                pipe.xadd(STREAM, {FIELD: data})
-            await pipe.execute()
+        lines = [await pool.get_connection() for _ in range(TRIPS_AT_ONCE)]
+        await asyncio.gather(*map(write, lines))
     await redis.xgroup_create(STREAM, GROUP, id="0")
-    left = len(frames)
+    line, count, left = lines[0], settings.batch_size, len(frames)
+    read = ("XREADGROUP", "GROUP", GROUP, NAME, "COUNT", count, "STREAMS", STREAM, ">")
     with Meter(len(frames)) as reading:
         while left:
-            reply: Any = await redis.xreadgroup(
-                GROUP, NAME, {STREAM: ">"}, count=settings.batch_size
-            )
-            ((_, rows),) = reply
-            await redis.xack(STREAM, GROUP, *(entry_id for entry_id, _ in rows))
+            (((_, rows),),) = await _replies(line, [read])
+            await _replies(line, [("XACK", STREAM, GROUP, *(entry_id for entry_id, _ in rows))])
             left -= len(rows)
     await redis.aclose()
     return [writing.run, reading.run]
+
+
+async def _replies(line: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+    """To each, in one trip."""
+    await line.send_packed_command(line.pack_commands(commands))
+    return [await line.read_response() for _ in commands]
 
 
 def main(url: str, side: str, count: int) -> list[Run]:

@@ -71,11 +71,7 @@ def main(side: str, source: str, count: int) -> Spent:
     with Meter(count) as meter:
         for number, frame in enumerate(others, 1):
             sent_bytes += len(encode(number, frame))
-    return Spent(
-        bytes_per_frame=sent_bytes / (count + 1),
-        cpu_secs_per_1000_frames=meter.run.cpu_secs_per_1000_frames,
-        peak_memory_mib=meter.run.peak_memory_mib,
-    )
+    return Spent(bytes_per_frame=sent_bytes / (count + 1), **vars(meter.work))
 
 
 if __name__ == "__main__":

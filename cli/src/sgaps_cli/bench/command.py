@@ -14,17 +14,18 @@ from sgaps_cli.bench import profile as profiles
 from sgaps_cli.bench.alternatives import bench_alternatives
 from sgaps_cli.bench.bus import bench_bus
 from sgaps_cli.bench.gateway import bench_gateway, profile_gateway
+from sgaps_cli.bench.machine import this_machine
 from sgaps_cli.bench.model import bench_model
 from sgaps_cli.bench.pipeline import bench_pipeline
 from sgaps_cli.bench.processes import result_of
 from sgaps_cli.bench.recorder import bench_recorder
-from sgaps_cli.bench.report import Line, as_json, told
+from sgaps_cli.bench.report import Line, told
 from sgaps_cli.bench.scaling import bench_scaling
-from sgaps_cli.bench.sessions import as_json as sessions_as_json
 from sgaps_cli.bench.sessions import bench_sessions
 from sgaps_cli.bench.sessions import told as told_sessions
 from sgaps_cli.bench.stages import bench_stages, profile_stages
 from sgaps_cli.bench.stages import told as told_costs
+from sgaps_cli.bench.training import bench_training
 
 app = typer.Typer(help="Our speed as a ratio to a floor measured in the same run.")
 
@@ -36,11 +37,19 @@ AsProfile = Annotated[
 
 
 def _print(lines: Sequence[Line], *, json: bool) -> None:
-    typer.echo(as_json(lines) if json else told(lines))
+    _print_with_machine(told(lines), [line.fields for line in lines], json=json)
 
 
 def _print_profile(found: Sequence[profiles.Profile], *, json: bool) -> None:
-    typer.echo(profiles.as_json(found) if json else profiles.told(found))
+    _print_with_machine(profiles.told(found), [asdict(profile) for profile in found], json=json)
+
+
+def _print_with_machine(table: str, measured: Sequence[object], *, json: bool) -> None:
+    machine = this_machine()
+    if json:
+        typer.echo(dumps({"machine": asdict(machine), "measured": measured}, indent=2))
+    else:
+        typer.echo(f"{table}\n\nMachine: {machine}.")
 
 
 @app.callback()
@@ -129,7 +138,7 @@ def sessions(
 ) -> None:
     """How many players are served in time, and what gives first."""
     climbs = bench_sessions(gateways=gateways)
-    typer.echo(sessions_as_json(climbs) if json else told_sessions(climbs))
+    _print_with_machine(told_sessions(climbs), [climb.fields for climb in climbs], json=json)
 
 
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")
@@ -138,12 +147,26 @@ def stages(
     profile: AsProfile = False,
     json: AsJson = False,
 ) -> None:
-    """Processor seconds, broker commands and bytes that a frame costs each service."""
+    """Processor seconds, broker commands and bytes that a frame costs each service, its memory."""
     if profile:
         _print_profile(profile_stages(frames=frames), json=json)
         return
     costs = bench_stages(frames=frames)
-    typer.echo(dumps([asdict(c) for c in costs], indent=2) if json else told_costs(costs))
+    _print_with_machine(told_costs(costs), [asdict(cost) for cost in costs], json=json)
+
+
+@app.command(epilog="Example: `sgaps bench training --set training.batch_size=8 --steps 4 --json`")
+def training(
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each repetition.")] = 6,
+    repeats: Repeats = 3,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting to override, key=value.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Frames per second that a training run learns from, on a GPU where there is one."""
+    figure = bench_training(steps=steps, repeats=repeats, overrides=overrides or ())
+    _print([figure], json=json)
 
 
 @app.command(epilog="Example: `sgaps bench way --frames 100 --json`")
@@ -154,8 +177,6 @@ def way(
     """Milliseconds of each piece of a frame's way, with a model that takes no time."""
     with Console(stderr=True).status(f"eight players, {frames} frames each"):
         legs = result_of("sgaps_cli.bench.way", frames)
-    if json:
-        typer.echo(dumps(legs, indent=2))
-        return
     rows = [f"| {leg['name']} | {leg['p50_ms']:.2f} |" for leg in legs]
-    typer.echo("\n".join(["| on the way of a frame | median, ms |", "|---|---|", *rows]))
+    table = "\n".join(["| on the way of a frame | median, ms |", "|---|---|", *rows])
+    _print_with_machine(table, legs, json=json)

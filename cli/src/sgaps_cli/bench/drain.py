@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,9 +34,8 @@ def release(
     *,
     group: str,
     look_every_secs: float = LOOK_EVERY_SECS,
-) -> float:
-    """Let them do everything; the seconds it took. Raises BrokerError if they leave any out."""
-    started_at_secs = time.perf_counter()
+) -> None:
+    """Let them do everything. Raises BrokerError if they leave any out."""
     for process in held:
         process.send_signal(signal.SIGCONT)
     wait_until(
@@ -47,10 +45,8 @@ def release(
         timeout_secs=TIMEOUT_SECS,
         look_every_secs=look_every_secs,
     )
-    secs = time.perf_counter() - started_at_secs
     if redis.hexists(LEDGER_KEY, "superseded"):
         raise BrokerError(f"{group} was not given the time to do all: frames superseded")
-    return secs
 
 
 def _acknowledged(redis: Redis, stream: str, group: str) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from redis import Redis
 
 from sgaps.protocol import binary_codec, json_codec
 from sgaps_cli import broker
 from sgaps_cli.bench import load
-from sgaps_cli.bench.processes import cpu_secs, listening, own_broker, peak_memory_mib, result_of
+from sgaps_cli.bench.processes import Meter, listening, own_broker, result_of
 from sgaps_cli.bench.profile import Profile, profiled
 from sgaps_cli.bench.report import Figure, Run, Target, throughput, tracked
 
@@ -69,15 +70,13 @@ def _run(command: Sequence[str], form: str, redis_url: str, frames: int) -> Run:
         redis.flushall()
     port = broker.free_port()
     where = f"server.port={port}" if "gateway" in command else str(port)
-    with listening([*command[:2], where, *command[2:]], port) as server:
-        before_secs = cpu_secs(server.pid)
+    sent = frames // load.CONNECTIONS * load.CONNECTIONS
+    with (
+        listening([*command[:2], where, *command[2:]], port) as server,
+        Meter(sent, {"gateway": server.pid}) as meter,
+    ):
         secs = play(port, FORMS[form], frames)
-        sent = frames // load.CONNECTIONS * load.CONNECTIONS
-        return Run(
-            frames_per_sec=sent / secs,
-            cpu_secs_per_1000_frames=(cpu_secs(server.pid) - before_secs) / sent * 1000,
-            peak_memory_mib=peak_memory_mib(server.pid),
-        )
+    return replace(meter.run, frames_per_sec=sent / secs)
 
 
 def play(port: int, subprotocol: str, frames: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from sgaps_cli.bench.pictures import Pace, Picture, cpu_pictures, gpu_pictures
 from sgaps_cli.bench.processes import result_of
-from sgaps_cli.bench.report import Figure, Line, Run, Spread, Target, Unmeasured, tracked
+from sgaps_cli.bench.report import Figure, Line, Target, Unmeasured, compared, tracked
 
 LOOP = "sgaps_cli.bench.model_loop"
 FLOOR_IS = "one forward pass of the same weights over a whole batch that is ready"
@@ -41,29 +41,18 @@ def figures(picture: Picture, repeats: int) -> list[Figure]:
 
 def _paces(side: str, picture: Picture) -> list[Pace]:
     """In the order of the batches."""
-    told = result_of(LOOP, side, json.dumps(asdict(picture)))
-    return [Pace(**{**fields, "run": Run(**fields["run"])}) for fields in told]
+    return [Pace(**pace) for pace in result_of(LOOP, side, json.dumps(asdict(picture)))]
 
 
 def _of_batch(
     picture: Picture, batch: int, ours: Sequence[Pace], floor: Sequence[Pace]
 ) -> list[Figure]:
     def figure(unit: str, value: Callable[[Pace], float], target: Target | None) -> Figure:
-        used_secs = [pace.run.cpu_secs_per_1000_frames for pace in ours]
-        return Figure(
-            name=f"{picture}, batch {batch}",
-            unit=unit,
-            ours=Spread.of([value(pace) for pace in ours]),
-            floor=Spread.of([value(pace) for pace in floor]),
-            floor_is=FLOOR_IS,
-            target=target,
-            cpu_secs_per_1000_frames=Spread.of(used_secs).median,
-            peak_memory_mib=max(pace.run.peak_memory_mib for pace in ours),
-        )
+        name = f"{picture}, batch {batch}"
+        return compared(name, unit, value, ours, floor, floor_is=FLOOR_IS, target=target)
 
-    throughput = picture.throughput_target(batch)
     return [
-        figure("frames/s", lambda pace: pace.run.frames_per_sec, throughput),
+        figure("frames/s", lambda pace: pace.frames_per_sec, picture.throughput_target(batch)),
         figure("p50 ms", lambda pace: pace.p50_ms, None),
         figure("p99 ms", lambda pace: pace.p99_ms, picture.latency_target(batch)),
     ]

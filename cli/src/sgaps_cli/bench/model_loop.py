@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -165,18 +165,14 @@ def pace(picture: Picture, batch: int, work: Work) -> Pace:
             work()
             secs.append(time.perf_counter() - began_secs)
     p50_ms, p99_ms = (np.percentile(secs, [50, 99]) * 1000).tolist()
-    return Pace(run=_on_device(meter.run, picture), p50_ms=p50_ms, p99_ms=p99_ms)
+    return Pace(p50_ms=p50_ms, p99_ms=p99_ms, **vars(on_device(meter.run, picture.device)))
 
 
-def _on_device(run: Run, picture: Picture) -> Run:
+def on_device(run: Run, device: str) -> Run:
     """Where the model is on a GPU, the memory that counts is the GPU's."""
-    if picture.device != "cuda":
+    if device != "cuda":
         return run
-    return Run(
-        frames_per_sec=run.frames_per_sec,
-        cpu_secs_per_1000_frames=run.cpu_secs_per_1000_frames,
-        peak_memory_mib=torch.cuda.max_memory_allocated() / 2**20,
-    )
+    return replace(run, peak_memory_mib=torch.cuda.max_memory_allocated() / 2**20)
 
 
 @torch.inference_mode()

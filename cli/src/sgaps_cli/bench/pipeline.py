@@ -19,15 +19,14 @@ from sgaps_cli.bench.gateway import gateway_command, socket_url
 from sgaps_cli.bench.load import CONNECTIONS
 from sgaps_cli.bench.processes import (
     FIXED_MODEL,
-    cpu_secs,
+    Meter,
     listening,
     own_broker,
-    peak_memory_mib,
     process,
     ready,
     result_of,
 )
-from sgaps_cli.bench.report import Figure, Target, compared, tracked
+from sgaps_cli.bench.report import Figure, Target, Work, compared, tracked
 
 TARGETS = {
     "latency p50": Target(limit=2, at_most=True),
@@ -37,12 +36,10 @@ FLOOR_IS = f"{hop.HOPS} hops of XADD, XREADGROUP and XACK through bare processes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
+class Played(Work):
     """What came of the frames of eight players, and what the processes used for them."""
 
     answers: latency.Answers
-    cpu_secs_per_1000_frames: float = 0.0
-    peak_memory_mib: float = 0.0
 
 
 def bench_pipeline(*, frames: int, repeats: int) -> list[Figure]:
@@ -85,8 +82,8 @@ def latencies(
 
 
 @contextmanager
-def services(url: str, *, model: str) -> Iterator[tuple[int, list[int]]]:
-    """The port of a gateway, and its pid, the reconstructor's and the sampler's.
+def services(url: str, *, model: str) -> Iterator[tuple[int, dict[str, int]]]:
+    """The port of a gateway, and the pid of each service by its name.
 
     `model` is the module of the reconstructor. Raises BrokerError.
     """
@@ -98,21 +95,19 @@ def services(url: str, *, model: str) -> Iterator[tuple[int, list[int]]]:
         ready(worker_command(model, url, folder), redis, service="reconstructor") as reconstructor,
         ready(worker_command("sampler", url, folder), redis, service="sampler") as sampler,
     ):
-        yield port, [gateway.pid, reconstructor.pid, sampler.pid]
+        started = {"gateway": gateway, "reconstructor": reconstructor, "sampler": sampler}
+        yield port, {name: process.pid for name, process in started.items()}
 
 
 def play(
-    port: int, pids: Sequence[int], frames: int, *, frames_per_sec: float = latency.FRAMES_PER_SEC
+    port: int,
+    pids: Mapping[str, int],
+    frames: int,
+    *,
+    frames_per_sec: float = latency.FRAMES_PER_SEC,
 ) -> Played:
     """Eight players of a server that is these processes. Raises BrokerError."""
-    before_secs = cpu_secs(*pids)
-    answers = _answers("pipeline", socket_url(port), frames, frames_per_sec)
-    sent = CONNECTIONS * (latency.WARM_UP_FRAMES + frames)
-    return Played(
-        answers=answers,
-        cpu_secs_per_1000_frames=(cpu_secs(*pids) - before_secs) / sent * 1000,
-        peak_memory_mib=peak_memory_mib(*pids),
-    )
+    return _played("pipeline", socket_url(port), frames, frames_per_sec, pids)
 
 
 def worker_command(module: str, url: str, folder: str) -> list[str]:
@@ -124,10 +119,16 @@ def _hops(url: str, frames: int) -> Played:
     with Redis.from_url(url) as redis, ExitStack() as started:
         for stream in hop.STREAMS:
             redis.xgroup_create(stream, hop.GROUP, id="0", mkstream=True)
-        for number in range(hop.HOPS - 1):
-            started.enter_context(process(["-m", hop.__name__, url, str(number)]))
-        return Played(answers=_answers("hops", url, frames, latency.FRAMES_PER_SEC))
+        pids = {
+            f"hop {n}": started.enter_context(process(["-m", hop.__name__, url, str(n)])).pid
+            for n in range(hop.HOPS - 1)
+        }
+        return _played("hops", url, frames, latency.FRAMES_PER_SEC, pids)
 
 
-def _answers(way: str, url: str, frames: int, frames_per_sec: float) -> latency.Answers:
-    return latency.Answers(**result_of(latency.__name__, way, url, frames, frames_per_sec))
+def _played(
+    way: str, url: str, frames: int, frames_per_sec: float, pids: Mapping[str, int]
+) -> Played:
+    with Meter(CONNECTIONS * (latency.WARM_UP_FRAMES + frames), pids) as meter:
+        told = result_of(latency.__name__, way, url, frames, frames_per_sec)
+    return Played(answers=latency.Answers(**told), **vars(meter.work))

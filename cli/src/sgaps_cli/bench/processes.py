@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from redis import Redis
 
 from sgaps.service import heartbeat_key
 from sgaps_cli import broker
-from sgaps_cli.bench.report import Run
+from sgaps_cli.bench.report import Run, Used, Work
 from sgaps_cli.children import ends_with_us
 
 FIXED_MODEL = "sgaps_cli.bench.fixed_model"
@@ -103,40 +103,48 @@ def result_of(module: str, *arguments: object) -> Any:  # noqa: ANN401 - JSON
 
 
 class Meter:
-    """What this very process uses inside the block, for so many frames."""
+    """What processes use inside the block, for so many frames: those named, or this very one."""
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, pids: Mapping[str, int] | None = None) -> None:
         self._frames = frames
+        self._pids = pids or {"": os.getpid()}
 
     def __enter__(self) -> Self:
-        self._began_secs, self._cpu_secs = time.perf_counter(), time.process_time()
+        self._began_secs, self._cpu_secs = time.perf_counter(), self._used_secs()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        secs = time.perf_counter() - self._began_secs
-        self.run = Run(
-            frames_per_sec=self._frames / secs,
-            cpu_secs_per_1000_frames=(time.process_time() - self._cpu_secs) / self._frames * 1000,
-            peak_memory_mib=peak_memory_mib(os.getpid()),
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed:  # a process may be gone
+            return
+        secs, used_secs = time.perf_counter() - self._began_secs, self._used_secs()
+        each = {
+            name: Used(
+                cpu_secs_per_1000_frames=(used_secs[name] - before_secs) / self._frames * 1000,
+                peak_memory_mib=peak_memory_mib(self._pids[name]),
+            )
+            for name, before_secs in self._cpu_secs.items()
+        }
+        self.work = Work(
+            cpu_secs_per_1000_frames=sum(used.cpu_secs_per_1000_frames for used in each.values()),
+            peak_memory_mib=sum(used.peak_memory_mib for used in each.values()),
+            by_process=each if len(each) > 1 else {},
         )
+        self.run = Run(frames_per_sec=self._frames / secs, **vars(self.work))
+
+    def _used_secs(self) -> dict[str, float]:
+        return {name: cpu_secs(pid) for name, pid in self._pids.items()}
 
 
-def cpu_secs(*pids: int) -> float:
-    """User and system time of processes so far, together."""
-    return sum(map(_cpu_secs, pids))
-
-
-def _cpu_secs(pid: int) -> float:
+def cpu_secs(pid: int) -> float:
+    """User and system time of a process so far."""
+    if pid == os.getpid():
+        return time.process_time()  # to the nanosecond
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def peak_memory_mib(*pids: int) -> float:
-    """The most that each of them had resident, together."""
-    return sum(map(_peak_memory_mib, pids))
-
-
-def _peak_memory_mib(pid: int) -> float:
+def peak_memory_mib(pid: int) -> float:
+    """The most that a process had resident."""
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -5,7 +5,6 @@ Looking costs the process a tenth, and needs the right to trace it (root, or `pt
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -15,7 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from sgaps_cli.bench.processes import cpu_secs, wait_until
@@ -157,7 +156,3 @@ def _table(profile: Profile) -> str:
             f"| elsewhere | {rest:.1f} | {rest / 100 * micros:,.1f} | |",
         ]
     )
-
-
-def as_json(profiles: Sequence[Profile]) -> str:
-    return json.dumps([asdict(profile) for profile in profiles], indent=2)

@@ -11,7 +11,7 @@ from sgaps.messages import FrameAccepted
 from sgaps_cli.bench import recorder_floor
 from sgaps_cli.bench.drain import hold_and_fill, release
 from sgaps_cli.bench.frames import accepted_frames
-from sgaps_cli.bench.processes import cpu_secs, own_broker, peak_memory_mib, ready, result_of
+from sgaps_cli.bench.processes import Meter, own_broker, ready, result_of
 from sgaps_cli.bench.report import Figure, Run, Target, throughput, tracked
 
 TARGET = Target(limit=0.8)
@@ -47,11 +47,6 @@ def _run(url: str, redis: Redis, waiting: Sequence[FrameAccepted]) -> Run:
         ]
         with ready(command, redis, service="recorder") as process:
             hold_and_fill(redis, [process], waiting)
-            before_secs = cpu_secs(process.pid)
-            secs = release(redis, [process], waiting, group="recorder")
-            used_secs = cpu_secs(process.pid) - before_secs
-            return Run(
-                frames_per_sec=len(waiting) / secs,
-                cpu_secs_per_1000_frames=used_secs / len(waiting) * 1000,
-                peak_memory_mib=peak_memory_mib(process.pid),
-            )
+            with Meter(len(waiting), {"recorder": process.pid}) as meter:
+                release(redis, [process], waiting, group="recorder")
+    return meter.run

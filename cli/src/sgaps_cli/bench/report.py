@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Protocol, Self, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -34,12 +33,36 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One process, or several together, that did frames."""
+class Used:
+    """By a process."""
 
-    frames_per_sec: float
     cpu_secs_per_1000_frames: float
     peak_memory_mib: float
+
+    @staticmethod
+    def of(repetitions: Sequence[Used]) -> Used:
+        """The median of the seconds, and the most memory."""
+        secs = [used.cpu_secs_per_1000_frames for used in repetitions]
+        most_mib = max(used.peak_memory_mib for used in repetitions)
+        return Used(cpu_secs_per_1000_frames=float(np.median(secs)), peak_memory_mib=most_mib)
+
+    def __str__(self) -> str:
+        return f"{_told(self.cpu_secs_per_1000_frames)}, {_told(self.peak_memory_mib)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Used):
+    """Of one process, or of several together."""
+
+    by_process: Mapping[str, Used] = field(default_factory=dict)
+    """Of each of several, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Work):
+    """So many frames at once, or one after the other."""
+
+    frames_per_sec: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +83,7 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
+class Figure(Work):
     """One thing that was measured; what was used is ours, not the floor's."""
 
     name: str
@@ -69,8 +92,6 @@ class Figure:
     floor: Spread
     floor_is: str
     target: Target | None = None
-    cpu_secs_per_1000_frames: float
-    peak_memory_mib: float
 
     @property
     def ratio(self) -> float:
@@ -95,6 +116,13 @@ class Figure:
             _told(self.cpu_secs_per_1000_frames),
             _told(self.peak_memory_mib),
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What is told below the table, once for all figures that share it."""
+        parts = "; ".join(f"{name} {used}" for name, used in self.by_process.items())
+        split = [f"Ours, each, CPU s per 1,000 frames and peak MiB: {parts}."] if parts else []
+        return [f"Floor: {self.floor_is}.", *split]
 
     @property
     def fields(self) -> dict[str, object]:
@@ -141,25 +169,15 @@ def throughput(
     )
 
 
-class Used(Protocol):
-    """A repetition that knows what it used."""
-
-    @property
-    def cpu_secs_per_1000_frames(self) -> float: ...
-
-    @property
-    def peak_memory_mib(self) -> float: ...
-
-
-U = TypeVar("U", bound=Used)
+W = TypeVar("W", bound=Work)
 
 
 def compared(
     name: str,
     unit: str,
-    value: Callable[[U], float],
-    ours: Sequence[U],
-    floor: Sequence[U],
+    value: Callable[[W], float],
+    ours: Sequence[W],
+    floor: Sequence[W],
     *,
     floor_is: str,
     target: Target | None = None,
@@ -172,20 +190,16 @@ def compared(
         floor=Spread.of([value(run) for run in floor]),
         floor_is=floor_is,
         target=target,
-        cpu_secs_per_1000_frames=float(np.median([r.cpu_secs_per_1000_frames for r in ours])),
-        peak_memory_mib=max(run.peak_memory_mib for run in ours),
+        by_process={n: Used.of([run.by_process[n] for run in ours]) for n in ours[0].by_process},
+        **vars(Used.of(ours)),
     )
 
 
 def told(lines: Sequence[Line]) -> str:
     """Markdown."""
     rows = [COLUMNS, ("---",) * len(COLUMNS), *(line.row for line in lines)]
-    floors = dict.fromkeys(f"Floor: {x.floor_is}." for x in lines if isinstance(x, Figure))
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *floors])
-
-
-def as_json(lines: Sequence[Line]) -> str:
-    return json.dumps([line.fields for line in lines], indent=2)
+    notes = dict.fromkeys(note for x in lines if isinstance(x, Figure) for note in x.notes)
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *notes])
 
 
 def tracked(steps: Sequence[T], doing: str) -> Iterator[T]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from redis import Redis
 
 from sgaps.messages import FrameAccepted
 from sgaps_cli.bench.drain import hold_and_fill, release
 from sgaps_cli.bench.frames import accepted_frames
-from sgaps_cli.bench.processes import FIXED_MODEL, cpu_secs, own_broker, peak_memory_mib, ready
+from sgaps_cli.bench.processes import FIXED_MODEL, Meter, own_broker, ready
 from sgaps_cli.bench.report import Figure, Run, Target, throughput, tracked
 
 TARGET = Target(limit=0.9)
@@ -27,35 +28,28 @@ MODEL_SECS = 0.04
 FRAMES_PER_SEC = BATCH / MODEL_SECS
 
 
-def bench_scaling(*, frames: int, repeats: int) -> list[Figure]:
+def bench_scaling(*, frames: int, repeats: int, replicas: Sequence[int] = REPLICAS) -> list[Figure]:
     """A figure for each number of replicas but one, each with so many frames to do, all at once.
 
     Raises BrokerError.
     """
-    runs: dict[int, list[Run]] = {replicas: [] for replicas in REPLICAS}
-    waiting = accepted_frames(frames * max(REPLICAS))
+    runs: dict[int, list[Run]] = {count: [] for count in replicas}
+    waiting = accepted_frames(frames * max(replicas))
     with own_broker() as url, Redis.from_url(url) as redis:
         for _ in tracked(range(repeats), "scaling"):
-            for replicas in REPLICAS:
-                runs[replicas].append(_run(url, redis, waiting[: frames * replicas], replicas))
+            for count in replicas:
+                runs[count].append(_run(url, redis, waiting[: frames * count], count))
     return [
         throughput(
-            f"scaling, {replicas} reconstructors of {FRAMES_PER_SEC:g} frames/s",
-            runs[replicas],
-            [_times(run, replicas) for run in runs[1]],
+            f"scaling, {count} reconstructors of {FRAMES_PER_SEC:g} frames/s",
+            runs[count],
+            [replace(run, frames_per_sec=run.frames_per_sec * count) for run in runs[1]],
             floor_is="one reconstructor, times their number",
             target=TARGET,
         )
-        for replicas in REPLICAS[1:]
+        for count in replicas
+        if count > 1
     ]
-
-
-def _times(run: Run, replicas: int) -> Run:
-    return Run(
-        frames_per_sec=run.frames_per_sec * replicas,
-        cpu_secs_per_1000_frames=run.cpu_secs_per_1000_frames,
-        peak_memory_mib=run.peak_memory_mib * replicas,
-    )
 
 
 def _run(url: str, redis: Redis, waiting: Sequence[FrameAccepted], replicas: int) -> Run:
@@ -67,15 +61,11 @@ def _run(url: str, redis: Redis, waiting: Sequence[FrameAccepted], replicas: int
             )
             for n in range(replicas)
         ]
-        pids = [process.pid for process in processes]
+        pids = {f"reconstructor {n}": process.pid for n, process in enumerate(processes, 1)}
         hold_and_fill(redis, processes, waiting)
-        before_secs = cpu_secs(*pids)
-        secs = release(redis, processes, waiting, group="reconstructor")
-        return Run(
-            frames_per_sec=len(waiting) / secs,
-            cpu_secs_per_1000_frames=(cpu_secs(*pids) - before_secs) / len(waiting) * 1000,
-            peak_memory_mib=peak_memory_mib(*pids),
-        )
+        with Meter(len(waiting), pids) as meter:
+            release(redis, processes, waiting, group="reconstructor")
+    return meter.run
 
 
 def _command(url: str, folder: str) -> list[str]:

@@ -8,7 +8,6 @@ way waits for it, but it wants its share of a processor (`sgaps bench stages`).
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +71,10 @@ class Climb:
         """Players that are served in time; 0 where the first step is too many."""
         in_time = [step.players for step in self.steps if step.is_in_time(self.p99_limit_ms)]
         return max(in_time, default=0)
+
+    @property
+    def fields(self) -> dict[str, object]:
+        return {**asdict(self), "limit": self.limit}
 
 
 def bench_sessions(
@@ -164,7 +167,3 @@ def _row(step: Step) -> list[str]:
         *(f"{cores:.2f}" for cores in step.cores.values()),
         f"{sum(step.cores.values()):.2f}",
     ]
-
-
-def as_json(climbs: Sequence[Climb]) -> str:
-    return json.dumps([{**asdict(climb), "limit": climb.limit} for climb in climbs], indent=2)

@@ -22,7 +22,7 @@ from sgaps_cli import broker
 from sgaps_cli.bench import frames as made
 from sgaps_cli.bench.drain import hold_and_fill, release
 from sgaps_cli.bench.gateway import FORMS, gateway_command, play
-from sgaps_cli.bench.processes import cpu_secs, listening, own_broker, ready
+from sgaps_cli.bench.processes import cpu_secs, listening, own_broker, peak_memory_mib, ready
 from sgaps_cli.bench.profile import Profile, profiled
 
 BATCHES = {"recorder": 256, "reconstructor": 4, "sampler": made.SESSIONS}
@@ -37,10 +37,11 @@ LOOK_EVERY_SECS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """Of one frame, on average."""
+    """Of one frame, on average; and the most memory that was resident."""
 
     stage: str
     cpu_secs_per_1000: float
+    peak_memory_mib: float
     broker_cpu_secs_per_1000: float
     broker_commands: float
     broker_bytes_in: float
@@ -149,6 +150,7 @@ def _counting(redis: Redis) -> Look[StageCost]:
             StageCost(
                 stage=stage,
                 cpu_secs_per_1000=(after_secs - before_secs) / frames * 1000,
+                peak_memory_mib=peak_memory_mib(pid),
                 broker_cpu_secs_per_1000=(used["used_cpu_user"] + used["used_cpu_sys"]) * 1000,
                 broker_commands=used["total_commands_processed"],
                 broker_bytes_in=used["total_net_input_bytes"],
@@ -172,13 +174,13 @@ def told(costs: Sequence[StageCost]) -> str:
     """Markdown."""
     lines = [
         "| of one frame | CPU s per 1,000 | broker's CPU s per 1,000 | broker's commands "
-        "| bytes to the broker | bytes from it |",
-        "|---|---|---|---|---|---|",
+        "| bytes to the broker | bytes from it | peak MiB of the service |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {cost.stage} | {cost.cpu_secs_per_1000:.2f} | {cost.broker_cpu_secs_per_1000:.3f} "
         f"| {cost.broker_commands:.1f} | {cost.broker_bytes_in:,.0f} "
-        f"| {cost.broker_bytes_out:,.0f} |"
+        f"| {cost.broker_bytes_out:,.0f} | {cost.peak_memory_mib:,.0f} |"
         for cost in costs
     ]
     return "\n".join(lines)
