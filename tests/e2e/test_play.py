@@ -23,6 +23,7 @@ from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.sampling.footprints import sample_image
 from sgaps.settings import load_settings
+from videos import write_video
 from waiting import wait_until
 
 KEY = "doom-my_way_home"
@@ -140,11 +141,7 @@ def is_back(system: System, service: str, killed_at_secs: float) -> bool:
 def test_atari_and_a_video_file_play_too(system: System, tmp_path: Path) -> None:
     pong = system.play("atari/pong", "--frames", "20")
     assert (pong["accepted"], pong["checkpoint_key"]) == (20, "atari-pong")
-    video = tmp_path / "ramp.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    for shade in range(0, 240, 12):
-        writer.write(np.full((48, 64, 3), shade, np.uint8))
-    writer.release()
+    video = write_video(tmp_path / "ramp.avi", range(0, 240, 12))
     played = system.play(str(video), "--key", "ramp")
     assert played["sent"] == played["accepted"] == 20
 

@@ -490,9 +490,12 @@ def test_an_interrupted_command_can_be_resumed(
         env=os.environ | {"SGAPS__TRAINING__SAVE_EVERY_SECS": "0.2"},
     )
     saved = tmp_path / "checkpoints" / KEY / UNFINISHED_NAME
-    wait_until(saved.exists)
-    begun.send_signal(signal.SIGINT)
-    _, told = begun.communicate(timeout=60)
+    try:
+        wait_until(saved.exists)
+        begun.send_signal(signal.SIGINT)
+        _, told = begun.communicate(timeout=60)
+    finally:
+        begun.kill()
     assert begun.returncode == 130
     assert "--resume" in told
     assert "Traceback" not in told

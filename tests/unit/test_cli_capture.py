@@ -186,13 +186,7 @@ def test_two_captures_at_once_share_no_session(
 ) -> None:
     def captured(seed: int | None, *, sessions: int = 1) -> None:
         capture.capture_source(
-            "atari/pong",
-            frames=9,
-            sessions=sessions,
-            out=tmp_path,
-            key="k",
-            width=None,
-            seed=seed,
+            "atari/pong", frames=9, sessions=sessions, out=tmp_path, key="k", seed=seed
         )
 
     class Meanwhile(EndingSource):

@@ -43,8 +43,8 @@ def capture_source(
     sessions: int | None,
     out: Path | None,
     key: str | None,
-    width: int | None,
     seed: int | None,
+    width: int | None = None,
 ) -> int:
     """Capture `sessions` plays of `frames` frames, each with a seed of its own; of a file one.
 

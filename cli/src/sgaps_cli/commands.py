@@ -136,7 +136,7 @@ def capture(
     """Record whole frames of a game, for training and evaluation. Needs no running system."""
     raise typer.Exit(
         capture_source(
-            source, frames=frames, sessions=sessions, out=out, key=key, width=width, seed=seed
+            source, frames=frames, sessions=sessions, out=out, key=key, seed=seed, width=width
         )
     )
 
