@@ -1,0 +1,136 @@
+"""The frames that a checkpoint is measured on: of which sessions, and how many of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgaps.errors import SgapsError
+from sgaps.protocol.pixels import MAX_SAMPLES
+from sgaps.recording import SegmentInfo, SegmentReader, find_segments, segment_info
+from sgaps.settings import DataSettings, Settings
+from trainer.baselines import X264_LEAST_BYTES
+from trainer.closed_loop import Frames
+from trainer.dataset import KeyframeCorrupt, whole_frame
+from trainer.pictures import Picture
+
+log = logging.getLogger(__name__)
+
+
+def frames_to_measure(
+    key: str, settings: Settings, trained_on: frozenset[str], *, count: int
+) -> dict[str, Frames]:
+    """The first whole frames of each session, two at least. Raises SgapsError."""
+    sessions = {
+        session_id: _of_one_size(session_id, _frames(segments, count))
+        for session_id, segments in _sessions(key, settings, trained_on).items()
+    }
+    if short := [name for name, played in sessions.items() if len(played) <= 1]:
+        log.warning(
+            "%d sessions have fewer than two frames and are left out, %s for one",
+            len(short),
+            short[0],
+        )
+    sessions = {name: played for name, played in sessions.items() if len(played) > 1}
+    if not sessions:
+        raise SgapsError("two frames of a session are needed: a frame and the one before it")
+    return sessions
+
+
+def _sessions(
+    key: str, settings: Settings, trained_on: frozenset[str]
+) -> dict[str, list[SegmentInfo]]:
+    """Segments with whole frames, by session. Raises SgapsError where there are none.
+
+    Of the recordings folder only those that the checkpoint was not trained on; what data.test
+    names is measured all the same, with a warning.
+    """
+    sessions: dict[str, list[SegmentInfo]] = {}
+    for segment in _segments(key, settings.data):
+        if segment.keyframe_count == segment.frame_count:
+            sessions.setdefault(segment.session_id, []).append(segment)
+    if not sessions:
+        paths = settings.data.test or (settings.data.recordings_dir,)
+        raise SgapsError(
+            f"no sessions of whole frames of {key!r} in {', '.join(map(str, paths))}; "
+            f"make some: sgaps capture GAME --key {key}, or play with server.keyframe_interval=1"
+        )
+    seen = sorted(trained_on & sessions.keys())
+    if settings.data.test:
+        if seen:
+            log.warning("the checkpoint was trained on %s: too good here", ", ".join(seen))
+        return sessions
+    unseen = {name: found for name, found in sessions.items() if name not in trained_on}
+    if not unseen:
+        raise SgapsError(
+            f"the checkpoint was trained on every session of {key!r} in "
+            f"{settings.data.recordings_dir}; record another one, or name sessions to measure it "
+            "on: data.test=[…]"
+        )
+    return unseen
+
+
+def _segments(key: str, data: DataSettings) -> list[SegmentInfo]:
+    """Those of the key in the folders that data.test names, and the files that it names."""
+    if not data.test:
+        return find_segments(data.recordings_dir, key)
+    found = (
+        find_segments(path, key) if path.is_dir() else [segment_info(path)] for path in data.test
+    )
+    return list(chain.from_iterable(found))
+
+
+def possible_counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[int]:
+    """The sample counts that every session has the pixels for, and a message the room, each once.
+
+    Raises SgapsError.
+    """
+    pixels = min(played[0][0].size for played in sessions)
+    most = min(pixels, MAX_SAMPLES)
+    if max(wanted) > most:
+        log.warning(
+            "the smallest frame has %d pixels, a message takes %d samples: more are not measured",
+            pixels,
+            MAX_SAMPLES,
+        )
+    counts = list(dict.fromkeys(min(count, most) for count in wanted))
+    if min(counts) < X264_LEAST_BYTES:
+        raise SgapsError(
+            f"{min(counts)} samples are too few: x264, which is measured beside them, takes "
+            f"{X264_LEAST_BYTES} bytes for a frame at least; give --samples {X264_LEAST_BYTES} "
+            "or more, of frames with so many pixels"
+        )
+    return counts
+
+
+def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
+    """The first frames of a session; it ends where one cannot be decoded."""
+    found: list[tuple[Picture, NDArray[np.float32]]] = []
+    for segment in segments:
+        with SegmentReader(segment.path) as reader:
+            for position in range(min(count - len(found), len(reader))):
+                frame = reader.read(position)
+                try:
+                    found.append((whole_frame(reader, frame), frame.state))
+                except KeyframeCorrupt as error:
+                    log.warning("the session is measured up to here: %s", error)
+                    return found
+    return found
+
+
+def _of_one_size(session_id: str, played: Frames) -> Frames:
+    """The longest part of a session in one resolution: it may be resumed with another."""
+    parts = [list(part) for _, part in groupby(played, key=lambda frame: frame[0].shape)]
+    longest = max(parts, key=len, default=[])
+    if len(parts) > 1:
+        log.warning(
+            "session %s changes its resolution: of its %d frames %d are measured",
+            session_id,
+            len(played),
+            len(longest),
+        )
+    return longest
