@@ -2,9 +2,9 @@
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
-	atari/pong atari/breakout atari/seaquest
+	atari/pong atari/breakout atari/seaquest atari/space_invaders
 PY := .venv/bin/python
-# What may run beside others; what is left measures times.
+# Folders whose tests run two at a time; those of tests/faults measure times, and run alone afterwards.
 TRAINING := tests/training
 DEPLOYING := tests/compose
 COMPUTING := tests/unit
@@ -16,6 +16,8 @@ LANES := DEPLOYING TRAINING TALKING SHOWING BROWSING COMPUTING CHECKING
 COMMA := ,
 SERVICES := gateway reconstructor sampler recorder trainer
 PACKAGES := -e shared[model,recording,site,tracing] $(patsubst %,-e services/%,$(SERVICES:trainer=trainer[evaluate$(COMMA)perceptual$(COMMA)wandb])) -e clients/python[atari,doom] -e cli[profile$(COMMA)replay]
+# A capture that was cut off does not pass for a whole one.
+captured = { [ -d $(3) ] || { rm -rf $(3).part && .venv/bin/sgaps capture $(1) $(2) --out $(3).part >&2 && mv $(3).part $(3); }; }
 DECLARATIONS := constraints.txt requirements-dev.txt $(wildcard */pyproject.toml */*/pyproject.toml)
 
 help:  ## this list
@@ -61,20 +63,20 @@ test-compose: setup  ## the deployment on a Docker engine, which root gets insta
 
 benchmark-quality: setup  ## the shipped checkpoint on held-out play: PSNR and SSIM beside every baseline
 	@for game in $(QUALITY_GAMES); do key=$${game%%/*}-$${game#*/}; \
-	  { [ -d data/held-out/$$key ] || .venv/bin/sgaps capture $$game --seed 500 --sessions 8 --frames 31 --out data/held-out/$$key >&2; } && \
+	  $(call captured,$$game,--seed 500 --sessions 8 --frames 31,data/held-out/$$key) && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[data/held-out/$$key]" --frames 31 \
 	    --picture data/held-out/$$key.png data.checkpoints_dir=data/held-out/none || exit 1; echo; done
 
 benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level's own play are worth there; three quarters of an hour
 	@key=$(subst /,-,$(GAME)); play=data/specialise/$$key/play; held_out=data/held-out/$$key; \
-	  { [ -d $$play ] || .venv/bin/sgaps capture $(GAME) --seed 10 --sessions 8 --frames 300 --out $$play >&2; } && \
-	  { [ -d $$held_out ] || .venv/bin/sgaps capture $(GAME) --seed 500 --sessions 8 --frames 31 --out $$held_out >&2; } && \
+	  $(call captured,$(GAME),--seed 10 --sessions 8 --frames 300,$$play) && \
+	  $(call captured,$(GAME),--seed 500 --sessions 8 --frames 31,$$held_out) && \
 	  for secs in 60 300 1200; do root=data/specialise/$$key/after-$$secs-secs; rm -rf $$root; \
 	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$secs data.recordings_dir=$$play data.checkpoints_dir=$$root && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
 
 bench: setup  ## speed of every part as a ratio to a floor, what a frame costs, how many can play: ten minutes on two quiet cores
-	@for part in gateway bus pipeline recorder model scaling sessions alternatives stages; do \
+	@for part in gateway bus pipeline recorder model training scaling sessions alternatives stages; do \
 	  .venv/bin/sgaps bench $$part || exit 1; echo; done
 
 audit:  ## known vulnerabilities of the pinned versions; asks an advisory service, so no part of test
