@@ -41,6 +41,8 @@ class Scratch:
             **{name: value for name, value in os.environ.items() if name not in OURS},
             "PATH": f"{bin_folder}:{os.environ['PATH']}",
             "BROWSER": "true",  # the program, which shows nothing
+            # Beside other tests two threads of a training would spin until both have a core.
+            "SGAPS__TRAINING__CPU_THREADS": "1",
         }
 
     def run(self, command: str) -> str:
