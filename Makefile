@@ -76,7 +76,7 @@ benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level'
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
 
 bench: setup  ## speed of every part as a ratio to a floor, what a frame costs, how many can play: ten minutes on two quiet cores
-	@for part in gateway bus pipeline recorder model training scaling sessions alternatives stages; do \
+	@for part in gateway bus pipeline recorder model scaling sessions alternatives stages; do \
 	  .venv/bin/sgaps bench $$part || exit 1; echo; done
 
 audit:  ## known vulnerabilities of the pinned versions; asks an advisory service, so no part of test

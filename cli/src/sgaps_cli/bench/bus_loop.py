@@ -75,11 +75,13 @@ async def floor(frames: Sequence[bytes], settings: BusSettings) -> list[Run]:
     await redis.xgroup_create(STREAM, GROUP, id="0")
     line, count, left = lines[0], settings.batch_size, len(frames)
     read = ("XREADGROUP", "GROUP", GROUP, NAME, "COUNT", count, "STREAMS", STREAM, ">")
+    acknowledged: list[Command] = []  # of the batch before: it goes with the next read
     with Meter(len(frames)) as reading:
         while left:
-            (((_, rows),),) = await _replies(line, [read])
-            await _replies(line, [("XACK", STREAM, GROUP, *(entry_id for entry_id, _ in rows))])
+            *_, ((_, rows),) = await _replies(line, [*acknowledged, read])
+            acknowledged = [("XACK", STREAM, GROUP, *(entry_id for entry_id, _ in rows))]
             left -= len(rows)
+        await _replies(line, acknowledged)
     await redis.aclose()
     return [writing.run, reading.run]
 
