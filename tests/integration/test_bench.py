@@ -47,7 +47,7 @@ from sgaps_cli.bench.training import GAME, KEY, bench_training
 from sgaps_cli.capture import capture_source
 from tools import require
 from trainer.augment import BatchShape
-from trainer.dataset import Request
+from trainer.dataset import ExampleOptions, Request
 
 RUN = Run(frames_per_sec=30, cpu_secs_per_1000_frames=2, peak_memory_mib=80)
 SLOWER = replace(RUN, frames_per_sec=20, cpu_secs_per_1000_frames=5, peak_memory_mib=90)
@@ -220,7 +220,7 @@ def test_training() -> None:
 def test_a_batch_that_stays_is_drawn_once(tmp_path: Path) -> None:
     capture_source(GAME, frames=4, sessions=1, out=tmp_path, key=KEY, width=None, seed=0)
     settings = load_settings(environment={})
-    options = training_loop.options_of(settings)
+    options = ExampleOptions.of(settings)
     dataset = training_loop.OneBatch(find_segments(tmp_path, KEY), options)
     batches = [dataset.batches(2, np.random.default_rng(seed)) for seed in range(5)]
     assert batches == [batches[0]] * 5

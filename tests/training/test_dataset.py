@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import RecordingCorrupt
+from sgaps.locks import try_lock
 from sgaps.recording import find_segments
 from trainer import validation
 from trainer.augment import BatchShape
 from trainer.dataset import Example, RecordingDataset, Request
+from trainer.fit import Progress
 from trainer.rebuild import rebuilt
 from trainer.run import train_key
 from training.toy_recordings import KEY, dataset_of, record, scene, toy_settings, train
@@ -71,6 +74,23 @@ def test_no_segment_is_held_open_after_a_run(tmp_path: Path) -> None:
     train(toy_settings(tmp_path, "training.max_epochs=1"))
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert not [link for link in links if os.path.realpath(link).endswith(".h5")]
+
+
+def test_nothing_is_deleted_of_any_key_that_a_run_learns_from(tmp_path: Path) -> None:
+    """The general checkpoint's segments are of others."""
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=2)
+    stop, was_free = threading.Event(), []
+
+    def look(_: Progress) -> None:
+        folder = os.open(tmp_path / "recordings" / KEY, os.O_RDONLY)
+        was_free.append(try_lock(folder))
+        os.close(folder)
+        stop.set()
+
+    segments = find_segments(tmp_path / "recordings")
+    train_key(DEFAULT_KEY, segments, toy_settings(tmp_path), stop=stop, report=look)
+    assert was_free == [False]
 
 
 def test_a_run_that_is_told_to_stop_validates_no_more(

@@ -16,6 +16,7 @@ from sgaps.metrics import trainer as metrics
 from sgaps.service import Service
 from sgaps.settings import Settings
 from trainer import __main__ as process
+from trainer import run
 from trainer import worker as worker_module
 from trainer.alone import BeingTrained
 from trainer.worker import Worker
@@ -50,7 +51,7 @@ async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
             service.stop.set()
         raise trouble
 
-    monkeypatch.setattr(worker_module, "train_key", failing)
+    monkeypatch.setattr(run, "train_key", failing)
     monkeypatch.setattr(worker_module, "LOOK_EVERY_SECS", 0.01)
     failed_before = metrics.FAILED._value.get()
     worker = Worker(service)
@@ -94,7 +95,7 @@ async def test_a_key_that_is_trained_by_hand_is_considered_again_later(
         service.stop.set()
         raise SgapsError("enough")
 
-    monkeypatch.setattr(worker_module, "train_key", busy_at_first)
+    monkeypatch.setattr(run, "train_key", busy_at_first)
     monkeypatch.setattr(worker_module, "LOOK_EVERY_SECS", 0.01)
     monkeypatch.setattr(worker_module, "BUSY_RETRY_SECS", 0.01)
     failed_before = metrics.FAILED._value.get()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from lockless import refuse_locks
 from sgaps.errors import DiskFull, RecordingCorrupt, RecordingError, StorageFails
+from sgaps.locks import is_locked
 from sgaps.recording import (
     RecordedFrame,
     SegmentReader,
@@ -29,7 +30,7 @@ from sgaps.recording import (
     recover_parts,
     segment_info,
 )
-from sgaps.recording.disk import ensure_free_space, is_locked, lock_recordings
+from sgaps.recording.disk import ensure_free_space, lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
 from toy_segments import content, keyframe, make_frame, open_writer, write_segment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ def test_segments_are_one_run_of_frames_in_order_each_once(tmp_path: Path) -> No
     assert reel.frame_ids.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert np.flatnonzero(reel.has_keyframe).tolist() == [0, 3, 6]
     assert [library.read(reel, at).frame_id for at in range(len(reel))] == list(range(7))
-    before = frames_before(lambda place: library.read(reel, place), reel.frame_ids, 5, 3)
+    size = library.read(reel, 5).width, library.read(reel, 5).height
+    before = frames_before(partial(library.read, reel), reel.frame_ids, 5, 3, size=size)
     assert [(age, frame.frame_id) for age, frame in before] == [(1, 4), (2, 3), (3, 2)]
 
 

@@ -21,8 +21,8 @@ from rich.markup import escape
 from rich.progress import track
 
 from sgaps.errors import RecordingError, SourceError
+from sgaps.locks import try_lock
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
-from sgaps.recording.disk import try_lock
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import key_of

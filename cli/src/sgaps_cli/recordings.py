@@ -19,12 +19,13 @@ from rich.progress import track
 from rich.table import Table
 
 from sgaps.errors import RecordingError
+from sgaps.locks import is_locked
 from sgaps.recording import (
     RecordedFrame,
     SegmentReader,
     recover_parts,
 )
-from sgaps.recording.disk import is_locked, lock_recordings
+from sgaps.recording.disk import lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.recording.recovery import RecoveredSegment, salvage
 from sgaps_cli import tables

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sgaps.bus.connection import shown
 from sgaps.errors import BusUnavailable, SgapsError
-from sgaps.recording.disk import is_locked, try_lock
+from sgaps.locks import is_locked, try_lock
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.browser import look_at

@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +29,7 @@ from sgaps.errors import (
     CheckpointRejected,
     CheckpointUnreadable,
 )
+from sgaps.locks import lock
 from sgaps.protocol.ids import is_valid_id
 from sgaps.settings import ModelSettings, PoseLayout, Section
 
@@ -269,8 +270,7 @@ class CheckpointDirectory:
         except OSError as error:
             raise CheckpointUnreadable(f"{key} cannot be opened: {error}") from error
         try:
-            with suppress(OSError):  # a file system that has no locks does without
-                fcntl.flock(folder, fcntl.LOCK_EX)
+            lock(folder, fcntl.LOCK_EX)
             yield
         finally:
             os.close(folder)  # and so unlocked

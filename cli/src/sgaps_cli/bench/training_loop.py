@@ -20,7 +20,7 @@ import numpy as np
 
 from sgaps.model import build_model, pick_device, prepare_cpu
 from sgaps.recording import SegmentInfo, find_segments
-from sgaps.settings import Settings, load_settings
+from sgaps.settings import load_settings
 from sgaps_cli.bench.model_loop import on_device
 from sgaps_cli.bench.processes import Meter
 from sgaps_cli.bench.report import Run
@@ -56,7 +56,9 @@ def main(side: str, steps: int, overrides: Sequence[str]) -> tuple[str, Run]:
     prepare_cpu(settings.training.cpu_threads)
     device = pick_device(settings.training.device)
     kind = RecordingDataset if side == "ours" else OneBatch
-    dataset = kind(find_segments(settings.data.recordings_dir, KEY), options_of(settings))
+    augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
+    options = ExampleOptions.of(settings, augmentation)
+    dataset = kind(find_segments(settings.data.recordings_dir, KEY), options)
     warm_up = WARM_UP_STEPS + AHEAD_PER_WORKER * settings.training.workers
     stop, measuring = threading.Event(), ExitStack()
     meters: list[Meter] = []
@@ -71,17 +73,6 @@ def main(side: str, steps: int, overrides: Sequence[str]) -> tuple[str, Run]:
 
     fit(build_model(settings.model).to(device), dataset, settings, stop=stop, report=report)
     return device.type, on_device(meters[0].run, device.type)
-
-
-def options_of(settings: Settings) -> ExampleOptions:
-    """As a run draws what it learns from."""
-    return ExampleOptions(
-        history_frames=settings.model.history_frames,
-        sampling=settings.sampling,
-        seed=settings.training.seed,
-        augmentation=AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value),
-        pairs=settings.loss.temporal > 0,
-    )
 
 
 def processes() -> dict[str, int]:

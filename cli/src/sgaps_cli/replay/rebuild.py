@@ -85,7 +85,11 @@ def take_shot(
             "to rebuild it from; go on to the next one"
         )
     past = frames_before(
-        lambda place: library.read(reel, place), reel.frame_ids, position, history_frames
+        lambda place: library.read(reel, place),
+        reel.frame_ids,
+        position,
+        history_frames,
+        size=(frame.width, frame.height),
     )
     history = ((age, _older_samples(before, settings)) for age, before in past)
     return Shot(

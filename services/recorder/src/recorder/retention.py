@@ -14,9 +14,10 @@ from pathlib import Path
 from sgaps.durable import fsync_folder
 from sgaps.errors import CheckpointError, RecordingError
 from sgaps.keys import SESSION_TTL_SECS
+from sgaps.locks import try_lock
 from sgaps.metrics import recorder as metrics
 from sgaps.protocol.ids import is_valid_id
-from sgaps.recording.disk import try_lock, write_error
+from sgaps.recording.disk import write_error
 from sgaps.recording.layout import SEALED_SUFFIX, segment_number
 from sgaps.recording.trained import SegmentName, name_of, trained_segments
 from sgaps.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sgaps.checkpoints import CheckpointDirectory
 from sgaps.errors import CheckpointError, SgapsError
-from sgaps.recording.disk import try_lock
+from sgaps.locks import try_lock
 
 LOCK_NAME = ".training.lock"
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from sgaps.recording import (
     frames_before,
     places_before,
 )
-from sgaps.settings import SamplingSettings
+from sgaps.settings import SamplingSettings, Settings
 from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.pictures import Picture, on_black
@@ -91,6 +92,17 @@ class ExampleOptions:
     """For training, which also draws fresh samples from keyframes half of the time, of any kind."""
     pairs: bool = False
     """Whether examples come with the frame before, as the temporal loss wants them."""
+
+    @classmethod
+    def of(cls, settings: Settings, augmentation: AugmentationPipeline | None = None) -> Self:
+        """As a run has them: with its augmentation to learn from, without it to be judged by."""
+        return cls(
+            history_frames=settings.model.history_frames,
+            sampling=settings.sampling,
+            seed=settings.training.seed,
+            augmentation=augmentation,
+            pairs=augmentation is not None and settings.loss.temporal > 0,
+        )
 
 
 class RecordingDataset(Dataset[Example]):
@@ -328,4 +340,5 @@ def _earlier(
     reader: SegmentReader, position: int, options: ExampleOptions
 ) -> list[tuple[int, RecordedFrame]]:
     """(age in frames, frame) of those before, the newest first."""
-    return frames_before(reader.read, reader.frame_ids, position, options.history_frames)
+    size = reader.resolution(position)
+    return frames_before(reader.read, reader.frame_ids, position, options.history_frames, size=size)

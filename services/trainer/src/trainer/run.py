@@ -98,11 +98,12 @@ def train_key(
         if is_first:
             held.enter_context(alone_with(checkpoint_key, data.checkpoints_dir))
             _prune(checkpoint_key, settings)
+        for key in {segment.checkpoint_key for segment in (*segments, *options.val)}:
+            held.enter_context(being_read(data.recordings_dir, key))
         held.callback(close_segments)
-        with being_read(data.recordings_dir, checkpoint_key):
-            outcome = _train(
-                checkpoint_key, segments, settings, stop=stop, report=report, options=options
-            )
+        outcome = _train(
+            checkpoint_key, segments, settings, stop=stop, report=report, options=options
+        )
         if outcome.finished and is_first:
             _note_trained(checkpoint_key, [*segments, *options.val], data)
     return outcome
@@ -153,7 +154,7 @@ def _train(
     split = _split(segments, settings, options, champion, known, taken_up)
     champion_held_out = _champion_held_out(champion, split, settings, stop)
     model = begun.model.to(pick_device(settings.training.device))
-    held_out = RecordingDataset(split.val, _options(settings))
+    held_out = RecordingDataset(split.val, ExampleOptions.of(settings))
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     header = RunHeader(
         champion_version=champion.version, model=settings.model, val_sessions=split.val_sessions
@@ -165,7 +166,7 @@ def _train(
     drawn_anew = _reseeded(settings, begun)
     outcome = fit(
         model,
-        RecordingDataset(split.train, _options(drawn_anew, augmentation)),
+        RecordingDataset(split.train, ExampleOptions.of(drawn_anew, augmentation)),
         drawn_anew,
         stop=stop,
         report=watch.step,
@@ -289,7 +290,7 @@ def _champion_held_out(
     """On the held-out sessions, with the history that its own shape asks for."""
     own = settings.model_copy(update={"model": champion.settings})
     champion.model.to(pick_device(settings.training.device))
-    held_out = RecordingDataset(split.val, _options(own))
+    held_out = RecordingDataset(split.val, ExampleOptions.of(own))
     return _validate(champion.model, held_out, own, stop, champion.atlas)
 
 
@@ -306,7 +307,7 @@ def _atlas(
     try:
         atlas = build_atlas(checkpoint_key, split.train, settings, known=champion.atlas, stop=stop)
         if atlas:
-            examples = RecordingDataset(split.train, _options(settings))
+            examples = RecordingDataset(split.train, ExampleOptions.of(settings))
             return taught(atlas, model, examples, settings, stop=stop)
     except SgapsError:
         log.exception("%s goes with %s", checkpoint_key, "an untaught atlas" if atlas else "none")
@@ -362,18 +363,6 @@ def _judged(
             gain_db = both.psnr_db - alone.psnr_db
             return _Challenger(held_out=both, atlas=atlas, atlas_gain_db=gain_db)
     return _Challenger(held_out=alone, atlas=None, atlas_gain_db=0)
-
-
-def _options(
-    settings: Settings, augmentation: AugmentationPipeline | None = None
-) -> ExampleOptions:
-    return ExampleOptions(
-        history_frames=settings.model.history_frames,
-        sampling=settings.sampling,
-        seed=settings.training.seed,
-        augmentation=augmentation,
-        pairs=augmentation is not None and settings.loss.temporal > 0,
-    )
 
 
 def _validate(

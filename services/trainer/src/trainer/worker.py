@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish
@@ -120,13 +120,18 @@ class Worker:
         log.info("training %s on %d segments", key, len(segments))
         try:
             with metrics.TRAINING_RUNNING.track_inprogress():
-                return await asyncio.to_thread(
-                    train_key, key, segments, self._settings, stop=halt, report=self._note
-                )
+                return await asyncio.to_thread(self._train_here, key, segments, halt)
         finally:
             self._training_key, self._progress = "", None
             halting.cancel()
             halt.set()  # where this was cancelled, its thread goes on
+
+    def _train_here(
+        self, key: str, segments: Sequence[SegmentInfo], halt: threading.Event
+    ) -> RunReport:
+        from trainer.run import train_key  # noqa: PLC0415 - who waits does without PyTorch
+
+        return train_key(key, segments, self._settings, stop=halt, report=self._note)
 
     def _note(self, progress: Progress) -> None:
         """Called by the thread that trains, after each step."""
@@ -157,20 +162,6 @@ class Worker:
         except BusError as error:
             # The reconstructors look into the folder now and then: nothing is lost.
             log.warning("could not announce %s: %s", version, error)
-
-
-def train_key(
-    checkpoint_key: str,
-    segments: Sequence[SegmentInfo],
-    settings: Settings,
-    *,
-    stop: threading.Event,
-    report: Callable[[Progress], None],
-) -> RunReport:
-    """`trainer.run.train_key`, loaded with PyTorch when there is something to train."""
-    from trainer import run  # noqa: PLC0415 - two seconds and 200 MB that a waiting trainer saves
-
-    return run.train_key(checkpoint_key, segments, settings, stop=stop, report=report)
 
 
 def enough_to_train(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -14,10 +13,10 @@ from pathlib import Path
 
 from sgaps.durable import make_folder
 from sgaps.errors import DiskFull, RecordingError, StorageFails
+from sgaps.locks import try_lock
 
 LOCK_NAME = ".recorder.lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _kept_open: set[tuple[int, int]] = set()
 
 
@@ -62,36 +61,6 @@ def write_error(what: str, cause: Exception) -> RecordingError:
     """DiskFull where no space is left, RecordingError for any other cause; in one line."""
     kind = DiskFull if system_errno(cause) in _FULL else RecordingError
     return kind(f"{what}: {' '.join(str(cause).split())}")
-
-
-def try_lock(descriptor: int) -> bool:
-    """Take the exclusive lock of an open file; False if somebody has it.
-
-    The kernel gives it back when the descriptor is closed, by kill -9 too.
-    """
-    try:
-        lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def lock(descriptor: int, kind: int) -> None:
-    """As `fcntl.flock`; where the file system has no locks, everything is free."""
-    try:
-        fcntl.flock(descriptor, kind)
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-
-
-def is_locked(path: Path) -> bool:
-    """Whether somebody has the lock of a file, and so writes to it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it may be a FIFO
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def lock_recordings(root: Path) -> int:

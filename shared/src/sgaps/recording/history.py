@@ -22,17 +22,21 @@ def places_before(frame_ids: NDArray[np.uint64], position: int, count: int) -> l
 
 
 def frames_before(
-    read: Callable[[int], RecordedFrame], frame_ids: NDArray[np.uint64], position: int, count: int
+    read: Callable[[int], RecordedFrame],
+    frame_ids: NDArray[np.uint64],
+    position: int,
+    count: int,
+    *,
+    size: tuple[int, int],
 ) -> list[tuple[int, RecordedFrame]]:
     """(age in frames, frame) of those before a position, the newest first.
 
-    Without those that are corrupt: what comes after them is readable. As far back as they have one
-    size: a session that came back with another one has seen nothing of it before. Raises
-    RecordingCorrupt where the frame itself is.
+    Without those that are corrupt: what comes after them is readable. As far back as they have the
+    frame's own size (width, height): a session that came back with another has no past in it.
     """
-    now, frames = read(position), []
+    now, frames = int(frame_ids[position]), []
     for place in places_before(frame_ids, position, count):
         with suppress(RecordingCorrupt):
             frames.append(read(place))
-    same = takewhile(lambda frame: (frame.width, frame.height) == (now.width, now.height), frames)
-    return [(now.frame_id - frame.frame_id, frame) for frame in same]
+    same = takewhile(lambda frame: (frame.width, frame.height) == size, frames)
+    return [(now - frame.frame_id, frame) for frame in same]

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from sgaps.durable import fsync_folder
 from sgaps.errors import RecordingCorrupt, RecordingError
-from sgaps.recording.disk import try_lock, write_error
+from sgaps.locks import try_lock
+from sgaps.recording.disk import write_error
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import (
     BAD_SUFFIX,

@@ -18,7 +18,8 @@ import msgspec
 from sgaps.checkpoints import CheckpointDirectory
 from sgaps.durable import write_durably
 from sgaps.errors import RecordingError
-from sgaps.recording.disk import lock, write_error
+from sgaps.locks import lock
+from sgaps.recording.disk import write_error
 from sgaps.recording.layout import check_id
 from sgaps.recording.reader import SegmentInfo
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from sgaps.durable import fsync_folder, make_folder
 from sgaps.errors import RecordingError
+from sgaps.locks import try_lock
 from sgaps.recording.column import Column
-from sgaps.recording.disk import keep_open, scratch_descriptor, try_lock, write_error
+from sgaps.recording.disk import keep_open, scratch_descriptor, write_error
 from sgaps.recording.frames import RecordedFrame, check_state_fits
 from sgaps.recording.layout import (
     ENCODINGS,
