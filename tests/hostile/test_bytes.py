@@ -25,10 +25,10 @@ from hostile.targets import (
 )
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol import json_codec
+from sgaps.protocol.bounds import MAX_STATE_DIM
 from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import (
     MAX_SET_ID,
-    MAX_STATE_DIM,
     ClientInfo,
     FrameData,
     Heartbeat,

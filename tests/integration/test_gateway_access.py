@@ -167,19 +167,34 @@ async def test_browsers_may_come_from_localhost_only(
 
 
 @pytest.mark.parametrize("token", ["", TOKEN])
-async def test_in_production_its_own_pages_may_come_where_there_is_a_token(
+async def test_in_production_only_its_own_pages_may_come(
     gateway_settings: Settings, token: str
 ) -> None:
     changes: dict[str, object] = {"environment": "production", "auth_token": token}
     settings = with_changes(gateway_settings, server=changes)
     async with running_gateway(settings) as gateway:
         async with gateway.connect(Origin=gateway.http_url) as socket:
-            if token:
-                assert (await start(socket, auth_token=token))["type"] == "session_start_ack"
-            else:
-                assert (await receive(socket))["code"] == "origin_refused"
+            assert (await start(socket, auth_token=token))["type"] == "session_start_ack"
         for stranger in ("http://localhost:3000", "https://evil.example", "http://[", "null"):
             async with gateway.connect(Origin=stranger) as socket:
+                assert (await receive(socket))["code"] == "origin_refused"
+
+
+@pytest.mark.parametrize("token", ["", TOKEN])
+async def test_a_page_of_a_name_pointed_at_this_machine_needs_the_token(
+    gateway_settings: Settings, token: str
+) -> None:
+    settings = with_changes(gateway_settings, server={"auth_token": token})
+    async with running_gateway(settings) as gateway:
+        name = f"evil.example:{gateway.port}"
+        headers = {"Origin": f"http://{name}"}
+        url, address = gateway.ws_url.replace(f"127.0.0.1:{gateway.port}", name), "127.0.0.1"
+        async with connect(
+            url, host=address, port=gateway.port, additional_headers=headers
+        ) as socket:
+            if token:
+                assert (await refusal(socket, START))["code"] == "unauthorized"
+            else:
                 assert (await receive(socket))["code"] == "origin_refused"
 
 

@@ -10,15 +10,15 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from gateway.session import SETS_KEPT
 from gateway_sessions import a_session
-from integration.conftest import RunningGateway
+from integration.conftest import RunningGateway, running_gateway
 from sgaps.bus import Publish
 from sgaps.messages import CoordinatesChosen, FrameAccepted, pack_floats, pack_footprints
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import Resolution
 from sgaps.sampling.footprints import sample_image
+from sgaps.settings import Settings
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import encoded_png
 from sgaps_client.state import SessionConfig
@@ -174,9 +174,21 @@ async def test_bytes_before_a_session_or_without_the_subprotocol_are_refused(
 
 def test_old_sets_are_forgotten() -> None:
     session = a_session()
-    for set_id in range(SETS_KEPT + 5):
+    for set_id in range(session.sets_kept + 5):
         session.remember(set_id, np.ones((1, 3), np.float32))
-    assert list(session.sets) == list(range(5, SETS_KEPT + 5))
+    assert list(session.sets) == list(range(5, session.sets_kept + 5))
+
+
+@pytest.mark.parametrize(("target_fps", "kept"), [(1, 16), (10, 20), (60, 120)])
+async def test_the_sets_of_two_seconds_are_known(
+    gateway_settings: Settings, target_fps: float, kept: int
+) -> None:
+    """A fast game on a long line answers to a set that many others have followed."""
+    settings = gateway_settings.model_copy(update={"target_fps": target_fps})
+    async with running_gateway(settings) as gateway, binary_socket(gateway) as socket:
+        _, first = await started(socket)
+        unknown = binary_codec.encode_frame(sampled(5, first, coordinate_set_id=999))
+        assert f"the newest {kept} that" in (await refusal(socket, unknown))["message"]
 
 
 @pytest.mark.parametrize("subprotocol", [binary_codec.SUBPROTOCOL, json_codec.SUBPROTOCOL])

@@ -79,8 +79,11 @@ def test_a_message_of_too_many_values_is_not_even_parsed(client: ClientLimits) -
     assert refused.code is ErrorCode.TOO_MANY_SAMPLES
 
 
-def test_nobody_is_cut_off_because_the_server_has_no_room(client: ClientLimits) -> None:
-    full = ProtocolError(ErrorCode.OVERLOADED, "full")
+@pytest.mark.parametrize("code", [ErrorCode.OVERLOADED, ErrorCode.UNKNOWN_SET])
+def test_nobody_is_cut_off_for_a_full_server_or_a_long_line(
+    client: ClientLimits, code: ErrorCode
+) -> None:
+    full = ProtocolError(code, "full")
     wrong = ProtocolError(ErrorCode.BAD_JSON, "no JSON")
     for _ in range(limits.REFUSALS_AT_ONCE):
         client.take_refusal(full)

@@ -349,6 +349,8 @@ def test_a_start_loads_nothing_but_the_general_one(
     assert reconstructor.serving() == own
     assert versions_of(reconstructor, "pong", "pong") == [own["pong"]] * 2
     assert loads == ["default", "pong"]
+    at_hand = {key: reconstructor.is_at_hand(key) for key in ["default", "doom", "pong", "another"]}
+    assert at_hand == {"default": True, "doom": False, "pong": True, "another": True}
     newer = publish(tmp_path / "own", "doom", seed=3).model_version
     assert reconstructor.refresh() == 1  # checked at once: the old one would serve on
     assert versions_of(reconstructor, "doom") == [newer]

@@ -29,6 +29,7 @@ class TimedModel:
         self.secs = 0.0
         self.threads: list[int] = []
         self.ages: list[list[int]] = []
+        self.at_hand = True
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
         self.threads.append(threading.get_ident())
@@ -43,6 +44,9 @@ class TimedModel:
             model_version="v1",
         )
         return [rebuilt] * len(frames)
+
+    def is_at_hand(self, key: str) -> bool:
+        return self.at_hand
 
     def serving(self) -> dict[str, str]:
         return {}
@@ -90,6 +94,21 @@ async def test_a_larger_pass_than_was_quick_has_a_thread(monkeypatch: pytest.Mon
         await worker.handle(deliveries)
         of_the_loop.append(model.threads[-1] == threading.get_ident())
     assert of_the_loop == [False, True, False, True, True]
+
+
+async def test_a_pass_that_has_to_load_its_model_first_has_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However quick those before it were: heartbeats would wait for half a second."""
+    monkeypatch.setattr(reconstructor.worker, "QUICK_SECS", 0.3)
+    bus, model = MemoryBus(), TimedModel()
+    worker = worker_of(bus, model)
+    of_the_loop = []
+    for frame_id, at_hand in enumerate([True, True, False, True]):
+        model.at_hand = at_hand
+        await worker.handle([Delivery(entry_id="1-0", message=frame(frame_id, frame_id - 1))])
+        of_the_loop.append(model.threads[-1] == threading.get_ident())
+    assert of_the_loop == [False, True, False, True]
 
 
 async def test_a_model_is_shown_older_samples_with_their_age_and_its_answer_published() -> None:

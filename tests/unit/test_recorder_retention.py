@@ -13,6 +13,7 @@ from recorder.retention import Retention
 from recorder_frames import with_recorder
 from sgaps.errors import RecordingError
 from sgaps.keys import SESSION_TTL_SECS
+from sgaps.metrics.recorder import SEGMENTS_DELETED
 from sgaps.recording import (
     being_read,
     find_segments,
@@ -168,6 +169,18 @@ def test_a_folder_that_refuses_is_passed_over(
         retention.delete(retention.surplus(NOW_SECS))
     assert left(settings) == ["doom/b/000000.h5"]
     assert retention.surplus(NOW_SECS) == []
+
+
+def test_what_another_recorder_deleted_first_is_counted_by_that_one(
+    settings: Settings, root: Path
+) -> None:
+    train(settings, "doom", *(seal(root, "doom", name, 0, age_secs=9 * HOUR_SECS) for name in "ab"))
+    retention = Retention(with_recorder(settings, keep_secs=1))
+    surplus, deleted = retention.surplus(NOW_SECS), SEGMENTS_DELETED._value.get()
+    retention.delete(surplus[:1])
+    retention.delete(surplus)
+    assert SEGMENTS_DELETED._value.get() - deleted == 2
+    assert left(settings) == []
 
 
 def test_a_link_in_place_of_a_keys_checkpoints_keeps_its_recordings(

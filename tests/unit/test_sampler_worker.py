@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 from redis import Redis
 
 from sampler import worker
-from sampler.choose import Draft
+from sampler.choose import Draft, draft
 from sampler.worker import Worker
 from sgaps.bus import Bus, Delivery, MemoryBus, Publish, Put, RedisBus
 from sgaps.errors import MessageError
@@ -51,6 +52,27 @@ async def answers(
         chosen[publish.message.session_id] = publish.message
         await sampler._bus.write(put)
     return chosen
+
+
+async def test_a_batch_of_large_pictures_lets_the_loop_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Heartbeats of a sampler that has hundreds of sessions to catch up with would be late."""
+    turns: list[int] = []
+
+    def slow(frame: FrameReconstructed, settings: Settings) -> Draft:
+        time.sleep(0.02)
+        turns.append(beats)
+        return draft(frame, settings)
+
+    monkeypatch.setattr(worker, "draft", slow)
+    monkeypatch.setattr(worker, "HOLDS_LOOP_SECS", 0.01)
+    beats = 0
+    batch = asyncio.create_task(answers(worker_of(MemoryBus(), KEPT), 1))
+    while not batch.done():
+        beats += 1
+        await asyncio.sleep(0)
+    assert turns == sorted(set(turns))
 
 
 @pytest.fixture

@@ -48,11 +48,19 @@ def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
         ("model.history_frames=9", "server.history_frames"),
         ("training.seed=-1", "training.seed"),
         ("sampling.seed=-1", "sampling.seed"),
+        ("max_state_dim=4097", "max_state_dim"),  # more than the protocol can tell
+        ("server.max_samples=65536", "server.max_samples"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(override: str, named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         load_settings([override], environment={})
+
+
+def test_no_more_frames_are_asked_for_than_are_taken() -> None:
+    loaded = load_settings(["target_fps=120", "server.max_frame_rate=60"], environment={})
+    assert loaded.asked_fps == 60
+    assert load_settings(environment={}).asked_fps == 10
 
 
 def test_everything_can_be_set_by_environment_and_overrides_win() -> None:

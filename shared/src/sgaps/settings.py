@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from sgaps.errors import SettingsError
+from sgaps.protocol.bounds import MAX_SAMPLES, MAX_STATE_DIM
 
 ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
@@ -87,8 +88,8 @@ class ServerSettings(Section):
     max_viewers: Positive
     """People who look at sessions."""
     max_message_bytes: Positive
-    max_samples: Positive
-    max_frame_rate: Annotated[float, Field(gt=0)]
+    max_samples: Annotated[int, Field(gt=0, le=MAX_SAMPLES)]
+    max_frame_rate: Annotated[float, Field(ge=2e-3)]
     """Frames per second above which a session is told to slow down."""
     max_pixels: Positive
     """Of a session's picture: rebuilding one takes a reconstructor about 200 bytes for each."""
@@ -470,7 +471,7 @@ class AtlasSettings(Section):
 class Settings(Section):
     """All settings of all services; each reads its own section."""
 
-    max_state_dim: Positive
+    max_state_dim: Annotated[int, Field(gt=0, le=MAX_STATE_DIM)]
     sentinel_value: float
     target_fps: Annotated[float, Field(ge=2e-3, le=1e4)]
     """What the protocol can tell, halved too, as it is where frames come too fast."""
@@ -495,6 +496,11 @@ class Settings(Section):
     recorder: RecorderSettings
     reconstructor: ReconstructorSettings
     atlas: AtlasSettings
+
+    @property
+    def asked_fps(self) -> float:
+        """What clients are asked for: not more than is taken from them."""
+        return min(self.target_fps, self.server.max_frame_rate)
 
     @model_validator(mode="after")
     def _samples_are_accepted(self) -> Settings:

@@ -35,6 +35,9 @@ class FixedModel:
         time.sleep(self._secs + random.uniform(0, self._jitter_secs))
         return [_constant(frame) for frame in frames]
 
+    def is_at_hand(self, key: str) -> bool:
+        return True
+
     def serving(self) -> dict[str, str]:
         return {"default": VERSION}
 

@@ -88,16 +88,18 @@ def _is_address(host: str) -> bool:
 def check_origin(socket: WebSocket, gateway: Gateway) -> None:
     """CORS does not cover sockets: the same rule, applied by hand. Games send no Origin.
 
-    The gateway's own pages may always come where they need a token as well. Without one, a name
-    that somebody points at this machine would be its own too. Raises ProtocolError.
+    The gateway's own pages may come where they need a token as well, or under a name that no
+    stranger has. Without that, what somebody points at this machine would be its own too. Raises
+    ProtocolError.
     """
     origin, server = socket.headers.get("origin"), gateway.settings.server
     if origin is None or origin in server.allowed_origins:
         return
     if server.environment == "development" and re.fullmatch(LOCALHOST, origin):
         return
-    host = socket.headers.get("host")
-    if gateway.token and origin in {f"http://{host}", f"https://{host}"}:
+    host = socket.headers.get("host", "")
+    is_own = origin in {f"http://{host}", f"https://{host}"}
+    if is_own and (gateway.token or is_safe_host(host, server.allowed_origins)):
         return
     raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r} is not allowed")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
-from gateway.session import SETS_KEPT, Session
+from gateway.session import Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import SESSION_TTL_SECS, PastSamples, history_key, session_key
@@ -78,7 +78,8 @@ def at_its_coordinates(frame: ValuesOfFrame, session: Session) -> PackedFrame:
     if sent is None:
         raise ProtocolError(
             ErrorCode.UNKNOWN_SET,
-            f"set {frame.coordinate_set_id} is none of the newest {SETS_KEPT} that were sent",
+            f"set {frame.coordinate_set_id} is none of the newest {session.sets_kept} that "
+            "were sent",
         )
     frame.check_count(sent.count)
     return PackedFrame(

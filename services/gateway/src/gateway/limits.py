@@ -16,6 +16,7 @@ HEARTBEATS_PER_SEC = 10
 REFUSALS_PER_SEC = 5
 REFUSALS_AT_ONCE = 300
 """Who goes beyond is not worth answering any more."""
+NOBODYS_FAULT = frozenset({ErrorCode.OVERLOADED, ErrorCode.UNKNOWN_SET})
 NUMBERS_OF_A_PIXEL = 4
 OTHER_VALUES = 64
 """Fields of a message beside its pixels and its state, with room to spare."""
@@ -97,8 +98,9 @@ class ClientLimits:
             )
 
     def take_refusal(self, refused: ProtocolError) -> None:
-        """A message that is refused. What the server cannot store is not the client's fault."""
-        if refused.code is not ErrorCode.OVERLOADED and self._refusals.take():
+        """A message that is refused. What the server cannot store is not the client's fault, nor is
+        a set that was forgotten while a frame was on a long line."""
+        if refused.code not in NOBODYS_FAULT and self._refusals.take():
             raise ProtocolError(
                 ErrorCode.RATE_LIMITED, f"too many refused messages; the last: {refused}"
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 
 from gateway import intake
 from gateway.limits import ClientLimits
-from gateway.session import Session, new_session_id
+from gateway.session import FEWEST_SETS_KEPT, SETS_KEPT_SECS, Session, new_session_id
 from gateway.shared import Gateway
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import session_key
@@ -91,7 +93,7 @@ def acknowledgement(session: Session, gateway: Gateway, *, resumed: bool) -> Ses
         checkpoint_loaded=loaded,
         sample_count=session.sample_count,
         max_state_dim=settings.max_state_dim,
-        target_fps=gateway.outlook.target_fps(settings.target_fps),
+        target_fps=gateway.outlook.target_fps(settings.asked_fps),
         model_version=version,
         coordinate_set_id=first_set_id(session.last_frame_id),
         keyframe_interval=intake.keyframe_interval(session.resolution, settings.server),
@@ -136,6 +138,7 @@ def _session_of(
         footprints=_offers(start, FOOTPRINT),
         sample_count=sample_count,
         limits=ClientLimits(settings),
+        sets_kept=max(FEWEST_SETS_KEPT, ceil(SETS_KEPT_SECS * settings.asked_fps)),
         placement=placement,
     )
 

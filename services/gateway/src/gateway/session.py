@@ -21,8 +21,10 @@ from sgaps.sampling.footprints import Coords, uv_steps
 from sgaps.settings import ServerSettings
 
 OUTBOX_SIZE = 64
-SETS_KEPT = 16
-"""Sets of coordinates that a client may still answer to."""
+FEWEST_SETS_KEPT = 16
+SETS_KEPT_SECS = 2.0
+"""So long a frame may be on its way to a set and back: a line on which it takes longer is no line
+to play on."""
 LATENCIES_KEPT = 200
 COME_BACK_SECS = 1.0
 
@@ -60,6 +62,8 @@ class Session:
     """Samples of a frame, as it was promised; small pictures have fewer."""
     limits: ClientLimits
     """What it has left of what is limited per second, over all its connections."""
+    sets_kept: int = FEWEST_SETS_KEPT
+    """Sets of coordinates that the client may still answer to."""
     placement: Placement = "adaptive"
     address: str = ""
     """Where the client was seen last."""
@@ -94,7 +98,7 @@ class Session:
     def remember(self, set_id: int, coords: Coords) -> None:
         """Keep a set that goes out, and forget the oldest."""
         self.sets[set_id] = SentSet.of(coords)
-        while len(self.sets) > SETS_KEPT:
+        while len(self.sets) > self.sets_kept:
             del self.sets[next(iter(self.sets))]
 
     def release_keyframe(self, frame_id: int) -> None:

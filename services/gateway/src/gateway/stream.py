@@ -215,7 +215,7 @@ class Connection:
                 timestamp=message.timestamp,
                 server_time=time.time(),
                 last_recorded_frame_id=int(fields.get("last_recorded_frame_id", -1)),
-                target_fps=self._gateway.outlook.target_fps(self._gateway.settings.target_fps),
+                target_fps=self._gateway.outlook.target_fps(self._gateway.settings.asked_fps),
             )
         )
         await self._remember(session, int(fields.get("last_frame_id", -1)))

@@ -55,6 +55,10 @@ class Reconstructor(Protocol):
         """Rebuild frames of any keys and resolutions, in order."""
         ...
 
+    def is_at_hand(self, key: str) -> bool:
+        """Whether its frames can be rebuilt at once: otherwise a first one waits for its model."""
+        ...
+
     def serving(self) -> dict[str, str]:
         """Checkpoint key → version that serves it; `default` for every other key."""
         ...

@@ -53,6 +53,9 @@ class InpaintReconstructor:
             model_version=self._method,
         )
 
+    def is_at_hand(self, key: str) -> bool:
+        return True
+
     def serving(self) -> dict[str, str]:
         return {"default": self._method}
 

@@ -109,6 +109,11 @@ class Models:
                 self._loaded[key] = _Loaded(serving, time.monotonic())
         return serving
 
+    def is_at_hand(self, key: str) -> bool:
+        """Whether nothing has to be loaded to serve a frame of this key."""
+        with self._changing:
+            return key in self._loaded or key == DEFAULT_KEY or key not in self._in_force
+
     def _has_room(self) -> bool:
         """Whoever was not played for longest has to go, if it is long enough."""
         if len(self._loaded) < self._most:

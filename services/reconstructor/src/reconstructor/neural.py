@@ -112,6 +112,9 @@ class NeuralReconstructor:
             room=room,
         )
 
+    def is_at_hand(self, key: str) -> bool:
+        return self._models.is_at_hand(key)
+
     def serving(self) -> dict[str, str]:
         return self._models.versions()
 

@@ -66,10 +66,12 @@ class Worker:
         return Outcome(answers=answers)
 
     async def _rebuilt(self, inputs: Sequence[FrameInput]) -> list[Reconstruction]:
-        """In a thread, for all else waits meanwhile; but not where as many pixels were quick."""
+        """In a thread, for all else waits meanwhile; but not where as many pixels were quick, and
+        no model has to be loaded first."""
         pixels = sum(shown.width * shown.height for shown in inputs)
         started_at_secs = time.monotonic()
-        if pixels <= self._quick_px:
+        keys = {shown.checkpoint_key for shown in inputs}
+        if pixels <= self._quick_px and all(map(self._reconstructor.is_at_hand, keys)):
             results = self._reconstructor.reconstruct(inputs)
         else:
             results = await asyncio.to_thread(self._reconstructor.reconstruct, inputs)

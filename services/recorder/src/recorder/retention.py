@@ -195,14 +195,24 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _delete(folder: Path, segments: Sequence[StoredSegment]) -> None:
-    for segment in segments:
-        segment.path.unlink(missing_ok=True)
+    gone = [segment for segment in segments if _unlinked(segment.path)]
+    if not gone:
+        return
     fsync_folder(folder)
     with suppress(OSError):  # it still has something
         folder.rmdir()
         fsync_folder(folder.parent)
-    size_bytes = sum(segment.name.size_bytes for segment in segments)
-    metrics.SEGMENTS_DELETED.inc(len(segments))
+    size_bytes = sum(segment.name.size_bytes for segment in gone)
+    metrics.SEGMENTS_DELETED.inc(len(gone))
     metrics.DELETED_BYTES.inc(size_bytes)
-    names = ", ".join(segment.name.path for segment in segments)
+    names = ", ".join(segment.name.path for segment in gone)
     log.info("deleted %s: trained, %d bytes", names, size_bytes)
+
+
+def _unlinked(path: Path) -> bool:
+    """Another recorder may have been quicker, or whoever looks after the disk."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True

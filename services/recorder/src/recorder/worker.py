@@ -48,6 +48,7 @@ class Worker:
         self._retention = retention
         self._stop = service.stop
         self._writing = asyncio.Lock()
+        self._retaining = asyncio.Lock()
         self._waiting = ""
         self._unannounced: list[SegmentSealed] = []
         self.consumer = Consumer(
@@ -180,15 +181,16 @@ class Worker:
                 await asyncio.wait_for(self._stop.wait(), RETAIN_EVERY_SECS)
 
     async def _delete_surplus(self, *, short_bytes: int = 0) -> None:
-        try:
-            surplus = await asyncio.to_thread(
-                self._retention.surplus, time.time(), short_bytes=short_bytes
-            )
-            for start in range(0, len(surplus), DELETED_AT_ONCE):
-                some = surplus[start : start + DELETED_AT_ONCE]
-                await self._alone(partial(self._retention.delete, some))
-        except RecordingError:
-            log.exception("recordings stay longer than they might")
+        async with self._retaining:  # or two would choose the same segments
+            try:
+                surplus = await asyncio.to_thread(
+                    self._retention.surplus, time.time(), short_bytes=short_bytes
+                )
+                for start in range(0, len(surplus), DELETED_AT_ONCE):
+                    some = surplus[start : start + DELETED_AT_ONCE]
+                    await self._alone(partial(self._retention.delete, some))
+            except RecordingError:
+                log.exception("recordings stay longer than they might")
 
     async def finish(self) -> None:
         """Seal and announce everything. Call it when nothing else runs any more."""

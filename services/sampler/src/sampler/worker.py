@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from sampler.choose import StoredCoordinates, choose, draft
+from sampler.choose import Draft, StoredCoordinates, choose, draft
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
 from sgaps.keys import SESSION_TTL_SECS, sampler_key
@@ -18,6 +19,8 @@ from sgaps.service import Service
 GROUP = "sampler"
 MAX_UNREAD_COORDINATES = 10_000
 """Entries kept for a gateway that does not read: it is gone, and so are its sessions."""
+HOLDS_LOOP_SECS = 0.05
+"""The points of a large picture take 30 ms, and a batch may hold those of hundreds of sessions."""
 
 
 class Worker:
@@ -42,7 +45,7 @@ class Worker:
         answers: dict[str, list[Effect]] = {}
         with stage("sample", len(batch)):
             started_at_secs = time.time()
-            drafts = [draft(delivery.message, self._settings) for delivery in batch]
+            drafts = await self._drafts([delivery.message for delivery in batch])
             in_force = await self._sets_in_force(
                 d.message.session_id
                 for d, drafted in zip(batch, drafts, strict=True)
@@ -73,6 +76,16 @@ class Worker:
                     ),
                 ]
         return Outcome(answers=answers)
+
+    async def _drafts(self, frames: Sequence[FrameReconstructed]) -> list[Draft]:
+        """Heartbeats go out and entries in hand are renewed meanwhile."""
+        drafts, held_since_secs = [], time.monotonic()
+        for frame in frames:
+            drafts.append(draft(frame, self._settings))
+            if time.monotonic() - held_since_secs > HOLDS_LOOP_SECS:
+                await asyncio.sleep(0)
+                held_since_secs = time.monotonic()
+        return drafts
 
     async def _sets_in_force(
         self, session_ids: Iterable[str]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.errors import SgapsError
-from sgaps.protocol.pixels import MAX_SAMPLES
+from sgaps.protocol.bounds import MAX_SAMPLES
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments, segment_info
 from sgaps.settings import DataSettings, Settings
 from trainer.baselines import X264_LEAST_BYTES

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.protocol.bounds import MAX_SIDE_PX, MAX_STATE_DIM
 from sgaps.protocol.content import (
     CoordinateSet,
     Importance,
@@ -21,13 +22,7 @@ from sgaps.protocol.content import (
     SampledFrame,
     WholeFrame,
 )
-from sgaps.protocol.messages import (
-    MAX_FRAME_ID,
-    MAX_SET_ID,
-    MAX_SIDE_PX,
-    MAX_STATE_DIM,
-    Resolution,
-)
+from sgaps.protocol.messages import MAX_FRAME_ID, MAX_SET_ID, Resolution
 from sgaps.sampling.footprints import MAX_FOOTPRINT_PX, UV_STEPS, VALUE_STEPS, Coords, uv_steps
 
 SUBPROTOCOL = "sgaps.v1.binary"

@@ -19,16 +19,15 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from sgaps.protocol.bounds import MAX_SAMPLES, MAX_SIDE_PX, MAX_STATE_DIM
 from sgaps.protocol.ids import ID_PATTERN
-from sgaps.protocol.pixels import MAX_SAMPLES, Rows, json_schema, samples_of
+from sgaps.protocol.pixels import Rows, json_schema, samples_of
 from sgaps.sampling.footprints import FOOTPRINTS_PX, Samples
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_ID = 2**52 - 2
 """A set id is twice a frame id; a double, and so a JavaScript client, holds both exactly."""
 MAX_SET_ID = 2**53 - 1
-MAX_SIDE_PX = 8192
-MAX_STATE_DIM = 4096
 MAX_STATE_VALUE = 3.4028235e38
 """The largest float32 in its shortest decimal form; what is larger would become infinite."""
 

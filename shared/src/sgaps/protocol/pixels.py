@@ -8,10 +8,8 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from sgaps.protocol.bounds import MAX_SAMPLES
 from sgaps.sampling.footprints import Samples
-
-MAX_SAMPLES = 65535
-"""Of a message in either form: the binary one counts them in 16 bits."""
 
 _Unit = Annotated[float, Meta(ge=0, le=1)]
 Footprint = Literal[1, 2, 4, 8, 16, 32, 64]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.errors import SourceError
-from sgaps.protocol.messages import MAX_SIDE_PX
+from sgaps.protocol.bounds import MAX_SIDE_PX
 
 FRAMES_PER_SEC = 10
 """Frames per second of game or media time that every source gives."""
