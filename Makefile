@@ -1,6 +1,8 @@
 .PHONY: help setup run secrets check test test-compose test-faults audit bench benchmark-quality benchmark-specialise clean
 .DEFAULT_GOAL := help
 GAME ?= doom/my_way_home
+SESSIONS ?= 8
+MINUTES ?= 1 5 20
 QUALITY_GAMES ?= doom/my_way_home doom/freedoom2-map01 doom/deathmatch doom/health_gathering_supreme \
 	atari/pong atari/breakout atari/seaquest atari/space_invaders
 PY := .venv/bin/python
@@ -68,11 +70,12 @@ benchmark-quality: setup  ## the shipped checkpoint on held-out play: PSNR and S
 	    --picture data/held-out/$$key.png data.checkpoints_dir=data/held-out/none || exit 1; echo; done
 
 benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level's own play are worth there; three quarters of an hour
-	@key=$(subst /,-,$(GAME)); play=data/specialise/$$key/play; held_out=data/held-out/$$key; \
-	  $(call captured,$(GAME),--seed 10 --sessions 8 --frames 300,$$play) && \
+	@key=$(subst /,-,$(GAME)); of=data/specialise/$$key/$(SESSIONS)-sessions; play=$$of/play; held_out=data/held-out/$$key; \
+	  $(call captured,$(GAME),--seed 10 --sessions $(SESSIONS) --frames 300,$$play) && \
 	  $(call captured,$(GAME),--seed 500 --sessions 8 --frames 31,$$held_out) && \
-	  for secs in 60 300 1200; do root=data/specialise/$$key/after-$$secs-secs; rm -rf $$root; \
-	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$secs data.recordings_dir=$$play data.checkpoints_dir=$$root && \
+	  for minutes in $(MINUTES); do root=$$of/after-$$minutes-minutes; rm -rf $$root; \
+	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$((60 * minutes)) atlas.max_pictures=$$((300 * $(SESSIONS))) \
+	    data.recordings_dir=$$play data.checkpoints_dir=$$root && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
 
 bench: setup  ## speed of every part as a ratio to a floor, what a frame costs, how many can play: ten minutes on two quiet cores

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sgaps.settings import Settings
-from trainer import run
+from trainer import contest
 from trainer.validation import HeldOut
 from training.toy_recordings import toy_settings
 
@@ -22,7 +22,7 @@ def ever_better(monkeypatch: pytest.MonkeyPatch) -> None:
         psnr_db = float(next(numbers))
         return HeldOut(psnr_db=psnr_db, score_db=psnr_db)
 
-    monkeypatch.setattr(run, "validate", judged)
+    monkeypatch.setattr(contest, "validate", judged)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import trainer.contest
 import trainer.run
 from reconstructor.frame import FrameInput
 from reconstructor.neural import NeuralReconstructor
@@ -217,7 +218,7 @@ def test_an_atlas_that_does_not_help_is_not_published(
     elsewhere = atlas_of(walk(60))
     shuffled = replace(elsewhere, poses=tuple(walk(60, seed=8)))
     monkeypatch.setattr(trainer.run, "build_atlas", lambda *_, **__: shuffled)
-    monkeypatch.setattr(trainer.run, "_champion_held_out", lambda *_: NOTHING)
+    monkeypatch.setattr(trainer.contest, "_champion_held_out", lambda *_: NOTHING)
     settings = settings_of(tmp_path)
     for seed, session in enumerate("ab"):
         record(settings.data.recordings_dir, session, walk(20, seed=seed))
@@ -234,7 +235,7 @@ def test_a_training_outlives_an_atlas_that_fails(
         raise RecordingCorrupt("torn")
 
     monkeypatch.setattr(trainer.run, "build_atlas", fails)
-    monkeypatch.setattr(trainer.run, "_champion_held_out", lambda *_: NOTHING)
+    monkeypatch.setattr(trainer.contest, "_champion_held_out", lambda *_: NOTHING)
     settings = settings_of(tmp_path)
     for seed, session in enumerate("ab"):
         record(settings.data.recordings_dir, session, walk(20, seed=seed))

@@ -30,11 +30,11 @@ from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from tools import require
 from trainer import fit as fit_module
-from trainer import run as run_module
 from trainer import train
 from trainer.alone import alone_with
 from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
+from trainer.contest import Contest
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
 from trainer.fit import Progress, RunMemory, fit
 from trainer.loader import BatchPlan, load, steps_per_epoch
@@ -535,7 +535,7 @@ def test_what_an_interrupted_command_says_is_true(
 
     with monkeypatch.context() as patched:
         if when == "judged":
-            patched.setattr(run_module, "_judged", interrupting(run_module._judged))
+            patched.setattr(Contest, "judged", interrupting(Contest.judged))
         else:
             patched.setattr(Watch, "end", interrupting(Watch.end))
         if disk == "full":

@@ -11,7 +11,7 @@ from pytorch_msssim import ssim
 from sgaps.checkpoints import Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import find_segments
-from trainer import run
+from trainer import contest
 from trainer.rebuild import rebuilt
 from trainer.validation import DB_PER_NAT, HeldOut, frame_psnr_db, validate
 from training.toy_recordings import KEY, dataset_of, record, toy_settings, train
@@ -58,7 +58,7 @@ def test_the_score_decides_and_not_the_psnr(
     champion = HeldOut(psnr_db=20.0, score_db=15.0)
     challenger = HeldOut(psnr_db=20 - gain_db / 2, score_db=15 + gain_db)
     judged = iter([champion, challenger])
-    monkeypatch.setattr(run, "validate", lambda *_, **__: next(judged))
+    monkeypatch.setattr(contest, "validate", lambda *_, **__: next(judged))
     report = train(settings)
     if gain_db < 0:
         assert report.published is None

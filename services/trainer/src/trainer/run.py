@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -28,6 +26,7 @@ from trainer.alone import alone_with
 from trainer.atlas import build_atlas
 from trainer.augment import AugmentationPipeline
 from trainer.champion import Champion, begun_from, champion_of
+from trainer.contest import Contest
 from trainer.dataset import ExampleOptions, RecordingDataset, close_segments
 from trainer.fit import FitReport, Progress, RunMemory, fit
 from trainer.ranks import ALONE, Ranks
@@ -35,12 +34,11 @@ from trainer.run_log import RunLog
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
 from trainer.split import Split, split_at, split_by_session
 from trainer.trust import taught
-from trainer.validation import HeldOut, validate
+from trainer.validation import HeldOut
 from trainer.watch import Watch
 
 log = logging.getLogger(__name__)
 
-MAX_VAL_EXAMPLES = 40
 UNFINISHED_NAME = "unfinished.safetensors"
 MOST_SESSIONS_NAMED = 60_000
 """In a manifest, of sessions that may be gone: half of what a manifest has room for."""
@@ -152,7 +150,7 @@ def _train(
     begun = begun_from(checkpoint_key, champion, settings)
     known = champion.trained_on | begun.trained_on
     split = _split(segments, settings, options, champion, known, taken_up)
-    champion_held_out = _champion_held_out(champion, split, settings, stop)
+    contest = Contest(champion, split, settings, stop)
     model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, ExampleOptions.of(settings))
     augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
@@ -177,13 +175,15 @@ def _train(
     atlas = None
     if options.ranks.is_first:
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
-    challenger = _judged(model, atlas, held_out, settings, stop)
-    beaten = _Beaten(champion.version, champion_held_out)
+    challenger = contest.judged(model, atlas, held_out)
+    # Whoever is told to stop meanwhile has not finished, and the others of several do not publish.
+    is_won = (
+        not stop.is_set()
+        and options.ranks.is_first
+        and contest.is_won_by(challenger, checkpoint_key)
+    )
     finished, published = not stop.is_set(), None
-    if finished and options.ranks.is_first and beaten.by(challenger, settings):
-        beaten = _beaten_now(beaten, checkpoint_key, split, settings, stop)
-        finished = not stop.is_set()
-    if finished and options.ranks.is_first and beaten.by(challenger, settings):
+    if finished and is_won:
         # An atlas has pictures of the one before it.
         inherited = begun.trained_on | (champion.trained_on if challenger.atlas else set())
         with _resume_as_the_cure(memory):
@@ -191,8 +191,8 @@ def _train(
                 checkpoint_key,
                 model,
                 settings=settings.model,
-                metrics=_metrics(challenger.held_out, beaten.held_out),
-                parent=None if beaten.version == checkpoints.UNTRAINED else beaten.version,
+                metrics=contest.metrics(challenger),
+                parent=None if contest.version == checkpoints.UNTRAINED else contest.version,
                 data=_data(split, inherited),
                 training=_training(settings),
                 atlas=challenger.atlas,
@@ -201,8 +201,8 @@ def _train(
         memory.forget()  # not before it is published: that may fail
         watch.end(outcome.steps, model)
     return RunReport(
-        champion_version=beaten.version,
-        champion=beaten.held_out,
+        champion_version=contest.version,
+        champion=contest.held_out,
         challenger=challenger.held_out,
         atlas_gain_db=challenger.atlas_gain_db,
         fit=outcome,
@@ -284,16 +284,6 @@ def _reseeded(settings: Settings, begun: Champion) -> Settings:
     )
 
 
-def _champion_held_out(
-    champion: Champion, split: Split, settings: Settings, stop: threading.Event
-) -> HeldOut:
-    """On the held-out sessions, with the history that its own shape asks for."""
-    own = settings.model_copy(update={"model": champion.settings})
-    champion.model.to(pick_device(settings.training.device))
-    held_out = RecordingDataset(split.val, ExampleOptions.of(own))
-    return _validate(champion.model, held_out, own, stop, champion.atlas)
-
-
 def _atlas(
     checkpoint_key: str,
     split: Split,
@@ -312,83 +302,6 @@ def _atlas(
     except SgapsError:
         log.exception("%s goes with %s", checkpoint_key, "an untaught atlas" if atlas else "none")
     return atlas
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Challenger:
-    """How good a trained model is, with its atlas where that helps."""
-
-    held_out: HeldOut
-    atlas: Atlas | None
-    atlas_gain_db: float
-
-
-class _Beaten(NamedTuple):
-    """What serves, and how good it is."""
-
-    version: str
-    held_out: HeldOut
-
-    def by(self, challenger: _Challenger, settings: Settings) -> bool:
-        gain_db = challenger.held_out.score_db - self.held_out.score_db
-        return gain_db >= settings.training.min_gain_db
-
-
-def _beaten_now(
-    before: _Beaten,
-    checkpoint_key: str,
-    split: Split,
-    settings: Settings,
-    stop: threading.Event,
-) -> _Beaten:
-    """A run may take hours: somebody may have rolled back what it began with."""
-    serving = champion_of(checkpoint_key, settings)
-    if serving.version == before.version:
-        return before
-    log.warning("%s serves in place of %s by now", serving.version, before.version)
-    return _Beaten(serving.version, _champion_held_out(serving, split, settings, stop))
-
-
-def _judged(
-    model: SparsePixelTransformer,
-    atlas: Atlas | None,
-    held_out: RecordingDataset,
-    settings: Settings,
-    stop: threading.Event,
-) -> _Challenger:
-    alone = _validate(model, held_out, settings, stop)
-    if atlas:
-        both = _validate(model, held_out, settings, stop, atlas)
-        if both.score_db > alone.score_db:
-            gain_db = both.psnr_db - alone.psnr_db
-            return _Challenger(held_out=both, atlas=atlas, atlas_gain_db=gain_db)
-    return _Challenger(held_out=alone, atlas=None, atlas_gain_db=0)
-
-
-def _validate(
-    model: SparsePixelTransformer,
-    dataset: RecordingDataset,
-    settings: Settings,
-    stop: threading.Event,
-    atlas: Atlas | None = None,
-) -> HeldOut:
-    """As many of the frames count without their state as are learned without."""
-    score = partial(
-        validate, model, dataset, settings, max_examples=MAX_VAL_EXAMPLES, stop=stop, atlas=atlas
-    )
-    absent = settings.augmentation.state_absent_share
-    if not absent:
-        return score()
-    return score().mixed(score(states=False), absent)
-
-
-def _metrics(challenger: HeldOut, champion: HeldOut) -> checkpoints.Metrics:
-    psnrs_db = {"val_psnr_db": challenger.psnr_db, "champion_psnr_db": champion.psnr_db}
-    if challenger.score_db == challenger.psnr_db:
-        return checkpoints.Metrics(**psnrs_db)
-    return checkpoints.Metrics(
-        **psnrs_db, val_score_db=challenger.score_db, champion_score_db=champion.score_db
-    )
 
 
 def _training(settings: Settings) -> dict[str, JsonValue]:
