@@ -184,16 +184,20 @@ async def test_to_die_while_an_entry_is_prepared_uses_up_no_delivery(bus: Bus) -
     assert handler.seen == [1]
 
 
-async def test_an_entry_that_cannot_be_decoded_is_buried_at_once(bus: Bus) -> None:
-    await bus.ensure_group(STREAM, GROUP)
-    letter = DeadLetter(
-        source_stream="x", group="y", entry_id="1-1", deliveries=1, reason="", data=b""
-    )
+def undecodable(data: bytes = b"") -> DeadLetter:
+    """No frame, on the stream of frames."""
 
     class Misplaced(DeadLetter, frozen=True, kw_only=True):
         STREAM = FrameAccepted.STREAM
 
-    await bus.publish(Misplaced.decode(letter.encode()))
+    return Misplaced(
+        source_stream="x", group="y", entry_id="1-1", deliveries=1, reason="", data=data
+    )
+
+
+async def test_an_entry_that_cannot_be_decoded_is_buried_at_once(bus: Bus) -> None:
+    await bus.ensure_group(STREAM, GROUP)
+    await bus.publish(undecodable())
     handler = Recorder()
     await consumer(bus, handler).turn()
     assert handler.seen == []
@@ -286,6 +290,51 @@ async def test_what_a_full_broker_does_not_book_is_booked_later_though_nothing_c
     stop.set()
     await running
     assert await bus.ledger() == {"seen": 2}
+
+
+async def test_who_ends_while_the_broker_is_full_waits_a_little_for_what_it_owes(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else knows of it: the frame would be on its way for ever."""
+    monkeypatch.setattr(consumer_module, "BUS_RETRY_SECS", 0.05)
+    await publish(bus, 1)
+    room = let_it_be_full(bus, monkeypatch)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    await eventually(lambda: handler.seen)
+    stop.set()
+    await asyncio.sleep(0.2)
+    room.set()
+    await running
+    assert await bus.ledger() == {"seen": 1}
+
+
+async def test_who_ends_says_what_a_full_broker_never_took(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumer_module, "SETTLE_SECS", 0.1)
+    monkeypatch.setattr(consumer_module, "BUS_RETRY_SECS", 0.05)
+    await publish(bus, 1)
+    let_it_be_full(bus, monkeypatch)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    await eventually(lambda: handler.seen)
+    stop.set()
+    await running
+    assert "not booked, for the broker is full: {'seen': 1}" in caplog.text
+
+
+async def test_dead_letters_are_few_where_they_are_large(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """True frames in them would fill the broker, and nothing but a person empties it."""
+    monkeypatch.setattr(consumer_module, "MAX_DEAD_BYTES", 3000)
+    await bus.ensure_group(STREAM, GROUP)
+    for size_bytes in (*[10] * 9, 700):
+        await bus.publish(undecodable(b"x" * size_bytes))
+    await consumer(bus, Recorder()).turn()
+    assert await bus.length(DeadLetter.STREAM) == 3
+    assert await bus.ledger() == {f"dead_{GROUP}": 10}
 
 
 async def test_a_debt_does_not_go_with_an_entry_that_somebody_else_did(

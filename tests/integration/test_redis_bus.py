@@ -267,7 +267,7 @@ async def test_a_refused_question_leaves_the_next_its_own_answers(
     bus = RedisBus(gateway_settings.bus)
     await bus.write(Push("list", b"1", 9, 9), Put("hash", {"a": b"2"}, 9))
     client = connect(gateway_settings.bus, socket_timeout_secs=None)
-    lines = Lines(client.connection_pool)
+    lines = Lines(client.connection_pool, nobody_took_over)
     questions = [("LRANGE", "hash", 0, 9), ("LRANGE", "list", 0, 9)]
     refused, answered = await lines.trip(questions, timeout_secs=5)
     assert isinstance(refused, redis_errors.ResponseError)
@@ -286,7 +286,7 @@ async def test_who_waits_for_a_connection_gets_one_that_comes_back(
 ) -> None:
     monkeypatch.setattr(connection, "MAX_CONNECTIONS", 2)
     client = connect(gateway_settings.bus, socket_timeout_secs=None)
-    lines = Lines(client.connection_pool)
+    lines = Lines(client.connection_pool, nobody_took_over)
     async with asyncio.timeout(PATIENCE_SECS):
         trips = [lines.trip([("ECHO", n)], timeout_secs=PATIENCE_SECS) for n in range(20)]
         assert await asyncio.gather(*trips) == [[b"%d" % n] for n in range(20)]
@@ -324,6 +324,56 @@ async def test_the_bus_speaks_to_a_socket_in_the_file_system(
     assert await bus.length("stream") == 0
     await bus.close()
     started.stop()
+
+
+async def nobody_took_over() -> None:
+    raise AssertionError("this broker takes writes")
+
+
+async def test_a_broker_that_was_demoted_is_left(gateway_settings: Settings) -> None:
+    """It keeps its connections, and another one may have its name by now."""
+    bus = RedisBus(gateway_settings.bus)
+
+    async def ask_all() -> None:
+        await bus.write(Count("x"))
+        await bus.read("stream", "g", "n", count=1, block_secs=0.01)
+        await bus.tail("stream", "0-0", count=1, block_secs=0.01)
+        await bus.length("stream")
+
+    async with Redis.from_url(gateway_settings.bus.url, single_connection_client=True) as redis:
+        others = {row["id"] for row in await redis.client_list()}
+
+        async def bus_connections() -> set[str]:
+            return {row["id"] for row in await redis.client_list()} - others
+
+        await ask_all()
+        before = await bus_connections()
+        await redis.replicaof("127.0.0.1", 1)
+        try:
+            with pytest.raises(BusUnavailable, match="read only"):
+                await bus.write(Count("x"))
+        finally:
+            await redis.replicaof("NO", "ONE")
+        await ask_all()
+        assert len(before) == 4
+        assert before.isdisjoint(await bus_connections())
+    assert await bus.ledger() == {"x": 2}
+    await bus.close()
+
+
+async def test_a_key_that_a_scan_repeats_is_there_once(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it may while the broker makes its table larger."""
+    bus = RedisBus(gateway_settings.bus)
+
+    async def repeating(*_: object, **__: object) -> AsyncIterator[bytes]:
+        for key in (b"b", b"a", b"b"):
+            yield key
+
+    monkeypatch.setattr(Redis, "scan_iter", repeating)
+    assert await bus.keys("") == ["a", "b"]
+    await bus.close()
 
 
 def announcement(number: int) -> CheckpointPublished:

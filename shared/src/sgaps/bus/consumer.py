@@ -44,7 +44,11 @@ from sgaps.settings import BusSettings
 log = logging.getLogger(__name__)
 
 MAX_DEAD_LETTERS = 10_000
+MAX_DEAD_BYTES = 128 * 2**20
+"""Of letters as large as the newest, true frames in them: they may not fill a broker for ever."""
 BUS_RETRY_SECS = 0.5
+SETTLE_SECS = 3.0
+"""Of the eight that a service has to end in."""
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
 FIRST_READ = 64
@@ -139,7 +143,7 @@ class Consumer(Generic[M]):
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
         with contextlib.suppress(BusError):
-            await self._settle()
+            await self._settle_at_last()
 
     async def _loop(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -337,18 +341,33 @@ class Consumer(Generic[M]):
         else:
             self._unmarked = {}
 
-    async def _settle(self) -> None:
+    async def _settle_at_last(self) -> None:
+        """Nobody else knows what is owed: a full broker gets a while to make room for it."""
+        until_secs = time.monotonic() + SETTLE_SECS
+        while not await self._settle():
+            if time.monotonic() > until_secs:
+                log.error(
+                    "%s: not booked, for the broker is full: %s", self._group, dict(self._owed)
+                )
+                return
+            await asyncio.sleep(BUS_RETRY_SECS)
+
+    async def _settle(self) -> bool:
         """Write what a full broker did not take, though no entry may come any more.
 
         The counts hang on no acknowledgement: an entry that another consumer did meanwhile would
-        take them along. So where the broker's answer is lost they are booked twice.
+        take them along. So where the broker's answer is lost they are booked twice. False where
+        it is still full.
         """
         debt = [Count(name, amount) for name, amount in self._owed.items()]
         if self._unmarked or debt:
-            with contextlib.suppress(BusFull):
+            try:
                 await self._bus.write(*self._unmarked.values(), *debt)
-                self._unmarked = {}
-                self._owed.clear()
+            except BusFull:
+                return False
+            self._unmarked = {}
+            self._owed.clear()
+        return True
 
     def _acks(self, effects: Mapping[str, Sequence[Effect]]) -> list[Ack]:
         """Entries of which the same is booked, or nothing, go together."""
@@ -389,7 +408,8 @@ class Consumer(Generic[M]):
             reason=reason,
             data=entry.data,
         )
-        last_rites: list[Effect] = [Publish(letter, MAX_DEAD_LETTERS)]
+        kept = max(1, min(MAX_DEAD_LETTERS, MAX_DEAD_BYTES // len(entry.data or b" ")))
+        last_rites: list[Effect] = [Publish(letter, kept)]
         if not is_probe_entry(entry.data):
             last_rites.append(Count(f"dead_{self._group}"))
         try:

@@ -29,7 +29,9 @@ class RedisBus(Bus):
         self._commands = connect(settings, socket_timeout_secs=self._timeout_secs)
         self._pools = [connect(settings, socket_timeout_secs=None) for _ in range(3)]
         # Looks apart from reads: however many look at sessions, a group's member has a connection.
-        self._trips, self._reads, self._looks = (Lines(p.connection_pool) for p in self._pools)
+        self._trips, self._reads, self._looks = self._lines = [
+            Lines(pool.connection_pool, self._leave_replica) for pool in self._pools
+        ]
         self._writer = Writer(self._trips, timeout_secs=self._timeout_secs)
 
     async def write(self, *operations: Operation) -> None:
@@ -142,7 +144,7 @@ class RedisBus(Bus):
     async def keys(self, prefix: str) -> list[str]:
         with as_bus_errors():
             scan = self._commands.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)
-            return sorted([_text(key) async for key in scan])
+            return sorted({_text(key) async for key in scan})  # a scan may repeat itself
 
     async def now_secs(self) -> float:
         with as_bus_errors():
@@ -156,6 +158,12 @@ class RedisBus(Bus):
     async def close(self) -> None:
         for client in (self._commands, *self._pools):
             await client.aclose()
+
+    async def _leave_replica(self) -> None:
+        """A broker that was demoted keeps its connections, refuses what is written, and lags."""
+        for lines in self._lines:
+            await lines.leave()
+        await self._commands.connection_pool.disconnect(inuse_connections=False)
 
     async def _read(self, lines: Lines, command: Command, block_secs: float) -> list[Entry]:
         # A blocking read may legally be silent for block_secs on top of a command's time.

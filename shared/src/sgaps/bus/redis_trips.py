@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 from redis import exceptions as redis_errors
@@ -41,10 +41,16 @@ class Lines:
     What redis-py does to lend one and to take it back costs as much as a command.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        """Whoever makes a trip minds the time: the pool's connections should have none."""
+    def __init__(self, pool: ConnectionPool, demoted: Callable[[], Awaitable[None]]) -> None:
+        """Whoever makes a trip minds the time: the pool's connections should have none.
+
+        `demoted` is called where the broker takes no writes any more, as another one took over.
+        """
         self._pool = pool
+        self._demoted = demoted
         self._idle: list[AbstractConnection] = []
+        self._left = 0
+        """How often all connections were left."""
         self._wanted = 0
         """Who waits for the pool: what comes back must go there."""
 
@@ -63,17 +69,31 @@ class Lines:
         """
         try:
             async with asyncio.timeout(timeout_secs):
-                connection = await self._taken()
+                connection, left = await self._taken(), self._left
                 try:
-                    await connection.send_packed_command(connection.pack_commands(commands))
-                    return [await _reply(connection) for _ in commands]
+                    return await self._said(connection, commands)
                 except BaseException:  # what is still to come would be the next one's reply
                     await connection.disconnect(nowait=True)
                     raise
                 finally:
+                    if left != self._left:
+                        await connection.disconnect(nowait=True)
                     await self._give_back(connection)
         except TimeoutError:
             raise redis_errors.TimeoutError(f"nothing in {timeout_secs:g} s") from None
+
+    async def _said(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+        await connection.send_packed_command(connection.pack_commands(commands))
+        said = [await _reply(connection) for _ in commands]
+        if any(isinstance(reply, redis_errors.ReadOnlyError) for reply in said):
+            await self._demoted()
+        return said
+
+    async def leave(self) -> None:
+        """Go on by new connections, which find whoever has the broker's name by now."""
+        self._left += 1
+        for connection in self._idle:
+            await connection.disconnect(nowait=True)
 
     async def _taken(self) -> AbstractConnection:
         while self._idle:
