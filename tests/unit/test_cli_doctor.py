@@ -334,14 +334,18 @@ def test_a_running_system(asked: Asked, missing: list[str]) -> None:
     assert bad_lines(said) == [f"bad  {name}: none lives; no heartbeat" for name in missing]
 
 
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "socks://x:1"])
 def test_a_proxy_is_not_asked_for_this_machine(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", proxy)
     with http_server(answers_of({})) as url:
         assert asked("--url", url)[0] == 0
+    if proxy.startswith("socks"):
+        code, said = asked("--url", "http://192.0.2.1:8000")
+        assert (code, "no_proxy to the gateway's host" in said) == (1, True)
 
 
 def test_the_system_of_the_data_folder_is_looked_at_where_it_is(asked: Asked) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
@@ -41,6 +43,33 @@ async def answering(status: HTTPStatus, port: int = 0) -> AsyncIterator[str]:
 
 
 async def _nothing(_: ServerConnection) -> None: ...
+
+
+@pytest.mark.parametrize("proxy", ["proxy.corp:3128", "socks5://127.0.0.1:1"])
+async def test_a_proxy_that_cannot_be_used_is_named(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    async with asyncio.timeout(10):
+        with pytest.raises(SettingsError, match="the proxy of the environment cannot be used"):
+            async with SgapsClient(config_of("ws://192.0.2.1:8000/ws/stream")):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"checkpoint_key": "my game"}, "checkpoint_key"),
+        ({"width": 0}, "width"),
+        ({"height": 10_000}, "height"),
+        ({"state_dim": 5000}, "state_dim"),
+    ],
+)
+def test_what_no_server_takes_is_refused_at_once(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{named}: "):
+        replace(config_of("ws://127.0.0.1:1/ws/stream"), **changes)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sgaps.protocol.messages import Error, FrameData, Keyframe
 from sgaps_client import client as client_module
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import encoded_png
-from sgaps_client.state import SessionConfig
+from sgaps_client.state import SessionAccount, SessionConfig
 from unit.scripted_gateway import CENTRE_OF_PIXEL_1_2, ScriptedGateway, decoded_keyframe
 from waiting import eventually
 
@@ -268,6 +268,24 @@ async def test_a_refused_heartbeat_is_not_taken_for_a_frame() -> None:
         await eventually(lambda: client.state.account.is_complete)
     assert client.state.refusals == ["overloaded"] * 2
     assert (client.state.account.refused, client.state.account.accepted) == (0, 3)
+
+
+async def test_a_state_value_that_is_no_number_is_missing() -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running(), client_of(gateway) as client:
+        await client.send_frame(IMAGE, np.array([np.nan, np.inf], np.float32), keyframe_png=None)
+        await eventually(lambda: gateway.frames["session-0"])
+    assert gateway.frames["session-0"][0].state_vector == [-999.0, -999.0]
+
+
+def test_a_refused_frame_that_was_stored_after_all_is_accepted() -> None:
+    """The broker did not say in time; on a resume the server knows."""
+    account = SessionAccount(session_id="s")
+    account.book_sent()
+    account.book_refused()
+    assert account.accepted == 0
+    account.book_lost(after_frame_id=0)
+    assert (account.refused, account.lost, account.accepted) == (0, 0, 1)
 
 
 async def test_a_refused_frame_is_not_lost_as_well() -> None:

@@ -236,13 +236,14 @@ async def test_the_token_goes_with_the_session_and_with_its_pictures(
 
 
 @pytest.mark.parametrize("names", [("http_proxy", "https_proxy"), ("all_proxy",)])
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "socks://x:1"])
 async def test_a_proxy_is_not_asked_for_this_machine(
-    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    names: tuple[str, ...], proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name in names:
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
+        monkeypatch.setenv(name, proxy)
     gateway = ScriptedGateway(keyframe_interval=1)
     async with asyncio.timeout(10), gateway.running():
         summary = await play(Flat(), options(gateway, frames=2), stop=asyncio.Event())

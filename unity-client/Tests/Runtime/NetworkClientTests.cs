@@ -62,6 +62,19 @@ namespace Sgaps.Client.Tests
             Assert.That(Send(first), Is.EqualTo(SendResult.StaleCoordinates));
         }
 
+        [TestCase(false)]
+        [TestCase(true)]
+        public void PixelsThatWereNeverFilledAreNotSent(bool ownPattern)
+        {
+            var config = Config();
+            if (ownPattern) config.OwnPattern = SamplingPattern.Random;
+            Use(config);
+            Connect();
+            var sent = Transport.Sent.Count;
+            Assert.That(Client.TrySend(new PixelData(), new float[0], 0, 1, new byte[] { 1 }), Is.EqualTo(SendResult.StaleCoordinates));
+            Assert.That(Transport.Sent.Count, Is.EqualTo(sent), "nor their keyframe");
+        }
+
         [Test]
         public void AnOverloadedServerIsGivenItsPause()
         {

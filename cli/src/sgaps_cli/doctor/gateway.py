@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from sgaps.errors import SettingsError
 from sgaps_cli.doctor import system
 from sgaps_cli.doctor.finding import TIMEOUT_SECS, Finding
-from sgaps_client.address import is_loopback, without_proxies
+from sgaps_client.address import http_client, is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 GATEWAY_CURE = "start the system: sgaps up, or name another with --url http://host:port"
@@ -45,15 +46,10 @@ def look_at_gateway(url: str, token: str | None, *, needed: bool) -> Iterator[Fi
     base = url.rstrip("/")
     what = f"gateway {base}"
     try:
-        # Certificates are those of this machine, or SSL_CERT_FILE.
-        with httpx.Client(
-            base_url=base,
-            timeout=TIMEOUT_SECS,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            verify=ssl.create_default_context(),
-            mounts=without_proxies(base),
-        ) as client:
+        with http_client(httpx.Client, base, token=token, timeout_secs=TIMEOUT_SECS) as client:
             yield from _all_of(client, what, has_token=bool(token))
+    except SettingsError as error:
+        yield Finding(what=what, well=False, detail="cannot be asked", cure=str(error))
     except httpx.ConnectError as error:
         detail = f"does not answer ({error})" if needed else "none runs; sgaps up starts one"
         yield Finding(what=what, well=not needed, detail=detail, cure=_connection_cure(error))

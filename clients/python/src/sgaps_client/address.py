@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import ssl
 from http import HTTPStatus
 from ipaddress import ip_address
+from typing import TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.uri import parse_uri
 
 from sgaps.errors import SettingsError
+
+HttpClient = TypeVar("HttpClient", httpx.Client, httpx.AsyncClient)
 
 EXAMPLE_URL = "ws://127.0.0.1:8000/ws/stream"
 
@@ -59,12 +64,32 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def without_proxies(url: str) -> dict[str, None]:
-    """Mounts of an httpx client: those of the environment stay, but for an address of this machine.
+def http_client(
+    kind: type[HttpClient], url: str, *, token: str | None, timeout_secs: float
+) -> HttpClient:
+    """A client for a gateway's HTTP addresses, by the proxy of the environment.
 
-    Not `trust_env=False`, for which SSL_CERT_FILE would not count either.
+    Without it on this machine, where one that cannot be used does no harm either. Certificates are
+    those of the machine, or SSL_CERT_FILE, as they are for the socket. Raises SettingsError.
     """
-    return {"http://": None, "https://": None} if is_loopback(url) else {}
+    try:
+        return kind(
+            base_url=url,
+            timeout=timeout_secs,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            verify=ssl.create_default_context(),
+            trust_env=not is_loopback(url),
+        )
+    except (ImportError, ValueError) as error:
+        raise unusable_proxy(error) from error
+
+
+def unusable_proxy(error: Exception) -> SettingsError:
+    """What to raise where a library cannot do what the environment asks for."""
+    return SettingsError(
+        f"the proxy of the environment cannot be used ({error}): set https_proxy or http_proxy to "
+        "http://host:port, or no_proxy to the gateway's host"
+    )
 
 
 def told_loss(error: Exception, url: str, *, had_session: bool) -> str:

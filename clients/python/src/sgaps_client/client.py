@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy
 from websockets.typing import Subprotocol
 
 from sgaps.errors import ErrorCode, ProtocolError
@@ -30,7 +30,7 @@ from sgaps.protocol.messages import (
     UvCoordinates,
 )
 from sgaps_client import outgoing
-from sgaps_client.address import is_loopback, told_loss
+from sgaps_client.address import is_loopback, told_loss, unusable_proxy
 from sgaps_client.state import ClientState, SessionConfig
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class SgapsClient:
 
     Sending never waits for answers: a frame is sampled at the newest coordinates known.
     Raises ProtocolError where the server refuses for good, SettingsError where the first one that
-    answers has no such socket.
+    answers has no such socket, or the environment names a proxy that cannot be used.
     """
 
     def __init__(
@@ -192,15 +192,21 @@ class SgapsClient:
             await asyncio.sleep(asked_pause_secs + self._next_backoff_secs())
 
     async def _connect_and_play(self) -> None:
-        async with connect(
-            self.config.url,
-            subprotocols=[Subprotocol(name) for name in self.config.subprotocols],
-            compression=None,
-            max_size=MAX_MESSAGE_BYTES,
-            close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
-            proxy=None if is_loopback(self.config.url) else True,
-        ) as connection:
+        async with await self._connected() as connection:
             await self._play(connection)
+
+    async def _connected(self) -> ClientConnection:
+        try:
+            return await connect(
+                self.config.url,
+                subprotocols=[Subprotocol(name) for name in self.config.subprotocols],
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
+                proxy=None if is_loopback(self.config.url) else True,
+            )
+        except (InvalidProxy, ImportError) as error:  # the latter of SOCKS
+            raise unusable_proxy(error) from error
 
     def _next_backoff_secs(self) -> float:
         """Twice as long each time, and at random, so that many clients do not return as one."""

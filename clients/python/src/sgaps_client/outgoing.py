@@ -12,6 +12,7 @@ from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, ClientInfo, Resolution, SessionStart
 from sgaps.sampling.footprints import sample_image
+from sgaps_client.sources.base import MISSING
 from sgaps_client.state import ClientState, SessionConfig
 
 CLIENT_VERSION = "0.1.0"
@@ -53,13 +54,15 @@ def sampled_frame(
     frame_id: int,
     client_state: ClientState,
 ) -> SampledFrame:
-    """Sample an image (H, W) at the newest coordinates; the state is cut to what was agreed."""
+    """Sample an image (H, W) at the newest coordinates; the state is cut to what was agreed, and
+    what is no number in it is missing."""
     height, width = image.shape
+    state = state_vector[: client_state.max_state_dim]
     return SampledFrame(
         frame_id=frame_id,
         coordinate_set_id=client_state.coordinate_set_id,
         samples=sample_image(image, client_state.coords),
-        state=state_vector[: client_state.max_state_dim],
+        state=np.where(np.isfinite(state), state, np.float32(MISSING)),
         resolution=Resolution(width=width, height=height),
         timestamp=time.time(),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.protocol.content import CoordinateSet
-from sgaps_client.address import http_url, without_proxies
+from sgaps_client.address import http_client, http_url
 from sgaps_client.client import SgapsClient
 from sgaps_client.pictures import decoded_png, encoded_png, psnr_db
 from sgaps_client.sources import GameFrame, Source
@@ -190,10 +190,12 @@ class _SessionPlay:
         return more
 
     def _http(self) -> httpx.AsyncClient:
-        token = self._options.auth_token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        mounts = without_proxies(self._options.url)
-        return httpx.AsyncClient(timeout=HTTP_TIMEOUT_SECS, headers=headers, mounts=mounts)
+        return http_client(
+            httpx.AsyncClient,
+            http_url(self._options.url),
+            token=self._options.auth_token,
+            timeout_secs=HTTP_TIMEOUT_SECS,
+        )
 
     async def _send_all(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
         next_at_secs = time.monotonic()

@@ -7,11 +7,18 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.errors import ErrorCode, ProtocolError, SettingsError
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet
-from sgaps.protocol.messages import Error, HeartbeatAck, SessionStartAck
+from sgaps.protocol.messages import (
+    Error,
+    HeartbeatAck,
+    Resolution,
+    SessionStart,
+    SessionStartAck,
+)
 from sgaps_client.address import check_url
 
 Noted = TypeVar("Noted")
@@ -44,7 +51,7 @@ def note(noted: list[Noted], *new: Noted) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
-    """What a session is about. A wrong address is refused where the config is made."""
+    """What a session is about. What no server takes is refused where the config is made."""
 
     url: str
     checkpoint_key: str
@@ -59,6 +66,18 @@ class SessionConfig:
     def __post_init__(self) -> None:
         """Raises SettingsError."""
         check_url(self.url)
+        try:
+            SessionStart(
+                checkpoint_key=self.checkpoint_key,
+                resolution=Resolution(width=self.width, height=self.height),
+                max_state_dim=self.state_dim,
+                auth_token=self.auth_token,
+            )
+        except ValidationError as error:
+            (first, *_) = error.errors(include_url=False)
+            names = {"max_state_dim": "state_dim"}
+            name = str(first["loc"][-1])
+            raise SettingsError(f"{names.get(name, name)}: {first['msg']}") from error
 
 
 @dataclass(kw_only=True)
@@ -143,6 +162,7 @@ class SessionAccount:
     def book_lost(self, *, after_frame_id: int) -> None:
         """The connection broke, and the server knows nothing of what was sent after this frame."""
         self._heartbeats.clear()
+        self._refused.discard(after_frame_id)  # it was stored after all
         self._lost |= set(range(after_frame_id + 1, self.next_frame_id)) - self._refused
         self.next_frame_id = max(self.next_frame_id, after_frame_id + 1)
 

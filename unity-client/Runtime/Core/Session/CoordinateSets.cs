@@ -1,7 +1,7 @@
 namespace Sgaps.Client
 {
     /// <summary>
-    /// The newest sets of this connection. The gateway keeps as many of a session; and another gateway, which a resumed
+    /// The newest sets of this connection. The gateway keeps as many of a session, or more; and another gateway, which a resumed
     /// session may be on, knows none of the earlier ones.
     /// </summary>
     internal sealed class CoordinateSets

@@ -161,6 +161,7 @@ namespace Sgaps.Client
         {
             if (State != ConnectionState.Streaming || _transport.State != TransportState.Open) return SendResult.NotConnected;
             if (!CanSend) return SendResult.Paused;
+            if (coordinates == null) return SendResult.StaleCoordinates; // pixels that were never filled
             var isKnown = _config.OwnPattern.HasValue ? coordinates.SetId == UVCoordinates.OwnChoiceSetId : Session.Sets.Contains(coordinates);
             if (!isKnown) return SendResult.StaleCoordinates;
             return IsBacklogged() ? SendResult.Backlogged : SendResult.Sent;

@@ -110,6 +110,7 @@ namespace Sgaps.Client
         internal void BookLost(long afterFrameId)
         {
             _heartbeats.Clear();
+            _refused.Remove(afterFrameId); // it was stored after all
             for (var frameId = afterFrameId + 1; frameId < NextFrameId; frameId++)
             {
                 if (!_refused.Contains(frameId)) _lost.Add(frameId);
