@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,9 @@ from sgaps.bus import (
     next_id,
 )
 from sgaps.bus import consumer as consumer_module
+from sgaps.errors import BusUnavailable
 from sgaps.messages import DeadLetter, FrameAccepted
-from waiting import eventually
+from waiting import PATIENCE_SECS, eventually
 
 
 async def test_a_handled_batch_is_acknowledged_with_its_answers(bus: Bus) -> None:
@@ -184,6 +186,96 @@ async def test_to_die_while_an_entry_is_prepared_uses_up_no_delivery(bus: Bus) -
     assert handler.seen == [1]
 
 
+def lose_replies(bus: Bus, monkeypatch: pytest.MonkeyPatch, **lost: int) -> None:
+    """The broker does what it is asked, and stalls before it says so."""
+
+    def losing(ask: Callable[..., Awaitable[object]], count: int) -> Callable[..., object]:
+        to_lose = iter(range(count))
+
+        async def asked(*args: Any, **options: Any) -> object:
+            answer = await ask(*args, **options)
+            if answer and next(to_lose, None) is not None:
+                raise BusUnavailable("no answer")
+            return answer
+
+        return asked
+
+    for name, count in lost.items():
+        monkeypatch.setattr(bus, name, losing(getattr(bus, name), count))
+
+
+async def test_a_broker_that_stalls_buries_nothing_that_no_handler_saw(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost answer to a read and to each claim would have used up all deliveries."""
+    monkeypatch.setattr(consumer_module, "BUS_RETRY_SECS", 0.01)
+    lose_replies(bus, monkeypatch, read=1, claim=5)
+    await publish(bus, 1)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    await eventually(lambda: handler.seen)
+    stop.set()
+    await running
+    assert await bus.ledger() == {"seen": 1}
+    assert await bus.length(DeadLetter.STREAM) == 0
+
+
+async def test_a_broker_that_stalls_gives_an_entry_that_kills_no_more_lives(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "BUS_RETRY_SECS", 0.01)
+    await publish(bus, 1)
+    deaths = 0
+
+    class Deadly(Recorder):
+        async def __call__(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+            nonlocal deaths
+            deaths += 1
+            raise ProcessDied
+
+    for _ in range(3):
+        with pytest.raises(ProcessDied):
+            await consumer(bus, Deadly()).run(asyncio.Event())
+    lose_replies(bus, monkeypatch, claim=4)
+    stop = asyncio.Event()
+    running = asyncio.create_task(consumer(bus, Deadly()).run(stop))
+    await eventually_buried(bus)
+    stop.set()
+    await running
+    assert deaths == 3
+
+
+async def eventually_buried(bus: Bus) -> None:
+    async with asyncio.timeout(PATIENCE_SECS):
+        while not await bus.length(DeadLetter.STREAM):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_claim_that_never_reached_the_broker_is_none_in_vain(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It used up nothing: to take it off would give a deadly entry one more try."""
+    await publish(bus, 1)
+    (entry_id,) = await read(bus)
+    for _ in range(2):
+        await bus.claim(STREAM, GROUP, "one", entry_id, min_idle_secs=0)
+    monkeypatch.setattr(consumer_module, "BUS_RETRY_SECS", 0.01)
+    claim, handler, stop = bus.claim, Recorder(), asyncio.Event()
+    unreached = iter(range(3))
+
+    async def claim_at_last(*args: Any, **options: Any) -> object:
+        if next(unreached, None) is not None:
+            raise BusUnavailable("no way there")
+        return await claim(*args, **options)
+
+    monkeypatch.setattr(bus, "claim", claim_at_last)
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    await eventually_buried(bus)
+    stop.set()
+    await running
+    assert handler.seen == []
+
+
 def undecodable(data: bytes = b"") -> DeadLetter:
     """No frame, on the stream of frames."""
 
@@ -322,6 +414,43 @@ async def test_who_ends_says_what_a_full_broker_never_took(
     stop.set()
     await running
     assert "not booked, for the broker is full: {'seen': 1}" in caplog.text
+
+
+async def test_who_ends_with_a_debt_while_the_broker_is_away_says_so_and_goes(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(bus, 1)
+    let_it_be_full(bus, monkeypatch)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    await eventually(lambda: handler.seen)
+    monkeypatch.setattr(bus, "write", away)
+    stop.set()
+    await asyncio.wait_for(running, consumer_module.SETTLE_SECS / 2)
+    assert "not booked, for away: {'seen': 1}" in caplog.text
+
+
+async def away(*_: object) -> None:
+    raise BusUnavailable("away")
+
+
+async def test_who_ends_does_not_wait_for_a_broker_that_hangs(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumer_module, "SETTLE_SECS", 0.1)
+    await publish(bus, 1)
+    let_it_be_full(bus, monkeypatch)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    await eventually(lambda: handler.seen)
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(bus, "write", hang)
+    stop.set()
+    await asyncio.wait_for(running, 5)
+    assert "not booked" in caplog.text
 
 
 async def test_dead_letters_are_few_where_they_are_large(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -358,6 +359,88 @@ async def test_a_broker_that_was_demoted_is_left(gateway_settings: Settings) -> 
         assert len(before) == 4
         assert before.isdisjoint(await bus_connections())
     assert await bus.ledger() == {"x": 2}
+    await bus.close()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda bus: bus.write(Count("x")),
+        lambda bus: bus.read("stream", "g", "n", count=1, block_secs=0),
+        lambda bus: bus.ensure_group("stream", "g"),
+        lambda bus: bus.trim("stream", "0-1"),
+    ],
+    ids=["write", "read", "ensure_group", "trim"],
+)
+async def test_whatever_a_demoted_broker_refuses_the_bus_goes_on_at_the_one_that_took_over(
+    ask: Callable[[RedisBus], Awaitable[object]], gateway_settings: Settings
+) -> None:
+    """Connections that were made stay with the demoted one, whoever has its address by now."""
+    told: list[int] = []
+    async with demoted_then_promoted(told) as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        bus = RedisBus(gateway_settings.bus.model_copy(update={"url": url}))
+        await bus.ping()
+        await bus.length("stream")
+        assert told == [0, 0]
+        with pytest.raises(BusUnavailable):
+            await ask(bus)
+        await bus.ping()
+        await bus.length("stream")
+        assert set(told[-2:]) == {1}
+        await bus.close()
+
+
+@asynccontextmanager
+async def demoted_then_promoted(told: list[int]) -> AsyncIterator[int]:
+    """The port of a broker that refuses changes; once it has, new connections reach another.
+
+    `told` gets 0 for each command that came to the first, 1 for the second.
+    """
+    refused = False
+    open_ones: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        open_ones.append(writer)
+        promoted = int(refused)
+        while sent := await reader.read(65536):
+            for command in re.findall(rb"\*\d+\r\n\$\d+\r\n([A-Z]+)", sent):
+                if command in {b"PING", b"XLEN"}:
+                    told.append(promoted)
+                    writer.write(b"+PONG\r\n" if command == b"PING" else b":0\r\n")
+                elif command == b"CLIENT":
+                    writer.write(b"+OK\r\n")
+                else:
+                    refused = True
+                    writer.write(b"-READONLY You can't write against a read only replica.\r\n")
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in open_ones:
+        writer.close()
+
+
+async def test_a_connection_in_use_while_a_broker_is_demoted_is_left_afterwards(
+    gateway_settings: Settings,
+) -> None:
+    bus = RedisBus(gateway_settings.bus)
+    async with Redis.from_url(gateway_settings.bus.url, single_connection_client=True) as redis:
+        others = {row["id"] for row in await redis.client_list()}
+        await bus.ping()
+        before = {row["id"] for row in await redis.client_list()} - others
+        await redis.client_pause(300)
+        pinging = asyncio.create_task(bus.ping())
+        await asyncio.sleep(0.1)
+        await bus._leave_replica()  # as a refused heartbeat does beside it
+        await pinging
+        await bus.ping()
+        after = {row["id"] for row in await redis.client_list()} - others
+    assert len(before) == 1
+    assert before.isdisjoint(after)
     await bus.close()
 
 

@@ -34,6 +34,7 @@ from sgaps.bus.failures import Failures
 from sgaps.bus.holding import InHand
 from sgaps.bus.ledger import owed, unless_probe
 from sgaps.bus.policy import Delivery, M, Policy, keep_every
+from sgaps.bus.vain import InVain
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable, MessageError
 from sgaps.logs import ids_if_any
 from sgaps.messages import DeadLetter
@@ -114,6 +115,7 @@ class Consumer(Generic[M]):
         self._prepare = prepare
         self._policy = policy
         self._in_hand = InHand(bus, self._stream, group, name, min_idle_secs=settings.min_idle_secs)
+        self._in_vain = InVain()
         self._meter = ConsumerMeter(group, stage)
         self._stop = asyncio.Event()
         self._count = min(FIRST_READ, settings.batch_size)
@@ -142,8 +144,7 @@ class Consumer(Generic[M]):
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-        with contextlib.suppress(BusError):
-            await self._settle_at_last()
+        await self._settle_at_last()
 
     async def _loop(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -212,9 +213,10 @@ class Consumer(Generic[M]):
     async def _finish_own(self) -> None:
         """What this very consumer had in hand when it died is nobody else's: no need to wait."""
         while not self._stop.is_set():
-            own = await self._pending(0.0, consumer=self._name)
+            own = self._in_vain.taken_off(await self._pending(0.0, consumer=self._name))
             unfinished = await self._retry(own, min_idle_secs=0.0)
             if len(own) < CLAIMS_PER_TURN or unfinished:
+                self._in_vain.forget()
                 return
 
     async def _pending(
@@ -246,9 +248,7 @@ class Consumer(Generic[M]):
                 continue
             with contextlib.suppress(MessageError):
                 await self._prepare(self._type.decode(waiting.data))
-            entry = await self._bus.claim(
-                self._stream, self._group, self._name, row.entry_id, min_idle_secs=idle_secs
-            )
+            entry = await self._claim(row, idle_secs)
             self._turned()
             if entry is None:
                 continue  # somebody else has it
@@ -262,6 +262,15 @@ class Consumer(Generic[M]):
             else:
                 unfinished += 1  # it may not be buried yet
         return unfinished
+
+    async def _claim(self, row: PendingEntry, min_idle_secs: float) -> Entry | None:
+        try:
+            return await self._bus.claim(
+                self._stream, self._group, self._name, row.entry_id, min_idle_secs=min_idle_secs
+            )
+        except BusError:
+            self._in_vain.unanswered(row)
+            raise
 
     async def _let_go(self, pending: Sequence[PendingEntry]) -> set[str]:
         """Acknowledge what the policy would have let go of had these been read together.
@@ -343,14 +352,13 @@ class Consumer(Generic[M]):
 
     async def _settle_at_last(self) -> None:
         """Nobody else knows what is owed: a full broker gets a while to make room for it."""
-        until_secs = time.monotonic() + SETTLE_SECS
-        while not await self._settle():
-            if time.monotonic() > until_secs:
-                log.error(
-                    "%s: not booked, for the broker is full: %s", self._group, dict(self._owed)
-                )
-                return
-            await asyncio.sleep(BUS_RETRY_SECS)
+        try:
+            async with asyncio.timeout(SETTLE_SECS):
+                while not await self._settle():
+                    await asyncio.sleep(BUS_RETRY_SECS)
+        except (BusError, TimeoutError) as error:
+            why, debt = str(error) or "the broker is full", dict(self._owed)
+            log.error("%s: not booked, for %s: %s", self._group, why, debt)  # noqa: TRY400 - no bug
 
     async def _settle(self) -> bool:
         """Write what a full broker did not take, though no entry may come any more.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -38,7 +39,7 @@ class RedisBus(Bus):
         await self._writer.write(command_of(operations))
 
     async def ensure_group(self, stream: str, group: str) -> None:
-        with as_bus_errors():
+        async with self._changing():
             try:
                 await self._commands.xgroup_create(stream, group, id="0", mkstream=True)
             except redis_errors.ResponseError as error:
@@ -129,7 +130,7 @@ class RedisBus(Bus):
             return int(await self._commands.xlen(stream))
 
     async def trim(self, stream: str, min_id: str) -> int:
-        with as_bus_errors():
+        async with self._changing():
             return int(await self._commands.xtrim(stream, minid=min_id, approximate=False))
 
     async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
@@ -159,11 +160,24 @@ class RedisBus(Bus):
         for client in (self._commands, *self._pools):
             await client.aclose()
 
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """What changes something by redis-py's client, which stays where it is refused."""
+        with as_bus_errors():
+            try:
+                yield
+            except redis_errors.ReadOnlyError:
+                await self._leave_replica()
+                raise
+
     async def _leave_replica(self) -> None:
         """A broker that was demoted keeps its connections, refuses what is written, and lags."""
         for lines in self._lines:
             await lines.leave()
-        await self._commands.connection_pool.disconnect(inuse_connections=False)
+        pool = self._commands.connection_pool
+        # Those in use are left when they come back.
+        await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+        await pool.disconnect(inuse_connections=False)
 
     async def _read(self, lines: Lines, command: Command, block_secs: float) -> list[Entry]:
         # A blocking read may legally be silent for block_secs on top of a command's time.

@@ -69,7 +69,7 @@ class Lines:
         """
         try:
             async with asyncio.timeout(timeout_secs):
-                connection, left = await self._taken(), self._left
+                left, connection = self._left, await self._taken()
                 try:
                     return await self._said(connection, commands)
                 except BaseException:  # what is still to come would be the next one's reply
