@@ -9,13 +9,14 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from sgaps.errors import SettingsError
 from sgaps_client import client as client_module
-from sgaps_client.address import is_loopback, shown, told_loss
+from sgaps_client.address import http_client, is_loopback, shown, told_loss
 from sgaps_client.client import SgapsClient
 from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import ScriptedGateway
@@ -56,6 +57,23 @@ async def test_a_proxy_that_cannot_be_used_is_named(
         with pytest.raises(SettingsError, match="the proxy of the environment cannot be used"):
             async with SgapsClient(config_of("ws://192.0.2.1:8000/ws/stream")):
                 pass
+
+
+async def test_the_password_of_a_proxy_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "socks://me:secret@proxy:1")
+    async with asyncio.timeout(10):
+        with pytest.raises(SettingsError, match=r"\(socks://proxy:1 ") as caught:
+            async with SgapsClient(config_of("ws://192.0.2.1:8000/ws/stream")):
+                pass
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://192.0.2.1:1"])
+def test_a_token_that_no_header_carries_is_not_taken_for_a_wrong_proxy(url: str) -> None:
+    with pytest.raises(SettingsError, match="the token has other characters than ASCII"):
+        http_client(httpx.Client, url, token="sésame", timeout_secs=1)  # noqa: S106
 
 
 @pytest.mark.parametrize(

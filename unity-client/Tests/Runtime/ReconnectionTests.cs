@@ -29,6 +29,22 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
+        public void ARefusedFrameThatWasStoredAfterAllIsAccepted()
+        {
+            Connect();
+            for (var i = 0; i < 2; i++) Send();
+            Transport.Says(Wire.Error("overloaded", false, "0"));
+            Client.Poll();
+            Assert.That(Client.Session.Account.Refused, Is.EqualTo(1));
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(1);
+            Connect(resumed: true, lastFrameId: 1);
+            var account = Client.Session.Account;
+            Assert.That(new long[] { account.Refused, account.Lost, account.Accepted }, Is.EqualTo(new long[] { 0, 0, 2 }));
+        }
+
+        [Test]
         public void PausesGrowAndAreNotTheSame()
         {
             var pausesSecs = new List<double>();

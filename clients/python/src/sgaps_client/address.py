@@ -72,11 +72,12 @@ def http_client(
     Without it on this machine, where one that cannot be used does no harm either. Certificates are
     those of the machine, or SSL_CERT_FILE, as they are for the socket. Raises SettingsError.
     """
+    headers = _authorization(token)
     try:
         return kind(
             base_url=url,
             timeout=timeout_secs,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=headers,
             verify=ssl.create_default_context(),
             trust_env=not is_loopback(url),
         )
@@ -84,11 +85,18 @@ def http_client(
         raise unusable_proxy(error) from error
 
 
+def _authorization(token: str | None) -> dict[str, str]:
+    if token and not token.isascii():
+        raise SettingsError("the token has other characters than ASCII, which no header carries")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def unusable_proxy(error: Exception) -> SettingsError:
     """What to raise where a library cannot do what the environment asks for."""
+    # A library may quote the proxy with its password.
     return SettingsError(
-        f"the proxy of the environment cannot be used ({error}): set https_proxy or http_proxy to "
-        "http://host:port, or no_proxy to the gateway's host"
+        f"the proxy of the environment cannot be used ({shown(str(error))}): set https_proxy or "
+        "http_proxy to http://host:port, or no_proxy to the gateway's host"
     )
 
 
