@@ -37,6 +37,7 @@ run: setup  ## the whole system and a game: make run GAME=atari/pong
 
 secrets:  ## passwords and a token in secrets/, before the first docker compose up
 	-@chmod -R a+rX monitoring 2>/dev/null  # a checkout may be readable for its owner alone; containers have other users
+	@mkdir -p "$${SGAPS_SECRETS_DIR:-secrets}"  # Docker would make it as root
 	docker compose run --rm --build --user "$$(id -u):$$(id -g)" secrets
 
 check: setup  ## lint and types

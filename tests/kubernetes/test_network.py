@@ -90,4 +90,4 @@ def test_behind_an_ingress_players_come_through_it_alone(
 ) -> None:
     before, behind = (connections(kustomizations[name]) for name in ("base", "ingress"))
     assert before - behind == {(ANYONE, "gateway", 8000)}
-    assert behind - before == {("ingress/*", "gateway", 8000)}
+    assert behind - before == {("ingress-nginx/*", "gateway", 8000)}

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sgaps.checkpoints import (
     WEIGHTS_NAME,
     CheckpointDirectory,
 )
-from sgaps_command import run_here, run_process
+from sgaps_command import SGAPS, run_here, run_process
 from toy_models import publish
 from unit.toy_room import atlas_of, walk
 
@@ -201,3 +202,33 @@ def test_a_folder_of_the_same_name_takes_no_modules_place(tmp_path: Path) -> Non
     (tmp_path / "trainer" / "__init__.py").touch()
     done = run_process("train", "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_versions_of_which_none_serves_are_listed(command: Command, tmp_path: Path) -> None:
+    """As after the pointer was deleted, which `rollback` may advise."""
+    version = publish(tmp_path, "pong").model_version
+    (tmp_path / "pong" / POINTER_NAME).unlink()
+    assert version in command("list")
+    assert f"no version of pong serves; promote one: {version}" in command("show", "pong", status=1)
+    command("promote", "pong", version)
+    assert "●" in command("list")
+
+
+def test_where_the_shipped_ones_are_is_said(command: Command) -> None:
+    assert "the shipped ones are in" in command("list", status=1)
+
+
+def test_a_full_disk_under_what_is_printed_is_told_in_a_line(tmp_path: Path) -> None:
+    publish(tmp_path, "pong")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [str(SGAPS), "checkpoints", "list", "--root", str(tmp_path)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "sgaps: what is printed: No space left on device\n",
+    )

@@ -334,3 +334,20 @@ def test_a_folder_that_may_not_be_read_is_told_in_a_line(
 def test_without_a_folder_it_says_so(command: Command, tmp_path: Path) -> None:
     tmp_path.rmdir()
     assert "there is no folder" in command("verify", status=1)
+
+
+@pytest.mark.parametrize("what", ["list", "verify", "repair"])
+@pytest.mark.parametrize("where", ["..", "doom", "doom/a"])
+def test_a_folder_of_something_else_is_not_well(tmp_path: Path, what: str, where: str) -> None:
+    """A check of a backup with a wrong path would always pass."""
+    root = tmp_path / "data" / "recordings"
+    seal(root, "a", 0, frames(1))
+    done = run_here("recordings", what, "--root", root / where)
+    assert done.returncode == 1
+    assert "no recordings in" in done.stderr
+    assert run_here("recordings", what, "--root", root).returncode == 0
+
+
+@pytest.mark.parametrize("what", ["list", "verify", "repair"])
+def test_an_empty_folder_is_well(tmp_path: Path, what: str) -> None:
+    assert run_here("recordings", what, "--root", tmp_path).returncode == 0

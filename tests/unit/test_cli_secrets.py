@@ -96,3 +96,19 @@ def test_what_cannot_be_written_names_a_cure(tmp_path: Path) -> None:
     folder.write_text("")
     with pytest.raises(AclError, match="--out"):
         write_secrets(folder)
+
+
+def test_a_folder_of_other_things_stays_as_it_is(tmp_path: Path) -> None:
+    """Nobody but its owner may enter a folder of secrets: of /tmp that would be the end."""
+    (tmp_path / "letter.txt").touch()
+    tmp_path.chmod(0o755)
+    with pytest.raises(AclError, match=r"has letter\.txt in it: name a new folder with --out"):
+        write_secrets(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_password_that_is_no_text_is_told(tmp_path: Path) -> None:
+    write_secrets(tmp_path)
+    (tmp_path / "recorder.password").write_bytes(b"\xff\xfe")
+    with pytest.raises(AclError, match="is no text: delete that file"):
+        write_secrets(tmp_path)

@@ -429,3 +429,8 @@ def test_a_segment_that_cannot_be_locked_leaves_nothing_behind(
         open_writer(tmp_path)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_path_that_is_not_there_is_not_blamed_for_its_name(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"there is no .*nosuch: name a folder"):
+        segment_info(tmp_path / "nosuch")

@@ -170,3 +170,12 @@ def test_recordings_and_checkpoints_in_one_folder_are_refused(
     overrides = ["data.recordings_dir=data/recordings", f"data.checkpoints_dir={folder}"]
     with pytest.raises(SettingsError, match="recordings_dir and checkpoints_dir"):
         load_settings(overrides, environment={})
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    with pytest.raises(SettingsError, match="the folder that you are in is gone"):
+        load_settings(environment={})

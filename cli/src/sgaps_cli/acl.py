@@ -197,6 +197,10 @@ def writing_in(folder: Path) -> Iterator[None]:
         raise AclError(
             f"{error.filename or folder}: {error.strerror}; name a folder of your own with --out"
         ) from error
+    except UnicodeDecodeError as error:
+        raise AclError(
+            f"a password in {folder} is no text: delete that file, and it is made anew"
+        ) from error
 
 
 def write_once(path: Path, content: str) -> bool:

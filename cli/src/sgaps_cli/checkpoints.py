@@ -43,9 +43,14 @@ def list_(root: Root = None) -> None:
     """
     directory = _directory(root)
     table = Table("key", "version", "serves", "held-out PSNR", "before", "frames", "created")
-    rows = [row for key in directory.all_keys() for row in _rows(directory, key)]
+    keys = sorted({*directory.all_keys(), *directory.published_keys()})
+    rows = [row for key in keys for row in _rows(directory, key)]
     if not rows:
-        raise CheckpointNotFound(f"no checkpoints in {directory.root}; make one: sgaps train")
+        shipped = load_settings().data.shipped_dir
+        raise CheckpointNotFound(
+            f"no checkpoints in {directory.root}; make one: sgaps train; the shipped ones are in "
+            f"{shipped}: --root"
+        )
     for row in rows:
         table.add_row(*row)
     tables.show(table)
@@ -143,6 +148,10 @@ def _told(directory: CheckpointDirectory, key: str, version: str) -> tuple[str, 
 def _current(directory: CheckpointDirectory, key: str) -> str:
     version = directory.current_version(key)
     if version is None:
+        if versions := directory.versions(key):
+            raise CheckpointNotFound(
+                f"no version of {key} serves; promote one: {', '.join(versions)}"
+            )
         known = ", ".join(directory.all_keys()) or "none"
         raise CheckpointNotFound(f"no checkpoint of {key!r} in {directory.root}; keys: {known}")
     return version

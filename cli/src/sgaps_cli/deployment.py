@@ -6,8 +6,9 @@ import json
 import secrets
 from pathlib import Path
 
-from sgaps_cli.acl import GRANTS, write_acl, write_once, writing_in
+from sgaps_cli.acl import ACL_FILE, GRANTS, AclError, write_acl, write_once, writing_in
 
+EXPORTER_FILE = "redis_exporter.json"
 TOKEN_BYTES = 32
 OTHERS = {"auth_token": secrets.token_hex, "grafana.password": secrets.token_urlsafe}
 READABLE = 0o644
@@ -22,12 +23,13 @@ def write_secrets(folder: Path) -> list[Path]:
     Raises AclError.
     """
     with writing_in(folder):
+        _check_is_ours(folder)
         folder.chmod(0o700)  # first: the files in it are for all to read
         written = write_acl(folder)
         for name, secret_of in OTHERS.items():
             if write_once(folder / name, secret_of(TOKEN_BYTES)):
                 written.append(folder / name)
-        exporter = folder / "redis_exporter.json"
+        exporter = folder / EXPORTER_FILE
         monitor_password = (folder / "monitor.password").read_text().strip()
         exporter.write_text(json.dumps({"redis://monitor@redis:6379": monitor_password}) + "\n")
         written.append(exporter)
@@ -37,3 +39,11 @@ def write_secrets(folder: Path) -> list[Path]:
             if path.stat().st_mode & READABLE != READABLE:
                 path.chmod(READABLE)
     return written
+
+
+def _check_is_ours(folder: Path) -> None:
+    """Nobody else may enter it from now on, so it is no folder of other things. Raises AclError."""
+    ours = {f"{user}.password" for user in (*GRANTS, "admin")} | {*OTHERS, EXPORTER_FILE}
+    names = {path.name for path in folder.iterdir()}
+    if ACL_FILE not in names and (strange := sorted(n for n in names - ours if n[0] != ".")):
+        raise AclError(f"{folder} has {strange[0]} in it: name a new folder with --out")

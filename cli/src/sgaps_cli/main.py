@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -17,6 +18,11 @@ def main() -> None:
         imported("sgaps_cli.commands").app()
     except SgapsError as error:
         sys.stderr.write(f"sgaps: {error}\n")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stderr.write(f"sgaps: {error.filename or 'what is printed'}: {error.strerror}\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

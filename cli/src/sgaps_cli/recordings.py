@@ -30,7 +30,7 @@ from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.recording.recovery import RecoveredSegment, salvage
 from sgaps_cli import tables
 from sgaps_cli.segment_check import Finding, SegmentReport, check_session, keyframe_problem
-from sgaps_cli.sessions import reading, recordings_folder, sealed_segments, session_folders
+from sgaps_cli.sessions import reading, recorded_sessions, sealed_segments
 
 app = typer.Typer(help="List, verify and repair recordings.")
 
@@ -71,8 +71,8 @@ class Repair:
 @app.command("list", epilog="Example: `sgaps recordings list --root data/recordings`")
 def list_(root: Root = None, as_json: AsJson = False) -> None:
     """Every session with its segments and frames; exit status 1 if one is damaged or unreadable."""
-    folder = recordings_folder(root)
-    rows = list(_rows(_watched(session_folders(folder), "reading")))
+    _, sessions = recorded_sessions(root)
+    rows = list(_rows(_watched(sessions, "reading")))
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -83,10 +83,10 @@ def list_(root: Root = None, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: `sgaps recordings verify --root data/recordings --json`")
 def verify(root: Root = None, as_json: AsJson = False) -> None:
     """Read every frame of every sealed segment; exit status 1 if something is not well."""
-    folder = recordings_folder(root)
+    folder, sessions = recorded_sessions(root)
     reports: list[SegmentReport] = []
     findings: list[Finding] = []
-    for session in _watched(session_folders(folder), "verifying"):
+    for session in _watched(sessions, "verifying"):
         try:
             of_session, parts = _checked(session), _abandoned_parts(session)
         except RecordingError as error:
@@ -114,11 +114,11 @@ def repair(root: Root = None, as_json: AsJson = False) -> None:
     Nothing is deleted: what was damaged stays beside as `.bad`. A recorder that writes to the
     folder must be stopped before; what others are writing there is left alone.
     """
-    folder = recordings_folder(root)
+    folder, sessions = recorded_sessions(root)
     lock = lock_recordings(folder)
     try:
         repairs = [_recovered(outcome, folder) for outcome in recover_parts(folder)]
-        for session in _watched(session_folders(folder), "repairing"):
+        for session in _watched(sessions, "repairing"):
             repairs += _repair_session(session, folder)
     finally:
         os.close(lock)

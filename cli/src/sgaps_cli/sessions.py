@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sgaps.errors import RecordingError
 from sgaps.recording import SegmentInfo, segment_info
-from sgaps.recording.layout import sealed_paths
+from sgaps.recording.layout import SEALED_SUFFIX, sealed_paths
 from sgaps.settings import load_settings
 
 
@@ -20,6 +21,23 @@ def recordings_folder(root: Path | None) -> Path:
     if not is_there:
         raise RecordingError(f"there is no folder {folder}; record something: sgaps up")
     return folder
+
+
+def recorded_sessions(root: Path | None) -> tuple[Path, list[Path]]:
+    """The folder as given or configured, and those of its sessions.
+
+    Raises RecordingError where it holds something else: nothing would be well of nothing.
+    """
+    folder = recordings_folder(root)
+    sessions = session_folders(folder)
+    holds = sessions or _folders(folder) or sealed_paths(folder)
+    if holds and not any(map(_may_have_segments, sessions)):
+        raise RecordingError(f"no recordings in {folder}: name the folder of <key>/<session>/")
+    return folder, sessions
+
+
+def _may_have_segments(session: Path) -> bool:
+    return not os.access(session, os.R_OK | os.X_OK) or any(session.glob(f"*{SEALED_SUFFIX}*"))
 
 
 def session_folders(root: Path) -> list[Path]:

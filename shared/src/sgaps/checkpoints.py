@@ -142,6 +142,11 @@ class CheckpointDirectory:
         names = (pointer.parent.name for pointer in self.root.glob(f"*/{POINTER_NAME}"))
         return sorted(name for name in names if is_valid_id(name))
 
+    def published_keys(self) -> list[str]:
+        """Keys that have a version, though none may serve."""
+        names = {m.parents[1].name for m in self.root.glob(f"*/v*/{MANIFEST_NAME}")}
+        return sorted(filter(is_valid_id, names))
+
     def versions(self, key: str) -> list[str]:
         """Versions of a key, oldest first."""
         found = (m.parent.name for m in self.key_dir(key).glob(f"v*/{MANIFEST_NAME}"))

@@ -567,6 +567,8 @@ def load_settings(
         return Settings.model_validate(OmegaConf.to_container(config, resolve=True))
     except ValidationError as error:
         raise SettingsError(_name_the_keys(error)) from error
+    except FileNotFoundError as error:  # Hydra asks where it is
+        raise SettingsError("the folder that you are in is gone: cd to another one") from error
     except OverrideParseException as error:
         raise SettingsError(f"configuration: {_unread(error.override)}") from None
     except (HydraException, OmegaConfBaseException) as error:

@@ -45,6 +45,10 @@ def look_at_gateway(url: str, token: str | None, *, needed: bool) -> Iterator[Fi
     """The gateway and all that it knows. That none runs is well where it is not `needed`."""
     base = url.rstrip("/")
     what = f"gateway {base}"
+    if not _is_address(base):
+        cure = f"--url http://host:port, such as {DEFAULT_URL}"
+        yield Finding(what=what, well=False, detail="is no address", cure=cure)
+        return
     try:
         with http_client(httpx.Client, base, token=token, timeout_secs=TIMEOUT_SECS) as client:
             yield from _all_of(client, what, has_token=bool(token))
@@ -63,6 +67,14 @@ def look_at_gateway(url: str, token: str | None, *, needed: bool) -> Iterator[Fi
         yield Finding(what=what, well=False, detail=f"does not answer ({error})", cure=GATEWAY_CURE)
     except (msgspec.MsgspecError, ValueError):
         yield Finding(what=what, well=False, detail="something else answers", cure=GATEWAY_CURE)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _connection_cure(error: httpx.ConnectError) -> str:

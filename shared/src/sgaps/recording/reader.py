@@ -217,6 +217,8 @@ def segment_info(path: Path) -> SegmentInfo:
     """Look into a sealed segment. Raises RecordingError, RecordingCorrupt."""
     number = segment_number(path)
     if number is None or path.suffix != SEALED_SUFFIX:
+        if not path.exists():
+            raise RecordingError(f"there is no {path}: name a folder of recordings, or a segment")
         raise RecordingError(f"{path} has not the name of a sealed segment")
     with SegmentReader(path) as reader:
         try:
