@@ -228,7 +228,4 @@ def test_a_full_disk_under_what_is_printed_is_told_in_a_line(tmp_path: Path) -> 
             text=True,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (
-        1,
-        "sgaps: what is printed: No space left on device\n",
-    )
+    assert (done.returncode, done.stderr) == (1, "sgaps: No space left on device\n")

@@ -22,7 +22,8 @@ def main() -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        sys.stderr.write(f"sgaps: {error.filename or 'what is printed'}: {error.strerror}\n")
+        where = f"{error.filename}: " if error.filename else ""  # what is printed has no name
+        sys.stderr.write(f"sgaps: {where}{error.strerror}\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
