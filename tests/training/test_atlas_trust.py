@@ -209,9 +209,8 @@ def test_where_no_sample_tells_nothing_is_made_up(monkeypatch: pytest.MonkeyPatc
     """Running sums leave something over where samples end, of either sign."""
     height, width = 210, 160
     rng = np.random.default_rng(0)
-    atlas = replace(
-        atlas_of(walk(2)), width=width, height=height, small=np.empty((2, 53, 40), np.uint8)
-    )
+    scenery = np.full((53, 40), 255, np.uint8)
+    atlas = replace(atlas_of(walk(2)), width=width, height=height, scenery=scenery)
     everywhere = np.ones((height, width), np.bool_)
     for _ in range(8):
         noise, off = rng.standard_normal((2, height, width)).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -289,7 +290,21 @@ def test_an_atlas_is_what_it_was_before_it_was_written() -> None:
         LAYOUT,
         CAMERA,
     )
-    np.testing.assert_array_equal(again.small, atlas.small)
+    np.testing.assert_array_equal(again.scenery, atlas.scenery)
+
+
+def test_an_atlas_takes_the_room_of_its_jpegs() -> None:
+    atlas = atlas_of(walk(60))
+    data = to_bytes(atlas)
+    card = card_of(atlas, data)
+    tracemalloc.start()
+    try:
+        again = from_bytes(data, card)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(again) == len(atlas)
+    assert kept_bytes < 1.1 * len(data)
 
 
 @pytest.mark.parametrize("numbers", [{"pictures": 5}, {"width": WIDTH + 1}, {"height": HEIGHT - 1}])

@@ -454,7 +454,7 @@ class AtlasSettings(Section):
     max_pictures: Annotated[int, Field(ge=0, le=1 << 14)]
     """Of a level. 0: no atlas."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
-    """Of its pictures: at 80 one of 320x240 takes 10 to 15 kB, at 40 about half of that."""
+    """Of its pictures: at 80 one of 320x240 takes 12 to 15 kB, at 40 less than half of that."""
 
     def layout_of(self, checkpoint_key: str) -> PoseLayout | None:
         """None where the states of a key tell no pose."""

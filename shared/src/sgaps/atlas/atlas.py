@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.atlas.camera import Camera, Pose
-from sgaps.atlas.pictures import Picture, decoded
+from sgaps.atlas.pictures import Jpeg, Picture, decoded, decoded_small
 from sgaps.atlas.trust import Trust
 from sgaps.settings import PoseLayout
 
-SHRINK = 4
-"""Depths are looked for in pictures of so many times fewer rows and columns."""
 PAINTED_DEVIATION = 8.0
 """Grey levels: what changes less over an atlas is painted on the screen, not in the level."""
 MIN_PICTURES_TO_TELL = 32
@@ -38,14 +36,12 @@ MAX_STEP = 40.0
 class Atlas:
     """Pictures of one size, each with its pose."""
 
-    pictures: Sequence[bytes]
-    """JPEG, gray."""
+    pictures: Sequence[Jpeg]
+    """In gray."""
     poses: Sequence[Pose]
-    small: NDArray[np.uint8]
-    """(P, h, w): the pictures in a SHRINKth of their rows and columns."""
     scenery: NDArray[np.uint8]
-    """(h, w): 255 where the level is seen, 0 where something is painted on the screen, a status
-    bar for one."""
+    """(h, w), of pictures `shrunk`: 255 where the level is seen, 0 where something is painted on
+    the screen, a status bar for one."""
     width: int
     height: int
     layout: PoseLayout
@@ -56,7 +52,7 @@ class Atlas:
     @classmethod
     def of(
         cls,
-        pictures: Sequence[bytes],
+        pictures: Sequence[Jpeg],
         poses: Sequence[Pose],
         *,
         width: int,
@@ -66,13 +62,10 @@ class Atlas:
         trust: Trust | None = None,
     ) -> Atlas:
         """Of one picture at least. Raises CheckpointRejected where one cannot be decoded."""
-        small = np.empty((len(pictures), -(-height // SHRINK), -(-width // SHRINK)), np.uint8)
-        for row, data in zip(small, pictures, strict=True):
-            row[:] = _shrunk(decoded(data, width, height))
+        small = (decoded_small(data, width, height) for data in pictures)
         return cls(
             pictures=tuple(pictures),
             poses=tuple(poses),
-            small=small,
             scenery=_scenery(small),
             width=width,
             height=height,
@@ -137,16 +130,18 @@ def _away(
     return away, turned + np.abs(places[:, 4] - pose.pitch)
 
 
-def _scenery(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(P, h, w) → (h, w): 255 where pictures differ."""
-    if len(small) < MIN_PICTURES_TO_TELL:
-        return np.full(small.shape[1:], 255, np.uint8)
-    total, squares = np.zeros(small.shape[1:], np.float32), np.zeros(small.shape[1:], np.float32)
-    for picture in small:  # one by one: an atlas may be large
+def _scenery(small: Iterable[Picture]) -> Picture:
+    """(h, w), of pictures of that size: 255 where they differ. One at a time: there may be many."""
+    rest = iter(small)
+    first = next(rest).astype(np.float32)
+    count, total, squares = 1, first, np.square(first)
+    for picture in rest:
+        count += 1
         cv2.accumulate(picture, total)
         cv2.accumulateSquare(picture, squares)
-    variance = squares / len(small) - np.square(total / len(small))
-    return np.where(variance >= PAINTED_DEVIATION**2, 255, 0).astype(np.uint8)
+    variance = squares / count - np.square(total / count)
+    is_painted = (variance < PAINTED_DEVIATION**2) & (count >= MIN_PICTURES_TO_TELL)
+    return np.where(is_painted, 0, 255).astype(np.uint8)
 
 
 def shows_the_same(one: Pose, other: Pose, layout: PoseLayout) -> bool:
@@ -154,10 +149,3 @@ def shows_the_same(one: Pose, other: Pose, layout: PoseLayout) -> bool:
     step = math.dist(one.position, other.position) / layout.nearest
     turn = abs(math.remainder(one.yaw - other.yaw, math.tau)) + abs(one.pitch - other.pitch)
     return step < SAME_STEP and turn < SAME_TURN
-
-
-def _shrunk(picture: Picture) -> Picture:
-    """(H, W) → (H / SHRINK, W / SHRINK), rounded up."""
-    height, width = picture.shape
-    size = (-(-width // SHRINK), -(-height // SHRINK))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -115,7 +115,7 @@ def compared(
     levels = _levels(samples, frame.shape)
     picture = np.where(recalled.is_seen, recalled.picture, frame)
     features, log_odds = _evidence(
-        frame, picture, recalled, rebuilt.log_error, levels, size=atlas.small.shape[1:]
+        frame, picture, recalled, rebuilt.log_error, levels, size=atlas.scenery.shape
     )
     return Compared(
         frame=frame,

@@ -43,7 +43,7 @@ def from_bytes(data: bytes, card: AtlasCard) -> Atlas:
     _check(jpeg, ends, poses, card)
     weights = {n.removeprefix(TRUST): tensors[n] for n in tensors if n.startswith(TRUST)}
     starts = [0, *ends.tolist()]
-    pictures = [jpeg[a:b].tobytes() for a, b in pairwise(starts)]
+    pictures = [jpeg.data[a:b] for a, b in pairwise(starts)]
     return Atlas.of(
         pictures,
         [_pose(row.tolist()) for row in poses],

@@ -14,6 +14,10 @@ from sgaps.errors import CheckpointRejected
 Picture: TypeAlias = NDArray[np.uint8]
 """(H, W)"""
 Float32: TypeAlias = NDArray[np.float32]
+Jpeg: TypeAlias = bytes | memoryview
+
+SHRINK = 4
+"""Depths are looked for in pictures of so many times fewer rows and columns."""
 
 START_OF_IMAGE, MARKER, BASELINE = b"\xff\xd8", b"\xff", 0xC0
 MAY_COME_BEFORE = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}
@@ -24,24 +28,34 @@ HEADER_BYTES = 9
 
 def encoded(picture: Picture, quality: int) -> bytes:
     """As JPEG; quality 1 to 100."""
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    _, data = cv2.imencode(".jpg", picture, how)
     return data.tobytes()
 
 
-def decoded(data: bytes, width: int, height: int) -> Picture:
+def decoded(data: Jpeg, width: int, height: int) -> Picture:
     """(H, W). Raises CheckpointRejected."""
+    return _decoded(data, width, height, how=cv2.IMREAD_GRAYSCALE)
+
+
+def decoded_small(data: Jpeg, width: int, height: int) -> Picture:
+    """As `shrunk`, nearly, in two thirds of the time of `decoded`. Raises CheckpointRejected."""
+    return _decoded(data, width, height, how=cv2.IMREAD_REDUCED_GRAYSCALE_4, shrink=SHRINK)
+
+
+def _decoded(data: Jpeg, width: int, height: int, *, how: int, shrink: int = 1) -> Picture:
     if _claimed_size(data) != (width, height):
         raise CheckpointRejected(f"a picture of the atlas is no JPEG of {width}x{height}")
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error as error:
         raise CheckpointRejected(f"a picture of the atlas cannot be decoded: {error}") from error
-    if picture is None or picture.shape != (height, width):
+    if picture is None or picture.shape != (-(-height // shrink), -(-width // shrink)):
         raise CheckpointRejected("a picture of the atlas cannot be decoded")
     return np.asarray(picture, np.uint8)
 
 
-def _claimed_size(data: bytes) -> tuple[int, int] | None:
+def _claimed_size(data: Jpeg) -> tuple[int, int] | None:
     """Width and height by a JPEG's header: a decoder takes memory for whatever it claims.
 
     None where it is not baseline, as ours are.
@@ -55,6 +69,13 @@ def _claimed_size(data: bytes) -> tuple[int, int] | None:
             return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def shrunk(picture: Picture) -> Picture:
+    """(H, W) → (H / SHRINK, W / SHRINK), rounded up."""
+    height, width = picture.shape
+    size = (-(-width // SHRINK), -(-height // SHRINK))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def resized(picture: Float32, size: tuple[int, int], how: int = cv2.INTER_LINEAR) -> Float32:

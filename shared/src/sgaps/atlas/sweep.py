@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Pose, Warp, warp
-from sgaps.atlas.pictures import Float32, Picture, blurred, resized
+from sgaps.atlas.pictures import Float32, Picture, blurred, resized, shrunk
 
 PICTURES = 5
 PLANES = 32
@@ -31,6 +32,14 @@ GUIDE_WINDOW = 5
 COST_WINDOW = 9
 """Small pixels over which a plane is judged."""
 LEAST_CURVATURE = 1e-3
+
+
+class Near(NamedTuple):
+    """A picture that was taken near by."""
+
+    picture: Picture
+    """(H, W)"""
+    pose: Pose
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,15 +64,15 @@ def recall(
     chosen = atlas.nearest(pose, PICTURES, but=but)
     if len(chosen) < 2:  # noqa: PLR2004 - one picture tells no depth
         return None
-    inverse_depths = _inverse_depths(atlas, pose, chosen, guide)
-    return _shown(atlas, pose, chosen, inverse_depths)
+    near = [Near(atlas.picture(index), atlas.poses[index]) for index in chosen]
+    return _shown(atlas, pose, near, _inverse_depths(atlas, pose, near, guide))
 
 
-def _inverse_depths(atlas: Atlas, pose: Pose, chosen: Sequence[int], guide: Float32) -> Float32:
+def _inverse_depths(atlas: Atlas, pose: Pose, near: Sequence[Near], guide: Float32) -> Float32:
     """(h, w), of small pixels."""
-    height, width = atlas.small.shape[1:]
-    warps = [warp(pose, atlas.poses[i], atlas.camera, width=width, height=height) for i in chosen]
-    pictures = [atlas.small[i] for i in chosen]
+    height, width = atlas.scenery.shape
+    warps = [warp(pose, one.pose, atlas.camera, width=width, height=height) for one in near]
+    pictures = [shrunk(one.picture) for one in near]
     wanted = blurred(resized(guide, (width, height), cv2.INTER_AREA), GUIDE_WINDOW)
     planes = np.linspace(1 / FARTHEST, 1, PLANES, dtype=np.float32) / atlas.layout.nearest
     costs = [_cost(pictures, atlas.scenery, warps, q, wanted) for q in planes.tolist()]
@@ -112,15 +121,15 @@ def _lowest(costs: Float32) -> Float32:
     return lowest.astype(np.float32)
 
 
-def _shown(atlas: Atlas, pose: Pose, chosen: Sequence[int], inverse_depths: Float32) -> Recalled:
-    """What the chosen pictures show of a surface of inverse depths (h, w)."""
+def _shown(atlas: Atlas, pose: Pose, near: Sequence[Near], inverse_depths: Float32) -> Recalled:
+    """What the pictures show of a surface of inverse depths (h, w)."""
     size = (atlas.width, atlas.height)
     depths = resized(inverse_depths, size)
     scenery = cv2.resize(atlas.scenery, size, interpolation=cv2.INTER_NEAREST)
     columns, rows = (axis.astype(np.float32) for axis in np.meshgrid(*map(np.arange, size)))
     values, seen = [], []
-    for index in chosen:
-        onto = warp(pose, atlas.poses[index], atlas.camera, width=size[0], height=size[1])
+    for one in near:
+        onto = warp(pose, one.pose, atlas.camera, width=size[0], height=size[1])
         turn, shift = onto.turn.astype(np.float32), onto.shift.astype(np.float32)
         x, y, z = (
             turn[k, 0] * columns + turn[k, 1] * rows + turn[k, 2] + shift[k] * depths
@@ -129,7 +138,7 @@ def _shown(atlas: Atlas, pose: Pose, chosen: Sequence[int], inverse_depths: Floa
         in_front = z > np.finfo(np.float32).eps
         z = np.where(in_front, z, 1)
         x, y = x / z, y / z
-        values.append(cv2.remap(atlas.picture(index), x, y, cv2.INTER_LINEAR))
+        values.append(cv2.remap(one.picture, x, y, cv2.INTER_LINEAR))
         seen.append((cv2.remap(scenery, x, y, cv2.INTER_NEAREST) > 0) & in_front)
     return _agreed(np.stack(values), np.stack(seen))
 
