@@ -75,7 +75,7 @@ benchmark-specialise: setup  ## what 1, 5 and 20 minutes of training on a level'
 	  $(call captured,$(GAME),--seed 10 --sessions $(SESSIONS) --frames 300,$$play) && \
 	  $(call captured,$(GAME),--seed 500 --sessions 8 --frames 31,$$held_out) && \
 	  for minutes in $(MINUTES); do root=$$of/after-$$minutes-minutes; rm -rf $$root; \
-	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$((60 * minutes)) atlas.max_pictures=$$((300 * $(SESSIONS))) \
+	  .venv/bin/sgaps train --key $$key training=specialise training.max_secs=$$((60 * minutes)) \
 	    data.recordings_dir=$$play data.checkpoints_dir=$$root && \
 	  .venv/bin/sgaps evaluate --key $$key "data.test=[$$held_out]" --frames 31 data.checkpoints_dir=$$root || exit 1; echo; done
 

@@ -27,6 +27,7 @@ from sgaps.bus import (
     Delivery,
     KeepNewest,
     Outcome,
+    acknowledging,
     failures,
     holding,
     next_id,
@@ -388,7 +389,7 @@ async def test_who_ends_while_the_broker_is_full_waits_a_little_for_what_it_owes
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody else knows of it: the frame would be on its way for ever."""
-    monkeypatch.setattr(consumer_module, "BUS_RETRY_SECS", 0.05)
+    monkeypatch.setattr(acknowledging, "SETTLE_RETRY_SECS", 0.05)
     await publish(bus, 1)
     room = let_it_be_full(bus, monkeypatch)
     handler, stop = Recorder(), asyncio.Event()
@@ -404,8 +405,8 @@ async def test_who_ends_while_the_broker_is_full_waits_a_little_for_what_it_owes
 async def test_who_ends_says_what_a_full_broker_never_took(
     bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(consumer_module, "SETTLE_SECS", 0.1)
-    monkeypatch.setattr(consumer_module, "BUS_RETRY_SECS", 0.05)
+    monkeypatch.setattr(acknowledging, "SETTLE_SECS", 0.1)
+    monkeypatch.setattr(acknowledging, "SETTLE_RETRY_SECS", 0.05)
     await publish(bus, 1)
     let_it_be_full(bus, monkeypatch)
     handler, stop = Recorder(), asyncio.Event()
@@ -426,7 +427,7 @@ async def test_who_ends_with_a_debt_while_the_broker_is_away_says_so_and_goes(
     await eventually(lambda: handler.seen)
     monkeypatch.setattr(bus, "write", away)
     stop.set()
-    await asyncio.wait_for(running, consumer_module.SETTLE_SECS / 2)
+    await asyncio.wait_for(running, acknowledging.SETTLE_SECS / 2)
     assert "not booked, for away: {'seen': 1}" in caplog.text
 
 
@@ -437,7 +438,7 @@ async def away(*_: object) -> None:
 async def test_who_ends_does_not_wait_for_a_broker_that_hangs(
     bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(consumer_module, "SETTLE_SECS", 0.1)
+    monkeypatch.setattr(acknowledging, "SETTLE_SECS", 0.1)
     await publish(bus, 1)
     let_it_be_full(bus, monkeypatch)
     handler, stop = Recorder(), asyncio.Event()
@@ -457,7 +458,7 @@ async def test_dead_letters_are_few_where_they_are_large(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """True frames in them would fill the broker, and nothing but a person empties it."""
-    monkeypatch.setattr(consumer_module, "MAX_DEAD_BYTES", 3000)
+    monkeypatch.setattr(acknowledging, "MAX_DEAD_BYTES", 3000)
     await bus.ensure_group(STREAM, GROUP)
     for size_bytes in (*[10] * 9, 700):
         await bus.publish(undecodable(b"x" * size_bytes))

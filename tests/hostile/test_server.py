@@ -92,14 +92,16 @@ BAD_SETS: dict[str, str | bytes] = {
 }
 
 
-async def play_with(*replies: str | bytes, frames: int | None = None) -> None:
-    """So many frames, or until it refuses, to a server that says this, whatever it hears."""
+async def play_with(*replies: str | bytes, frames: int | None = None) -> list[str | bytes]:
+    """So many frames, or until it refuses, to a server that says this, whatever it hears: that."""
+    heard: list[str | bytes] = []
 
     async def answer(socket: ServerConnection) -> None:
-        await socket.recv()
+        heard.append(await socket.recv())
         for reply in replies:
             await socket.send(reply)
-        await socket.wait_closed()
+        async for message in socket:
+            heard.append(message)
 
     async with serve(answer, "127.0.0.1", 0, close_timeout=1) as server:
         port = next(iter(server.sockets)).getsockname()[1]
@@ -114,10 +116,13 @@ async def play_with(*replies: str | bytes, frames: int | None = None) -> None:
             for _ in range(frames) if frames else itertools.count():
                 await client.send_frame(IMAGE, np.ones(3, np.float32), keyframe_png=None)
                 await asyncio.sleep(0.02)
+    return heard
 
 
 async def test_a_friendly_server_is_played_with() -> None:
-    await play_with(raw(ACK), raw(SET), frames=2)
+    start, *frames = await play_with(raw(ACK), raw(SET), frames=2)
+    assert '"session_start"' in str(start)
+    assert len([frame for frame in frames if isinstance(frame, bytes)]) == 2
 
 
 @pytest.mark.parametrize("ack", BAD_ACKS.values(), ids=BAD_ACKS.keys())

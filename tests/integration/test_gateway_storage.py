@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from gateway import __main__ as gateway_program
-from gateway import stream
+from gateway import connection
 from gateway.app import create_app
 from gateway.session import Session
 from integration.conftest import ClientConnection, RunningGateway, running_gateway, with_changes
@@ -192,7 +192,7 @@ async def test_a_session_that_only_beats_is_remembered(
         for _ in range(2):
             assert (await heartbeat(socket))["last_recorded_frame_id"] == 5
         assert await redis.ttl(key) <= 10  # a frame has just renewed it
-        monkeypatch.setattr(stream, "REMEMBER_SECS", 0)
+        monkeypatch.setattr(connection, "REMEMBER_SECS", 0)
         for _ in range(2):  # it is written behind the answer
             await heartbeat(socket)
         assert await redis.ttl(key) > SESSION_TTL_SECS - 60
@@ -214,7 +214,7 @@ async def test_heartbeats_are_answered_where_nothing_can_be_renewed(
                 raise BusFull("no room")
             await super().write(*operations)
 
-    monkeypatch.setattr(stream, "REMEMBER_SECS", 0)
+    monkeypatch.setattr(connection, "REMEMBER_SECS", 0)
     async with running_gateway(gateway_settings, NoRoom) as gateway, gateway.connect() as socket:
         await start(socket)
         for _ in range(3):

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Opcode
 
+from gateway import readiness
 from integration.conftest import (
     ClientConnection,
     RunningGateway,
@@ -74,6 +75,17 @@ async def begin(
     status = await receive(viewer)
     await eventually(lambda: watched(gateway, session_id))
     return status
+
+
+async def test_a_viewer_hears_what_the_gateway_itself_lacks(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "DELIVERY_STALE_SECS", -1.0)
+    async with gateway.connect() as game:
+        session_id = (await start(game))["session_id"]
+        async with look(gateway, session_id) as viewer:
+            status = await begin(gateway, viewer, session_id)
+    assert "no turn of its delivery" in status["missing"]["gateway"]
 
 
 async def test_a_frame_comes_with_all_that_is_known_of_it(gateway: RunningGateway) -> None:

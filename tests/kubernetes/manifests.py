@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from paths import ROOT
-from sgaps_cli.deployment import write_secrets
+from sgaps_cli.deployment_secrets import write_secrets
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 MANIFESTS = ROOT / "deploy" / "kubernetes"

@@ -17,9 +17,9 @@ from sgaps.recording import find_segments
 from trainer import validation
 from trainer.augment import BatchShape
 from trainer.dataset import Example, RecordingDataset, Request
-from trainer.fit import Progress
 from trainer.rebuild import rebuilt
 from trainer.run import train_key
+from trainer.schedule import Progress
 from training.toy_recordings import KEY, dataset_of, record, scene, toy_settings, train
 
 

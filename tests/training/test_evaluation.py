@@ -19,7 +19,7 @@ from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
 from sgaps.recording import SegmentInfo, find_segments
 from sgaps.settings import Settings
 from toy_models import publish
-from trainer import baselines, comparison, evaluate, held_out, perceptual, pictures
+from trainer import baselines, comparison, evaluate, measured_frames, perceptual, pictures
 from trainer.closed_loop import Loop, play
 from trainer.comparison import CLOSED_LOOPS, compare
 from trainer.scores import Mean, Scores, gain_db, mean_over, rank_correlation
@@ -251,14 +251,14 @@ def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Sett
 def test_sessions_of_several_sizes_are_measured_with_the_same_counts_each_once(
     toy: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = held_out._frames
+    whole = measured_frames._frames
 
     def smaller(segments: Sequence[SegmentInfo], count: int) -> list[tuple[Picture, State]]:
         found = whole(segments, count)
         is_cut = segments[0].session_id == "bb"
         return [(truth[:16, :16], state) for truth, state in found] if is_cut else list(found)
 
-    monkeypatch.setattr(held_out, "_frames", smaller)
+    monkeypatch.setattr(measured_frames, "_frames", smaller)
     report, _ = compare(KEY, toy, frames=2, counts=(60, 300, 1000, 60))
     assert {row.samples for row in report.rows} == {0, 60, 256}
     assert {row.frames for row in report.rows if row.samples} == {2}
@@ -267,7 +267,7 @@ def test_sessions_of_several_sizes_are_measured_with_the_same_counts_each_once(
 
 def test_no_more_samples_are_measured_than_a_message_takes() -> None:
     large = [(np.zeros((300, 300), np.uint8), NO_STATE)]
-    assert held_out.possible_counts((500, 90_000), [large]) == [500, 65_535]
+    assert measured_frames.possible_counts((500, 90_000), [large]) == [500, 65_535]
 
 
 def test_every_row_tells_what_goes_over_the_wire(toy: Settings) -> None:

@@ -37,15 +37,18 @@ from sgaps.sampling.quadtree import split_tiling
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from toy_models import publish
-from trainer import draw, run, validation
+from trainer import cards, draw, run, validation
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
 from trainer.champion import champion_of
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
-from trainer.fit import FitReport, Schedule, TrainingFailed, fit, moving_average, sample_counts
+from trainer.fit import FitReport, fit
 from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, means_at
+from trainer.pictures import on_black
 from trainer.run import RunOptions, RunReport, train_key
+from trainer.schedule import Schedule, sample_counts
 from trainer.split import split_by_session
+from trainer.stepper import TrainingFailed, moving_average
 from trainer.worker import Worker, enough_to_train
 from training.toy_recordings import (
     HEIGHT,
@@ -130,10 +133,10 @@ def test_a_model_for_color_is_not_trained_on_gray_recordings(tmp_path: Path) -> 
         train(settings)
 
 
-def test_an_example_can_be_had_as_a_sparse_picture_and_a_mask(tmp_path: Path) -> None:
+def test_samples_can_be_had_as_a_sparse_picture_and_a_mask(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=1)
     example = dataset_of(find_segments(tmp_path))[0]
-    picture, known = example.sparse
+    picture, known = on_black(example.samples, example.width, example.height)
     assert picture.shape == known.shape == (HEIGHT, WIDTH)
     assert 0 < known.sum() <= 60
     assert example.target is not None
@@ -747,7 +750,7 @@ def test_a_manifest_has_room_however_long_a_key_is_played(
 ) -> None:
     """Sessions that are gone from the disk are named last: they cannot be held out."""
     settings = soon_better
-    monkeypatch.setattr(run, "MOST_SESSIONS_NAMED", 3)
+    monkeypatch.setattr(cards, "MOST_SESSIONS_NAMED", 3)
     for name in ("a", "b", "c"):
         record(settings.data.recordings_dir, name, frames=4)
     assert train(settings).published is not None

@@ -18,7 +18,7 @@ from sgaps.settings import Settings
 from trainer import __main__ as process
 from trainer import run
 from trainer import worker as worker_module
-from trainer.alone import BeingTrained
+from trainer.run_lock import BeingTrained
 from trainer.worker import Worker
 from training.toy_recordings import record, toy_settings
 from waiting import PATIENCE_SECS, eventually

@@ -29,22 +29,23 @@ from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from tools import require
-from trainer import fit as fit_module
-from trainer import train
-from trainer.alone import alone_with
+from trainer import run_memory, train
 from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
 from trainer.contest import Contest
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
-from trainer.fit import Progress, RunMemory, fit
+from trainer.fit import fit
 from trainer.loader import BatchPlan, load, steps_per_epoch
 from trainer.losses import ReconstructionLoss, TemporalLoss
 from trainer.ranks import ALONE, Ranks
+from trainer.reporter import Reporter
 from trainer.run import UNFINISHED_NAME, RunOptions, RunReport, train_key
+from trainer.run_lock import alone_with
 from trainer.run_log import RunLog
+from trainer.run_memory import RunMemory
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_run
+from trainer.schedule import Progress
 from trainer.split import split_by_session
-from trainer.watch import Watch
 from training.toy_recordings import KEY, dataset_of, record, toy_settings
 from waiting import wait_until
 
@@ -537,9 +538,9 @@ def test_what_an_interrupted_command_says_is_true(
         if when == "judged":
             patched.setattr(Contest, "judged", interrupting(Contest.judged))
         else:
-            patched.setattr(Watch, "end", interrupting(Watch.end))
+            patched.setattr(Reporter, "end", interrupting(Reporter.end))
         if disk == "full":
-            patched.setattr(fit_module, "save_run", full)
+            patched.setattr(run_memory, "save_run", full)
         status = run_here(tmp_path, "training.max_epochs=2")
     told = capsys.readouterr()
     if when == "published":

@@ -20,7 +20,7 @@ import trustme
 from ports import free_port
 from sgaps_cli import broker, doctor, up
 from sgaps_cli.acl import ACL_FILE, write_acl
-from sgaps_cli.deployment import write_secrets
+from sgaps_cli.deployment_secrets import write_secrets
 from sgaps_cli.doctor import machine, system
 from sgaps_cli.doctor.containers import published_url
 from sgaps_cli.doctor.finding import Finding

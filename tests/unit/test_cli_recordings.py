@@ -18,7 +18,7 @@ import pytest
 
 from sgaps.recording import RecordedFrame, SegmentReader, find_segments
 from sgaps.recording.disk import lock_recordings
-from sgaps_cli import recordings, sessions
+from sgaps_cli import recordings, recordings_folder
 from sgaps_cli.replay.library import Library
 from sgaps_command import run_here
 from toy_segments import make_frame, open_writer, write_segment
@@ -99,7 +99,7 @@ def test_sessions_are_listed_with_what_they_have(command: Command, tmp_path: Pat
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], object]) -> None:
     """Have something happen after each look at a folder, before what comes of it is looked at."""
-    users = [module for module in (recordings, sessions) if hasattr(module, name)]
+    users = [module for module in (recordings, recordings_folder) if hasattr(module, name)]
     look: Callable[[Path], Any] = getattr(users[0], name)
 
     def looked(folder: Path) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from paths import ROOT
 from sgaps_cli.acl import AclError
-from sgaps_cli.deployment import write_secrets
+from sgaps_cli.deployment_secrets import write_secrets
 
 COMPOSE_FILE = ROOT / "compose.yaml"
 

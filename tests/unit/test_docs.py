@@ -119,14 +119,25 @@ def test_every_target_of_make_is_there(name: str) -> None:
             assert wanted <= TARGETS, command.words
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_override_is_of_a_setting(name: str) -> None:
+def overrides_in(name: str) -> list[list[str]]:
     """In what starts our programs, and in code that is nothing but overrides."""
+    found = []
     for command in found_in((ROOT / name).read_text()):
         overrides = [word for word in command.words if OVERRIDE.fullmatch(word)]
         ours = command.runs("sgaps") or command.words[0].endswith(("python", "torchrun"))
         if overrides and (ours or len(overrides) == len(command.words)):
-            load_settings([word.replace("…", "x") for word in overrides], environment={})
+            found.append([word.replace("…", "x") for word in overrides])
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_override_is_of_a_setting(name: str) -> None:
+    for overrides in overrides_in(name):
+        load_settings(overrides, environment={})
+
+
+def test_overrides_are_found() -> None:
+    assert sum(map(len, map(overrides_in, FILES))) > 20
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -33,7 +33,7 @@ def fail() -> None:
 
 
 def say_everything() -> None:
-    log = logging.getLogger("gateway.stream")
+    log = logging.getLogger("gateway.connection")
     log.warning("of %s", EVIL, extra={"session_id": EVIL, "frame_id": 3, "secret": "pixels"})
     try:
         fail()
@@ -50,7 +50,7 @@ def test_json_lines_are_whole_objects(configured: Callable[..., Callable[[], str
         "level": "WARNING",
         "service": "gateway",
         "instance": "one",
-        "logger": "gateway.stream",
+        "logger": "gateway.connection",
         "message": f"of {EVIL}",
         "session_id": EVIL,
         "frame_id": 3,
@@ -77,13 +77,13 @@ def test_lines_of_others_take_the_same_form(configured: Callable[..., Callable[[
     warnings.warn("from Python", stacklevel=1)
     sys.excepthook(ZeroDivisionError, ZeroDivisionError("a bug"), None)
     logging.getLogger("websockets.server").debug("< TEXT 'a token'")
-    logging.getLogger("gateway.stream").debug("ours")
+    logging.getLogger("gateway.connection").debug("ours")
     lines = [json.loads(line) for line in said().splitlines()]
     assert [line["logger"] for line in lines] == [
         "uvicorn.error",
         "redis.connection",
         "py.warnings",
         "sgaps.logs",
-        "gateway.stream",
+        "gateway.connection",
     ]
     assert "ZeroDivisionError: a bug" in lines[3]["exception"]

@@ -23,7 +23,7 @@ from sgaps.model import stores_of
 from sgaps.protocol.views import View, decode_view, unpack_samples
 from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings, load_settings
-from sgaps_cli import sessions
+from sgaps_cli import recordings_folder
 from sgaps_cli.replay import library, rebuild
 from sgaps_cli.replay.app import create_app
 from sgaps_cli.replay.desk import Desk, require_recordings
@@ -97,7 +97,7 @@ async def test_recordings_are_looked_through_when_the_page_asks_for_them(
 
     def sealed_segments(session: Path) -> tuple[list[SegmentInfo], int]:
         looked.append(session)
-        return sessions.sealed_segments(session)
+        return recordings_folder.sealed_segments(session)
 
     monkeypatch.setattr(library, "sealed_segments", sealed_segments)
     require_recordings(root)
@@ -288,8 +288,11 @@ async def test_what_follows_a_keyframe_that_is_no_picture_is_rebuilt_without_it(
 ) -> None:
     spoilt = dataclasses.replace(captured(1), keyframe=b"\x89PNG spoilt")
     record(root, "spoilt", [captured(0), spoilt, captured(2)])
+    record(root, "without", [captured(0), captured(2)])
     await http.get("/api/catalog")
-    await view(http, f"{KEY}/spoilt", 2, UNTRAINED)
+    seen = await view(http, f"{KEY}/spoilt", 2, UNTRAINED)
+    expected = await view(http, f"{KEY}/without", 1, UNTRAINED)
+    assert seen.reconstruction == expected.reconstruction
 
 
 async def test_what_follows_a_corrupt_frame_is_rebuilt_without_it(

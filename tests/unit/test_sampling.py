@@ -101,9 +101,9 @@ def test_importance_on_the_wire_is_bytes() -> None:
 def test_the_shares_are_kept(share: float) -> None:
     importance = np.zeros((30, 40), np.float32)
     importance[:, :10] = 1
-    coords = AdaptiveUVSampler(
-        sampling(importance_share=share, uniform_share=1 - share), footprints=False
-    ).sample(importance, count=500, width=320, height=240, rng=np.random.default_rng(0))
+    coords = AdaptiveUVSampler(sampling(importance_share=share), footprints=False).sample(
+        importance, count=500, width=320, height=240, rng=np.random.default_rng(0)
+    )
     in_the_important_quarter = float((coords[:, 0] < 0.25).mean())
     assert in_the_important_quarter == pytest.approx(share + (1 - share) * 0.25, abs=0.07)
 
@@ -123,13 +123,11 @@ def sampling(
     *,
     pattern: PatternName = "jittered_grid",
     importance_share: float = 0.6,
-    uniform_share: float = 0.4,
 ) -> SamplingSettings:
     return SamplingSettings(
         pattern=pattern,
         default_sample_count=500,
         importance_share=importance_share,
-        uniform_share=uniform_share,
         min_spacing_px=3,
         seed=0,
     )

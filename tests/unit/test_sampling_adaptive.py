@@ -36,7 +36,6 @@ def settings_of(
         pattern=pattern,
         default_sample_count=500,
         importance_share=importance_share,
-        uniform_share=1 - importance_share,
         min_spacing_px=min_spacing_px,
         seed=0,
     )
@@ -143,7 +142,7 @@ def test_draws_follow_importance_evenly() -> None:
         assert np.abs(counts - expected).max() < 2.5
 
 
-def test_the_uniform_share_leaves_no_hole() -> None:
+def test_what_is_not_placed_by_importance_leaves_no_hole() -> None:
     """It is a pattern of its own size: part of a larger one, drawn at random, has holes."""
     importance = np.zeros((24, 32), np.float32)
     importance[:, :8] = 1

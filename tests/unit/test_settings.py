@@ -18,7 +18,7 @@ def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
     assert settings.sentinel_value == -999.0
     assert settings.target_fps == 10
     assert settings.sampling.default_sample_count == 500
-    assert (settings.sampling.importance_share, settings.sampling.uniform_share) == (0.6, 0.4)
+    assert settings.sampling.importance_share == 0.6
     training = settings.training
     assert (training.learning_rate, training.weight_decay) == (1e-4, 1e-5)
     assert (training.max_epochs, training.warmup_epochs) == (100, 10)
@@ -37,7 +37,7 @@ def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
         ("server.port=abc", "server.port"),
         ("server.port=70000", "server.port"),
         ("sampling.pattern=hexagonal", "sampling.pattern"),
-        ("sampling.importance_share=0.9", "importance_share"),
+        ("sampling.importance_share=1.9", "importance_share"),
         ("mask_update.strategy=never", "mask_update.strategy"),
         ("model.num_heads=7", "embed_dim"),
         ("bus.block_secs=3", "bus.block_secs"),

@@ -14,7 +14,7 @@ from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.bench import command as bench
 from sgaps_cli.capture import capture_source, import_file
 from sgaps_cli.dead import list_dead
-from sgaps_cli.deployment import write_secrets
+from sgaps_cli.deployment_secrets import write_secrets
 from sgaps_cli.doctor import diagnose
 from sgaps_cli.play import play_source
 from sgaps_cli.replay import replay_recordings

@@ -29,8 +29,8 @@ from sgaps.recording.disk import lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.recording.recovery import RecoveredSegment, salvage
 from sgaps_cli import tables
+from sgaps_cli.recordings_folder import reading, recorded_sessions, sealed_segments
 from sgaps_cli.segment_check import Finding, SegmentReport, check_session, keyframe_problem
-from sgaps_cli.sessions import reading, recorded_sessions, sealed_segments
 
 app = typer.Typer(help="List, verify and repair recordings.")
 

@@ -313,7 +313,7 @@ class SegmentSealed(Message, frozen=True, kw_only=True):
 
 
 class CheckpointPublished(Message, frozen=True, kw_only=True):
-    """A checkpoint is on disk and current: trainer → every reconstructor and gateway."""
+    """A checkpoint is on disk and current: trainer → every reconstructor."""
 
     STREAM: ClassVar[str] = "sgaps:checkpoints"
 

@@ -27,8 +27,9 @@ from sgaps_cli.bench.report import Run
 from sgaps_cli.bench.training import KEY
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import Example, ExampleOptions, RecordingDataset, Request
-from trainer.fit import Progress, fit
+from trainer.fit import fit
 from trainer.loader import AHEAD_PER_WORKER
+from trainer.schedule import Progress
 
 WARM_UP_STEPS = 2
 

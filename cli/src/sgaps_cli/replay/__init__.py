@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgaps.settings import load_settings
+from sgaps_cli.recordings_folder import recordings_folder
 from sgaps_cli.replay.errors import ReplayError
-from sgaps_cli.sessions import recordings_folder
 
 
 def replay_recordings(

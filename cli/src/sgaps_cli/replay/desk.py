@@ -18,11 +18,11 @@ from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.model import prepare_cpu
 from sgaps.protocol.views import encode_view
 from sgaps.settings import Settings
+from sgaps_cli.recordings_folder import session_folders
 from sgaps_cli.replay.errors import ReplayError
 from sgaps_cli.replay.library import Library, Recording, Reel, playing_times, recording_of
 from sgaps_cli.replay.models import Loaded, Models, default_pair
 from sgaps_cli.replay.rebuild import Shot, measured_psnr_db, rebuild, take_shot, view_of
-from sgaps_cli.sessions import session_folders
 
 KEPT_BYTES = 64 << 20
 """Of rebuilt frames: people go back and forth."""

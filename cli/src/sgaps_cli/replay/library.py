@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from sgaps.errors import RecordingError
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
+from sgaps_cli.recordings_folder import sealed_segments, session_folders
 from sgaps_cli.replay.errors import NotListed, ReplayError
-from sgaps_cli.sessions import sealed_segments, session_folders
 
 OPEN_SEGMENTS = 4
 REELS = 4

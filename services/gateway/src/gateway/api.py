@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import asyncapi
 from gateway.access import needs_safe_host, needs_token
-from gateway.answers import (
+from gateway.api_models import (
     CheckpointStatus,
     Health,
     Ready,
@@ -23,7 +23,8 @@ from gateway.answers import (
     SystemStatus,
     session_status,
 )
-from gateway.serving import missing_services, serving_map, version_for
+from gateway.readiness import what_is_missing
+from gateway.serving import serving_map, version_for
 from gateway.session import Session
 from gateway.shared import Gateway
 from sgaps.bus import Bus, Put, in_flight
@@ -34,8 +35,6 @@ from sgaps.messages import ViewEncoded
 
 VIEW_WAIT_SECS = 2.0
 IMPORTANCE_SCALE = 8
-DELIVERY_STALE_SECS = 10.0
-"""Above every wait of one turn."""
 
 BROKER_MISSING = {"description": "The broker does not answer."}
 open_router = APIRouter(responses={503: BROKER_MISSING})
@@ -70,18 +69,6 @@ async def ready(gateway: TheGateway, response: Response) -> Ready:
     if why:
         response.status_code = 503
     return Ready(ready=not why, missing=list(why), why=why)
-
-
-def what_is_missing(gateway: Gateway) -> dict[str, str]:
-    """Each thing without which no frame is answered and recorded, and what is wrong with it."""
-    if not gateway.outlook.is_fresh:
-        return {"broker": "it does not answer"}
-    missing = missing_services(gateway.outlook.services)
-    if why := gateway.outlook.twins.why:
-        missing["gateway"] = why
-    if time.monotonic() - gateway.deliverer.consumer.last_turn_at_secs > DELIVERY_STALE_SECS:
-        missing["gateway"] = f"no turn of its delivery for {DELIVERY_STALE_SECS:g} s"
-    return missing
 
 
 @open_router.get("/asyncapi.json", include_in_schema=False)

@@ -12,13 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import api
 from gateway.access import LOCALHOST
-from gateway.answers import SessionList
+from gateway.api_models import SessionList
+from gateway.connection import Connection
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.probe import Probe
 from gateway.session import SessionManager, WaitingRoom
 from gateway.shared import Gateway
-from gateway.stream import Connection
 from gateway.swagger import SwaggerUi
 from gateway.twins import Twins
 from gateway.viewer import Viewer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.answers import SessionList
+from gateway.api_models import SessionList
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.probe import Probe

@@ -10,7 +10,7 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from gateway.access import address_of, check_token
-from gateway.serving import missing_services
+from gateway.readiness import what_is_missing
 from gateway.session import Session
 from gateway.shared import Gateway
 from gateway.sockets import close, first_message, receive, told
@@ -87,15 +87,14 @@ class Viewer:
                 status_at_secs = time.monotonic() + STATUS_EVERY_SECS
 
     def _status(self) -> ViewStatus:
-        session, outlook = self._session(), self._gateway.outlook
-        broker = {} if outlook.is_fresh else {"broker": "it does not answer"}
+        session = self._session()
         return ViewStatus(
             server_time=time.time(),
             connected=session.connected,
             last_frame_id=session.last_frame_id,
             last_answered_frame_id=session.last_answered_frame_id,
             counters=counters(session),
-            missing=broker or missing_services(outlook.services),
+            missing=what_is_missing(self._gateway),
         )
 
     def _session(self) -> Session:

@@ -1,4 +1,5 @@
-"""The reconstructor's loop: the newest frame of each session in, entropy out."""
+"""The reconstructor's loop: the newest frame of each session in, what the model doubts
+of it out."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from recorder.archive import Archive
+from recorder.broker_state import exposed
 from recorder.retention import Retention
-from recorder.watch import watch
 from recorder.worker import GROUP, Worker
 from sgaps.bus import Trimmer, every_second
 from sgaps.messages import FrameAccepted, FrameReconstructed
@@ -37,7 +37,7 @@ async def main(service: Service) -> None:
         together.create_task(worker.retain_loop())
         trimming = every_second(trim(service), service.stop, refused=metrics.TRIMMING_REFUSED.set)
         together.create_task(trimming)
-        together.create_task(every_second(watch(service.bus), service.stop))
+        together.create_task(every_second(exposed(service.bus), service.stop))
         await worker.run()
     await worker.finish()
 

@@ -14,16 +14,15 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
 from trainer.pictures import Picture, Samples, gray, on_black
 
-INPAINT_RADIUS_PX = 3
 X264_FPS = 10
 X264_LEAST_BYTES = 13
 """For each frame: x264 takes no less than 1,000 bits a second."""
 
 
-def telea(samples: Samples, width: int, height: int) -> Picture:
+def telea(samples: Samples, width: int, height: int, *, radius_px: int) -> Picture:
     """Telea (2004), by OpenCV, from the middle pixels of the samples."""
     sparse, known = on_black(samples, width, height)
-    filled = cv2.inpaint(sparse, (~known).astype(np.uint8), INPAINT_RADIUS_PX, cv2.INPAINT_TELEA)
+    filled = cv2.inpaint(sparse, (~known).astype(np.uint8), radius_px, cv2.INPAINT_TELEA)
     return np.asarray(filled, dtype=np.uint8)
 
 

@@ -18,7 +18,7 @@ from sgaps.settings import Settings
 from trainer.baselines import dct_oracle, linear, telea, x264
 from trainer.champion import sessions_of
 from trainer.closed_loop import Frames, Loop, Shown, Traffic, importance_of, play, traffic
-from trainer.held_out import frames_to_measure, possible_counts
+from trainer.measured_frames import frames_to_measure, possible_counts
 from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, strip
 from trainer.scores import (
@@ -154,9 +154,10 @@ class _Table:
         packets = (Traffic(up=size, down=0) for size in sizes_bytes)
         score("x264, a byte per sample", coded, count, packets)
         points = self._played(played, POINTS_ALONE, count, model=self._prior)
+        radius_px = self._settings.reconstructor.inpaint_radius_px
         classical: dict[str, Callable[[Shown], Picture]] = {
             "linear, points": lambda s: linear(s.samples, *s.size),
-            "Telea, points": lambda s: telea(s.samples, *s.size),
+            "Telea, points": lambda s: telea(s.samples, *s.size, radius_px=radius_px),
             "pull-push, points": lambda s: s.frame,
         }
         for name, method in classical.items():

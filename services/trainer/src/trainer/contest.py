@@ -41,6 +41,11 @@ class Contest:
         self.version = champion.version
         self.held_out = _champion_held_out(champion, split, settings, stop)
 
+    @property
+    def parent(self) -> str | None:
+        """What a manifest names as the version before."""
+        return None if self.version == checkpoints.UNTRAINED else self.version
+
     def judged(
         self, model: SparsePixelTransformer, atlas: Atlas | None, held_out: RecordingDataset
     ) -> Challenger:

@@ -26,7 +26,6 @@ from sgaps.recording import (
 from sgaps.settings import SamplingSettings, Settings
 from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
-from trainer.pictures import Picture, on_black
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +62,6 @@ class Example:
     session_id: str
     before: Example | None = None
     """The whole frame before this one, seen by the same session; where ExampleOptions.pairs."""
-
-    @property
-    def sparse(self) -> tuple[Picture, NDArray[np.bool_]]:
-        """The samples' middle pixels on black (H, W), and where they are: for other models."""
-        return on_black(self.samples, self.width, self.height)
 
 
 @dataclass(frozen=True, kw_only=True)

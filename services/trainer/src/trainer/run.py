@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from pydantic import JsonValue
-
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import Manifest
@@ -22,26 +20,27 @@ from sgaps.model import (
 )
 from sgaps.recording import SegmentInfo, being_read, note_trained
 from sgaps.settings import DataSettings, Settings
-from trainer.alone import alone_with
 from trainer.atlas import build_atlas
 from trainer.augment import AugmentationPipeline
+from trainer.cards import data_card, training_card
 from trainer.champion import Champion, begun_from, champion_of
 from trainer.contest import Contest
 from trainer.dataset import ExampleOptions, RecordingDataset, close_segments
-from trainer.fit import FitReport, Progress, RunMemory, fit
+from trainer.fit import FitReport, fit
 from trainer.ranks import ALONE, Ranks
+from trainer.reporter import Reporter
+from trainer.run_lock import alone_with
 from trainer.run_log import RunLog
+from trainer.run_memory import RunMemory
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
+from trainer.schedule import Progress
 from trainer.split import Split, split_at, split_by_session
 from trainer.trust import taught
 from trainer.validation import HeldOut
-from trainer.watch import Watch
 
 log = logging.getLogger(__name__)
 
 UNFINISHED_NAME = "unfinished.safetensors"
-MOST_SESSIONS_NAMED = 60_000
-"""In a manifest, of sessions that may be gone: half of what a manifest has room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,18 +158,18 @@ def _train(
     )
     writes = options.resumable and options.ranks.is_first
     memory = RunMemory(saved_at, header=header, taken_up=taken_up, writes=writes)
-    watch = Watch(options.log, held_out, settings, report)
-    watch.look(0, model)
+    reporter = Reporter(options.log, held_out, settings, report)
+    reporter.look(0, model)
     drawn_anew = _reseeded(settings, begun)
     outcome = fit(
         model,
         RecordingDataset(split.train, ExampleOptions.of(drawn_anew, augmentation)),
         drawn_anew,
         stop=stop,
-        report=watch.step,
+        report=reporter.step,
         ranks=options.ranks,
         memory=memory,
-        look=watch.look,
+        look=reporter.look,
     )
     atlas = None
     if options.ranks.is_first:
@@ -192,14 +191,14 @@ def _train(
                 model,
                 settings=settings.model,
                 metrics=contest.metrics(challenger),
-                parent=None if contest.version == checkpoints.UNTRAINED else contest.version,
-                data=_data(split, inherited),
-                training=_training(settings),
+                parent=contest.parent,
+                data=data_card(split, inherited),
+                training=training_card(settings),
                 atlas=challenger.atlas,
             )
     if finished:
         memory.forget()  # not before it is published: that may fail
-        watch.end(outcome.steps, model)
+        reporter.end(outcome.steps, model)
     return RunReport(
         champion_version=contest.version,
         champion=contest.held_out,
@@ -302,28 +301,3 @@ def _atlas(
     except SgapsError:
         log.exception("%s goes with %s", checkpoint_key, "an untaught atlas" if atlas else "none")
     return atlas
-
-
-def _training(settings: Settings) -> dict[str, JsonValue]:
-    """For the manifest: all that shaped the weights. To the seed a run adds its parent's number."""
-    return {
-        **settings.training.model_dump(mode="json"),
-        "augmentation": settings.augmentation.model_dump(mode="json"),
-        "loss": settings.loss.model_dump(mode="json"),
-        "sampling": settings.sampling.model_dump(mode="json"),
-        "atlas": settings.atlas.model_dump(mode="json"),
-        "sentinel_value": settings.sentinel_value,
-    }
-
-
-def _data(split: Split, inherited: frozenset[str]) -> checkpoints.DataCard:
-    """`inherited` are the sessions that weights or pictures of before come from."""
-    everything = [*split.train, *split.val]
-    named = inherited | set(split.train_sessions)
-    if len(named) > MOST_SESSIONS_NAMED:  # what is gone from the disk cannot be held out
-        named = frozenset(split.train_sessions)
-    return checkpoints.DataCard(
-        frames=sum(segment.frame_count for segment in everything),
-        train_sessions=tuple(sorted(named)),
-        val_sessions=split.val_sessions,
-    )

@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 
 from sgaps.errors import SgapsError
 from sgaps.settings import LoggingSettings, Settings
-from trainer.fit import Progress
-from trainer.look import Look
 from trainer.pictures import stacked
+from trainer.schedule import Progress
+from trainer.snapshot import Look
 
 if TYPE_CHECKING:
     import wandb

@@ -19,10 +19,10 @@ from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import SgapsError
 from sgaps.recording import SegmentInfo, find_segments, segment_info
 from sgaps.settings import Settings, load_settings
-from trainer.fit import Progress
 from trainer.ranks import Ranks, joined
 from trainer.run import RunOptions, RunReport, train_key
 from trainer.run_log import RunLog, wandb_is_wanted_but_missing
+from trainer.schedule import Progress
 
 INTERRUPTED = 128 + signal.SIGINT
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"

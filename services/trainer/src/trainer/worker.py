@@ -15,11 +15,11 @@ from sgaps.metrics import trainer as metrics
 from sgaps.recording import SegmentInfo, find_segments, trained_segments, untrained
 from sgaps.service import Service, Status
 from sgaps.settings import Settings
-from trainer.alone import BeingTrained
+from trainer.run_lock import BeingTrained
 
 if TYPE_CHECKING:
-    from trainer.fit import Progress
     from trainer.run import RunReport
+    from trainer.schedule import Progress
 
 log = logging.getLogger(__name__)
 

@@ -195,7 +195,7 @@ class Bus(ABC):
 
     @abstractmethod
     async def keys(self, prefix: str) -> list[str]:
-        """Keys that begin so. For small families only: heartbeats, sessions."""
+        """Keys that begin so. For small families only, such as heartbeats."""
 
     @abstractmethod
     async def now_secs(self) -> float:

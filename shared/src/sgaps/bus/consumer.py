@@ -14,42 +14,34 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from sgaps.bus.acknowledging import Acknowledger
 from sgaps.bus.base import (
-    Ack,
     Bus,
     Count,
     Effect,
     Entry,
     PendingEntry,
-    Publish,
     Put,
     published_at_secs,
 )
 from sgaps.bus.failures import Failures
 from sgaps.bus.holding import InHand
-from sgaps.bus.ledger import owed, unless_probe
+from sgaps.bus.ledger import unless_probe
 from sgaps.bus.policy import Delivery, M, Policy, keep_every
 from sgaps.bus.vain import InVain
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable, MessageError
 from sgaps.logs import ids_if_any
 from sgaps.messages import DeadLetter
 from sgaps.metrics import ConsumerMeter
-from sgaps.probe import is_probe_entry
 from sgaps.settings import BusSettings
 
 log = logging.getLogger(__name__)
 
-MAX_DEAD_LETTERS = 10_000
-MAX_DEAD_BYTES = 128 * 2**20
-"""Of letters as large as the newest, true frames in them: they may not fill a broker for ever."""
 BUS_RETRY_SECS = 0.5
-SETTLE_SECS = 3.0
-"""Of the eight that a service has to end in."""
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
 FIRST_READ = 64
@@ -117,13 +109,10 @@ class Consumer(Generic[M]):
         self._in_hand = InHand(bus, self._stream, group, name, min_idle_secs=settings.min_idle_secs)
         self._in_vain = InVain()
         self._meter = ConsumerMeter(group, stage)
+        self._acknowledger = Acknowledger(bus, self._stream, group)
         self._stop = asyncio.Event()
         self._count = min(FIRST_READ, settings.batch_size)
         self._next_claim_at_secs = 0.0
-        self._owed: Counter[str] = Counter()
-        """What a full broker could not book yet."""
-        self._unmarked: dict[str, Put] = {}
-        """The newest marks that it did not take, by their key."""
         self.last_turn_at_secs = time.monotonic()
         """When the loop last turned: what readiness looks at."""
         self.waiting_for = ""
@@ -144,7 +133,7 @@ class Consumer(Generic[M]):
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-        await self._settle_at_last()
+        await self._acknowledger.settle_at_last()
 
     async def _loop(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -164,7 +153,7 @@ class Consumer(Generic[M]):
             every_secs = min(CLAIM_EVERY_SECS, self._settings.min_idle_secs / 4)
             self._next_claim_at_secs = time.monotonic() + every_secs
             await self._retry(await self._pending(self._settings.min_idle_secs))
-            await self._settle()
+            await self._acknowledger.settle()
         entries = await self._bus.read(
             self._stream,
             self._group,
@@ -334,62 +323,16 @@ class Consumer(Generic[M]):
     ) -> None:
         """Acknowledge entries, each with its effects."""
         if effects or marks:
-            await self._patiently(lambda: self._write(effects, marks))
+            await self._patiently(lambda: self._acknowledger.write(effects, marks))
 
-    async def _write(self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put]) -> None:
-        newest = self._unmarked | {mark.key: mark for mark in marks}
-        try:
-            await self._bus.write(*newest.values(), *self._acks(effects))
-        except BusFull:
-            if not effects:
-                raise
-            # An acknowledgement alone needs no memory, and frees some: now the stream is trimmed.
-            await self._bus.write(self._ack(list(effects)))
-            self._owed += owed(effects.values())
-            self._unmarked = newest
-        else:
-            self._unmarked = {}
-
-    async def _settle_at_last(self) -> None:
-        """Nobody else knows what is owed: a full broker gets a while to make room for it."""
-        try:
-            async with asyncio.timeout(SETTLE_SECS):
-                while not await self._settle():
-                    await asyncio.sleep(BUS_RETRY_SECS)
-        except (BusError, TimeoutError) as error:
-            why, debt = str(error) or "the broker is full", dict(self._owed)
-            log.error("%s: not booked, for %s: %s", self._group, why, debt)  # noqa: TRY400 - no bug
-
-    async def _settle(self) -> bool:
-        """Write what a full broker did not take, though no entry may come any more.
-
-        The counts hang on no acknowledgement: an entry that another consumer did meanwhile would
-        take them along. So where the broker's answer is lost they are booked twice. False where
-        it is still full.
-        """
-        debt = [Count(name, amount) for name, amount in self._owed.items()]
-        if self._unmarked or debt:
-            try:
-                await self._bus.write(*self._unmarked.values(), *debt)
-            except BusFull:
-                return False
-            self._unmarked = {}
-            self._owed.clear()
-        return True
-
-    def _acks(self, effects: Mapping[str, Sequence[Effect]]) -> list[Ack]:
-        """Entries of which the same is booked, or nothing, go together."""
-        together: dict[tuple[Effect, ...], list[str]] = {}
-        acks = []
-        for entry_id, then in effects.items():
-            if any(isinstance(effect, Publish) for effect in then):
-                acks.append(self._ack([entry_id], then))
-            else:
-                together.setdefault(tuple(then), []).append(entry_id)
-        return acks + [self._ack(ids, then) for then, ids in together.items()]
-
-    def _ack(self, entry_ids: list[str], then: Sequence[Effect] = ()) -> Ack:
-        return Ack(self._stream, self._group, entry_ids, then)
+    async def _bury(self, entry: Entry, deliveries: int, reason: str) -> bool:
+        """Give it up; False where a full broker took no dead letter, and it stays."""
+        where, whose = DeadLetter.STREAM, self._whose(entry)
+        log.error("%s: %s goes to %s: %s", self._group, entry.entry_id, where, reason, extra=whose)
+        is_buried = await self._acknowledger.bury(entry, deliveries, reason)
+        if is_buried:
+            self._meter.buried.inc()
+        return is_buried
 
     def _whose(self, entry: Entry) -> dict[str, object]:
         """The ids of the frame that an entry is about, if it says so."""
@@ -397,33 +340,3 @@ class Consumer(Generic[M]):
             return ids_if_any(self._type.decode(entry.data))
         except MessageError:
             return {}
-
-    async def _bury(self, entry: Entry, deliveries: int, reason: str) -> bool:
-        """Write it to the dead letters; False where a full broker took none, and it stays."""
-        log.error(
-            "%s: %s goes to %s: %s",
-            self._group,
-            entry.entry_id,
-            DeadLetter.STREAM,
-            reason,
-            extra=self._whose(entry),
-        )
-        letter = DeadLetter(
-            source_stream=self._stream,
-            group=self._group,
-            entry_id=entry.entry_id,
-            deliveries=deliveries,
-            reason=reason,
-            data=entry.data,
-        )
-        kept = max(1, min(MAX_DEAD_LETTERS, MAX_DEAD_BYTES // len(entry.data or b" ")))
-        last_rites: list[Effect] = [Publish(letter, kept)]
-        if not is_probe_entry(entry.data):
-            last_rites.append(Count(f"dead_{self._group}"))
-        try:
-            await self._bus.write(self._ack([entry.entry_id], last_rites))
-        except BusFull as error:
-            log.warning("%s: %s is buried later: %s", self._group, entry.entry_id, error)
-            return False
-        self._meter.buried.inc()
-        return True

@@ -35,7 +35,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
 """Who reads each stream, beside the streams of the gateways."""
 
 
-def watch(bus: Bus, registry: CollectorRegistry = REGISTRY) -> Callable[[], Awaitable[None]]:
+def exposed(bus: Bus, registry: CollectorRegistry = REGISTRY) -> Callable[[], Awaitable[None]]:
     """Expose the broker's state; what is returned looks at it anew.
 
     The ledger is guarded first: one that starts again would be taken for a counter's reset, and all

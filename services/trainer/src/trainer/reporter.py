@@ -8,16 +8,16 @@ from collections.abc import Callable
 from sgaps.model import SparsePixelTransformer
 from sgaps.settings import Settings
 from trainer.dataset import RecordingDataset
-from trainer.fit import Progress
-from trainer.look import efficiency, look
 from trainer.run_log import RunLog
+from trainer.schedule import Progress
+from trainer.snapshot import efficiency, look
 
 log = logging.getLogger(__name__)
 
 EFFICIENCY_COUNTS = (125, 250, 500, 1000)
 
 
-class Watch:
+class Reporter:
     """Looks at the model for the log, where there is one. A log that fails costs no run."""
 
     def __init__(

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contract.conftest import GROUP, STREAM, bus_settings, flush, publish, read
-from recorder import watch
+from recorder import broker_state
 from sgaps.bus import (
     Ack,
     Bus,
@@ -59,7 +59,7 @@ async def test_the_clock_is_that_of_the_ids(bus: Bus) -> None:
 
 
 async def test_an_empty_broker_has_every_series_at_0(bus: Bus) -> None:
-    state = await watch.look(bus, await LiveServices(bus).look())
+    state = await broker_state.look(bus, await LiveServices(bus).look())
     assert set(state.groups) == {
         ("sgaps:frames", "reconstructor"),
         ("sgaps:frames", "recorder"),
@@ -71,7 +71,9 @@ async def test_an_empty_broker_has_every_series_at_0(bus: Bus) -> None:
     assert {"received", "delivered", "lost_flush", "dead_recorder"} <= set(state.ledger)
     assert (state.in_flight, state.dead_letters) == (0, 0)
     assert state.services == {
-        (service, is_ready): 0 for service in watch.SERVICES for is_ready in ("ready", "not_ready")
+        (service, is_ready): 0
+        for service in broker_state.SERVICES
+        for is_ready in ("ready", "not_ready")
     }
 
 
@@ -79,7 +81,7 @@ async def look_at(bus: Bus, group: str, *, oldest: str) -> GroupState:
     """The state of a group, whose age must be that of this entry, by the broker's clock."""
     published_secs = published_at_secs(oldest)
     before_secs = await bus.now_secs()
-    state = await watch.group_state(bus, STREAM, group)
+    state = await broker_state.group_state(bus, STREAM, group)
     after_secs = await bus.now_secs()
     age_secs = state.oldest_undelivered_secs
     assert before_secs - published_secs <= age_secs + 0.001 <= after_secs - published_secs + 0.002
@@ -99,7 +101,7 @@ async def test_what_waits_has_an_age_and_what_is_in_hand_is_pending(bus: Bus) ->
     half = await look_at(bus, "reconstructor", oldest=await bus.last_id(STREAM))
     assert half.pending == 1
     await bus.read(STREAM, "reconstructor", "one", count=1, block_secs=0)
-    assert await watch.group_state(bus, STREAM, "reconstructor") == GroupState(
+    assert await broker_state.group_state(bus, STREAM, "reconstructor") == GroupState(
         pending=2, oldest_undelivered_secs=0
     )
 
@@ -108,7 +110,7 @@ async def test_what_nobody_ever_came_for_grows_old(bus: Bus) -> None:
     """Without a reconstructor there is no group: that is when more of them are needed most."""
     await publish(bus, 1)
     await asyncio.sleep(0.2)
-    state = await watch.group_state(bus, STREAM, "reconstructor")
+    state = await broker_state.group_state(bus, STREAM, "reconstructor")
     assert state.oldest_undelivered_secs >= 0.2
 
 
@@ -137,7 +139,7 @@ async def test_everything_is_found(bus: Bus) -> None:
     await publish(bus, 1, 2)
     await bus.write(Publish(letter), Publish(segment), Count("received", 7), Count("superseded", 4))
     await bus.ensure_group(COORDINATES, "gateway")
-    state = await watch.look(bus, await LiveServices(bus).look())
+    state = await broker_state.look(bus, await LiveServices(bus).look())
     assert state.lengths == {
         STREAM: 2,
         FrameReconstructed.STREAM: 0,
@@ -156,7 +158,9 @@ async def test_a_flush_leaves_zeros_and_no_error(bus: Bus, request: pytest.Fixtu
     await publish(bus, 1)
     await read(bus)
     await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
-    assert set((await watch.look(bus, await LiveServices(bus).look())).lengths.values()) == {0}
+    assert set((await broker_state.look(bus, await LiveServices(bus).look())).lengths.values()) == {
+        0
+    }
 
 
 async def test_a_flush_is_no_reset_of_the_ledgers_counters(
@@ -164,7 +168,7 @@ async def test_a_flush_is_no_reset_of_the_ledgers_counters(
 ) -> None:
     """Prometheus would count all that was ever dropped as dropped now."""
     registry = CollectorRegistry()
-    turn = watch.watch(bus, registry)
+    turn = broker_state.exposed(bus, registry)
     await bus.write(Count("received", 5), Count("superseded", 3), Count("delivered", 2))
     await turn()
     await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
@@ -179,7 +183,7 @@ async def test_a_flush_is_no_reset_of_the_ledgers_counters(
 async def test_without_a_broker_nothing_is_told() -> None:
     bus = RedisBus(bus_settings("redis://127.0.0.1:1/0"))
     registry = CollectorRegistry()
-    turn = watch.watch(bus, registry)
+    turn = broker_state.exposed(bus, registry)
     with pytest.raises(BusUnavailable):
         await turn()
     await bus.close()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.answers import LIST_SECS, SessionList, percentile, session_status
+from gateway.api_models import LIST_SECS, SessionList, percentile, session_status
 from gateway.session import SessionManager
 from gateway_sessions import a_session
 from sgaps.settings import Settings
