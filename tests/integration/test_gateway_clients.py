@@ -7,6 +7,7 @@ import base64
 import io
 import time
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
@@ -374,6 +375,12 @@ async def test_a_taken_over_session_is_lost_to_a_client_that_does_not_read(
             assert await is_connected(impatient, session_id)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Of a PNG."""
+    body = kind + data
+    return len(data).to_bytes(4) + body + zlib.crc32(body).to_bytes(4)
+
+
 async def _is_reset(client: RawClient) -> bool:
     try:
         await client.send_frame(Opcode.PONG, b"")
@@ -388,6 +395,7 @@ async def _is_reset(client: RawClient) -> bool:
         lambda whole: whole[:-4],  # without the checksum of its end
         lambda whole: whole[:-12],  # without its end
         lambda whole: whole[:-13] + bytes([whole[-13] ^ 1]) + whole[-12:],  # its pixels' checksum
+        lambda whole: whole[:33] + chunk(b"SGAP", b"?") + whole[33:],  # unknown, and critical
     ],
 )
 async def test_a_png_that_only_pillow_reads_is_refused(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sgaps.bus.memory_bus import MemoryBus
+from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import SgapsError
 from sgaps.metrics import trainer as metrics
 from sgaps.service import Service
@@ -64,6 +65,17 @@ async def test_a_run_that_fails_is_told_and_counted_and_the_next_one_begins(
     assert metrics.FAILED._value.get() == failed_before + 2
     assert "training of toy failed" in caplog.text
     assert "Traceback" in caplog.text
+
+
+async def test_recordings_under_the_general_key_train_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else any client could change what serves all games."""
+    service, begun = service_with_sessions(tmp_path), []
+    monkeypatch.setattr(run, "train_key", lambda key, *_, **__: begun.append(key))
+    await Worker(service)._train_if_enough(DEFAULT_KEY)
+    assert not begun
+    assert "recordings of the key default train nothing" in caplog.text
 
 
 def test_a_trainer_that_waits_has_loaded_no_torch() -> None:

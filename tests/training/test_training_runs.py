@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,17 @@ class Run:
         )
         return model.state_dict()
 
-    def memory(self, *, resume: bool, champion: str = "untrained") -> RunMemory:
+    def memory(
+        self, *, resume: bool, champion: str = "untrained", versions: Collection[str] = ()
+    ) -> RunMemory:
         model = self.settings.model
         return RunMemory(
             self.path,
             header=RunHeader(champion_version=champion, model=model, val_sessions=("b",)),
             taken_up=(
-                load_run(self.path, champion_version=champion, model=model) if resume else None
+                load_run(self.path, champion_version=champion, model=model, versions=versions)
+                if resume
+                else None
             ),
             writes=True,
         )
@@ -187,8 +191,9 @@ def test_what_does_not_belong_to_a_run_is_not_taken_up(tmp_path: Path) -> None:
     with pytest.raises(CannotResume, match="without --resume"):
         run(resume=True)
     run(stop_after=1)
-    with pytest.raises(CannotResume, match="promote KEY untrained lets it go on"):
-        run.memory(resume=True, champion="v0001-00000000")
+    for versions, cure in (((), "now: start without"), (("untrained",), "promote KEY untrained")):
+        with pytest.raises(CannotResume, match=cure):
+            run.memory(resume=True, champion="v0001-00000000", versions=versions)
     run.path.write_bytes(run.path.read_bytes()[:100])
     with pytest.raises(CannotResume, match="cannot be read"):
         run(resume=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sgaps_cli.play import key_of, play_with_line
+from sgaps_cli.play import key_of, play_with_line, told_seed
 from sgaps_command import SGAPS
 from unit.flat_game import Flat, options
 from unit.scripted_gateway import ScriptedGateway
@@ -46,6 +46,14 @@ def test_neither_a_links_target_nor_a_folders_dots_make_the_key(tmp_path: Path) 
     (tmp_path / "walk.v2").mkdir()
     assert key_of(f"{tmp_path}/level.mp4", None) == "level"
     assert key_of(f"{tmp_path}/walk.v2", None) == "walk-v2"
+
+
+def test_where_no_seed_is_chosen_it_is_another_each_time_and_told() -> None:
+    """Of one seed a game is the same play: what was trained on would come back as held out."""
+    said = io.StringIO()
+    seeds = [told_seed("doom/my_way_home", Console(file=said)) for _ in range(4)]
+    assert len(set(seeds)) == 4
+    assert said.getvalue() == "".join(f"seed      {seed}\n" for seed in seeds)
 
 
 async def test_the_line_of_figures_ends_where_nobody_watches_it() -> None:

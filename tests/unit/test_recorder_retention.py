@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,30 @@ def test_a_folder_that_refuses_is_passed_over(
         retention.delete(retention.surplus(NOW_SECS))
     assert left(settings) == ["doom/b/000000.h5"]
     assert retention.surplus(NOW_SECS) == []
+
+
+def test_a_key_that_cannot_be_listed_keeps_no_other(
+    settings: Settings,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    paths = {key: seal(root, key, "a", 0, age_secs=9 * HOUR_SECS) for key in ("doom", "pong")}
+    for key, path in paths.items():
+        train(settings, key, path)
+    scandir = os.scandir
+
+    def refusing(folder: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(folder) == root / "pong":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    retention = Retention(with_recorder(settings, keep_secs=1))
+    for _ in range(2):
+        (chosen,) = retention.surplus(NOW_SECS)
+        assert chosen.path == paths["doom"]
+    assert caplog.text.count("is counted or deleted") == 1
 
 
 def test_what_another_recorder_deleted_first_is_counted_by_that_one(

@@ -16,7 +16,7 @@ from sgaps_cli.capture import capture_source, import_file
 from sgaps_cli.dead import list_dead
 from sgaps_cli.deployment_secrets import write_secrets
 from sgaps_cli.doctor import diagnose
-from sgaps_cli.play import play_source
+from sgaps_cli.play import MAX_SEED, play_source
 from sgaps_cli.replay import replay_recordings
 from sgaps_cli.up import UpOptions, run_system
 
@@ -31,7 +31,6 @@ app.add_typer(checkpoints.app, name="checkpoints", no_args_is_help=True)
 app.add_typer(recordings.app, name="recordings", no_args_is_help=True)
 app.add_typer(bench.app, name="bench", no_args_is_help=True)
 
-MAX_SEED = 10**9
 """Well inside what every game takes, with room for the seeds of further sessions."""
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -91,8 +90,11 @@ def play(
     key: Key = None,
     width: Width = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Seed of the game and its bot.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, max=MAX_SEED, help="Seed of the game and its bot; default: another each time."
+        ),
+    ] = None,
     token: Token = None,
     session_frames: Annotated[
         int | None, typer.Option(min=1, help="Begin a new session after so many frames.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from sgaps_client.player import PlayOptions, PlayStats, PlaySummary, play
 from sgaps_client.sources import Source, checkpoint_key, is_game, open_source, path_of
 
 RECENT_FRAMES = 100
+MAX_SEED = 10**9
 
 
 def play_source(
@@ -31,7 +33,7 @@ def play_source(
     frames: int | None,
     key: str | None,
     width: int | None,
-    seed: int,
+    seed: int | None,
     token: str | None,
     session_frames: int | None,
     as_json: bool,
@@ -45,6 +47,7 @@ def play_source(
         session_frames=session_frames,
         auth_token=token,
     )
+    seed = told_seed(source_name, console) if seed is None else seed
     opened = partial(open_source, source_name, width=width, seed=seed)
     summary = asyncio.run(_play_until_interrupted(opened, options, console))
     if as_json:
@@ -52,6 +55,16 @@ def play_source(
     else:
         console.print(_told(summary), highlight=False)
     return 0 if summary.answered else 1
+
+
+def told_seed(source_name: str, console: Console) -> int:
+    """One that nobody chose, so another one each time: of the same seed a game is the same play,
+    and what is held out of training would be what was trained on.
+    """
+    seed = secrets.randbelow(MAX_SEED + 1)
+    if is_game(source_name):
+        console.print(f"seed      {seed}", highlight=False)
+    return seed
 
 
 def key_of(source_name: str, key: str | None) -> str:

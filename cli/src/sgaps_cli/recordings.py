@@ -84,7 +84,7 @@ def list_(root: Root = None, as_json: AsJson = False) -> None:
 def verify(root: Root = None, as_json: AsJson = False) -> None:
     """Read every frame of every sealed segment; exit status 1 if something is not well."""
     folder, sessions = recorded_sessions(root)
-    reports: list[SegmentReport] = []
+    segments = frames = 0
     findings: list[Finding] = []
     for session in _watched(sessions, "verifying"):
         try:
@@ -92,18 +92,18 @@ def verify(root: Root = None, as_json: AsJson = False) -> None:
         except RecordingError as error:
             findings.append(Finding(path=str(session), problem=str(error)))
             continue
-        reports += of_session
+        segments += len(of_session)
+        frames += sum(len(report.frame_ids) for report in of_session)
         findings += [finding for report in of_session for finding in report.findings]
         findings += parts
-    frames = sum(len(report.frame_ids) for report in reports)
     told = [replace(finding, path=_relative(finding.path, folder)) for finding in findings]
     if as_json:
-        facts = {"segments": len(reports), "frames": frames, "findings": list(map(asdict, told))}
+        facts = {"segments": segments, "frames": frames, "findings": list(map(asdict, told))}
         typer.echo(json.dumps(facts, indent=2))
     else:
         for finding in told:
             typer.echo(f"{finding.path}: {finding.problem}")
-        typer.echo(f"{len(reports)} segments, {frames} frames, {len(told)} problems")
+        typer.echo(f"{segments} segments, {frames} frames, {len(told)} problems")
     raise typer.Exit(bool(told))
 
 

@@ -19,7 +19,7 @@ from sgaps.locks import is_locked, try_lock
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.browser import look_at
-from sgaps_cli.play import key_of, play_with_line
+from sgaps_cli.play import key_of, play_with_line, told_seed
 from sgaps_cli.supervisor import DATA_DIR, Supervisor, local_services
 from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
@@ -252,7 +252,8 @@ async def _work(
         session_frames=DEMO_SESSION_FRAMES,
         auth_token=server.token() or None,
     )
-    await play_with_line(open_source(options.play), demo, stop=stop, console=console)
+    seed = told_seed(options.play, console)
+    await play_with_line(open_source(options.play, seed=seed), demo, stop=stop, console=console)
     if not stop.is_set():
         console.print("the source ended; the system runs on until Ctrl-C", highlight=False)
         await stop.wait()

@@ -84,7 +84,7 @@ def bus(
 @app.command(epilog="Example: `sgaps bench model --frames 32 --repeats 3 --json`")
 def model(
     frames: Annotated[int, typer.Option(min=1, help="Frames of each batch size.")] = 32,
-    repeats: Repeats = 3,
+    repeats: Repeats = 2,
     json: AsJson = False,
 ) -> None:
     """Frames per second of the shipped checkpoint, next coordinates included, on CPU and GPU."""

@@ -47,8 +47,11 @@ class OneBatch(RecordingDataset):
             self._kept[index] = super().__getitem__(wanted)
         return self._kept[index]
 
-    def batches(self, batch_size: int, rng: np.random.Generator) -> list[list[int]]:
-        return super().batches(batch_size, np.random.default_rng(0))[:1]
+    def batches(
+        self, batch_size: int, rng: np.random.Generator, *, most_pixels: int
+    ) -> list[list[int]]:
+        rng = np.random.default_rng(0)
+        return super().batches(batch_size, rng, most_pixels=most_pixels)[:1]
 
 
 def main(side: str, steps: int, overrides: Sequence[str]) -> tuple[str, Run]:

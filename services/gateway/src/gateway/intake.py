@@ -28,6 +28,7 @@ from sgaps.protocol.messages import FOOTPRINT, Resolution
 from sgaps.settings import ServerSettings
 
 PNG_SIGNATURE_BYTES = 8
+PNG_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 JPEG_START_OF_SCAN = b"\xff\xda"
 MAX_JPEG_SCANS = 64
 """A progressive JPEG has about ten. Each scan of 15 bytes can visit every pixel again."""
@@ -208,8 +209,11 @@ def _check_chunks(png: memoryview) -> None:
         checksum = body + 4 + int.from_bytes(png[start:body])
         if zlib.crc32(png[body:checksum]) != int.from_bytes(png[checksum : checksum + 4]):
             raise ValueError("a chunk is cut off, or not what its checksum says")
-        if bytes(png[body : body + 4]) == b"IEND":
+        kind = bytes(png[body : body + 4])
+        if kind == b"IEND":
             return
+        if kind[:1].isupper() and kind not in PNG_CRITICAL:
+            raise ValueError(f"it has a chunk {kind!r}, without which it cannot be read")
         start = checksum + 4
     raise ValueError("its end is missing")
 

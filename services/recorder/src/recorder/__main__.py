@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from recorder.worker import GROUP, Worker
 from sgaps.bus import Trimmer, every_second
 from sgaps.messages import FrameAccepted, FrameReconstructed
 from sgaps.metrics import recorder as metrics
+from sgaps.open_files import allow_most_open_files
 from sgaps.recording.disk import free_space_bytes
 from sgaps.service import Service, run_service
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 async def main(service: Service) -> None:
     settings = service.settings
-    _open_as_many_files_as_allowed()
+    allow_most_open_files()  # every session that is being recorded takes two
     # It looks into every folder for what an earlier process left open.
     archive = await asyncio.to_thread(Archive, settings)
     worker = Worker(service, archive, Retention(settings))
@@ -62,12 +62,6 @@ def _expose(worker: Worker, archive: Archive, recordings_dir: Path) -> None:
     metrics.WAITING.set_function(lambda: bool(worker.waiting_for))
     metrics.SEGMENTS_OPEN.set_function(lambda: archive.open_segments)
     metrics.FREE_BYTES.set_function(lambda: free_space_bytes(recordings_dir))
-
-
-def _open_as_many_files_as_allowed() -> None:
-    """Every session that is being recorded takes two."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def _scan(root: Path) -> tuple[list[StoredSegment], int]:
     stored: list[StoredSegment] = []
     total_bytes = 0
     for key in _folders(root):
-        for session in _folders(key):
+        for session in _sessions(key):
             files = _files(session)
             total_bytes += sum(status.st_size for _, status in files)
             numbers = [number for path, _ in files if (number := segment_number(path)) is not None]
@@ -156,6 +157,20 @@ def _scan(root: Path) -> tuple[list[StoredSegment], int]:
                 if path.suffix == SEALED_SUFFIX and segment_number(path) is not None
             ]
     return stored, total_bytes
+
+
+def _sessions(key: Path) -> list[Path]:
+    """None of a folder that is not ours to read: the others are looked after all the same."""
+    try:
+        return _folders(key)
+    except PermissionError as error:
+        _tell_once(f"nothing in {key} is counted or deleted: {error}")
+        return []
+
+
+@lru_cache(maxsize=1024)
+def _tell_once(trouble: str) -> None:
+    log.error("%s", trouble)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from sgaps.metrics import trainer as metrics
+from sgaps.open_files import allow_most_open_files
 from sgaps.recording.disk import free_space_bytes
 from sgaps.service import Service, run_service
 from trainer.worker import Worker
@@ -16,6 +17,7 @@ NICENESS = 19
 
 async def main(service: Service) -> None:
     _give_way()
+    allow_most_open_files()
     checkpoints_dir = service.settings.data.checkpoints_dir
     metrics.FREE_BYTES.set_function(lambda: free_space_bytes(checkpoints_dir))
     worker = Worker(service)

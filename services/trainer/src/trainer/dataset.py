@@ -30,8 +30,6 @@ from trainer.augment import AugmentationPipeline, BatchShape
 log = logging.getLogger(__name__)
 
 OPEN_SEGMENTS = 64
-OTHERS_TRIED = 16
-"""In place of a frame whose keyframe cannot be decoded."""
 HELD_OUT_SHARE = 0.2
 """Share of the sampled pixels kept out of the input where there is no whole frame, at least one."""
 FEWEST_SAMPLES = 2
@@ -121,8 +119,8 @@ class RecordingDataset(Dataset[Example]):
     def __getitem__(self, wanted: int | Request) -> Example:
         """A frame as a session would send it, or as training wants it.
 
-        In place of one whose keyframe cannot be decoded the next of its size: one bad picture of
-        a client must not end the learning of its key. Raises RecordingCorrupt.
+        In place of one whose keyframe cannot be decoded another one of its size: bad pictures of
+        one client must not end the learning of its key. Raises RecordingCorrupt.
         """
         if isinstance(wanted, int):
             whole = BatchShape(samples=self._options.sampling.default_sample_count)
@@ -136,11 +134,11 @@ class RecordingDataset(Dataset[Example]):
         raise last
 
     def _in_place_of(self, index: int) -> Iterator[int]:
-        """This frame, and those behind it of its size."""
+        """This frame, then all others of its size, from everywhere: its neighbours are of the same
+        client."""
         yield index
         same = np.flatnonzero((self._places[:, 2:] == self._places[index, 2:]).all(axis=1))
-        behind = np.roll(same, -1 - int(np.searchsorted(same, index)))
-        yield from behind[: min(OTHERS_TRIED, len(same) - 1)].tolist()
+        yield from np.random.default_rng(index).permutation(same[same != index]).tolist()
 
     def _at(self, wanted: Request) -> Example:
         segment, position = self._places[wanted.index, :2].tolist()
@@ -150,13 +148,16 @@ class RecordingDataset(Dataset[Example]):
             return _masked(reader, position, self._options, rng)
         return _example(reader, position, self._options, wanted.shape, rng)
 
-    def batches(self, batch_size: int, rng: np.random.Generator) -> list[list[int]]:
-        """Shuffled indices in batches of one resolution each."""
+    def batches(
+        self, batch_size: int, rng: np.random.Generator, *, most_pixels: int
+    ) -> list[list[int]]:
+        """Shuffled indices in batches of one resolution each, smaller ones of large pictures."""
         batches = []
-        _, which = np.unique(self._places[:, 2:], axis=0, return_inverse=True)
-        for size in range(which.max(initial=-1) + 1):
-            order = rng.permutation(np.flatnonzero(which == size)).tolist()
-            batches += [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        sizes, which = np.unique(self._places[:, 2:], axis=0, return_inverse=True)
+        for number, pixels in enumerate(sizes.prod(axis=1).tolist()):
+            order = rng.permutation(np.flatnonzero(which == number)).tolist()
+            step = max(1, min(batch_size, most_pixels // pixels))
+            batches += [order[i : i + step] for i in range(0, len(order), step)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
 

@@ -14,12 +14,16 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from sgaps.errors import SgapsError
+from sgaps.model import pick_device
 from sgaps.settings import Settings, TrainingSettings
 from trainer.augment import AugmentationPipeline
 from trainer.dataset import Example, RecordingDataset, Request
 from trainer.ranks import Ranks
 
 AHEAD_PER_WORKER = 2
+MOST_PIXELS_ON_CPU = 5 * 2**20
+"""Of a batch: a step keeps some 430 bytes of memory for each."""
+MOST_PIXELS_ON_GPU = 2**26
 
 
 class BatchPlan(Sampler[list[Request]]):
@@ -52,7 +56,7 @@ class BatchPlan(Sampler[list[Request]]):
         per_epoch = steps_per_epoch(self._dataset, self._training, self._ranks)
         for epoch in range(self._first_step // per_epoch, self._training.max_epochs):
             rng = np.random.default_rng((self._training.seed, epoch))
-            batches = self._dataset.batches(self._training.batch_size, rng)
+            batches = batches_of(self._dataset, self._training, rng)
             for k in range(per_epoch):
                 step = epoch * per_epoch + k
                 if step >= self._first_step:
@@ -65,9 +69,18 @@ class BatchPlan(Sampler[list[Request]]):
         return [Request(index=index, shape=shape, epoch=epoch) for index in indices]
 
 
+def batches_of(
+    dataset: RecordingDataset, training: TrainingSettings, rng: np.random.Generator
+) -> list[list[int]]:
+    """Of an epoch, none larger than the machine has memory for."""
+    on_gpu = pick_device(training.device).type == "cuda"
+    most_pixels = MOST_PIXELS_ON_GPU if on_gpu else MOST_PIXELS_ON_CPU
+    return dataset.batches(training.batch_size, rng, most_pixels=most_pixels)
+
+
 def steps_per_epoch(dataset: RecordingDataset, training: TrainingSettings, ranks: Ranks) -> int:
     """Every frame once, but for what does not fill a step of all ranks. At least 1."""
-    batches = dataset.batches(training.batch_size, np.random.default_rng(0))
+    batches = batches_of(dataset, training, np.random.default_rng(0))
     if len(batches) < ranks.count:
         raise SgapsError(
             f"{len(dataset)} frames are {len(batches)} batches: too few for {ranks.count} ranks"

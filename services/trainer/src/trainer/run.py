@@ -6,7 +6,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
@@ -98,12 +100,24 @@ def train_key(
         for key in {segment.checkpoint_key for segment in (*segments, *options.val)}:
             held.enter_context(being_read(data.recordings_dir, key))
         held.callback(close_segments)
+        held.callback(torch.cuda.empty_cache)  # a reconstructor may share the GPU
+        # Retention may have been quicker; from here on nothing goes.
+        segments, val = _there(segments), _there(options.val)
         outcome = _train(
-            checkpoint_key, segments, settings, stop=stop, report=report, options=options
+            checkpoint_key,
+            segments,
+            settings,
+            stop=stop,
+            report=report,
+            options=replace(options, val=val),
         )
         if outcome.finished and is_first:
-            _note_trained(checkpoint_key, [*segments, *options.val], data)
+            _note_trained(checkpoint_key, [*segments, *val], data)
     return outcome
+
+
+def _there(segments: Sequence[SegmentInfo]) -> tuple[SegmentInfo, ...]:
+    return tuple(segment for segment in segments if segment.path.exists())
 
 
 def _prune(checkpoint_key: str, settings: Settings) -> None:
@@ -145,7 +159,12 @@ def _train(
     saved_at = store.key_dir(checkpoint_key) / UNFINISHED_NAME
     taken_up = None
     if options.resume:
-        taken_up = load_run(saved_at, champion_version=champion.version, model=settings.model)
+        taken_up = load_run(
+            saved_at,
+            champion_version=champion.version,
+            model=settings.model,
+            versions=store.versions(checkpoint_key),
+        )
     begun = begun_from(checkpoint_key, champion, settings)
     known = champion.trained_on | begun.trained_on
     split = _split(segments, settings, options, champion, known, taken_up)

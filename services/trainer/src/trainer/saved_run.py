@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +58,13 @@ def save_run(path: Path, run: SavedRun) -> None:
     write_durably(path, safetensors.torch.save(tensors, metadata=header))
 
 
-def load_run(path: Path, *, champion_version: str, model: ModelSettings) -> SavedRun:
-    """A run that began there, in that shape. Raises CannotResume."""
+def load_run(
+    path: Path, *, champion_version: str, model: ModelSettings, versions: Collection[str]
+) -> SavedRun:
+    """A run that began there, in that shape; `versions` are those that could be promoted again.
+
+    Raises CannotResume.
+    """
     saved = _read(path)
     if saved.header.model != model:
         raise CannotResume(
@@ -66,9 +72,10 @@ def load_run(path: Path, *, champion_version: str, model: ModelSettings) -> Save
             "--resume"
         )
     if (began_at := saved.header.champion_version) != champion_version:
+        back = f"sgaps checkpoints promote KEY {began_at} lets it go on, or "
         raise CannotResume(
             f"the run that was cut off began at {began_at}, and {champion_version} serves now: "
-            f"sgaps checkpoints promote KEY {began_at} lets it go on, or start without --resume"
+            f"{back if began_at in versions else ''}start without --resume"
         )
     return saved
 

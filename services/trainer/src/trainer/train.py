@@ -17,6 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import SgapsError
+from sgaps.open_files import allow_most_open_files
 from sgaps.recording import SegmentInfo, find_segments, segment_info
 from sgaps.settings import Settings, load_settings
 from trainer.ranks import Ranks, joined
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger(__package__).setLevel(logging.INFO)
     stop = threading.Event()
+    allow_most_open_files()  # the general checkpoint reads the folders of all keys
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, partial(_stop, stop, number))
     try:

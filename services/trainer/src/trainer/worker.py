@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sgaps.bus import Bus, Consumer, Delivery, Outcome, Publish
+from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import BusError, SgapsError
 from sgaps.messages import CheckpointPublished, SegmentSealed
 from sgaps.metrics import trainer as metrics
@@ -38,6 +39,8 @@ class Worker:
         self._settings = service.settings
         self._stop = service.stop
         self._waiting_keys: set[str] = set()
+        self._segments: dict[str, list[SegmentInfo]] = {}
+        """Of each key, as they were seen last: only what is new is opened."""
         self._tried: dict[str, list[SegmentInfo]] = {}
         """Segments of a key's newest run, however it ended: a failed one waits for new frames."""
         self._progress: Progress | None = None
@@ -69,7 +72,9 @@ class Worker:
         """Train the keys that have something new, one at a time, until told to stop."""
         recordings_dir = self._settings.data.recordings_dir
         segments = await asyncio.to_thread(find_segments, recordings_dir)
-        self._waiting_keys |= {segment.checkpoint_key for segment in segments}
+        for segment in segments:
+            self._segments.setdefault(segment.checkpoint_key, []).append(segment)
+        self._waiting_keys |= self._segments.keys()
         while not self._stop.is_set():
             while self._waiting_keys and not self._stop.is_set():
                 await self._consider(self._waiting_keys.pop())
@@ -87,7 +92,16 @@ class Worker:
             log.exception("training of %s failed", key)
 
     async def _train_if_enough(self, key: str) -> None:
-        segments = await asyncio.to_thread(find_segments, self._settings.data.recordings_dir, key)
+        if key == DEFAULT_KEY:
+            log.warning(
+                "recordings of the key %s train nothing: its checkpoint serves all games that have "
+                "none of their own, and is made by hand (sgaps train)",
+                DEFAULT_KEY,
+            )
+            return
+        root, known = self._settings.data.recordings_dir, self._segments.get(key, ())
+        segments = await asyncio.to_thread(find_segments, root, key, known=known)
+        self._segments[key] = segments
         new = await asyncio.to_thread(self._new, key, segments)
         if not enough_to_train(segments, new=new, settings=self._settings):
             return

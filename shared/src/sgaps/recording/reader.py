@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,14 @@ class SegmentInfo:
     size_bytes: int
     modified_at_ns: int
     """Of the file, since 1970: with its size it tells it from another of the same name."""
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is there, and no other one by now."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.modified_at_ns)
 
 
 class SegmentReader:
@@ -237,16 +245,21 @@ def segment_info(path: Path) -> SegmentInfo:
         )
 
 
-def find_segments(root: Path, checkpoint_key: str | None = None) -> list[SegmentInfo]:
+def find_segments(
+    root: Path, checkpoint_key: str | None = None, *, known: Iterable[SegmentInfo] = ()
+) -> list[SegmentInfo]:
     """All sealed segments under a recordings folder, in order; unreadable ones are logged.
 
-    Raises RecordingError on an illegal key.
+    Of the known ones those that are as they were are not opened again. Raises RecordingError on an
+    illegal key.
     """
     key = "*" if checkpoint_key is None else check_id(checkpoint_key)
+    by_path = {segment.path: segment for segment in known}
     found = []
     for path in sorted(root.glob(f"{key}/*/*{SEALED_SUFFIX}")):
         try:
-            found.append(segment_info(path))
+            before = by_path.get(path)
+            found.append(before if before and before.is_unchanged() else segment_info(path))
         except RecordingError:
             log.exception("a segment is left out")
     return found

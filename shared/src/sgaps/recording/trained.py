@@ -88,12 +88,17 @@ def untrained(
 
 @contextmanager
 def being_read(root: Path, checkpoint_key: str) -> Iterator[None]:
-    """While this lasts, nothing of the key is deleted; others may read as well."""
+    """While this lasts, nothing of the key is deleted; others may read as well.
+
+    Raises RecordingError.
+    """
     try:
         descriptor = os.open(root / check_id(checkpoint_key), os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         yield
         return
+    except OSError as error:
+        raise RecordingError(f"cannot read the recordings of {checkpoint_key}: {error}") from error
     try:
         lock(descriptor, fcntl.LOCK_SH)
         yield
