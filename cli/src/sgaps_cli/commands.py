@@ -31,7 +31,6 @@ app.add_typer(checkpoints.app, name="checkpoints", no_args_is_help=True)
 app.add_typer(recordings.app, name="recordings", no_args_is_help=True)
 app.add_typer(bench.app, name="bench", no_args_is_help=True)
 
-"""Well inside what every game takes, with room for the seeds of further sessions."""
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 SourceName = Annotated[

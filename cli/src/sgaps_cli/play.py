@@ -24,6 +24,7 @@ from sgaps_client.sources import Source, checkpoint_key, is_game, open_source, p
 
 RECENT_FRAMES = 100
 MAX_SEED = 10**9
+"""Well inside what every game takes, with room for the seeds of further sessions."""
 
 
 def play_source(

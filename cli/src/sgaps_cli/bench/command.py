@@ -81,7 +81,7 @@ def bus(
     _print(bench_bus(frames=frames, repeats=repeats), json=json)
 
 
-@app.command(epilog="Example: `sgaps bench model --frames 32 --repeats 3 --json`")
+@app.command(epilog="Example: `sgaps bench model --frames 64 --repeats 4 --json`")
 def model(
     frames: Annotated[int, typer.Option(min=1, help="Frames of each batch size.")] = 32,
     repeats: Repeats = 2,
