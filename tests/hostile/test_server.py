@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from sgaps.errors import ProtocolError
 from sgaps.protocol import binary_codec
@@ -100,8 +102,9 @@ async def play_with(*replies: str | bytes, frames: int | None = None) -> list[st
         heard.append(await socket.recv())
         for reply in replies:
             await socket.send(reply)
-        async for message in socket:
-            heard.append(message)
+        with suppress(ConnectionClosed):  # a client that refuses may just go
+            async for message in socket:
+                heard.append(message)
 
     async with serve(answer, "127.0.0.1", 0, close_timeout=1) as server:
         port = next(iter(server.sockets)).getsockname()[1]
@@ -122,7 +125,7 @@ async def play_with(*replies: str | bytes, frames: int | None = None) -> list[st
 async def test_a_friendly_server_is_played_with() -> None:
     start, *frames = await play_with(raw(ACK), raw(SET), frames=2)
     assert '"session_start"' in str(start)
-    assert len([frame for frame in frames if isinstance(frame, bytes)]) == 2
+    assert len([frame for frame in frames if '"frame_data"' in str(frame)]) == 2
 
 
 @pytest.mark.parametrize("ack", BAD_ACKS.values(), ids=BAD_ACKS.keys())
