@@ -48,12 +48,13 @@ def test_a_keyframe_that_cannot_be_decoded_is_left_out(
 
 
 def test_one_client_that_sends_nothing_but_broken_pictures_ends_nobodys_learning(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     record(tmp_path, "a", frames=4)
     record(tmp_path, "b", frames=40, broken=range(40))
     dataset = dataset_of(find_segments(tmp_path))
     assert {shift_of(dataset[index]) for index in range(len(dataset))} == {0, 1, 2, 3}
+    assert len([line for line in caplog.messages if "left out" in line]) == 1
 
 
 def test_a_batch_of_large_pictures_is_small(tmp_path: Path) -> None:

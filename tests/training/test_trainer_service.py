@@ -21,7 +21,7 @@ from trainer import run
 from trainer import worker as worker_module
 from trainer.run_lock import BeingTrained
 from trainer.worker import Worker
-from training.toy_recordings import record, toy_settings
+from training.toy_recordings import KEY, record, toy_settings
 from waiting import PATIENCE_SECS, eventually
 
 
@@ -72,10 +72,14 @@ async def test_recordings_under_the_general_key_train_nothing(
 ) -> None:
     """Else any client could change what serves all games."""
     service, begun = service_with_sessions(tmp_path), []
+    recordings_dir = service.settings.data.recordings_dir
+    (recordings_dir / KEY).rename(recordings_dir / DEFAULT_KEY)
     monkeypatch.setattr(run, "train_key", lambda key, *_, **__: begun.append(key))
-    await Worker(service)._train_if_enough(DEFAULT_KEY)
+    worker = Worker(service)
+    for _ in range(2):
+        await worker._train_if_enough(DEFAULT_KEY)
     assert not begun
-    assert "recordings of the key default train nothing" in caplog.text
+    assert caplog.text.count("recordings of the key default train nothing") == 1
 
 
 def test_a_trainer_that_waits_has_loaded_no_torch() -> None:

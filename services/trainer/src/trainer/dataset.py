@@ -129,7 +129,7 @@ class RecordingDataset(Dataset[Example]):
             try:
                 return self._at(replace(wanted, index=index))
             except KeyframeCorrupt as error:
-                _tell(str(error))
+                _tell(self.segments[int(self._places[index, 0])].path)
                 last = error
         raise last
 
@@ -184,9 +184,10 @@ def close_segments() -> None:
 
 
 @lru_cache(maxsize=1024)
-def _tell(trouble: str) -> None:
-    """Once, however often the frame is drawn."""
-    log.warning("left out: %s", trouble)
+def _tell(path: Path) -> None:
+    """Once, however many there are and however often they are drawn."""
+    cure = "`sgaps recordings repair` copies the other frames and sets the file aside"
+    log.warning("left out: keyframes of %s that cannot be decoded; %s", path, cure)
 
 
 def _places(path: Path, keyframes_only: bool) -> NDArray[np.int32]:

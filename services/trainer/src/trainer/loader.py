@@ -21,8 +21,9 @@ from trainer.dataset import Example, RecordingDataset, Request
 from trainer.ranks import Ranks
 
 AHEAD_PER_WORKER = 2
-MOST_PIXELS_ON_CPU = 5 * 2**20
-"""Of a batch: a step keeps some 430 bytes of memory for each."""
+MOST_PIXELS_ON_CPU = 2**22
+"""Of a batch, one picture as large as `server.max_pixels`: a step takes 600 to 900 bytes for each
+of them, and a trainer in a container has 4 GB."""
 MOST_PIXELS_ON_GPU = 2**26
 
 

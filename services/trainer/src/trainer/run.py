@@ -159,11 +159,9 @@ def _train(
     saved_at = store.key_dir(checkpoint_key) / UNFINISHED_NAME
     taken_up = None
     if options.resume:
+        versions = store.versions(checkpoint_key)
         taken_up = load_run(
-            saved_at,
-            champion_version=champion.version,
-            model=settings.model,
-            versions=store.versions(checkpoint_key),
+            saved_at, champion_version=champion.version, model=settings.model, versions=versions
         )
     begun = begun_from(checkpoint_key, champion, settings)
     known = champion.trained_on | begun.trained_on
@@ -171,7 +169,6 @@ def _train(
     contest = Contest(champion, split, settings, stop)
     model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, ExampleOptions.of(settings))
-    augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
     header = RunHeader(
         champion_version=champion.version, model=settings.model, val_sessions=split.val_sessions
     )
@@ -180,16 +177,7 @@ def _train(
     reporter = Reporter(options.log, held_out, settings, report)
     reporter.look(0, model)
     drawn_anew = _reseeded(settings, begun)
-    outcome = fit(
-        model,
-        RecordingDataset(split.train, ExampleOptions.of(drawn_anew, augmentation)),
-        drawn_anew,
-        stop=stop,
-        report=reporter.step,
-        ranks=options.ranks,
-        memory=memory,
-        look=reporter.look,
-    )
+    outcome = _fitted(model, split, drawn_anew, reporter, memory, stop=stop, ranks=options.ranks)
     atlas = None
     if options.ranks.is_first:
         atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
@@ -227,6 +215,29 @@ def _train(
         published=published,
         finished=finished,
         resumable=memory.is_kept,
+    )
+
+
+def _fitted(
+    model: SparsePixelTransformer,
+    split: Split,
+    settings: Settings,
+    reporter: Reporter,
+    memory: RunMemory,
+    *,
+    stop: threading.Event,
+    ranks: Ranks,
+) -> FitReport:
+    augmentation = AugmentationPipeline(settings.augmentation, sentinel=settings.sentinel_value)
+    return fit(
+        model,
+        RecordingDataset(split.train, ExampleOptions.of(settings, augmentation)),
+        settings,
+        stop=stop,
+        report=reporter.step,
+        ranks=ranks,
+        memory=memory,
+        look=reporter.look,
     )
 
 

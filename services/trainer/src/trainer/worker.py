@@ -92,13 +92,6 @@ class Worker:
             log.exception("training of %s failed", key)
 
     async def _train_if_enough(self, key: str) -> None:
-        if key == DEFAULT_KEY:
-            log.warning(
-                "recordings of the key %s train nothing: its checkpoint serves all games that have "
-                "none of their own, and is made by hand (sgaps train)",
-                DEFAULT_KEY,
-            )
-            return
         root, known = self._settings.data.recordings_dir, self._segments.get(key, ())
         segments = await asyncio.to_thread(find_segments, root, key, known=known)
         self._segments[key] = segments
@@ -107,6 +100,13 @@ class Worker:
             return
         tried_before = self._tried.get(key, [])
         self._tried[key] = segments
+        if key == DEFAULT_KEY:  # or any client could change what serves all games
+            log.warning(
+                "recordings of the key %s train nothing, and stay: its checkpoint serves all games "
+                "that have none of their own, and is made by hand (sgaps train)",
+                key,
+            )
+            return
         try:
             report = await self._train(key, segments)
         except BeingTrained as error:
