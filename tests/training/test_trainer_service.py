@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from sgaps.bus.memory_bus import MemoryBus
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import SgapsError
 from sgaps.metrics import trainer as metrics
+from sgaps.recording import find_segments
 from sgaps.service import Service
 from sgaps.settings import Settings
 from trainer import __main__ as process
 from trainer import run
 from trainer import worker as worker_module
+from trainer.attempts import MOST_KILLED, Attempts, attempts_at
 from trainer.run_lock import BeingTrained
+from trainer.schedule import Progress
 from trainer.worker import Worker
 from training.toy_recordings import KEY, record, toy_settings
 from waiting import PATIENCE_SECS, eventually
@@ -80,6 +86,71 @@ async def test_recordings_under_the_general_key_train_nothing(
         await worker._train_if_enough(DEFAULT_KEY)
     assert not begun
     assert caplog.text.count("recordings of the key default train nothing") == 1
+
+
+async def test_a_key_whose_runs_are_killed_waits_for_new_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a process without memory is: else it would be tried for ever, and no other key."""
+    service, begun = service_with_sessions(tmp_path), []
+    data = service.settings.data
+
+    def failing(key: str, *_: Any, **__: Any) -> None:
+        begun.append(key)
+        raise SgapsError("enough")
+
+    monkeypatch.setattr(run, "train_key", failing)
+    data.checkpoints_dir.joinpath(KEY).mkdir(parents=True)
+    for _ in range(MOST_KILLED):
+        await Worker(service)._consider(KEY)
+        dirs = [
+            f"data.{name}={getattr(data, name)}" for name in ("recordings_dir", "checkpoints_dir")
+        ]
+        killed = subprocess.run([sys.executable, "-c", KILLED, *dirs], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    assert begun == [KEY] * MOST_KILLED
+    failed_before = metrics.FAILED._value.get()
+    worker = Worker(service)
+    for _ in range(2):
+        await worker._consider(KEY)
+    assert begun == [KEY] * MOST_KILLED
+    assert metrics.FAILED._value.get() == failed_before + 1
+    assert caplog.text.count("was killed, for want of memory") == 1
+    record(data.recordings_dir, "c", frames=2)
+    await worker._consider(KEY)
+    assert len(begun) == MOST_KILLED + 1
+
+
+KILLED = f"""
+import os, signal, sys
+from sgaps.recording import find_segments
+from sgaps.settings import load_settings
+from trainer.attempts import attempt
+
+data = load_settings(sys.argv[1:]).data
+with attempt("{KEY}", find_segments(data.recordings_dir), data):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("trouble", [None, MemoryError()])
+def test_a_run_that_ends_by_itself_was_not_killed(
+    tmp_path: Path, trouble: Exception | None
+) -> None:
+    settings, seen = toy_settings(tmp_path, "training.max_epochs=1"), set[int]()
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=6)
+
+    def step(_: Progress) -> None:
+        seen.add(attempts_at(KEY, settings.data.checkpoints_dir).begun)
+        if trouble:
+            raise trouble
+
+    segments = find_segments(settings.data.recordings_dir)
+    with nullcontext() if trouble is None else pytest.raises(MemoryError):
+        run.train_key(KEY, segments, settings, stop=threading.Event(), report=step)
+    assert seen == {1}
+    assert attempts_at(KEY, settings.data.checkpoints_dir) == Attempts()
 
 
 def test_a_trainer_that_waits_has_loaded_no_torch() -> None:

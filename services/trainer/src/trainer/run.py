@@ -23,6 +23,7 @@ from sgaps.model import (
 from sgaps.recording import SegmentInfo, being_read, note_trained
 from sgaps.settings import DataSettings, Settings
 from trainer.atlas import build_atlas
+from trainer.attempts import attempt
 from trainer.augment import AugmentationPipeline
 from trainer.cards import data_card, training_card
 from trainer.champion import Champion, begun_from, champion_of
@@ -103,6 +104,8 @@ def train_key(
         held.callback(torch.cuda.empty_cache)  # a reconstructor may share the GPU
         # Retention may have been quicker; from here on nothing goes.
         segments, val = _there(segments), _there(options.val)
+        if is_first:
+            held.enter_context(attempt(checkpoint_key, segments, data))
         outcome = _train(
             checkpoint_key,
             segments,

@@ -16,6 +16,7 @@ from sgaps.metrics import trainer as metrics
 from sgaps.recording import SegmentInfo, find_segments, trained_segments, untrained
 from sgaps.service import Service, Status
 from sgaps.settings import Settings
+from trainer.attempts import MOST_KILLED, attempts_at
 from trainer.run_lock import BeingTrained
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Worker:
         """Of each key, as they were seen last: only what is new is opened."""
         self._tried: dict[str, list[SegmentInfo]] = {}
         """Segments of a key's newest run, however it ended: a failed one waits for new frames."""
+        self._given_up: set[str] = set()
+        """Keys of which it was told that runs were killed."""
         self._progress: Progress | None = None
         self._training_key = ""
         self.consumer = Consumer(
@@ -125,7 +128,24 @@ class Worker:
         except SgapsError as error:
             log.error("all of %s counts as new: %s", key, error)  # noqa: TRY400 - it says all
             return untried
-        return untrained(untried, trained, root=data.recordings_dir)
+        new = untrained(untried, trained, root=data.recordings_dir)
+        return self._without_what_kills(key, new)
+
+    def _without_what_kills(self, key: str, segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
+        data = self._settings.data
+        given_up = attempts_at(key, data.checkpoints_dir).given_up
+        rest = untrained(segments, given_up, root=data.recordings_dir)
+        if len(rest) < len(segments) and key not in self._given_up:
+            self._given_up.add(key)
+            metrics.FAILED.inc()
+            log.error(
+                "%s waits for new frames: each of its last %d runs was killed, for want of memory "
+                "most likely; give the trainer more, or set training.batch_size lower, and train "
+                "what there is by hand (sgaps train)",
+                key,
+                MOST_KILLED,
+            )
+        return rest
 
     async def _train(self, key: str, segments: Sequence[SegmentInfo]) -> RunReport:
         halt = threading.Event()

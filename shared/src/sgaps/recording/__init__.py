@@ -5,13 +5,21 @@ from sgaps.recording.history import frames_before, places_before
 from sgaps.recording.layout import next_segment_path, session_folder
 from sgaps.recording.reader import SegmentInfo, SegmentReader, find_segments, segment_info
 from sgaps.recording.recovery import RecoveredSegment, recover_parts
-from sgaps.recording.trained import being_read, note_trained, trained_segments, untrained
+from sgaps.recording.trained import (
+    SegmentName,
+    being_read,
+    note_trained,
+    segment_name,
+    trained_segments,
+    untrained,
+)
 from sgaps.recording.writer import SegmentWriter
 
 __all__ = [
     "RecordedFrame",
     "RecoveredSegment",
     "SegmentInfo",
+    "SegmentName",
     "SegmentReader",
     "SegmentWriter",
     "being_read",
@@ -22,6 +30,7 @@ __all__ = [
     "places_before",
     "recover_parts",
     "segment_info",
+    "segment_name",
     "session_folder",
     "trained_segments",
     "untrained",

@@ -45,6 +45,12 @@ def name_of(path: Path, status: os.stat_result, root: Path) -> SegmentName:
     return SegmentName(path.relative_to(root).as_posix(), status.st_size, seconds)
 
 
+def segment_name(segment: SegmentInfo, root: Path) -> SegmentName:
+    """Name of a segment, with its whole path where it is not below the recordings folder `root`."""
+    path = segment.path.relative_to(root) if root in segment.path.parents else segment.path
+    return SegmentName(path.as_posix(), segment.size_bytes, segment.modified_at_ns // 10**9)
+
+
 def trained_segments(checkpoints_dir: Path, checkpoint_key: str) -> frozenset[SegmentName]:
     """What runs of a key have had. Raises RecordingError and CheckpointError: it is unreadable."""
     path = _file(checkpoints_dir, checkpoint_key)
@@ -68,7 +74,7 @@ def note_trained(
     before = trained_segments(checkpoints_dir, checkpoint_key)
     noted = {name.path: name for name in before if (root / name.path).exists()}
     folder = root / check_id(checkpoint_key)
-    had = [_name(segment, root) for segment in segments if folder in segment.path.parents]
+    had = [segment_name(segment, root) for segment in segments if folder in segment.path.parents]
     noted |= {name.path: name for name in had}
     path = _file(checkpoints_dir, checkpoint_key)
     try:
@@ -83,7 +89,7 @@ def untrained(
 ) -> list[SegmentInfo]:
     """Those of a key's segments that are not among the known."""
     known_names = frozenset(known)
-    return [segment for segment in segments if _name(segment, root) not in known_names]
+    return [segment for segment in segments if segment_name(segment, root) not in known_names]
 
 
 @contextmanager
@@ -108,8 +114,3 @@ def being_read(root: Path, checkpoint_key: str) -> Iterator[None]:
 
 def _file(checkpoints_dir: Path, checkpoint_key: str) -> Path:
     return CheckpointDirectory(checkpoints_dir).key_dir(checkpoint_key) / TRAINED_NAME
-
-
-def _name(segment: SegmentInfo, root: Path) -> SegmentName:
-    path = segment.path.relative_to(root) if root in segment.path.parents else segment.path
-    return SegmentName(path.as_posix(), segment.size_bytes, segment.modified_at_ns // 10**9)
