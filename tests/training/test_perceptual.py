@@ -16,7 +16,7 @@ from sgaps.model import build_model
 from sgaps.recording import find_segments
 from trainer import perceptual
 from trainer.batch import make_batch
-from trainer.losses import ReconstructionLoss, Terms
+from trainer.losses import EYE_TERMS, ReconstructionLoss, Terms
 from trainer.perceptual import (
     SMALLEST_SIDE_PX,
     PerceptualLoss,
@@ -143,9 +143,12 @@ def test_frames_that_are_too_small_for_the_term_are_learned_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cuts may be smaller than the pictures that they come from."""
-    monkeypatch.setattr(trainer.losses, "SMALLEST_SIDE_PX", HEIGHT + 1)
-    small = losses(tmp_path, "loss.perceptual=0.5")
-    assert "perceptual" not in small
+    weights = ("loss.perceptual=0.5", "loss.structural=0.5")
+    assert losses(tmp_path / "fits", *weights).keys() >= set(EYE_TERMS)
+    for name in ("SMALLEST_SIDE_PX", "SMALLEST_SSIM_PX"):
+        monkeypatch.setattr(trainer.losses, name, HEIGHT + 1)
+    small = losses(tmp_path / "is too small", *weights)
+    assert small.keys().isdisjoint(EYE_TERMS)
     assert "full" in small
 
 

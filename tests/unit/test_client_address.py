@@ -46,7 +46,9 @@ async def answering(status: HTTPStatus, port: int = 0) -> AsyncIterator[str]:
 async def _nothing(_: ServerConnection) -> None: ...
 
 
-@pytest.mark.parametrize("proxy", ["proxy.corp:3128", "socks5://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "proxy", ["proxy.corp:3128", "socks5://127.0.0.1:1", "http://proxy.corp:99999"]
+)
 async def test_a_proxy_that_cannot_be_used_is_named(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

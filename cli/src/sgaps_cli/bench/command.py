@@ -114,7 +114,7 @@ def recorder(
 @app.command(epilog="Example: `sgaps bench scaling --frames 400 --repeats 3 --json`")
 def scaling(
     frames: Annotated[int, typer.Option(min=16, help="Frames of each replica.")] = 400,
-    repeats: Repeats = 3,
+    repeats: Repeats = 2,
     json: AsJson = False,
 ) -> None:
     """Frames per second of 2 and 4 reconstructors beside one, with a model of a fixed time."""

@@ -205,7 +205,7 @@ class SgapsClient:
                 close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
                 proxy=None if is_loopback(self.config.url) else True,
             )
-        except (InvalidProxy, ImportError) as error:  # the latter of SOCKS
+        except (InvalidProxy, ImportError, ValueError) as error:  # for SOCKS; of a port above 65535
             raise unusable_proxy(error) from error
 
     def _next_backoff_secs(self) -> float:

@@ -20,6 +20,8 @@ ERROR_FLOOR = 1.0 / 255
 """Half a grey level either way is as good as exact; it also keeps the logarithm finite."""
 ROUNDING_ERROR = ERROR_FLOOR / math.sqrt(12)
 """Of a frame, whose levels are bytes: nobody is told of more than 59 dB."""
+SMALLEST_SSIM_PX = 11
+"""The window of SSIM, which has to fit into a frame."""
 
 Terms: TypeAlias = dict[str, Tensor]
 EYE_TERMS = ("structural", "perceptual")
@@ -77,11 +79,12 @@ class ReconstructionLoss(nn.Module):
         else:
             terms["full"] = log_mse_loss(output.frame, batch.target)
             terms["log_error"] = log_error_loss(output, batch.target)
-            if self.weights.structural:
+            smallest_px = min(batch.target.shape[-2:])
+            if self.weights.structural and smallest_px >= SMALLEST_SSIM_PX:
                 terms["structural"] = self._structural(output.frame, batch.target)
             if len(batch.pairs):
                 terms["temporal"] = self._temporal(output.frame, batch.target, batch.pairs)
-            if self._perceptual and min(batch.target.shape[-2:]) >= SMALLEST_SIDE_PX:
+            if self._perceptual and smallest_px >= SMALLEST_SIDE_PX:
                 terms["perceptual"] = self._perceptual(output.frame, batch.target)
         weighted = [getattr(self.weights, name) * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), terms

@@ -14,13 +14,13 @@ from sgaps.sampling.importance import PredictedErrorImportanceCalculator
 from sgaps.settings import Settings
 from trainer.augment import BatchShape
 from trainer.dataset import Example, RecordingDataset, Request
+from trainer.losses import SMALLEST_SSIM_PX
 from trainer.pictures import Picture, gray, mosaic, strip
 from trainer.rebuild import rebuilt
 from trainer.validation import frame_psnr_db, spread
 
 FRAMES = 12
 PICTURED_FRAMES = 3
-SMALLEST_SSIM_PX = 11
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
