@@ -21,8 +21,8 @@ HTTP = "http://127.0.0.1:8000"
 COMMAND_TIMEOUT_SECS = 900
 READY_TIMEOUT_SECS = 600
 STOP_TIMEOUT_SECS = 120
-LINKED = ("Makefile", "constraints.txt", "requirements-dev.txt")
-"""With what `make run` looks at to see that everything is installed."""
+LINKED = ("Makefile", "constraints.txt", "requirements-dev.txt", "docs")
+"""With what `make run` looks at to see that everything is installed, and what guides point to."""
 OURS = ("REDIS_URL", "SGAPS_TOKEN")
 """Variables of whoever runs the tests, which would lead elsewhere."""
 

@@ -73,6 +73,12 @@ def evaluated(scratch: Scratch, said: str) -> None:
         assert cv2.imread(str(scratch.folder / "data" / name)) is not None
 
 
+def rebuilt(scratch: Scratch, said: str) -> None:
+    assert re.match(r"v0001-\w+: \d\d\.\d\d dB", said)
+    height, width = cv2.imread(str(scratch.folder / "data" / "rebuilt.png")).shape[:2]
+    assert (width, height) == (2 * 160, 210)
+
+
 def serves_the_first(_: Scratch, said: str) -> None:
     assert "is served by v0001-" in said
 
@@ -123,6 +129,7 @@ PROMISES: dict[str, Callable[[Scratch, str], None]] = {
     ".venv/bin/sgaps capture": captured,
     ".venv/bin/sgaps train": trained,
     ".venv/bin/sgaps evaluate": evaluated,
+    ".venv/bin/python docs/examples/rebuild_frame.py": rebuilt,
     ".venv/bin/sgaps checkpoints list": lists_recordings,
     ".venv/bin/sgaps checkpoints show": shows_a_manifest,
     ".venv/bin/sgaps checkpoints promote": serves_the_first,
