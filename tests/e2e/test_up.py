@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from e2e.conftest import processes_of, start_system
 from ports import free_port
 from sgaps_command import SGAPS
-from waiting import wait_until
+from waiting import answers, wait_until
 
 QUICK = ("--set", "reconstructor.method=telea", "--set", "training.min_new_frames=100000")
 
@@ -35,13 +37,47 @@ def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
         process.wait()
 
 
+def test_a_broker_that_dies_is_started_again_and_looked_into(tmp_path: Path) -> None:
+    """By `sgaps doctor` and `sgaps dead`, which find it by the data folder alone."""
+    system, process = start_system(tmp_path, *QUICK)
+    with ending(process):
+        before = pid_of_broker(tmp_path)
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: pid_of_broker(tmp_path) not in {before, None}, timeout_secs=15)
+        wait_until(lambda: answers(f"{system.http_url}/api/ready"), timeout_secs=30)
+        assert system.play("atari/pong", "--frames", "5")["answered"] > 0
+        for asking in ("dead", "doctor"):
+            done = subprocess.run(
+                [str(SGAPS), asking, "--data-dir", str(tmp_path), "--json"],
+                env=without_redis(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert ("broker of sgaps up" in done.stdout) == (asking == "doctor"), done.stderr
+            assert asking == "doctor" or json.loads(done.stdout) == []
+
+
+def pid_of_broker(folder: Path) -> int | None:
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == folder / "broker":
+                return int(process.name)
+    return None
+
+
+def without_redis() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+
+
 def test_a_service_that_never_comes_up_is_named_with_its_reason(tmp_path: Path) -> None:
     command = [str(SGAPS), "up", "--no-browser", "--port", str(free_port())]
     no_folder = tmp_path / "recordings"
     no_folder.write_text("a file")
     done = subprocess.run(
         [*command, "--data-dir", str(tmp_path), "--set", f"data.recordings_dir={no_folder}"],
-        env={name: value for name, value in os.environ.items() if name != "REDIS_URL"},
+        env=without_redis(),
         capture_output=True,
         text=True,
         check=False,

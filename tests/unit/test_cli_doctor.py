@@ -18,12 +18,15 @@ import pytest
 import trustme
 
 from ports import free_port
-from sgaps_cli import broker, doctor, up
+from sgaps.messages import SegmentSealed
+from sgaps_cli import broker, data_folder, doctor
 from sgaps_cli.acl import ACL_FILE, write_acl
+from sgaps_cli.data_folder import Running
 from sgaps_cli.deployment_secrets import write_secrets
 from sgaps_cli.doctor import machine, system
 from sgaps_cli.doctor.containers import published_url
 from sgaps_cli.doctor.finding import Finding
+from sgaps_cli.doctor.streams import Look, streams_found
 from sgaps_command import run_here
 
 LOOKED_AT = ("Python", "package torch", "package vizdoom", "settings", "broker", "data folder")
@@ -249,6 +252,40 @@ def test_settings_and_data_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch)
     assert "server.port" in bad_lines(said)[0]
 
 
+def test_folders_that_are_configured_elsewhere_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `sgaps up` without --data-dir uses them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("SGAPS__DATA__RECORDINGS_DIR", str(tmp_path / "a file"))
+    done = run_here("doctor")
+    (line,) = bad_lines(done.stdout)
+    assert f"data folder {tmp_path / 'a file'}: not writable" in line
+    assert "or set data.recordings_dir" in done.stdout
+    assert not bad_lines(run_here("doctor", "--data-dir", tmp_path / "other").stdout)
+
+
+@pytest.mark.parametrize(
+    ("group", "pending_secs", "well"),
+    [("recorder", 0.0, False), ("trainer", 0.0, True), ("trainer", 60.0, False)],
+)
+def test_what_waits_for_a_trainer_is_no_trouble(
+    group: str, pending_secs: float, well: bool
+) -> None:
+    """It need not run; one that has something in hand for a minute is another matter."""
+    look = Look(
+        stream=SegmentSealed.STREAM,
+        group=group,
+        waiting=1,
+        given_id="1-0",
+        oldest_secs=3600.0,
+        pending=1,
+        pending_secs=pending_secs,
+    )
+    assert [finding.well for finding in streams_found([look])] == [well]
+
+
 def test_a_missing_conf_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SGAPS_CONF_DIR", "/nowhere")
     # Without settings it looks at the usual port, where other tests may have a system.
@@ -349,7 +386,8 @@ def test_a_proxy_is_not_asked_for_this_machine(
 
 def test_the_system_of_the_data_folder_is_looked_at_where_it_is(asked: Asked) -> None:
     """`sgaps up --port 9000` is not at the configured port."""
-    with http_server(answers_of({})) as url, up.alone_in(asked.data_dir, int(url.split(":")[-1])):
+    with http_server(answers_of({})) as url, data_folder.alone_in(asked.data_dir) as lock:
+        data_folder.tell(lock, Running(port=int(url.split(":")[-1])))
         assert f"gateway {url}: up 12 s" in asked()[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 import subprocess
@@ -12,10 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ports import free_port
-from sgaps_cli import broker, up
+from sgaps.errors import SourceError
+from sgaps.settings import load_settings
+from sgaps_cli import broker, data_folder, up
 from sgaps_cli.browser import look_at
+from sgaps_cli.data_folder import Running
 from sgaps_command import run_here
 
 Refusal = Callable[..., str]
@@ -85,7 +90,7 @@ def test_a_data_folder_that_cannot_be_made_is_told(
 
 
 def test_a_data_folder_that_cannot_be_written_is_told(refusal: Refusal, tmp_path: Path) -> None:
-    (tmp_path / up.LOCK_FILE).mkdir()
+    (tmp_path / data_folder.LOCK_FILE).mkdir()
     said = refusal("--data-dir", str(tmp_path))
     assert "Is a directory; choose another folder with --data-dir" in said
 
@@ -145,7 +150,7 @@ def test_two_ports_are_refused(override: str, refusal: Refusal) -> None:
 
 
 def test_a_data_folder_has_one_system(refusal: Refusal, tmp_path: Path) -> None:
-    with up.alone_in(tmp_path, 8123):
+    with data_folder.alone_in(tmp_path):
         said = refusal("--port", str(free_port()), "--data-dir", str(tmp_path))
     assert f"another sgaps up keeps its data in {tmp_path}" in said
     assert "--data-dir" in said
@@ -154,8 +159,9 @@ def test_a_data_folder_has_one_system(refusal: Refusal, tmp_path: Path) -> None:
 
 HOLDER = """
 import pathlib, sys, time
-from sgaps_cli.up import alone_in
-with alone_in(pathlib.Path(sys.argv[1]), 8123):
+from sgaps_cli.data_folder import Running, alone_in, tell
+with alone_in(pathlib.Path(sys.argv[1])) as lock:
+    tell(lock, Running(port=8123))
     print("it has the folder", flush=True)
     time.sleep(60)
 """
@@ -166,13 +172,41 @@ def test_a_killed_system_leaves_its_data_folder_free(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(up.StartError), up.alone_in(tmp_path, 8124):
+        with pytest.raises(data_folder.FolderTaken), data_folder.alone_in(tmp_path):
             pass
-        assert up.port_in_use(tmp_path) == 8123
+        assert data_folder.running_in(tmp_path) == Running(port=8123)
         holder.kill()
-    assert up.port_in_use(tmp_path) is None
-    with up.alone_in(tmp_path, 8):
-        assert up.port_in_use(tmp_path) == 8
+    assert data_folder.running_in(tmp_path) is None
+    with data_folder.alone_in(tmp_path) as lock:
+        assert data_folder.running_in(tmp_path) is None  # it has not told yet
+        data_folder.tell(lock, Running(port=8))
+        assert data_folder.running_in(tmp_path) == Running(port=8)
+
+
+async def test_a_demo_that_fails_leaves_the_system_to_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def failing(*_: object, **__: object) -> None:
+        raise SourceError("1.png is [no picture]")
+
+    monkeypatch.setattr(up, "play_with_line", failing)
+    monkeypatch.setattr(up, "open_source", lambda *_, **__: None)
+    options = up.UpOptions(
+        port=None,
+        data_dir=None,
+        browser=False,
+        play="doom/my_way_home",
+        reconstructors=1,
+        overrides=(),
+    )
+    stop, console = asyncio.Event(), Console(file=io.StringIO(), width=200)
+    working = asyncio.create_task(up._work(options, load_settings().server, stop, console))
+    done, _ = await asyncio.wait({working}, timeout=0.2)
+    assert not done
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "the source ended: 1.png is [no picture]; the system runs on until Ctrl-C" in said
+    stop.set()
+    await working
 
 
 def test_an_old_broker_is_told_before_a_service_starts(

@@ -12,7 +12,7 @@ import pytest
 
 from sgaps.settings import load_settings
 from sgaps_cli import supervisor as supervisor_module
-from sgaps_cli.supervisor import STEADY_SECS, Supervised, Supervisor, local_services
+from sgaps_cli.supervisor import STEADY_SECS, Restarts, Supervised, Supervisor, local_services
 from tools import require_tool
 from waiting import PATIENCE_SECS, eventually, wait_until
 
@@ -24,13 +24,13 @@ def failing(tmp_path: Path) -> Supervised:
     )
 
 
-def test_pauses_double_up_to_a_limit(failing: Supervised, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     now_secs = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now_secs)
-    failing.started_at_secs = now_secs
-    assert [failing.pause_secs() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
-    failing.started_at_secs = now_secs - STEADY_SECS - 1
-    assert failing.pause_secs() == 1
+    restarts = Restarts()
+    assert [restarts.pause_secs() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    restarts.started_at_secs = now_secs - STEADY_SECS - 1
+    assert restarts.pause_secs() == 1
 
 
 async def test_a_service_that_fails_is_started_again_until_told_to_stop(
@@ -40,7 +40,7 @@ async def test_a_service_that_fails_is_started_again_until_told_to_stop(
     told: list[str] = []
     supervisor = Supervisor([failing], report=told.append)
     await supervisor.start()
-    await eventually(lambda: failing.ends_in_a_row >= 3)
+    await eventually(lambda: failing.restarts.ends_in_a_row >= 3)
     monkeypatch.setattr(supervisor_module, "FIRST_PAUSE_SECS", 60.0)
     started_at_secs = time.monotonic()
     await supervisor.stop()  # it may pause by now: that is not waited for

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,18 @@ class Broker:
 
     url: str
     origin: str
+    command: Sequence[str] = ()
+    """Which starts it; none where it is not ours."""
+    log_file: Path = Path(os.devnull)
     process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start its process, which ends with the thread that calls. Raises OSError."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                ends_with_us(self.command), stdout=log, stderr=log, start_new_session=True
+            )
+        return self.process
 
     def stop(self) -> None:
         """End our own broker; it writes what it has first."""
@@ -145,15 +156,14 @@ def start(
         **(further or {}),
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    with log_file.open("ab") as log:
-        process = subprocess.Popen(
-            ends_with_us([str(program), *arguments]),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    _wait_for(process, port, log_file)
-    return Broker(url=f"redis://127.0.0.1:{port}/0", origin=program.name, process=process)
+    broker = Broker(
+        url=f"redis://127.0.0.1:{port}/0",
+        origin=program.name,
+        command=(str(program), *arguments),
+        log_file=log_file,
+    )
+    _wait_for(broker.spawn(), port, log_file)
+    return broker
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log_file: Path) -> None:

@@ -13,6 +13,7 @@ from sgaps_cli import checkpoints, recordings
 from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.bench import command as bench
 from sgaps_cli.capture import capture_source, import_file
+from sgaps_cli.data_folder import DATA_DIR
 from sgaps_cli.dead import list_dead
 from sgaps_cli.deployment_secrets import write_secrets
 from sgaps_cli.doctor import diagnose
@@ -225,7 +226,7 @@ def doctor(
         str | None,
         typer.Option(help="Look at this gateway's system alone; default: at this machine too."),
     ] = None,
-    data_dir: DataDir = Path("data"),
+    data_dir: DataDir = DATA_DIR,
     token: Token = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -240,15 +241,19 @@ def doctor(
 @app.command(epilog="Example: `sgaps dead --redis redis://127.0.0.1:6379/0 --json`")
 def dead(
     redis: Annotated[
-        str | None, typer.Option(help="The broker; default: as configured, or REDIS_URL.")
+        str | None,
+        typer.Option(
+            help="The broker; default: REDIS_URL, or that of the sgaps up that runs here."
+        ),
     ] = None,
+    data_dir: DataDir = DATA_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove what is listed, once its cause is mended.")
     ] = False,
 ) -> None:
     """List the entries that their consumers gave up, and why."""
-    raise typer.Exit(list_dead(redis, as_json=as_json, remove=remove))
+    raise typer.Exit(list_dead(redis, data_dir, as_json=as_json, remove=remove))
 
 
 def _become_module(module: str, arguments: list[str]) -> NoReturn:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import typer
 from rich.table import Table
@@ -17,6 +19,8 @@ from sgaps.errors import BusUnavailable, MessageError
 from sgaps.messages import DeadLetter, FrameAccepted, FrameReconstructed
 from sgaps.settings import load_settings, override
 from sgaps_cli import tables
+from sgaps_cli.broker import REDIS_URL_ENV
+from sgaps_cli.data_folder import running_in
 
 MOST = 10_000
 KINDS = {kind.STREAM: kind for kind in (FrameAccepted, FrameReconstructed)}
@@ -36,11 +40,14 @@ class Dead:
     reason: str
 
 
-def list_dead(url: str | None, *, as_json: bool, remove: bool) -> int:
+def list_dead(url: str | None, data_dir: Path, *, as_json: bool, remove: bool) -> int:
     """Print what is in sgaps:dead, oldest first; then remove what was printed if that is wished.
 
-    Raises BusError, SettingsError.
+    Of the broker at `url`, else of REDIS_URL, else of the `sgaps up` in the data folder, else as
+    configured. Raises BusError, SettingsError.
     """
+    running = None if url or REDIS_URL_ENV in os.environ else running_in(data_dir)
+    url = running.broker_url if running else url
     settings = load_settings([override("bus.url", url)] if url else []).bus
     try:
         letters = asyncio.run(_letters(RedisBus(settings)))

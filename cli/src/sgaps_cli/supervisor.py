@@ -12,19 +12,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sgaps.settings import override
-from sgaps_cli.broker import REDIS_URL_ENV
+from sgaps_cli.broker import REDIS_URL_ENV, Broker
 from sgaps_cli.children import ends_with_us
+from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME
 
-DATA_DIR = Path("data")
-"""Where logs and the broker's data are unless another folder is named."""
 STOP_TIMEOUT_SECS = 15.0
 FIRST_PAUSE_SECS = 1.0
 LONGEST_PAUSE_SECS = 30.0
+LOOK_EVERY_SECS = 0.5
 STEADY_SECS = 60.0
 """A service that ran for so long and then ended has no crash loop."""
 
 # In the order they end: first nobody is let in, last the recorder has written everything.
 SERVICES = ("gateway", "reconstructor", "sampler", "trainer", "recorder")
+
+
+@dataclass
+class Restarts:
+    """How long to wait before what ended is started again."""
+
+    ends_in_a_row: int = 0
+    """How often it ended soon after its start."""
+    started_at_secs: float = field(default_factory=time.monotonic)
+
+    def pause_secs(self) -> float:
+        """After an end: twice as long each time it comes soon."""
+        if time.monotonic() - self.started_at_secs > STEADY_SECS:
+            self.ends_in_a_row = 0
+        self.ends_in_a_row += 1
+        return float(min(FIRST_PAUSE_SECS * 2 ** (self.ends_in_a_row - 1), LONGEST_PAUSE_SECS))
+
+    def begin(self) -> None:
+        self.started_at_secs = time.monotonic()
 
 
 @dataclass(kw_only=True)
@@ -38,13 +57,11 @@ class Supervised:
     environment: Mapping[str, str] = field(default_factory=dict)
     """What it gets beside ours."""
     process: asyncio.subprocess.Process | None = None
-    ends_in_a_row: int = 0
-    """How often it ended soon after its start."""
-    started_at_secs: float = 0.0
+    restarts: Restarts = field(default_factory=Restarts)
 
     async def spawn(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        self.started_at_secs = time.monotonic()
+        self.restarts.begin()
         with self.log_file.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *ends_with_us([sys.executable, "-m", self.module, *self.overrides]),
@@ -55,13 +72,6 @@ class Supervised:
                 # Ctrl-C in the terminal must reach the supervisor alone: it knows the order.
                 start_new_session=True,
             )
-
-    def pause_secs(self) -> float:
-        """How long to wait before it is started again: twice as long each time it ends soon."""
-        if time.monotonic() - self.started_at_secs > STEADY_SECS:
-            self.ends_in_a_row = 0
-        self.ends_in_a_row += 1
-        return float(min(FIRST_PAUSE_SECS * 2 ** (self.ends_in_a_row - 1), LONGEST_PAUSE_SECS))
 
     def last_words(self) -> str:
         """The last line of its log."""
@@ -101,7 +111,7 @@ class Supervisor:
             code = await service.process.wait()
             if self._stopping.is_set():
                 return
-            pause_secs = service.pause_secs()
+            pause_secs = service.restarts.pause_secs()
             self.report(
                 f"{service.name} ended with status {code}, starting it again in {pause_secs:g} s "
                 f"(its log: {service.log_file})"
@@ -129,6 +139,27 @@ class Supervisor:
         for wave in (self.services[:1], self.services[1:-1], self.services[-1:]):
             await asyncio.gather(*(service.stop() for service in wave))
         await asyncio.gather(*self._watchers)
+
+
+async def keep_broker(broker: Broker, report: Callable[[str], None]) -> None:
+    """Start our own broker again when it ends: what it had is in its append-only file."""
+    restarts = Restarts()
+    while broker.process is not None:
+        await asyncio.sleep(LOOK_EVERY_SECS)
+        code = broker.process.poll()
+        if code is None:
+            continue
+        pause_secs = restarts.pause_secs()
+        report(
+            f"the broker ended with status {code}, starting it again in {pause_secs:g} s "
+            f"(its log: {broker.log_file})"
+        )
+        await asyncio.sleep(pause_secs)
+        restarts.begin()
+        try:
+            broker.spawn()
+        except OSError as error:  # no memory, no files: perhaps the next time
+            report(f"the broker cannot be started: {error}")
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
@@ -160,7 +191,7 @@ def local_services(
             name=name if number == 1 else f"{name}-{number}",
             module=name,
             overrides=[*common, f"instance=local-{number}"],
-            log_file=(data_dir or DATA_DIR) / "logs" / f"{name}-{number}.log",
+            log_file=(data_dir or DATA_DIR) / LOGS_NAME / f"{name}-{number}.log",
             environment={REDIS_URL_ENV: redis_url},
         )
         for name in SERVICES

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +13,16 @@ from rich.console import Console
 
 from sgaps.bus.connection import shown
 from sgaps.errors import BusUnavailable, SgapsError
-from sgaps.locks import is_locked, try_lock
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.browser import look_at
+from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME, Running, alone_in, tell
 from sgaps_cli.play import key_of, play_with_line, told_seed
-from sgaps_cli.supervisor import DATA_DIR, Supervisor, local_services
+from sgaps_cli.supervisor import Supervisor, keep_broker, local_services
 from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
 
 READY_TIMEOUT_SECS = 120.0
-LOCK_FILE = "up.lock"
-LOGS_NAME = "logs"
 ASKED_AT_LOOPBACK = ("127.0.0.1", "localhost", "0.0.0.0", "::")  # noqa: S104 - not bound here
 STARTS_TRIED = 3
 """A service that ends so often before the system is ready will not come up."""
@@ -64,7 +60,7 @@ class StartError(SgapsError):
 def run_system(options: UpOptions) -> int:
     """Start everything, wait for Ctrl-C, end everything.
 
-    Raises StartError, BrokerError, BusError, SettingsError, SourceError.
+    Raises StartError, FolderTaken, BrokerError, BusError, SettingsError, SourceError.
     """
     settings = _checked_settings(options)
     port = settings.server.port
@@ -73,43 +69,11 @@ def run_system(options: UpOptions) -> int:
     if options.play is not None:  # for what they raise: better before anything is started
         key_of(options.play, None)
         open_source(options.play).close()
-    with alone_in(options.own_dir, port):
-        _run_with_broker(options, settings, _Terminal())
+    with alone_in(options.own_dir) as lock:
+        broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
+        tell(lock, Running(port=port, broker_url=broker.url if broker.process else None))
+        _run_with_broker(options, settings, broker, _Terminal())
     return 0
-
-
-@contextmanager
-def alone_in(folder: Path, port: int) -> Iterator[None]:
-    """No other `sgaps up` uses the folder until the end of the block. Raises StartError.
-
-    Two brokers would append to one file. The port is for who asks what runs here.
-    """
-    try:
-        (folder / LOGS_NAME).mkdir(parents=True, exist_ok=True)
-        lock_file = (folder / LOCK_FILE).open("ab")
-    except OSError as error:
-        raise StartError(
-            f"{error.filename}: {error.strerror}; choose another folder with --data-dir"
-        ) from error
-    with lock_file as lock:
-        if not try_lock(lock.fileno()):
-            raise StartError(
-                f"another sgaps up keeps its data in {folder.resolve()}; "
-                "end that one, or choose another folder with --data-dir"
-            )
-        lock.truncate(0)
-        lock.write(b"%d\n" % port)
-        lock.flush()
-        yield
-
-
-def port_in_use(folder: Path) -> int | None:
-    """That of the `sgaps up` that keeps its data in the folder; None where none does."""
-    path = folder / LOCK_FILE
-    try:
-        return int(path.read_text()) if is_locked(path) else None
-    except (OSError, ValueError):
-        return None
 
 
 class _Terminal(Console):
@@ -120,8 +84,9 @@ class _Terminal(Console):
         self.quiet = True
 
 
-def _run_with_broker(options: UpOptions, settings: Settings, console: Console) -> None:
-    broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
+def _run_with_broker(
+    options: UpOptions, settings: Settings, broker: Broker, console: Console
+) -> None:
     console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False)
     try:
         asyncio.run(_run(options, settings, broker, console))
@@ -162,6 +127,10 @@ async def _run(options: UpOptions, settings: Settings, broker: Broker, console: 
         await _wait_for_broker(bus, stop, console)
         if stop.is_set():
             return
+
+    def report(line: str) -> None:
+        console.print(line, style="yellow", highlight=False)
+
     supervisor = Supervisor(
         local_services(
             port=settings.server.port,
@@ -170,8 +139,9 @@ async def _run(options: UpOptions, settings: Settings, broker: Broker, console: 
             reconstructors=options.reconstructors,
             extra=options.overrides,
         ),
-        report=lambda line: console.print(line, style="yellow", highlight=False),
+        report=report,
     )
+    keeping = asyncio.create_task(keep_broker(broker, report))
     await supervisor.start()
     try:
         await _wait_until_ready(options, settings.server.port, supervisor, stop, console)
@@ -180,6 +150,7 @@ async def _run(options: UpOptions, settings: Settings, broker: Broker, console: 
     finally:
         console.print("stopping…", highlight=False)
         await supervisor.stop()
+        keeping.cancel()
 
 
 async def _wait_for_broker(bus: BusSettings, stop: asyncio.Event, console: Console) -> None:
@@ -226,7 +197,7 @@ async def _trouble(http: httpx.AsyncClient, url: str) -> str:
 
 def _give_up_on_crash_loops(supervisor: Supervisor) -> None:
     for service in supervisor.services:
-        if service.ends_in_a_row >= STARTS_TRIED:
+        if service.restarts.ends_in_a_row >= STARTS_TRIED:
             raise StartError(
                 f"{service.name} does not come up: {service.last_words()} "
                 f"(its log: {service.log_file})"
@@ -253,7 +224,11 @@ async def _work(
         auth_token=server.token() or None,
     )
     seed = told_seed(options.play, console)
-    await play_with_line(open_source(options.play, seed=seed), demo, stop=stop, console=console)
+    ended = "the source ended"
+    try:
+        await play_with_line(open_source(options.play, seed=seed), demo, stop=stop, console=console)
+    except SgapsError as error:  # others may play, too
+        ended = f"the source ended: {error}"
     if not stop.is_set():
-        console.print("the source ended; the system runs on until Ctrl-C", highlight=False)
+        console.print(f"{ended}; the system runs on until Ctrl-C", highlight=False, markup=False)
         await stop.wait()

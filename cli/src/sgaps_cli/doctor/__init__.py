@@ -13,12 +13,12 @@ from rich.markup import escape
 
 from sgaps.errors import SettingsError
 from sgaps.settings import load_settings
+from sgaps_cli.data_folder import running_in
 from sgaps_cli.doctor import machine
 from sgaps_cli.doctor.broker import look_at_broker
 from sgaps_cli.doctor.containers import containers_found, deployed, published_url
 from sgaps_cli.doctor.finding import Finding
 from sgaps_cli.doctor.gateway import DEFAULT_URL, look_at_gateway
-from sgaps_cli.up import port_in_use
 
 
 def diagnose(url: str | None, data_dir: Path, *, token: str | None, as_json: bool) -> int:
@@ -55,11 +55,13 @@ def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Fi
         yield Finding(what="settings", well=False, detail=str(error), cure="mend that key")
     else:
         yield Finding(what="settings", well=True, detail="read and checked")
-        port = port_in_use(data_dir) or settings.server.port
-        here = f"http://127.0.0.1:{port}"
-        yield from look_at_broker(settings.bus, needed=url is None)
+        running = running_in(data_dir)
+        here = f"http://127.0.0.1:{running.port if running else settings.server.port}"
+        if url is not None:
+            running = None
+        yield from look_at_broker(settings.bus, running, needed=url is None)
         if url is None:
-            yield machine.disk(data_dir, needed_bytes=settings.recorder.min_free_bytes)
+            yield from machine.disks(data_dir, settings)
     if url is None:
         yield from machine.look_at_secrets()
         containers = deployed()

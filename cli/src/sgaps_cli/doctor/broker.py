@@ -21,6 +21,7 @@ from sgaps_cli.broker import (
     find_program,
     major,
 )
+from sgaps_cli.data_folder import Running
 from sgaps_cli.doctor.finding import TIMEOUT_SECS, Finding
 from sgaps_cli.doctor.streams import Look, look_at_streams, streams_found
 
@@ -28,10 +29,14 @@ FULL_SHARE = 0.8
 """Of its maximum memory."""
 
 
-def look_at_broker(settings: BusSettings, *, needed: bool) -> Iterator[Finding]:
-    """The broker of REDIS_URL, which must answer; or, if `needed`, one that can be started."""
-    url = os.environ.get(REDIS_URL_ENV)
-    what = f"broker of {REDIS_URL_ENV}"
+def look_at_broker(
+    settings: BusSettings, running: Running | None, *, needed: bool
+) -> Iterator[Finding]:
+    """The broker of REDIS_URL, or that of the running `sgaps up`, which must answer; or, if
+    `needed`, one that can be started."""
+    url, what = os.environ.get(REDIS_URL_ENV), f"broker of {REDIS_URL_ENV}"
+    if not url and running:
+        url, what = running.broker_url, "broker of sgaps up"
     try:
         if not url:
             if needed:
@@ -47,7 +52,7 @@ def look_at_broker(settings: BusSettings, *, needed: bool) -> Iterator[Finding]:
         cure = "bus.username=monitor and its bus.password_file (sgaps acl)"
         yield Finding(what=what, well=False, detail=str(error), cure=cure)
     except BusError as error:
-        cure = f"start it, or {OWN_CURE}"
+        cure = f"start it, or {OWN_CURE}" if running is None else "it is started again by itself"
         yield Finding(what=what, well=False, detail=str(error), cure=cure)
     else:
         yield Finding(what=what, well=True, detail="answers")

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from sgaps.settings import Settings
 from sgaps_cli.acl import ACL_FILE
+from sgaps_cli.data_folder import DATA_DIR
 from sgaps_cli.doctor.finding import Finding
 
 MIN_PYTHON = (3, 11)
@@ -38,8 +40,20 @@ def _package(name: str) -> Finding:
     return Finding(what=f"package {name}", well=found, detail=detail, cure=PACKAGES[name])
 
 
-def disk(data_dir: Path, *, needed_bytes: int) -> Finding:
-    """Whether the folder can be written, and has room."""
+def disks(data_dir: Path, settings: Settings) -> Iterator[Finding]:
+    """Whether the data folder can be written, and has room; and those of recordings and checkpoints
+    where the settings have them elsewhere, and no --data-dir says otherwise."""
+    needed_bytes = settings.recorder.min_free_bytes
+    yield _disk(data_dir, "choose another with --data-dir", needed_bytes)
+    if data_dir != DATA_DIR:
+        return
+    for name in ("recordings_dir", "checkpoints_dir"):
+        folder: Path = getattr(settings.data, name)
+        if data_dir.resolve() not in folder.resolve().parents:
+            yield _disk(folder, f"set data.{name}", needed_bytes)
+
+
+def _disk(data_dir: Path, other: str, needed_bytes: int) -> Finding:
     existing = next(p for p in (data_dir.resolve(), *data_dir.resolve().parents) if p.exists())
     free_bytes = shutil.disk_usage(existing).free
     writable = existing.is_dir() and os.access(existing, os.W_OK)
@@ -47,7 +61,7 @@ def disk(data_dir: Path, *, needed_bytes: int) -> Finding:
         what=f"data folder {data_dir}",
         well=writable and free_bytes > needed_bytes,
         detail=f"{'writable' if writable else 'not writable'}, {free_bytes / 1e9:.1f} GB free",
-        cure=f"free space there ({needed_bytes / 1e9:.1f} GB), or choose another with --data-dir",
+        cure=f"free space there ({needed_bytes / 1e9:.1f} GB), or {other}",
     )
 
 

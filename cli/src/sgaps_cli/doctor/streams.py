@@ -19,6 +19,7 @@ from sgaps.messages import (
     SegmentSealed,
 )
 from sgaps_cli.doctor.finding import Finding
+from sgaps_cli.doctor.system import OPTIONAL
 
 BETWEEN_LOOKS_SECS = 1.0
 LATE_SECS = 10.0
@@ -138,6 +139,7 @@ def _of_letters(look: Look) -> Finding:
 def _of_look(look: Look) -> Finding:
     """Without a right to read entries, only that nothing moves tells that something is late."""
     late = look.is_stuck if look.oldest_secs is None else look.oldest_secs > LATE_SECS
+    late = late and look.group != OPTIONAL  # the folder tells a trainer what it missed
     oldest = "" if look.oldest_secs is None else f", the oldest for {look.oldest_secs:.0f} s"
     waiting = "an unknown number wait" if look.waiting is None else f"{look.waiting} wait{oldest}"
     held = f", the oldest for {look.pending_secs:.0f} s" if look.pending else ""
