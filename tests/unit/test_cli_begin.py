@@ -1,7 +1,8 @@
-"""Commands while they begin: Ctrl-C is no traceback."""
+"""Commands while they begin: Ctrl-C is no traceback, nor is a package that is not there."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sgaps_cli.begin import imported
-from sgaps_command import SGAPS
+from sgaps_command import SGAPS, run_here
 
 SLOW = "print(*sys.argv[1:], flush=True); time.sleep(60)"
 
@@ -63,3 +64,14 @@ def test_who_is_deaf_to_ctrl_c_stays_so(
     finally:
         signal.signal(signal.SIGINT, usual)
     assert meanwhile is (before if before is signal.SIG_IGN else signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_without_the_trainer_its_package_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the image of the command alone."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    done = run_here(command)
+    assert done.returncode == 1
+    assert "there is no package sgaps-trainer here" in done.stderr

@@ -181,6 +181,26 @@ def test_the_same_is_not_recorded_twice(
         assert len(recorded(Path("out"), "k")[session]) >= len(pictures)
 
 
+@pytest.mark.parametrize(
+    ("source", "asked", "frames"),
+    [("atari/pong", None, 600), ("frames", None, None), ("frames", 9, 9)],
+)
+def test_of_a_game_some_frames_are_captured_and_of_a_file_all(
+    source: str,
+    asked: int | None,
+    frames: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = []
+    monkeypatch.setattr(capture, "record", lambda *_, frames, **__: wanted.append(frames))
+    monkeypatch.chdir(tmp_path)
+    Path("frames").mkdir()
+    cv2.imwrite("frames/0.png", np.zeros((8, 8), np.uint8))
+    capture.capture_source(source, frames=asked, sessions=1, out=None, key=None, seed=0)
+    assert wanted == [frames]
+
+
 def test_two_captures_at_once_share_no_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

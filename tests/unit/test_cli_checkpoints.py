@@ -91,25 +91,27 @@ def test_promotion_and_its_way_back(command: Command, tmp_path: Path) -> None:
     told = command("rollback", "doom", status=1)
     assert "nothing before" in told
     assert f"delete {tmp_path / 'doom' / POINTER_NAME}" in told
-    command("promote", "doom", second.model_version)
+    told = command("promote", "doom", second.model_version)
+    assert f"to go back: sgaps checkpoints promote doom {first.model_version}" in told
+    assert "to go back" not in command("promote", "doom", second.model_version)
     assert directory.current_version("doom") == second.model_version
     assert "there is no" in command("promote", "doom", "v0009-00000000", status=1)
     assert directory.current_version("doom") == second.model_version
 
 
-def test_a_rollback_goes_to_what_served_before(command: Command, tmp_path: Path) -> None:
+def test_a_rollback_goes_to_what_was_to_be_replaced(command: Command, tmp_path: Path) -> None:
     first = publish(tmp_path)
     rejected = publish(tmp_path, seed=1, parent=first.model_version)
     command("rollback", "doom")
     third = publish(tmp_path, seed=2, parent=first.model_version)
     told = command("rollback", "doom")
-    assert f"served by {first.model_version}, as before {third.model_version}" in told
+    assert f"served by {first.model_version}, which {third.model_version} was" in told
     assert CheckpointDirectory(tmp_path).current_version("doom") == first.model_version
     assert rejected.model_version not in told
 
 
 @pytest.mark.parametrize("lost", ["parent", "manifest"])
-def test_where_it_is_lost_what_served_before_a_rollback_goes_to_the_next_lower_number(
+def test_where_it_is_lost_what_was_replaced_a_rollback_goes_to_the_next_lower_number(
     lost: str, command: Command, tmp_path: Path
 ) -> None:
     first = publish(tmp_path)

@@ -78,8 +78,8 @@ def test_a_wrong_environment_variable_is_named() -> None:
 def test_a_layout_of_a_key_goes_before_one_of_many() -> None:
     own = "{values: [4, 3, 2, 1], nearest: 7}"
     atlas = load_settings([f"+atlas.layouts.doom-mine={own}"], environment={}).atlas
-    by_environment = {"SGAPS__+ATLAS__LAYOUTS__DOOM-MINE": own}
-    assert load_settings(environment=by_environment).atlas == atlas
+    for name in ("ATLAS__LAYOUTS__DOOM-MINE", "+ATLAS__LAYOUTS__DOOM-MINE"):
+        assert load_settings(environment={f"SGAPS__{name}": own}).atlas == atlas
     mine, others = atlas.layout_of("doom-mine"), atlas.layout_of("doom-deathmatch")
     assert mine is not None
     assert others is not None

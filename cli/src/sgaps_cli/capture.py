@@ -29,6 +29,7 @@ from sgaps_cli.play import key_of
 from sgaps_client.sources import GameFrame, Source, is_game, open_source, path_of, pictures_in
 
 GAME_SESSIONS = 2
+GAME_FRAMES = 600
 CAPTURE = re.compile(r"capture-(\d+)-")
 FRAMES_PER_SEGMENT = 600
 BATCH_FRAMES = 50
@@ -39,14 +40,15 @@ PNG_COMPRESSION = 3
 def capture_source(
     source_name: str,
     *,
-    frames: int,
+    frames: int | None,
     sessions: int | None,
     out: Path | None,
     key: str | None,
     seed: int | None,
     width: int | None = None,
 ) -> int:
-    """Capture `sessions` plays of `frames` frames, each with a seed of its own; of a file one.
+    """Capture `sessions` plays of `frames` frames, each with a seed of its own; of a file one, and
+    by default all of it.
 
     Raises SourceError, RecordingError, SettingsError.
     """
@@ -69,7 +71,7 @@ def capture_source(
         for folder, number in plays.items():
             opened = partial(open_source, source_name, width=width, seed=number)
             with _alone_in(folder, cure), closing(opened()) as source:
-                record(source, out, key=key, session_id=folder.name, frames=frames)
+                record(source, out, key=key, session_id=folder.name, frames=frames or GAME_FRAMES)
     return 0
 
 

@@ -47,9 +47,9 @@ def list_(root: Root = None) -> None:
     rows = [row for key in keys for row in _rows(directory, key)]
     if not rows:
         shipped = load_settings().data.shipped_dir
+        there = f"; the shipped ones are in {shipped}: --root" if shipped.is_dir() else ""
         raise CheckpointNotFound(
-            f"no checkpoints in {directory.root}; make one: sgaps train; the shipped ones are in "
-            f"{shipped}: --root"
+            f"no checkpoints in {directory.root}; make one: sgaps train{there}"
         )
     for row in rows:
         table.add_row(*row)
@@ -86,13 +86,15 @@ def compare(key: KeyName, one: Version, other: Version, root: Root = None) -> No
 def promote(key: KeyName, version: Version, root: Root = None) -> None:
     """Let a version serve its key."""
     directory = _directory(root)
+    before = _served(directory, key)
     _promote(directory, key, version)
-    typer.echo(f"{key} is served by {version}")
+    back = f"; to go back: sgaps checkpoints promote {key} {before}" if before != version else ""
+    typer.echo(f"{key} is served by {version}{back if before else ''}")
 
 
 @app.command(epilog="Example: `sgaps checkpoints rollback doom-my_way_home`")
 def rollback(key: KeyName, root: Root = None) -> None:
-    """Let the version that served before the one in force serve again.
+    """Let the version that the one in force was to replace when it was trained serve again.
 
     Where nobody knows which, or it is deleted: the one with the next lower number.
     """
@@ -102,9 +104,9 @@ def rollback(key: KeyName, root: Root = None) -> None:
     version = parent or _number_before(directory, key, current)
     _promote(directory, key, version)
     why = (
-        f"as before {current}"
+        f"which {current} was trained to replace"
         if parent
-        else f"the number before {current}: what served before it is deleted or not known"
+        else f"the number before {current}: what it was to replace is deleted or not known"
     )
     typer.echo(f"{key} is served by {version}, {why}")
 
@@ -157,6 +159,14 @@ def _current(directory: CheckpointDirectory, key: str) -> str:
     return version
 
 
+def _served(directory: CheckpointDirectory, key: str) -> str | None:
+    """None where nothing serves, or nobody can say what does."""
+    try:
+        return directory.current_version(key)
+    except CheckpointError:
+        return None
+
+
 def _promote(directory: CheckpointDirectory, key: str, version: str) -> None:
     """Raises CheckpointError, for torn files too, which a reconstructor would refuse."""
     manifest = directory.usable(key, version)
@@ -173,7 +183,7 @@ def _promote(directory: CheckpointDirectory, key: str, version: str) -> None:
 
 
 def _parent(directory: CheckpointDirectory, key: str, version: str) -> str | None:
-    """What served before a version, if its manifest can tell and it is still there."""
+    """What a version was to replace, if its manifest can tell and it is still there."""
     try:
         parent = directory.manifest(key, version).parent
     except CheckpointError:  # a torn one is what one goes back from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sgaps.errors import SgapsError
 from sgaps_cli import checkpoints, recordings
 from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.bench import command as bench
@@ -120,7 +122,10 @@ def play(
 @app.command(epilog="Example: `sgaps capture doom/my_way_home --frames 2000 --sessions 4`")
 def capture(
     source: SourceName,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each session.")] = 600,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames of each session: 600 of a game, all of a file."),
+    ] = None,
     sessions: Annotated[
         int | None,
         typer.Option(min=1, help="Sessions, each with its own seed: 2 of a game, 1 of a file."),
@@ -257,7 +262,13 @@ def dead(
 
 
 def _become_module(module: str, arguments: list[str]) -> NoReturn:
-    """Training needs torch, this command does not. Signals then reach the one process there is."""
+    """Training needs torch, this command does not. Signals then reach the one process there is.
+
+    Raises SgapsError where the package is not installed.
+    """
+    package = module.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise SgapsError(f"there is no package sgaps-{package} here: make setup, or its own image")
     # Without the folder we are in, which may have a folder of that name (-P).
     begin = [sys.executable, "-P", "-m", "sgaps_cli.begin", module]
     os.execv(sys.executable, [*begin, *arguments])  # noqa: S606

@@ -21,6 +21,7 @@ from sgaps.settings.sections import Settings
 
 ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
+OPEN_GROUP = "atlas.layouts."
 SECRETS = frozenset({"auth_token", "url", "endpoint"})
 """Keys whose values no message shows; a URL may hold a password."""
 
@@ -34,10 +35,15 @@ def default_conf_dir() -> Path:
 def overrides_from_environment(environment: Mapping[str, str]) -> list[str]:
     """Turn `SGAPS__GROUP__KEY=value` variables into Hydra overrides, in stable order."""
     return [
-        f"{name.removeprefix(ENV_PREFIX).lower().replace('__', '.')}={value}"
+        f"{_may_be_new(name.removeprefix(ENV_PREFIX).lower().replace('__', '.'))}={value}"
         for name, value in sorted(environment.items())
         if name.startswith(ENV_PREFIX)
     ]
+
+
+def _may_be_new(key: str) -> str:
+    """With Hydra's ++ where keys are the user's own: a name in Kubernetes can have no + in it."""
+    return f"++{key}" if key.startswith(OPEN_GROUP) else key
 
 
 def override(key: str, text: object) -> str:
