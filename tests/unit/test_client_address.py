@@ -37,13 +37,21 @@ async def answering(status: HTTPStatus, port: int = 0) -> AsyncIterator[str]:
     """The address of a server that answers every handshake so."""
 
     def refuse(connection: ServerConnection, _: Request) -> Response:
-        return connection.respond(status, "")
+        response = connection.respond(status, "")
+        if status in REDIRECTIONS:
+            response.headers["Location"] = PAGE
+        return response
 
     async with serve(_nothing, "127.0.0.1", port, process_request=refuse) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/ws/stream"
 
 
 async def _nothing(_: ServerConnection) -> None: ...
+
+
+REDIRECTIONS = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND)
+PAGE = "https://me:secret@login.example/"
+"""Where a proxy sends whoever has no TLS, or is not signed in."""
 
 
 @pytest.mark.parametrize(
@@ -168,14 +176,27 @@ async def test_a_server_without_the_socket_ends_the_client() -> None:
             await asyncio.wait_for(SgapsClient(config_of(url)).__aenter__(), 5)
 
 
-async def test_who_had_a_session_waits_for_its_socket(caplog: pytest.LogCaptureFixture) -> None:
-    """A proxy says 404 while the gateway behind it restarts."""
+async def test_a_server_that_leads_to_a_page_ends_the_client() -> None:
+    async with answering(HTTPStatus.MOVED_PERMANENTLY) as url:
+        with pytest.raises(SettingsError, match=r"redirected to https://login.example/: .*wss://"):
+            await asyncio.wait_for(SgapsClient(config_of(url)).__aenter__(), 5)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(HTTPStatus.NOT_FOUND, "404"), (HTTPStatus.FOUND, "connection lost")]
+)
+async def test_who_had_a_session_waits_for_its_socket(
+    status: HTTPStatus, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy says 404, or shows a page, while the gateway behind it restarts."""
     gateway = ScriptedGateway()
     async with gateway.running():
         client = SgapsClient(config_of(gateway.url))
         await client.__aenter__()
-    async with answering(HTTPStatus.NOT_FOUND, gateway.port):
-        await eventually(lambda: any("404" in message for message in caplog.messages))
+    async with answering(status, gateway.port):
+        caplog.clear()
+        await eventually(lambda: any(told in message for message in caplog.messages))
+        assert "secret" not in caplog.text
     async with gateway.running():
         await eventually(lambda: client.state.account.resumed == 1)
         await client.__aexit__(None, None, None)

@@ -9,9 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import cv2
@@ -209,6 +211,30 @@ def test_atari_plays_on_after_a_game_over() -> None:
 def test_an_unknown_source_names_the_ones_there_are(spec: str, cure: str) -> None:
     with pytest.raises(SourceError, match=cure):
         open_source(spec)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything."""
+    user = os.geteuid()
+    if not user:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("name", ["private", "private/frames", "x" * 300])
+def test_what_may_not_be_read_is_told(name: str) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made)
+        root.chmod(0o755)
+        (root / "private/frames").mkdir(parents=True)
+        (root / "private").chmod(0)
+        with as_nobody(), pytest.raises(SourceError, match=rf"{name} cannot be read \([A-Z]"):
+            open_source(str(root / name))
+        (root / "private").chmod(0o700)
 
 
 def test_doom_refuses_a_size_it_does_not_draw() -> None:

@@ -123,8 +123,8 @@ class Manifest(Section):
     model: ModelSettings
     metrics: Metrics
     parent: str | None
-    """What served when it was trained, and was to be replaced. The weights may come from elsewhere: of another shape, from the general
-    checkpoint's or from nothing."""
+    """What served when it was trained, and was to be replaced. The weights may come from elsewhere:
+    of another shape, from the general checkpoint's or from nothing."""
     data: DataCard
     training: dict[str, JsonValue]
     atlas: Annotated[AtlasCard | None, _UNSAID] = None

@@ -103,9 +103,17 @@ def unusable_proxy(error: Exception) -> SettingsError:
 def told_loss(error: Exception, url: str, *, had_session: bool) -> str:
     """Why there is no connection, and where there never was one the cure.
 
-    Raises SettingsError where the first server that answers has nothing at this path: who had a
-    session knows that the address is right, and waits.
+    Raises SettingsError where the first server that answers has nothing at this path, or leads to a
+    page: who had a session knows that the address is right, and waits.
     """
+    if isinstance(error, InvalidURI):
+        redirected = f"redirected to {shown(error.uri)}"
+        if had_session:
+            return f"connection lost ({redirected})"
+        raise SettingsError(
+            f"{shown(url)} is {redirected}: give the gateway's own address, with wss:// where "
+            "that one has https://"
+        ) from error
     status = error.response.status_code if isinstance(error, InvalidStatus) else None
     if status == HTTPStatus.NOT_FOUND and not had_session:
         raise SettingsError(

@@ -15,7 +15,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidProxy
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidURI,
+)
 from websockets.typing import Subprotocol
 
 from sgaps.errors import ErrorCode, ProtocolError
@@ -55,7 +61,14 @@ WORTH_RETRYING = frozenset(
         ErrorCode.TOO_MANY_SESSIONS,
     }
 )
-_CONNECTION_LOST = (ConnectionClosed, InvalidHandshake, InvalidMessage, OSError, TimeoutError)
+_CONNECTION_LOST = (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidURI,  # where a redirect leads
+    OSError,
+    TimeoutError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +85,8 @@ class SgapsClient:
 
     Sending never waits for answers: a frame is sampled at the newest coordinates known.
     Raises ProtocolError where the server refuses for good, SettingsError where the first one that
-    answers has no such socket, or the environment names a proxy that cannot be used.
+    answers has no such socket, or leads to a page, and where the environment names a proxy that
+    cannot be used.
     """
 
     def __init__(

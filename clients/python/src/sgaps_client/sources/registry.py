@@ -22,19 +22,31 @@ def open_source(spec: str, *, width: int | None = None, seed: int = 0) -> Source
     if opened := GAMES.get(kind):
         return opened(game, width=width, seed=seed)
     path = path_of(spec)
-    if path.is_dir():
-        return ImageSource(path, width=width)
-    if path.is_file():
-        return VideoSource(path, width=width)
+    try:
+        if path.is_dir():
+            return ImageSource(path, width=width)
+        if path.is_file():
+            return VideoSource(path, width=width)
+    except OSError as error:
+        raise _unreadable(spec, error) from error
     raise SourceError(f"there is no source {spec!r}; give {KINDS}")
 
 
 def path_of(spec: str) -> Path:
-    """Of a file or folder, the home folder written as ~ too. Raises SourceError."""
+    """Of a file or folder, the home folder written as ~ too. Raises SourceError where nobody can
+    say whether it is there."""
     try:
-        return Path(spec).expanduser()
+        path = Path(spec).expanduser()
+        path.exists()  # for what it raises
     except RuntimeError as error:  # ~somebody, who is nobody here
         raise SourceError(f"there is no {spec}: {error}") from error
+    except OSError as error:
+        raise _unreadable(spec, error) from error
+    return path
+
+
+def _unreadable(spec: str, error: OSError) -> SourceError:
+    return SourceError(f"{spec} cannot be read ({error.strerror})")
 
 
 def is_game(spec: str) -> bool:
