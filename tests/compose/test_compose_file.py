@@ -16,6 +16,8 @@ from paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Compose is packaged for Linux")
 
+DOCKERFILES = [*ROOT.glob("services/*/Dockerfile"), ROOT / "cli/Dockerfile"]
+
 
 def configuration(*files: str, **variables: str) -> dict[str, Any]:
     named = [part for name in files for part in ("-f", str(ROOT / name))]
@@ -46,7 +48,7 @@ def test_every_container_is_bounded_and_can_be_scaled() -> None:
         assert services[name]["develop"]["watch"]
 
 
-@pytest.mark.parametrize("file", [*ROOT.glob("services/*/Dockerfile"), ROOT / "cli/Dockerfile"])
+@pytest.mark.parametrize("file", DOCKERFILES)
 def test_what_is_copied_as_it_is_can_be_read_by_the_services_user(file: Path) -> None:
     """A checkout under `umask 077` is for its owner alone, and COPY keeps that."""
     *before, last = re.split(r"^FROM ", file.read_text(), flags=re.MULTILINE)
@@ -54,6 +56,22 @@ def test_what_is_copied_as_it_is_can_be_read_by_the_services_user(file: Path) ->
     assert "conf" in own
     assert not re.findall(r"^COPY (?!--from)", last, re.MULTILINE)
     assert f"RUN chmod -R a+rX {' '.join(own)}\n" in before[-1]
+
+
+@pytest.mark.parametrize("file", DOCKERFILES)
+def test_how_many_threads_start_does_not_depend_on_the_host(file: Path) -> None:
+    """On a host of 66 processors numpy and OpenCV would start more than compose.yaml lets live."""
+    last = re.split(r"^FROM ", file.read_text(), flags=re.MULTILINE)[-1]
+    assert re.search(r"^ENV (.*\\\n)*.*\bOPENBLAS_NUM_THREADS=1\b", last, re.MULTILINE)
+
+
+@pytest.mark.parametrize("folder", ["mysecrets", "./mysecrets", str(ROOT / "mysecrets")])
+def test_secrets_are_written_to_the_folder_that_is_named(folder: str) -> None:
+    services = configuration("compose.yaml", SGAPS_SECRETS_DIR=folder)
+    (volume,) = services["secrets"]["volumes"]
+    assert volume["type"] == "bind"
+    assert (volume["source"], volume["target"]) == (str(ROOT / "mysecrets"), "/secrets")
+    assert volume["bind"].get("create_host_path", True), "Compose tells only of False"
 
 
 def test_only_the_edge_has_a_way_out() -> None:

@@ -13,9 +13,7 @@ from contract.conftest import (
     STREAM,
     ProcessDied,
     Recorder,
-    Sizes,
     consumer,
-    frame,
     let_it_be_full,
     publish,
     read,
@@ -306,21 +304,6 @@ async def test_a_trimmed_pending_entry_is_booked_as_lost(bus: Bus) -> None:
     await consumer(bus, Recorder(), name="heir").turn()
     assert await bus.ledger() == {f"lost_{GROUP}": 1}
     assert await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0) == []
-
-
-async def test_what_is_read_at_once_fits_into_memory(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(consumer_module, "FIRST_READ", 2)
-    monkeypatch.setattr(consumer_module, "MAX_READ_BYTES", 5 * len(frame(1).encode()) + 50)
-    handler = Sizes()
-    reader = consumer(bus, handler)
-    await bus.ensure_group(STREAM, GROUP)
-    await publish(bus, *range(20))
-    for _ in range(5):
-        await reader.turn()
-    assert handler.sizes == [2, 4, 5, 5, 4]
-    assert handler.seen == list(range(20))
 
 
 async def test_inference_does_those_who_waited_longest(bus: Bus) -> None:

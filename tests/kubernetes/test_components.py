@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kubernetes.manifests import Manifests
+from kubernetes.manifests import SERVICES, Manifests
+from paths import ROOT
 from reconstructor.worker import GROUP
 from sgaps import metrics
 from sgaps.messages import FrameAccepted
 from sgaps.settings import load_settings
 
 AGE = "sgaps_stream_oldest_undelivered_seconds"
+
+
+def test_the_images_that_the_guide_builds_are_those_that_the_example_pulls(
+    kustomizations: dict[str, Manifests],
+) -> None:
+    guide = (ROOT / "docs" / "kubernetes.md").read_text()
+    ((images, tag),) = re.findall(r"SGAPS_IMAGES=(\S+) SGAPS_TAG=(\S+) docker compose", guide)
+    for name in SERVICES:
+        pulled = kustomizations["example"].container(name)["image"]
+        assert pulled == f"{images}-{name}:{tag}"
 
 
 def test_each_reconstructor_has_a_gpu_and_leases_none(

@@ -13,6 +13,8 @@ NAME = "app.kubernetes.io/name"
 NAMESPACE = "kubernetes.io/metadata.name"
 PODS = (*SERVICES, "redis")
 ANYONE = "anyone"
+NODE_LOCAL_DNS = "169.254.20.10/32"
+"""Where NodeLocal DNSCache listens, which has the node's network: its pods cannot be selected."""
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 
 Connection: TypeAlias = tuple[str, str, int]
@@ -32,9 +34,12 @@ def selected(selector: Manifest) -> set[str]:
 
 
 def peers(rule: Manifest, side: str) -> set[str]:
-    """Our pods, `namespace/pod` of others, or anyone."""
+    """Our pods, `namespace/pod` of others, addresses, or anyone."""
     found: set[str] = set()
     for peer in rule.get(side, ()):
+        if "ipBlock" in peer:
+            found.add(peer["ipBlock"]["cidr"])
+            continue
         if "namespaceSelector" not in peer:
             found |= selected(peer["podSelector"])
             continue
@@ -81,7 +86,7 @@ def test_everything_is_refused_by_default(manifests: Manifests) -> None:
 
 
 def test_connections_are_those_of_compose(base: Manifests) -> None:
-    names = {(pod, "kube-system/kube-dns", 53) for pod in PODS}
+    names = {(pod, dns, 53) for pod in PODS for dns in ("kube-system/kube-dns", NODE_LOCAL_DNS)}
     assert connections(base) == of_compose() | names
 
 

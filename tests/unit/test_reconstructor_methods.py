@@ -10,14 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from reconstructor.build import build_reconstructor
-from reconstructor.forward import Forward, batch_size, columns, in_bfloat16
+from reconstructor.forward import batch_size, columns, in_bfloat16
 from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.checkpoints import UNTRAINED
 from sgaps.model import (
-    ModelInput,
-    build_model,
     collate,
     load_serving,
     predicted_psnr_db,
@@ -211,60 +209,16 @@ def test_shapes_on_a_gpu_are_few(frames: int, samples: int, expected: tuple[int,
     assert (batch_size(frames), columns(samples)) == expected
 
 
-class Graph:
-    """Stands in for a graph of a GPU: which batches were replayed, and what cannot be captured."""
-
-    made = 0
-    replayed = 0
-
-    def __init__(self, *_: object, **__: object) -> None:
-        Graph.made += 1
-
-    def replay(self, _: ModelInput) -> list[torch.Tensor]:
-        Graph.replayed += 1
-        return []
-
-
-class NoRoom(Graph):
-    def __init__(self, *_: object, **__: object) -> None:
-        super().__init__()
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-
-@pytest.mark.parametrize(("graph", "replayed"), [(Graph, 4), (NoRoom, 0)])
-def test_a_shape_that_comes_again_becomes_a_graph_once(
-    monkeypatch: pytest.MonkeyPatch, graph: type[Graph], replayed: int
+def test_the_processor_is_prepared_beside_a_gpu_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that cannot be captured goes kernel by kernel, and is not tried again."""
-    monkeypatch.setattr("reconstructor.forward._Graph", graph)
-    monkeypatch.setattr("reconstructor.forward.MOST_GRAPHS", 2)
-    Graph.made = Graph.replayed = 0
-    settings = load_settings(["model.embed_dim=24", "model.num_heads=2", "model.ffn_dim=32"])
-    forward = Forward(build_model(settings.model).eval(), torch.device("cpu"))
-
-    def come(size: tuple[int, int], times: int) -> None:
-        now = frame(size=size)
-        inputs = collate(
-            [(now.samples, (), now.state)],
-            width=size[0],
-            height=size[1],
-            attended_frames=1,
-            max_state_dim=settings.max_state_dim,
-            sentinel=-999.0,
-        )
-        for _ in range(times):
-            forward.on_gpu(inputs, entropy=False)
-
-    come((36, 28), 2)
-    assert Graph.made == 0
-    come((36, 28), 4)
-    for width in range(40, 80, 8):  # come once each, and drive out nothing
-        come((width, 28), 1)
-    assert (Graph.made, Graph.replayed) == (1, replayed)
-    for width in (40, 48):
-        come((width, 28), 2)
-    come((36, 28), 1)  # the one of three that was wanted longest ago had to go
-    assert Graph.made == 4
+    """It blends the atlas, and would do that with all of its cores."""
+    threads: list[int] = []
+    monkeypatch.setattr("reconstructor.neural.device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("reconstructor.neural.Models", lambda *_: None)
+    monkeypatch.setattr("reconstructor.neural.prepare_cpu", threads.append)
+    neural(tmp_path, "reconstructor.cpu_threads=3")
+    assert threads == [3]
 
 
 def test_a_checkpoint_is_served_in_its_own_shape(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ MOST_COUNTED = 256
 """Shapes of which it is known how often they came."""
 SEEN_BEFORE_CAPTURE = 2
 """To capture a graph takes as long as a hundred passes: not for a shape that comes once."""
+SEEN_BEFORE_EXCHANGE = 100
+"""Where another graph has to go for it: shapes that come in turn would drive out one another."""
 SAMPLES_STEP = 64
 """On a GPU sample counts are rounded up to multiples of this, and batches to powers of two."""
 WARM_UP_PASSES = 2
@@ -64,19 +66,25 @@ class Forward:
     def on_gpu(self, inputs: ModelInput, *, entropy: bool) -> Sequence[Tensor]:
         """By the graph of this shape, if it is worth one."""
         shape = _shape_of(inputs, entropy)
-        seen = self._seen.get(shape, 0)
         graph = None
         if shape in self._graphs:
             graph = self._graphs[shape]
             _keep(self._graphs, shape, graph, most=MOST_GRAPHS)
-        elif seen < SEEN_BEFORE_CAPTURE:
-            _keep(self._seen, shape, seen + 1, most=MOST_COUNTED)
-        else:
+        elif self._is_worth_a_graph(shape):
             graph = self._captured(inputs, entropy=entropy)
             _keep(self._graphs, shape, graph, most=MOST_GRAPHS)
         if graph:
             return graph.replay(inputs)
         return _told(self._model, inputs.on(self._device), entropy=entropy)
+
+    def _is_worth_a_graph(self, shape: Shape) -> bool:
+        """Counts how often it came; one that loses its graph later begins anew."""
+        seen = self._seen.pop(shape, 0)
+        has_room = len(self._graphs) < MOST_GRAPHS
+        if seen >= (SEEN_BEFORE_CAPTURE if has_room else SEEN_BEFORE_EXCHANGE):
+            return True
+        _keep(self._seen, shape, seen + 1, most=MOST_COUNTED)
+        return False
 
     def _captured(self, inputs: ModelInput, *, entropy: bool) -> _Graph | None:
         try:

@@ -42,7 +42,8 @@ class NeuralReconstructor:
         self.frames_at_once = settings.reconstructor.max_batch
         if self._device.type == "cpu":
             self.frames_at_once = min(self.frames_at_once, CPU_FRAMES_AT_ONCE)
-            prepare_cpu(settings.reconstructor.cpu_threads)
+        # Beside a GPU too: the atlas is blended by the processor.
+        prepare_cpu(settings.reconstructor.cpu_threads)
         self._models = Models(stores, settings, self._device)
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:

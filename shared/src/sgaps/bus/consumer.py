@@ -45,9 +45,11 @@ BUS_RETRY_SECS = 0.5
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
 FIRST_READ = 64
-"""Entries, before it is known how large they are; then twice as many each time, while they fit."""
+"""Entries, before it is known how large a backlog's are; then twice as many as were there."""
 MAX_READ_BYTES = 32 * 2**20
-"""Of all that is read at once: true frames of large pictures have a megabyte each."""
+"""Of all that is read at once: true frames of large pictures have megabytes each."""
+FORGET_HALF_AFTER = 256
+"""Entries: a large one that came alone does not keep the reads small for ever."""
 
 T = TypeVar("T")
 _PASSING = (BusUnavailable, BusFull, BusRefused)
@@ -112,6 +114,8 @@ class Consumer(Generic[M]):
         self._acknowledger = Acknowledger(bus, self._stream, group)
         self._stop = asyncio.Event()
         self._count = min(FIRST_READ, settings.batch_size)
+        self._largest_bytes = 1.0
+        """Of an entry of late: the longer ago, the less of it is left."""
         self._next_claim_at_secs = 0.0
         self.last_turn_at_secs = time.monotonic()
         """When the loop last turned: what readiness looks at."""
@@ -171,10 +175,12 @@ class Consumer(Generic[M]):
             await self._attempt(kept)
 
     def _measure(self, entries: Sequence[Entry]) -> None:
-        """How many are to be read next: as large as these, they must fit."""
-        if read_bytes := sum(len(entry.data) for entry in entries):
-            fitting = MAX_READ_BYTES * len(entries) // read_bytes
-            self._count = max(1, min(fitting, 2 * self._count, self._settings.batch_size))
+        """How many are to be read next: all as large as the largest of late, they must fit."""
+        left_bytes = self._largest_bytes * 0.5 ** (len(entries) / FORGET_HALF_AFTER)
+        self._largest_bytes = max(1.0, left_bytes, *(len(entry.data) for entry in entries))
+        fitting = int(MAX_READ_BYTES / self._largest_bytes)
+        growing = max(FIRST_READ, 2 * len(entries))
+        self._count = max(1, min(fitting, growing, self._settings.batch_size))
 
     def _turned(self) -> None:
         self.last_turn_at_secs = time.monotonic()
@@ -267,6 +273,8 @@ class Consumer(Generic[M]):
         A read whose reply was lost leaves up to a batch behind: to do its old frames one by one
         would keep the new ones waiting for seconds.
         """
+        if self._policy is keep_every:
+            return set()  # and 64 decoded true frames need not be in memory
         deliveries = []
         for row in pending:
             entry = await self._bus.entry(self._stream, row.entry_id)
