@@ -44,8 +44,8 @@ def test_a_broker_that_dies_is_started_again_and_looked_into(tmp_path: Path) -> 
         before = pid_of_broker(tmp_path)
         assert before is not None
         os.kill(before, signal.SIGKILL)
-        wait_until(lambda: pid_of_broker(tmp_path) not in {before, None}, timeout_secs=15)
-        wait_until(lambda: answers(f"{system.http_url}/api/ready"), timeout_secs=30)
+        wait_until(lambda: pid_of_broker(tmp_path) not in {before, None}, timeout_secs=60)
+        wait_until(lambda: answers(f"{system.http_url}/api/ready"), timeout_secs=60)
         assert system.play("atari/pong", "--frames", "5")["answered"] > 0
         for asking in ("dead", "doctor"):
             done = subprocess.run(
