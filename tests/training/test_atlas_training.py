@@ -17,7 +17,7 @@ from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, Pose
 from sgaps.errors import RecordingCorrupt
 from sgaps.model import CheckpointStore
-from sgaps.recording import find_segments
+from sgaps.recording import SegmentReader, SegmentWriter, find_segments
 from sgaps.settings import Settings
 from trainer import atlas as building
 from trainer import trust as teaching
@@ -70,6 +70,31 @@ def test_an_atlas_has_whole_frames_with_a_pose_and_none_twice(
     fewer = built(settings_of(tmp_path, "atlas.max_pictures=33"))
     assert fewer is not None
     assert len(fewer) == 33
+
+
+def test_a_client_of_many_broken_pictures_of_a_size_of_its_own_costs_no_atlas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncalibrated(monkeypatch)
+    settings = settings_of(tmp_path)
+    root = settings.data.recordings_dir
+    record(root, "a", walk(40))
+    record(tmp_path / "whole", "b", walk(50, seed=1))
+    (whole,) = find_segments(tmp_path / "whole")
+    writer = SegmentWriter(
+        root / KEY / "b" / "000000.h5",
+        checkpoint_key=KEY,
+        session_id="b",
+        max_state_dim=64,
+        sentinel=-999.0,
+    )
+    with SegmentReader(whole.path) as reader:
+        writer.append([replace(frame, width=16, height=12, keyframe=b"?") for frame in reader])
+    writer.sync()
+    writer.seal()
+    atlas = built(settings)
+    assert atlas is not None
+    assert len(atlas) == 40
 
 
 def test_without_poses_or_with_too_few_frames_there_is_none(

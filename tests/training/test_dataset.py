@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from sgaps.checkpoints import DEFAULT_KEY
-from sgaps.errors import RecordingCorrupt
 from sgaps.locks import try_lock
-from sgaps.recording import SegmentInfo, find_segments, reader
-from trainer import validation
+from sgaps.model import build_model
+from sgaps.recording import SegmentInfo, find_segments, reader, trained_segments, untrained
+from trainer import snapshot, validation
 from trainer.augment import BatchShape
 from trainer.dataset import Example, RecordingDataset, Request
 from trainer.rebuild import rebuilt
 from trainer.run import train_key
 from trainer.schedule import Progress
+from trainer.split import split_by_session
 from training.toy_recordings import (
     HEIGHT,
     KEY,
@@ -47,14 +48,42 @@ def test_a_keyframe_that_cannot_be_decoded_is_left_out(
     assert len([line for line in caplog.messages if "left out" in line]) == 1
 
 
+@pytest.mark.parametrize("half_from", [None, 0])
 def test_one_client_that_sends_nothing_but_broken_pictures_ends_nobodys_learning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, half_from: int | None
 ) -> None:
+    """Neither of the size of others nor of a size of its own."""
     record(tmp_path, "a", frames=4)
-    record(tmp_path, "b", frames=40, broken=range(40))
+    record(tmp_path, "b", frames=40, broken=range(40), half_from=half_from)
     dataset = dataset_of(find_segments(tmp_path))
     assert {shift_of(dataset[index]) for index in range(len(dataset))} == {0, 1, 2, 3}
     assert len([line for line in caplog.messages if "left out" in line]) == 1
+
+
+@pytest.mark.parametrize("samples", [0, 60])
+@pytest.mark.parametrize("half_from", [None, 0])
+def test_a_session_of_nothing_but_broken_pictures_ends_no_run(
+    tmp_path: Path, samples: int, half_from: int | None
+) -> None:
+    """Also the one that is held out: it is judged by its samples, or does not count."""
+    settings = toy_settings(tmp_path, "training.max_epochs=1")
+    root = settings.data.recordings_dir
+    for name in ("e", "g", "d"):
+        broken = range(4 if name == "d" else 0)
+        record(root, name, frames=4, samples=samples, broken=broken, half_from=half_from)
+    segments = find_segments(root, KEY)
+    assert split_by_session(segments, val_share=0.25).val_sessions == ("d",)
+    assert train(settings).finished
+    trained = trained_segments(settings.data.checkpoints_dir, KEY)
+    assert untrained(segments, trained, root=root) == []
+
+
+def test_a_broken_picture_before_a_frame_is_no_part_of_a_pair(tmp_path: Path) -> None:
+    """Or the only good frame of a size could not be had."""
+    record(tmp_path, "a", frames=2, broken=(0,))
+    plain = dataset_of(find_segments(tmp_path))
+    dataset = RecordingDataset(plain.segments, replace(plain._options, pairs=True))
+    assert (shift_of(dataset[1]), dataset[1].before) == (1, None)
 
 
 def test_a_batch_of_large_pictures_is_small(tmp_path: Path) -> None:
@@ -64,6 +93,33 @@ def test_a_batch_of_large_pictures_is_small(tmp_path: Path) -> None:
         batches = dataset.batches(4, rng, most_pixels=most_pixels)
         assert max(map(len, batches)) == largest
         assert sorted(index for batch in batches for index in batch) == list(range(9))
+
+
+def test_a_batch_of_pairs_has_no_more_pixels_than_one_of_frames(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=9)
+    plain, rng = dataset_of(find_segments(tmp_path)), np.random.default_rng(0)
+    dataset = RecordingDataset(plain.segments, replace(plain._options, pairs=True))
+    batches = dataset.batches(4, rng, most_pixels=4 * WIDTH * HEIGHT)
+    assert max(map(len, batches)) == 2
+
+
+def test_an_efficiency_curve_is_of_fresh_samples_whatever_count_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path, "a", frames=3)
+    held_out = dataset_of(find_segments(tmp_path))
+    seen: list[Example] = []
+
+    def seeing(_: object, example: Example, __: object) -> float:
+        seen.append(example)
+        return 0.0
+
+    monkeypatch.setattr(snapshot, "_psnr_db", seeing)
+    settings = toy_settings(tmp_path)
+    snapshot.efficiency(build_model(settings.model), held_out, settings, (40, 60))
+    assert [len(example.samples) for example in seen] == [40] * 3 + [60] * 3
+    for example in seen:  # while clients sent points
+        assert example.samples[:, 3].max() > 1
 
 
 def test_what_retention_deleted_before_a_run_began_is_left_out(tmp_path: Path) -> None:
@@ -95,11 +151,16 @@ def test_what_is_known_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("resample", [False, True])
-def test_where_no_keyframe_can_be_decoded_that_is_told(tmp_path: Path, resample: bool) -> None:
+def test_where_no_keyframe_can_be_decoded_the_samples_are_learned_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, resample: bool
+) -> None:
     record(tmp_path, "a", frames=2, broken=range(2))
     dataset = dataset_of(find_segments(tmp_path), resample=resample)
-    with pytest.raises(RecordingCorrupt, match=r"000000\.h5: frame 0: .*recordings repair"):
-        dataset[1]
+    assert not dataset.has_keyframes
+    assert (dataset[1].target, len(dataset[1].held_out)) == (None, 12)
+    (told,) = [line for line in caplog.messages if "left out" in line]
+    assert "000000.h5" in told
+    assert "recordings repair" in told
 
 
 def shift_of(example: Example) -> int:

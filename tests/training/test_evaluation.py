@@ -19,7 +19,15 @@ from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model
 from sgaps.recording import SegmentInfo, find_segments
 from sgaps.settings import Settings
 from toy_models import publish
-from trainer import baselines, comparison, evaluate, measured_frames, perceptual, pictures
+from trainer import (
+    baselines,
+    comparison,
+    evaluate,
+    measured_frames,
+    medians,
+    perceptual,
+    pictures,
+)
 from trainer.closed_loop import Loop, play
 from trainer.comparison import CLOSED_LOOPS, compare
 from trainer.scores import Mean, Scores, gain_db, mean_over, rank_correlation
@@ -415,6 +423,55 @@ def test_linear_interpolation_is_exact_on_a_slope() -> None:
     np.testing.assert_allclose(
         baselines.linear(samples.astype(np.float32), WIDTH, HEIGHT), slope, atol=1
     )
+
+
+@pytest.mark.parametrize(("width", "height"), [(WIDTH, 1), (1, HEIGHT)])
+def test_interpolation_in_a_picture_one_pixel_wide_or_high_is_the_nearest_sample(
+    width: int, height: int
+) -> None:
+    samples = np.array([[0.5, 0.5, 1, 1]] * 4, np.float32)
+    samples[:, int(width == 1)] = [0.1, 0.3, 0.6, 0.9]
+    samples[0, 2] = 0
+    rebuilt = baselines.linear(samples, width, height)
+    dark = max(width, height) // 5
+    assert rebuilt.shape == (height, width)
+    assert not rebuilt.ravel()[:dark].any()
+    assert (rebuilt.ravel()[dark + 1 :] == 255).all()
+
+
+@pytest.mark.parametrize("lengths", [(1, 2, 4), (3, 3, 2), (1, 1)])
+def test_a_median_is_that_of_all_frames_of_all_other_sessions_of_one_size(
+    lengths: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(medians, "BAND_PIXELS", 7)
+    rng = np.random.default_rng(0)
+    frames = {
+        str(number): rng.integers(0, 256, (length, 3, 5), np.uint8)
+        for number, length in enumerate(lengths)
+    }
+    sessions = {name: [(truth, NO_STATE) for truth in truths] for name, truths in frames.items()}
+    sessions["of another size"] = [(np.zeros((5, 3), np.uint8), NO_STATE)]
+    found = medians.medians_of_others(sessions)
+    assert found.pop("of another size") is None
+    for name, median in found.items():
+        others = [truths for other, truths in frames.items() if other != name]
+        expected = np.median(np.concatenate(others), axis=0).astype(np.uint8)
+        np.testing.assert_array_equal(median, expected)
+
+
+def test_medians_take_no_longer_for_each_session_the_more_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[Picture] = []
+    count = medians._counts
+
+    def counting(truths: Sequence[Picture], band: slice) -> medians.Counts:
+        counted.extend(truths)
+        return count(truths, band)
+
+    monkeypatch.setattr(medians, "_counts", counting)
+    medians.medians_of_others({str(i): [(scene(i), NO_STATE)] * 3 for i in range(10)})
+    assert len(counted) == 2 * 3 * 10
 
 
 def test_scores_are_means_of_sessions_and_gains_are_paired() -> None:

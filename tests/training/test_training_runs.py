@@ -29,13 +29,14 @@ from sgaps.model import CheckpointStore, build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from tools import require
-from trainer import run_memory, train
+from trainer import fit as fit_module
+from trainer import loader, run_memory, train
 from trainer.augment import AugmentationPipeline
 from trainer.batch import make_batch
 from trainer.contest import Contest
 from trainer.dataset import ExampleOptions, RecordingDataset, Request
 from trainer.fit import fit
-from trainer.loader import BatchPlan, load, steps_per_epoch
+from trainer.loader import BatchPlan, load, most_pixels_of_a_batch, steps_per_epoch
 from trainer.losses import ReconstructionLoss, TemporalLoss
 from trainer.ranks import ALONE, Ranks
 from trainer.reporter import Reporter
@@ -49,13 +50,22 @@ from trainer.split import split_by_session
 from training.toy_recordings import KEY, dataset_of, record, toy_settings
 from waiting import wait_until
 
+MOST_PIXELS = 2**20
+
 
 def plan(
     dataset: RecordingDataset, settings: Settings, *, ranks: Ranks = ALONE, first_step: int = 0
 ) -> list[list[Request]]:
     counts = (40, 60)
     return list(
-        BatchPlan(dataset, settings, ranks=ranks, first_step=first_step, counts=lambda _: counts)
+        BatchPlan(
+            dataset,
+            settings,
+            ranks=ranks,
+            most_pixels=MOST_PIXELS,
+            first_step=first_step,
+            counts=lambda _: counts,
+        )
     )
 
 
@@ -80,14 +90,50 @@ def test_too_few_frames_for_the_ranks_are_refused(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=3)
     dataset = dataset_of(find_segments(tmp_path))
     with pytest.raises(SgapsError, match="3 frames are 1 batches"):
-        steps_per_epoch(dataset, toy_settings(tmp_path).training, Ranks(0, 2))
+        steps_per_epoch(
+            dataset, toy_settings(tmp_path).training, Ranks(0, 2), most_pixels=MOST_PIXELS
+        )
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "most_pixels"), [(2**40, loader.MOST_PIXELS_ON_GPU), (9 * 10**9, 8_000_000)]
+)
+def test_a_batch_has_no_more_pixels_than_the_gpu_has_memory_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, most_pixels: int
+) -> None:
+    monkeypatch.setattr(loader, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_bytes, 2**41))
+    assert most_pixels_of_a_batch(toy_settings(tmp_path).training, ALONE) == most_pixels
+
+
+def test_a_run_plans_its_batches_by_the_memory_there_was_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(tmp_path / "recordings", "a", frames=4)
+    asked = []
+
+    def little(*_: object) -> int:
+        asked.append(1)
+        return 1  # room for one picture
+
+    monkeypatch.setattr(fit_module, "most_pixels_of_a_batch", little)
+    run = Run(tmp_path, toy_settings(tmp_path, "training.max_epochs=2"))
+    run()
+    assert (run.report.steps, len(asked)) == (8, 1)
 
 
 def test_workers_prepare_the_same_batches(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=9)
     dataset = dataset_of(find_segments(tmp_path), resample=True)
     settings = toy_settings(tmp_path, "training.max_epochs=2")
-    batches = BatchPlan(dataset, settings, ranks=ALONE, first_step=0, counts=lambda _: (60,))
+    batches = BatchPlan(
+        dataset,
+        settings,
+        ranks=ALONE,
+        most_pixels=MOST_PIXELS,
+        first_step=0,
+        counts=lambda _: (60,),
+    )
     alone, helped = (list(load(dataset, batches, workers=workers)) for workers in (0, 2))
     assert sorted(map(len, alone)) == [1, 1, 4, 4, 4, 4]
     for expected, got in zip(alone, helped, strict=True):
@@ -417,13 +463,35 @@ def test_a_named_folder_without_recordings_is_refused(
         train._run(KEY, settings, threading.Event(), ranks=ALONE, resume=False)
 
 
+TRAIN_BY_TWO_CLOCKS = """
+import os, pathlib, sys, time, types, zlib
+from trainer import fit, train
+
+rank = int(os.environ["RANK"])
+fit.time = types.SimpleNamespace(monotonic=lambda: time.monotonic() * (1 + 29 * rank))
+
+class Stepper(fit.Stepper):
+    def finish(self):
+        weights = b"".join(t.numpy().tobytes() for t in self.tensors().values())
+        pathlib.Path(sys.argv[1], f"weights-{rank}").write_text(str(zlib.crc32(weights)))
+        super().finish()
+
+fit.Stepper = Stepper
+sys.exit(train.main(sys.argv[2:]))
+"""
+
+
 def test_two_ranks_train_one_checkpoint(tmp_path: Path) -> None:
+    """And have the same weights, though the clock of one is thirty times as fast."""
+    script = tmp_path / "train_by_two_clocks.py"
+    script.write_text(TRAIN_BY_TWO_CLOCKS)
     for name in ("a", "b", "c"):
         record(tmp_path / "recordings", name, frames=24)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    options = command(tmp_path, "training.max_epochs=12", "training.max_secs=100")[2:]
     done = subprocess.run(
-        [*launcher, *command(tmp_path, "training.max_epochs=12")],
+        [*launcher, str(script), str(tmp_path), *options],
         capture_output=True,
         text=True,
         timeout=240,
@@ -434,6 +502,8 @@ def test_two_ranks_train_one_checkpoint(tmp_path: Path) -> None:
     _, manifest, _ = CheckpointStore(tmp_path / "checkpoints").load_current(KEY)
     assert manifest.metrics.val_psnr_db > manifest.metrics.champion_psnr_db + 0.3
     assert done.stdout.count("published") == 1
+    first, second = ((tmp_path / f"weights-{rank}").read_text() for rank in range(2))
+    assert first == second
 
 
 def test_loader_processes_end_with_a_run_that_was_killed(tmp_path: Path) -> None:

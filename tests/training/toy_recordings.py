@@ -38,8 +38,8 @@ def record(
     broken: Collection[int] = (),
     half_from: int | None = None,
 ) -> None:
-    """`broken` are frames whose keyframes cannot be decoded; from `half_from` on all are half as
-    wide and high."""
+    """From `half_from` on all frames are half as wide and high; `broken` are those whose keyframes
+    cannot be decoded."""
     writer = SegmentWriter(
         root / KEY / session_id / "000000.h5",
         checkpoint_key=KEY,
@@ -49,11 +49,10 @@ def record(
     )
     rng = np.random.default_rng(len(session_id))
     recorded = [_frame(i, rng, keyframes=keyframes, samples=samples) for i in range(frames)]
-    for i, frame in enumerate(recorded):
-        if i in broken:
-            recorded[i] = replace(frame, keyframe=frame.keyframe[:-4])
-        if half_from is not None and i >= half_from:
-            recorded[i] = _halved(frame)
+    if half_from is not None:
+        recorded[half_from:] = map(_halved, recorded[half_from:])
+    for i in broken:
+        recorded[i] = replace(recorded[i], keyframe=recorded[i].keyframe[:-4])
     writer.append(recorded)
     writer.sync()
     writer.seal()

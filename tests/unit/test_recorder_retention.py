@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from recorder import retention
 from recorder.retention import Retention
 from recorder_frames import with_recorder
 from sgaps.errors import RecordingError
@@ -93,6 +94,23 @@ def test_the_oldest_of_all_sessions_go_first(settings: Settings, root: Path) -> 
     assert clean(limited) == clean(limited) == kept
     # A full disk takes the oldest one more.
     assert clean(limited, short_bytes=1) == [kept[0], kept[1], kept[3]]
+
+
+def test_the_newest_of_a_session_is_looked_for_once_however_many_it_has(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        seal(root, "doom", "a", number, age_secs=HOUR_SECS)
+    looks = []
+
+    def newest(numbers: Sequence[int], default: int | None = None) -> int | None:
+        looks.append(numbers)
+        return max(numbers, default=default)
+
+    monkeypatch.setattr(retention, "max", newest, raising=False)
+    stored, _ = retention._scan(root)
+    assert sorted(segment.is_newest for segment in stored) == [False] * 4 + [True]
+    assert len(looks) == 1
 
 
 def test_what_is_unsealed_counts_and_stays(settings: Settings, root: Path) -> None:

@@ -23,10 +23,12 @@ from sgaps.errors import DiskFull, RecordingCorrupt, RecordingError, StorageFail
 from sgaps.locks import is_locked
 from sgaps.recording import (
     RecordedFrame,
+    SegmentInfo,
     SegmentReader,
     SegmentWriter,
     being_read,
     find_segments,
+    reader,
     recover_parts,
     segment_info,
 )
@@ -396,6 +398,43 @@ def test_segments_are_found(tmp_path: Path) -> None:
     assert info.size_bytes == first.stat().st_size
     with pytest.raises(RecordingError, match="no legal"):
         find_segments(tmp_path, "../doom")
+
+
+def test_a_corrupt_segment_is_opened_and_told_once_until_it_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_segment(tmp_path, [make_frame(1)])
+    whole = path.read_bytes()
+    opened: list[Path] = []
+    look = reader.segment_info
+
+    def counted(path: Path) -> SegmentInfo:
+        opened.append(path)
+        return look(path)
+
+    monkeypatch.setattr(reader, "segment_info", counted)
+    for times, data in enumerate((b"nonsense", b"another nonsense"), 1):
+        path.write_bytes(data)
+        assert find_segments(tmp_path) == find_segments(tmp_path) == []
+        assert len(opened) == times
+    path.write_bytes(whole)
+    assert len(find_segments(tmp_path)) == 1
+    told = [record for record in caplog.records if "left out" in record.message]
+    assert [(record.levelname, record.exc_info) for record in told] == [("WARNING", None)] * 2
+
+
+def test_a_segment_that_cannot_be_read_now_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_segment(tmp_path, [make_frame(1)])
+
+    def too_many(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(h5py, "File", too_many)
+        assert find_segments(tmp_path) == []
+    assert len(find_segments(tmp_path)) == 1
 
 
 def test_a_file_without_an_end_is_no_segment(tmp_path: Path) -> None:

@@ -146,12 +146,13 @@ def _scan(root: Path) -> tuple[list[StoredSegment], int]:
             files = _files(session)
             total_bytes += sum(status.st_size for _, status in files)
             numbers = [number for path, _ in files if (number := segment_number(path)) is not None]
+            newest = max(numbers, default=None)
             stored += [
                 StoredSegment(
                     path=path,
                     name=name_of(path, status, root),
                     checkpoint_key=key.name,
-                    is_newest=segment_number(path) == max(numbers),
+                    is_newest=segment_number(path) == newest,
                 )
                 for path, status in files
                 if path.suffix == SEALED_SUFFIX and segment_number(path) is not None

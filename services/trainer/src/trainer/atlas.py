@@ -21,7 +21,7 @@ from sgaps.atlas.sweep import MAX_SPREAD, recall
 from sgaps.checkpoints import MAX_ATLAS_BYTES, MAX_ATLAS_PIXELS
 from sgaps.recording import SegmentInfo
 from sgaps.settings import PoseLayout, Settings
-from trainer.dataset import KeyframeCorrupt, open_segment, whole_frame
+from trainer.segments import KeyframeCorrupt, is_good, open_segment, whole_frame
 from trainer.validation import spread
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def build_atlas(
     if layout is None:
         return None
     views = list(views_of(segments, layout, settings.sentinel_value))
-    sizes = Counter(view.size for view in views)
+    sizes = _whole_sizes(views)
     (width, height), count = next(iter(sizes.most_common(1)), ((1, 1), 0))
     most = min(settings.atlas.max_pictures, MAX_ATLAS_PIXELS // (width * height))
     camera = _square_pixels(width, height)
@@ -94,7 +94,7 @@ def build_atlas(
         old = zip(known.poses, known.pictures, strict=True)
         pictures = {**{pose: partial(bytes, jpeg) for pose, jpeg in old}, **pictures}
     chosen = _chosen(pictures, most, layout, stop)
-    if stop.is_set():
+    if stop.is_set() or not chosen:
         return None
     atlas = Atlas.of(
         list(chosen.values()),
@@ -106,6 +106,15 @@ def build_atlas(
         trust=known.trust if known else None,
     )
     return calibrated(atlas, STEPS_FROM_A_KNOWN_ONE if known else STEPS, stop)
+
+
+def _whole_sizes(views: Sequence[View]) -> Counter[tuple[int, int]]:
+    """How many there are of each size of which one can be decoded."""
+    sizes = Counter(view.size for view in views)
+    for size in list(sizes):
+        if not any(is_good(view.segment, view.position) for view in views if view.size == size):
+            del sizes[size]
+    return sizes
 
 
 def views_of(

@@ -11,6 +11,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from scipy.fft import dctn, idctn
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from scipy.spatial import QhullError
 
 from trainer.pictures import Picture, Samples, gray, on_black
 
@@ -31,8 +32,11 @@ def linear(samples: Samples, width: int, height: int) -> Picture:
     x, y = samples[:, 0] * width - 0.5, samples[:, 1] * height - 0.5
     at = np.column_stack([x, y])
     grid = np.meshgrid(np.arange(width), np.arange(height))
-    inside = LinearNDInterpolator(at, samples[:, 2])(*grid)  # (H, W), NaN outside
-    outside = NearestNDInterpolator(at, samples[:, 2])(*grid)
+    outside = NearestNDInterpolator(at, samples[:, 2])(*grid)  # (H, W)
+    try:
+        inside = LinearNDInterpolator(at, samples[:, 2])(*grid)  # (H, W), NaN outside
+    except QhullError:  # all lie on one line, as in a picture one pixel high
+        return gray(outside)
     return gray(np.where(np.isnan(inside), outside, inside))
 
 

@@ -19,6 +19,7 @@ from trainer.baselines import dct_oracle, linear, telea, x264
 from trainer.champion import sessions_of
 from trainer.closed_loop import Frames, Loop, Shown, Traffic, importance_of, play, traffic
 from trainer.measured_frames import frames_to_measure, possible_counts
+from trainer.medians import medians_of_others
 from trainer.perceptual import SMALLEST_SIDE_PX, PerceptualScore, PerceptualUnavailable
 from trainer.pictures import Picture, strip
 from trainer.scores import (
@@ -83,7 +84,7 @@ def compare(
     version = manifest.model_version if manifest else UNTRAINED
     table = _Table(settings, model, version, atlas, prior=build_model(settings.model).eval())
     bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
-    medians = _medians(sessions)
+    medians = medians_of_others(sessions)
     for session_id, played in sessions.items():
         table.play_without_samples(session_id, played, medians[session_id])
         for count in counts:
@@ -262,20 +263,6 @@ class _Table:
 
 def _closed(loop: Loop) -> str:
     return f"model, closed loop: {loop.name}"
-
-
-def _medians(sessions: dict[str, Frames]) -> dict[str, Picture | None]:
-    """For each session the median picture of the others; None where there is no other."""
-    medians: dict[str, Picture | None] = {}
-    for session_id, played in sessions.items():
-        others = [
-            truth
-            for other, seen in sessions.items()
-            for truth, _ in seen
-            if other != session_id and truth.shape == played[0][0].shape
-        ]
-        medians[session_id] = np.median(others, axis=0).astype(np.uint8) if others else None
-    return medians
 
 
 def _perceptual_score() -> PerceptualScore | None:

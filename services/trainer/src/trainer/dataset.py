@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from sgaps import whole_frames
-from sgaps.errors import RecordingCorrupt
 from sgaps.recording import (
     RecordedFrame,
     SegmentInfo,
@@ -26,19 +21,17 @@ from sgaps.recording import (
 from sgaps.settings import SamplingSettings, Settings
 from trainer import draw
 from trainer.augment import AugmentationPipeline, BatchShape
+from trainer.segments import (
+    KeyframeCorrupt,
+    open_segment,
+    places_to_learn_from,
+    tell_corrupt,
+    whole_frame,
+)
 
-log = logging.getLogger(__name__)
-
-OPEN_SEGMENTS = 64
 HELD_OUT_SHARE = 0.2
 """Share of the sampled pixels kept out of the input where there is no whole frame, at least one."""
-FEWEST_SAMPLES = 2
-"""Of a frame to learn from without a whole one: one to see, one to judge by."""
 Float32 = NDArray[np.float32]
-
-
-class KeyframeCorrupt(RecordingCorrupt):
-    """A whole frame that cannot be decoded, of a segment that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,6 +63,8 @@ class Request:
     shape: BatchShape
     epoch: int
     """In every epoch the random choices are others."""
+    fresh: bool = False
+    """Whether samples are always drawn, as many as the shape says, and never those that came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,18 +95,14 @@ class ExampleOptions:
 class RecordingDataset(Dataset[Example]):
     """Frames of sealed segments, read when asked for: 16 bytes of memory per frame.
 
-    Learns from keyframes where there are any, else from held-out samples of every frame that has
-    some.
+    Learns from keyframes where any can be decoded, else from held-out samples of every frame that
+    has some.
     """
 
     def __init__(self, segments: Sequence[SegmentInfo], options: ExampleOptions) -> None:
         self._options = options
-        self.has_keyframes = any(segment.keyframe_count for segment in segments)
         self.segments = tuple(segments)
-        places = [_places(segment.path, self.has_keyframes) for segment in segments]
-        owners = [np.full((len(rows), 1), i, np.int32) for i, rows in enumerate(places)]
-        self._places = np.hstack([np.concatenate(owners), np.concatenate(places)])
-        """int32 (frames, 4): segment, position in it, width, height."""
+        self._places, self.has_keyframes = places_to_learn_from(segments)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -129,7 +120,7 @@ class RecordingDataset(Dataset[Example]):
             try:
                 return self._at(replace(wanted, index=index))
             except KeyframeCorrupt as error:
-                _tell(self.segments[int(self._places[index, 0])].path)
+                tell_corrupt(self.segments[int(self._places[index, 0])].path)
                 last = error
         raise last
 
@@ -146,58 +137,23 @@ class RecordingDataset(Dataset[Example]):
         reader = open_segment(self.segments[segment])
         if not self.has_keyframes:
             return _masked(reader, position, self._options, rng)
-        return _example(reader, position, self._options, wanted.shape, rng)
+        return _example(reader, position, self._options, wanted, rng)
 
     def batches(
         self, batch_size: int, rng: np.random.Generator, *, most_pixels: int
     ) -> list[list[int]]:
-        """Shuffled indices in batches of one resolution each, smaller ones of large pictures."""
+        """Shuffled indices in batches of one resolution each, smaller ones of large pictures.
+
+        `most_pixels` are those of all pictures of a batch, those that come as pairs too.
+        """
         batches = []
+        pictures = 2 if self._options.pairs and self.has_keyframes else 1
         sizes, which = np.unique(self._places[:, 2:], axis=0, return_inverse=True)
         for number, pixels in enumerate(sizes.prod(axis=1).tolist()):
             order = rng.permutation(np.flatnonzero(which == number)).tolist()
-            step = max(1, min(batch_size, most_pixels // pixels))
+            step = max(1, min(batch_size, most_pixels // (pixels * pictures)))
             batches += [order[i : i + step] for i in range(0, len(order), step)]
         return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
-    """Of a segment, uint8 (H, W). Raises KeyframeCorrupt, which names the file and its cure."""
-    picture = whole_frames.picture_of(frame.keyframe, frame.width, frame.height)
-    if picture is None:
-        raise KeyframeCorrupt(
-            f"{reader.path}: frame {frame.frame_id}: its keyframe cannot be decoded; "
-            "`sgaps recordings repair` copies the others and sets the file aside"
-        )
-    return picture
-
-
-@lru_cache(maxsize=OPEN_SEGMENTS)
-def open_segment(segment: SegmentInfo) -> SegmentReader:
-    """A reader that stays open until `close_segments`. Raises RecordingCorrupt."""
-    return SegmentReader(segment.path)
-
-
-def close_segments() -> None:
-    """What is deleted gives its space back only when nobody has it open any more."""
-    open_segment.cache_clear()
-
-
-@lru_cache(maxsize=1024)
-def _tell(path: Path) -> None:
-    """Once, however many there are and however often they are drawn."""
-    cure = "`sgaps recordings repair` copies the other frames and sets the file aside"
-    log.warning("left out: keyframes of %s that cannot be decoded; %s", path, cure)
-
-
-def _places(path: Path, keyframes_only: bool) -> NDArray[np.int32]:
-    """int32 (frames, 3): position, width, height."""
-    with SegmentReader(path) as reader:
-        positions = reader.keyframe_positions
-        if not keyframes_only:
-            positions = np.flatnonzero(reader.sample_counts >= FEWEST_SAMPLES)
-        rows = [(int(p), *reader.resolution(int(p))) for p in positions]
-    return np.array(rows, np.int32).reshape(-1, 3)
 
 
 def _masked(
@@ -223,23 +179,23 @@ def _example(
     reader: SegmentReader,
     position: int,
     options: ExampleOptions,
-    shape: BatchShape,
+    wanted: Request,
     rng: np.random.Generator,
 ) -> Example:
     """With a whole frame: the samples it was sent with if they are as many as wanted, or fresh."""
+    shape = wanted.shape
     sent = len(reader.read(position).samples)
-    fresh = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004 - half
-    if fresh or not shape.is_whole or sent != shape.samples:
+    half = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004
+    if wanted.fresh or half or not shape.is_whole or sent != shape.samples:
         return _drawn(reader, position, options, shape, rng)
     example = _recorded(reader, position, options, rng)
     if not options.pairs:
         return example
-    before = (
-        _recorded(reader, place, options, rng)
-        for place in places_before(reader.frame_ids, position, options.history_frames)
-        if reader.read(place).keyframe and reader.resolution(place) == reader.resolution(position)
-    )
-    return replace(example, before=next(before, None))
+    for place in places_before(reader.frame_ids, position, options.history_frames):
+        if reader.read(place).keyframe and reader.resolution(place) == reader.resolution(position):
+            with suppress(KeyframeCorrupt):
+                return replace(example, before=_recorded(reader, place, options, rng))
+    return example
 
 
 def _recorded(

@@ -13,7 +13,7 @@ from sgaps.model import SparsePixelTransformer
 from sgaps.settings import Settings
 from trainer.batch import make_batch
 from trainer.dataset import RecordingDataset
-from trainer.loader import BatchPlan, load, steps_per_epoch
+from trainer.loader import BatchPlan, load, most_pixels_of_a_batch, steps_per_epoch
 from trainer.ranks import ALONE, Ranks
 from trainer.run_memory import RunMemory
 from trainer.schedule import Every, Progress, Schedule, sample_counts
@@ -56,16 +56,21 @@ def fit(
     started_at_secs = time.monotonic() - before_secs
     save_due = Every(training.save_every_secs, before_secs)
     look_due = Every(settings.logging.look_every_secs, before_secs)
-    schedule = Schedule.of(training, epoch_steps=steps_per_epoch(dataset, training, ranks))
+    most_pixels = most_pixels_of_a_batch(training, ranks)
+    epoch_steps = steps_per_epoch(dataset, training, ranks, most_pixels=most_pixels)
+    schedule = Schedule.of(training, epoch_steps=epoch_steps)
 
     def counts(ahead: int) -> tuple[int, ...]:
         return sample_counts(settings, schedule.part(ahead, time.monotonic() - started_at_secs))
 
-    plan = BatchPlan(dataset, settings, ranks=ranks, first_step=step, counts=counts)
+    plan = BatchPlan(
+        dataset, settings, ranks=ranks, most_pixels=most_pixels, first_step=step, counts=counts
+    )
     model.train()
     for examples in load(dataset, plan, workers=training.workers):
-        elapsed_secs = time.monotonic() - started_at_secs
-        if ranks.any_of(stop.is_set() or schedule.done(step, elapsed_secs)):
+        own_secs = time.monotonic() - started_at_secs
+        elapsed_secs, is_stopped = ranks.in_step(own_secs, stop=stop.is_set())
+        if is_stopped or schedule.done(step, elapsed_secs):
             break
         factor = schedule.factor(step, elapsed_secs)
         loss, terms = stepper.step(make_batch(examples, settings, stepper.device), factor)

@@ -25,13 +25,17 @@ MOST_PIXELS_ON_CPU = 2**22
 """Of a batch, one picture as large as `server.max_pixels`: a step takes 600 to 900 bytes for each
 of them, and a trainer in a container has 4 GB."""
 MOST_PIXELS_ON_GPU = 2**26
+"""A GPU of 80 GB takes them."""
+BYTES_PER_PIXEL = 900
+SHARE_OF_FREE_MEMORY = 0.8
+"""A reconstructor may share the GPU, and wants more now and then."""
 
 
 class BatchPlan(Sampler[list[Request]]):
     """The batches of a run, as requests to a dataset.
 
-    Depends on the seed and the number of a step alone: so a run can be taken up at any step, and
-    every rank knows its own share.
+    Depends on the seed, the number of a step and the pixels of a batch alone: so a run can be taken
+    up at any step, and every rank knows its own share.
     """
 
     def __init__(
@@ -40,24 +44,27 @@ class BatchPlan(Sampler[list[Request]]):
         settings: Settings,
         *,
         ranks: Ranks,
+        most_pixels: int,
         first_step: int,
         counts: Callable[[int], tuple[int, ...]],
     ) -> None:
-        """`counts` gives the sample counts to choose from at a step."""
+        """`counts` gives the sample counts to choose from at a step; no batch has more pixels."""
         self._dataset = dataset
         self._training = settings.training
         self._augmentation = AugmentationPipeline(
             settings.augmentation, sentinel=settings.sentinel_value
         )
         self._ranks = ranks
+        self._most_pixels = most_pixels
         self._first_step = first_step
         self._counts = counts
 
     def __iter__(self) -> Iterator[list[Request]]:
-        per_epoch = steps_per_epoch(self._dataset, self._training, self._ranks)
-        for epoch in range(self._first_step // per_epoch, self._training.max_epochs):
-            rng = np.random.default_rng((self._training.seed, epoch))
-            batches = batches_of(self._dataset, self._training, rng)
+        training, most = self._training, self._most_pixels
+        per_epoch = steps_per_epoch(self._dataset, training, self._ranks, most_pixels=most)
+        for epoch in range(self._first_step // per_epoch, training.max_epochs):
+            rng = np.random.default_rng((training.seed, epoch))
+            batches = self._dataset.batches(training.batch_size, rng, most_pixels=most)
             for k in range(per_epoch):
                 step = epoch * per_epoch + k
                 if step >= self._first_step:
@@ -70,18 +77,21 @@ class BatchPlan(Sampler[list[Request]]):
         return [Request(index=index, shape=shape, epoch=epoch) for index in indices]
 
 
-def batches_of(
-    dataset: RecordingDataset, training: TrainingSettings, rng: np.random.Generator
-) -> list[list[int]]:
-    """Of an epoch, none larger than the machine has memory for."""
-    on_gpu = pick_device(training.device).type == "cuda"
-    most_pixels = MOST_PIXELS_ON_GPU if on_gpu else MOST_PIXELS_ON_CPU
-    return dataset.batches(training.batch_size, rng, most_pixels=most_pixels)
+def most_pixels_of_a_batch(training: TrainingSettings, ranks: Ranks) -> int:
+    """That the device has memory for now: the same for all ranks, which plan the same batches."""
+    most = MOST_PIXELS_ON_CPU
+    if pick_device(training.device).type == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info()
+        most = min(MOST_PIXELS_ON_GPU, int(SHARE_OF_FREE_MEMORY * free_bytes / BYTES_PER_PIXEL))
+    return ranks.least_of(most)
 
 
-def steps_per_epoch(dataset: RecordingDataset, training: TrainingSettings, ranks: Ranks) -> int:
+def steps_per_epoch(
+    dataset: RecordingDataset, training: TrainingSettings, ranks: Ranks, *, most_pixels: int
+) -> int:
     """Every frame once, but for what does not fill a step of all ranks. At least 1."""
-    batches = batches_of(dataset, training, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    batches = dataset.batches(training.batch_size, rng, most_pixels=most_pixels)
     if len(batches) < ranks.count:
         raise SgapsError(
             f"{len(dataset)} frames are {len(batches)} batches: too few for {ranks.count} ranks"

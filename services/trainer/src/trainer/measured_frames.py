@@ -15,8 +15,8 @@ from sgaps.recording import SegmentInfo, SegmentReader, find_segments, segment_i
 from sgaps.settings import DataSettings, Settings
 from trainer.baselines import X264_LEAST_BYTES
 from trainer.closed_loop import Frames
-from trainer.dataset import KeyframeCorrupt, whole_frame
 from trainer.pictures import Picture
+from trainer.segments import KeyframeCorrupt, whole_frame
 
 log = logging.getLogger(__name__)
 

@@ -38,6 +38,27 @@ class Ranks:
         distributed.all_reduce(votes)
         return bool(votes)
 
+    def in_step(self, elapsed_secs: float, *, stop: bool) -> tuple[float, bool]:
+        """The first rank's time, and whether any is told to stop: what all go by in a step.
+
+        By clocks of their own they would learn at different rates, and their weights drift apart.
+        """
+        if self.count == 1:
+            return elapsed_secs, stop
+        mine = [elapsed_secs if self.is_first else 0.0, float(stop)]
+        sums = torch.tensor(mine, dtype=torch.float64, device=_device())
+        distributed.all_reduce(sums)
+        first_secs, votes = sums.tolist()
+        return first_secs, votes > 0
+
+    def least_of(self, number: int) -> int:
+        """The smallest that one of the ranks has."""
+        if self.count == 1:
+            return number
+        least = torch.tensor(number, device=_device())
+        distributed.all_reduce(least, op=distributed.ReduceOp.MIN)
+        return int(least)
+
     def agree_on(self, number: int) -> bool:
         """Whether it is the same (below 2**62) on every rank."""
         if self.count == 1:

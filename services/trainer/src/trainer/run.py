@@ -28,7 +28,7 @@ from trainer.augment import AugmentationPipeline
 from trainer.cards import data_card, training_card
 from trainer.champion import Champion, begun_from, champion_of
 from trainer.contest import Contest
-from trainer.dataset import ExampleOptions, RecordingDataset, close_segments
+from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, fit
 from trainer.ranks import ALONE, Ranks
 from trainer.reporter import Reporter
@@ -37,6 +37,7 @@ from trainer.run_log import RunLog
 from trainer.run_memory import RunMemory
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
 from trainer.schedule import Progress
+from trainer.segments import close_segments, of_sessions_to_learn_from
 from trainer.split import Split, split_at, split_by_session
 from trainer.trust import taught
 from trainer.validation import HeldOut
@@ -273,6 +274,8 @@ def _split(
         split = Split(train=tuple(segments), val=options.val)
         _refuse_known(split, champion, known)
         return split
+    # Else what a broken client sent may be all that is held out, in every run.
+    segments = of_sessions_to_learn_from(segments)
     if taken_up is not None:
         split = split_at(segments, held_out=taken_up.header.val_sessions)
         if not (split.train and split.val):
@@ -284,8 +287,8 @@ def _split(
     split = split_by_session(segments, val_share=settings.training.val_share, trained_on=known)
     if not split.val:
         raise SgapsError(
-            "two sessions are needed: one is held out; record another one, or name some with "
-            "data.val=[…]"
+            "two sessions with frames that are whole or have two samples are needed: one is held "
+            "out; record another one, or name some with data.val=[…]"
         )
     if not known.isdisjoint(split.val_sessions):
         log.warning(

@@ -62,7 +62,10 @@ def efficiency(
     settings: Settings,
     counts: Sequence[int],
 ) -> dict[int, float]:
-    """PSNR in dB of single frames by sample count. Empty where there are no whole frames."""
+    """PSNR in dB of single frames by sample count. Empty where there are no whole frames.
+
+    Of fresh samples for every count: what clients sent would be compared with another pattern.
+    """
     model.eval()
     if not held_out.has_keyframes:
         return {}
@@ -80,7 +83,7 @@ def efficiency(
 
 
 def _request(index: int, count: int) -> Request:
-    return Request(index=index, shape=BatchShape(samples=count), epoch=0)
+    return Request(index=index, shape=BatchShape(samples=count), epoch=0, fresh=True)
 
 
 def _psnr_db(model: SparsePixelTransformer, example: Example, settings: Settings) -> float:

@@ -38,6 +38,10 @@ from sgaps.recording.layout import (
 
 log = logging.getLogger(__name__)
 
+_corrupt: dict[Path, tuple[int, int]] = {}
+"""Size and time of files that turned out to be no valid segments: who looks for news again and
+again, as the trainer does, need not hear of them each time."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentInfo:
@@ -55,11 +59,7 @@ class SegmentInfo:
 
     def is_unchanged(self) -> bool:
         """Whether the file is there, and no other one by now."""
-        try:
-            status = self.path.stat()
-        except OSError:
-            return False
-        return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.modified_at_ns)
+        return _size_and_time(self.path) == (self.size_bytes, self.modified_at_ns)
 
 
 class SegmentReader:
@@ -227,7 +227,7 @@ def segment_info(path: Path) -> SegmentInfo:
     if number is None or path.suffix != SEALED_SUFFIX:
         if not path.exists():
             raise RecordingError(f"there is no {path}: name a folder of recordings, or a segment")
-        raise RecordingError(f"{path} has not the name of a sealed segment")
+        raise RecordingCorrupt(f"{path} has not the name of a sealed segment")
     with SegmentReader(path) as reader:
         try:
             status = path.stat()
@@ -250,19 +250,40 @@ def find_segments(
 ) -> list[SegmentInfo]:
     """All sealed segments under a recordings folder, in order; unreadable ones are logged.
 
-    Of the known ones those that are as they were are not opened again. Raises RecordingError on an
-    illegal key.
+    Of the known ones those that are as they were are not opened again, nor are corrupt ones, which
+    are logged once. Raises RecordingError on an illegal key.
     """
     key = "*" if checkpoint_key is None else check_id(checkpoint_key)
     by_path = {segment.path: segment for segment in known}
     found = []
     for path in sorted(root.glob(f"{key}/*/*{SEALED_SUFFIX}")):
-        try:
-            before = by_path.get(path)
-            found.append(before if before and before.is_unchanged() else segment_info(path))
-        except RecordingError:
-            log.exception("a segment is left out")
+        before = by_path.get(path)
+        segment = before if before and before.is_unchanged() else _look_into(path)
+        if segment:
+            found.append(segment)
     return found
+
+
+def _look_into(path: Path) -> SegmentInfo | None:
+    state = _size_and_time(path)
+    if state and _corrupt.get(path) == state:
+        return None
+    try:
+        return segment_info(path)
+    except RecordingError as error:
+        log.warning("a segment is left out: %s", error)
+        if state and isinstance(error, RecordingCorrupt):
+            _corrupt[path] = state
+    return None
+
+
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    """Bytes and ns; None where there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _blame(path: Path, error: Exception) -> RecordingError:
