@@ -29,6 +29,7 @@ STATE_VALUES, TURNING = 11, 5
 GRANTED = 300
 """Samples that the gateway gives who wishes for none."""
 MAINTENANCE = {"code": "maintenance", "message": "for a moment", "retry_after_secs": 1}
+FULL = {"code": "too_many_sessions", "message": "64 viewers", "retry_after_secs": 1}
 HIDE = """isHidden => {
   Object.defineProperty(document, "hidden", { get: () => isHidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
@@ -44,6 +45,8 @@ class Gateway:
     viewers: list[WebSocketRoute] = field(default_factory=list)
     starts: list[SessionStart] = field(default_factory=list)
     frames: list[binary_codec.ValuesOfFrame] = field(default_factory=list)
+    is_full: bool = False
+    """It sends all viewers away."""
 
     def stream(self, socket: WebSocketRoute) -> None:
         self.streams.append(socket)
@@ -51,6 +54,8 @@ class Gateway:
 
     def view(self, socket: WebSocketRoute) -> None:
         self.viewers.append(socket)
+        if self.is_full:
+            refuse(socket)
 
     def _take(self, socket: WebSocketRoute, raw: str | bytes) -> None:
         message = decoded(raw)
@@ -85,6 +90,11 @@ class Gateway:
             last_frame_id=self.frames[-1].frame_id if self.frames else -1,
         )
         return json_codec.encode(ack)
+
+
+def refuse(viewer: WebSocketRoute) -> None:
+    viewer.send(json.dumps({"type": "error", "fatal": True, **FULL}))
+    viewer.close(code=1008)
 
 
 def decoded(raw: str | bytes) -> object:
@@ -224,6 +234,29 @@ def test_who_wants_less_motion_begins_with_a_still_picture(tab: Tab, gateway: Ga
     expect(pilot).to_contain_text("paused")
     page.get_by_role("button", name="Pause").click()
     expect(pilot).not_to_contain_text("paused")
+
+
+@pytest.mark.parametrize("gateway", ["reduce"], indirect=True)
+def test_who_gets_no_pictures_is_told_and_sends_a_still_one_no_longer(
+    tab: Tab, gateway: Gateway
+) -> None:
+    page, words = tab.page, tab.page.locator("#state-text")
+    gateway.is_full = True
+    refuse(eventually(page, lambda: gateway.viewers)[0])
+    expect(words).to_have_text("No pictures: 64 viewers")
+    page.wait_for_timeout(500)
+    sent = len(gateway.frames)
+    page.wait_for_timeout(1500)
+    assert len(gateway.frames) == sent
+    expect(words).to_have_text("No pictures: 64 viewers")
+    gateway.is_full = False
+    then = len(gateway.viewers)
+    viewer = eventually(page, lambda: gateway.viewers[then:])[0]
+    viewer.send(json.dumps({"type": "view_status"}))
+    eventually(page, lambda: len(gateway.frames) > sent)
+    expect(words).to_have_text("Connected")
+    viewer.send(view_of(gateway.frames[-1]))
+    expect(page.locator("#reconstruction-psnr")).to_contain_text("dB")
 
 
 SLOW_TURNS = """

@@ -55,7 +55,7 @@ COUNTERS = Counters(
 
 TOLD_SECS = 3.0
 """Longer than the pages wait by themselves."""
-WATCH = """async id => { (await import("/game/views.js")).watch(id, () => {}, () => {}); }"""
+WATCH = """async id => { (await import("/game/views.js")).watch(id, { refused: () => {} }); }"""
 
 WIDTHS = """async width => {
   const { draw, layersOf } = await import("/pictures.js");

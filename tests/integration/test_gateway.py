@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import resource
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import httpx
 import numpy as np
@@ -219,6 +222,27 @@ async def test_the_importance_map_comes_if_asked_for(gateway: RunningGateway) ->
     assert answer["importance_map"] == {"width": 2, "height": 1, "data": "AP8="}
     assert picture.headers["X-Frame-Id"] == "4"
     assert Image.open(io.BytesIO(picture.content)).getpixel((15, 0)) == 255
+
+
+async def test_nobody_waits_while_an_importance_map_becomes_a_picture(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    save = Image.Image.save
+
+    def save_and_tell(*arguments: Any, **named: Any) -> None:
+        threads.append(threading.get_ident())
+        save(*arguments, **named)
+
+    monkeypatch.setattr(Image.Image, "save", save_and_tell)
+    async with gateway.connect() as socket:
+        session_id = (await start(socket))["session_id"]
+        await gateway.bus.publish(chosen(session_id, 0))
+        await receive(socket)
+        picture = await get(gateway, f"/api/sessions/{session_id}/importance.png")
+    assert picture.status_code == 200
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize(
@@ -536,3 +560,15 @@ async def test_a_gateway_that_stops_says_so_and_the_session_can_be_resumed(
     async with running_gateway(gateway_settings) as gateway, gateway.connect() as again:
         resumed = await start(again, resume_session_id=ack["session_id"])
         assert (resumed["resumed"], resumed["last_frame_id"]) == (True, 0)
+
+
+async def test_a_gateway_may_have_more_connections_than_a_shell_has_files(
+    gateway_settings: Settings,
+) -> None:
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, most), most))
+    try:
+        async with running_gateway(gateway_settings):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))

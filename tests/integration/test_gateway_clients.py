@@ -8,7 +8,7 @@ import io
 import time
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
 import httpx
@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 
 from gateway.limits import REFUSALS_AT_ONCE
-from gateway.transport import MAX_FRAGMENTS, PINGS_PER_SEC
+from gateway.transport import MAX_FRAGMENTS, PINGS_PER_SEC, UNSEEN_AT_ONCE
 from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.raw_client import HANDSHAKE, RawClient, raw_client
 from integration.talk import (
@@ -36,6 +36,7 @@ from integration.talk import (
 from sgaps.bus import Publish
 from sgaps.messages import FrameAccepted, pack_floats
 from sgaps.settings import Settings
+from sgaps.whole_frames import picture_of
 from waiting import eventually
 
 CLIENT_TIMEOUT_SECS = 1.0
@@ -150,6 +151,22 @@ async def endless_fragments(client: RawClient) -> None:
         await client.send_frame(Opcode.CONT, b"", fin=False)
 
 
+async def pongs(client: RawClient) -> None:
+    await client.send(2 * UNSEEN_AT_ONCE * masked(Opcode.PONG))
+
+
+async def many_fragments(client: RawClient) -> None:
+    """Of a few messages, each of which is finished."""
+    begin = masked(Opcode.TEXT, fin=False)
+    go_on, end = masked(Opcode.CONT, fin=False), masked(Opcode.CONT)
+    await client.send(4 * (begin + (MAX_FRAGMENTS // 2) * go_on + end))
+
+
+def masked(opcode: Opcode, *, fin: bool = True) -> bytes:
+    """An empty frame."""
+    return Frame(opcode, b"", fin=fin).serialize(mask=True)
+
+
 async def unfinished(client: RawClient) -> None:
     await client.send_frame(Opcode.TEXT, b"{", fin=False)
 
@@ -167,24 +184,46 @@ async def unmasked(client: RawClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("misbehave", "code"),
+    ("misbehave", "code", "close_code"),
     [
-        (pings, b"bad_message"),
-        (endless_fragments, b"message_too_large"),
-        (no_text, b"bad_message"),
-        (no_frame, b"bad_message"),
-        (unmasked, b"bad_message"),
+        (pings, b"bad_message", CloseCode.POLICY_VIOLATION),
+        (pongs, b"bad_message", CloseCode.POLICY_VIOLATION),
+        (many_fragments, b"bad_message", CloseCode.POLICY_VIOLATION),
+        (endless_fragments, b"message_too_large", CloseCode.MESSAGE_TOO_BIG),
+        (no_text, b"bad_message", CloseCode.INVALID_DATA),
+        (no_frame, b"bad_message", CloseCode.PROTOCOL_ERROR),
+        (unmasked, b"bad_message", CloseCode.PROTOCOL_ERROR),
     ],
 )
 async def test_what_is_no_message_is_refused_below_the_protocol(
-    gateway: RunningGateway, misbehave: object, code: bytes
+    gateway: RunningGateway,
+    misbehave: Callable[[RawClient], Awaitable[None]],
+    code: bytes,
+    close_code: CloseCode,
 ) -> None:
     async with gateway.connect() as good, raw_client(gateway) as bad:
         await start(good)
         await bad.start()
-        await misbehave(bad)  # type: ignore[operator]
-        assert b'"fatal":true' in await bad.receive_until(b'"code":"%s"' % code)
+        await misbehave(bad)
+        told, _, closed = (await bad.receive_all()).rpartition(b"\x88")
+        assert b'"code":"%s"' % code in told
+        assert b'"fatal":true' in told
+        assert int.from_bytes(closed[1:3]) == close_code
         assert (await heartbeat(good))["type"] == "heartbeat_ack"
+
+
+async def test_who_floods_a_closed_socket_is_cut_off(gateway: RunningGateway) -> None:
+    """What comes there is read until the client has closed, too."""
+    async with raw_client(gateway) as bad:
+        await bad.send(HANDSHAKE.encode())
+        await bad.send_frame(Opcode.TEXT, b"{")
+        await bad.receive_until(b'"fatal":true')
+        began_at_secs = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - began_at_secs < 2 * SOON_SECS:
+                await bad.send(1000 * masked(Opcode.TEXT))
+                await asyncio.sleep(0.01)
+        assert time.monotonic() - began_at_secs < SOON_SECS
 
 
 async def test_a_message_that_is_never_finished_is_not_kept(impatient: RunningGateway) -> None:
@@ -381,6 +420,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return len(data).to_bytes(4) + body + zlib.crc32(body).to_bytes(4)
 
 
+def with_palettes(gray: bytes, *palettes: bytes) -> bytes:
+    """The same PNG, its values as places in palettes before its pixels."""
+    header = gray[16:25] + b"\3" + gray[26:29]
+    parts = [gray[:8], chunk(b"IHDR", header), *(chunk(b"PLTE", p) for p in palettes), gray[33:]]
+    return b"".join(parts)
+
+
 async def _is_reset(client: RawClient) -> bool:
     try:
         await client.send_frame(Opcode.PONG, b"")
@@ -396,6 +442,17 @@ async def _is_reset(client: RawClient) -> bool:
         lambda whole: whole[:-12],  # without its end
         lambda whole: whole[:-13] + bytes([whole[-13] ^ 1]) + whole[-12:],  # its pixels' checksum
         lambda whole: whole[:33] + chunk(b"SGAP", b"?") + whole[33:],  # unknown, and critical
+        lambda whole: whole[:33] + chunk(b"gap5", b"?") + whole[33:],  # no name of letters
+        lambda whole: whole[:33] + whole[8:],  # its header twice
+        lambda whole: whole[:8] + chunk(b"tEXt", b"a\0b") + whole[8:],  # before its header
+        lambda whole: whole[:8] + chunk(b"IHDR", whole[16:26] + b"\1\0\0") + whole[33:],
+        lambda whole: whole[:33] + chunk(b"bKGD", b"") + whole[33:],  # a background of no colour
+        lambda whole: whole[:33] + chunk(b"acTL", b"x" * 26) + whole[33:],  # too many frames
+        with_palettes,  # none
+        lambda whole: with_palettes(whole, b""),
+        lambda whole: with_palettes(whole, bytes(4)),
+        lambda whole: with_palettes(whole, bytes(768), bytes(768)),
+        lambda whole: with_palettes(whole)[:-12] + chunk(b"PLTE", bytes(768)) + whole[-12:],
     ],
 )
 async def test_a_png_that_only_pillow_reads_is_refused(
@@ -404,9 +461,19 @@ async def test_a_png_that_only_pillow_reads_is_refused(
     """The trainer could not decode it."""
     spoiled = spoil(base64.b64decode(png(32, 24)))
     Image.open(io.BytesIO(spoiled)).load()
+    assert picture_of(spoiled, 32, 24) is None
     async with gateway.connect() as socket:
         await start(socket)
         error = await refusal(socket, keyframe(0, base64.b64encode(spoiled).decode()))
         assert (error["code"], error["fatal"]) == ("bad_keyframe", False)
         await send(socket, keyframe(0, png(32, 24)))
+        assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+
+
+async def test_a_png_with_a_palette_is_taken(gateway: RunningGateway) -> None:
+    picture = with_palettes(base64.b64decode(png(32, 24)), bytes(768))
+    assert picture_of(picture, 32, 24) is not None
+    async with gateway.connect() as socket:
+        await start(socket)
+        await send(socket, keyframe(0, base64.b64encode(picture).decode()))
         assert (await heartbeat(socket))["type"] == "heartbeat_ack"

@@ -148,6 +148,31 @@ async def test_a_picture_whose_answer_does_not_come_goes_without(gateway: Runnin
     assert (view.header.true_frame, view.true_frame) == (None, b"")
 
 
+async def test_a_picture_that_was_overtaken_comes_with_its_own_answer(
+    gateway: RunningGateway,
+) -> None:
+    async with gateway.connect() as game:
+        session_id = (await start(game))["session_id"]
+        async with look(gateway, session_id) as viewer:
+            await begin(gateway, viewer, session_id)
+            for frame_id, ago_secs in ((0, 5), (1, 3), (3, 1)):
+                received_at_secs = time.time() - ago_secs
+                answer = chosen(session_id, frame_id, received_at_secs=received_at_secs)
+                await gateway.bus.publish(answer)
+                while (await receive(game))["frame_id"] != frame_id:
+                    pass
+            headers = []
+            for frame_id in (1, 2, 3):
+                await gateway.bus.publish(encoded(session_id, frame_id))
+                headers.append((await next_view(viewer)).header)
+    assert [header.importance and header.importance.frame_id for header in headers] == [1, 1, 3]
+    own, none, newest = (header.stages_ms.answer for header in headers)
+    assert none is None
+    assert own is not None
+    assert newest is not None
+    assert 2500 < own < 4500 > newest
+
+
 async def test_viewers_share_one_reader_and_the_last_one_ends_the_watch(
     gateway_settings: Settings,
 ) -> None:
@@ -231,6 +256,7 @@ async def test_only_who_shows_the_token_may_look(gateway_settings: Settings) -> 
         ('{"type": "session_start"}', "bad_message"),
         ({**START_VIEW, "more": 1}, "bad_message"),
         (b"\0", "bad_json"),
+        ("x" * 5000, "message_too_large"),
     ],
 )
 async def test_who_does_not_begin_with_view_start_is_sent_away(

@@ -17,6 +17,7 @@ from gateway.shared import Gateway
 from gateway.transport import HttpProtocol, SocketProtocol
 from sgaps.bus import trim_behind
 from sgaps.errors import SettingsError
+from sgaps.open_files import allow_most_open_files
 from sgaps.service import Service, run_service
 from sgaps.settings import ServerSettings, Settings
 
@@ -26,6 +27,7 @@ GOODBYE_SECS = 0.2
 
 async def main(service: Service) -> None:
     """Serve until told to stop. Raises SettingsError."""
+    allow_most_open_files()  # every connection takes one, and there may be 1,320 by default
     app = create_app(service.settings, service.bus)
     gateway: Gateway = app.state.gateway
     deliverer = gateway.deliverer

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from gateway.probe import Probe
-from gateway.session import Session, SessionManager
+from gateway.session import Answer, Session, SessionManager
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Count, Delivery, Effect, Outcome
 from sgaps.errors import MessageError
@@ -90,10 +90,11 @@ class Deliverer:
 
 def _hand_over(session: Session, chosen: CoordinatesChosen, answer: CoordinateSet) -> str:
     session.last_answered_frame_id = chosen.frame_id
-    session.coordinates = chosen
-    if not session.send(answer):
-        return "client_slow"
+    is_sent = session.send(answer)
     latency_secs = time.time() - chosen.received_at_secs
+    session.answers.append(Answer(chosen=chosen, latency_secs=latency_secs if is_sent else None))
+    if not is_sent:
+        return "client_slow"
     session.latencies_secs.append(latency_secs)
     session.frames_answered += 1
     metrics.END_TO_END_SECS.observe(latency_secs)

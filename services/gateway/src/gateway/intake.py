@@ -7,10 +7,12 @@ import io
 import struct
 import time
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
+from gateway.pieces import JPEG_START_OF_SCAN, PNG_SIGNATURE_BYTES, check_pieces
 from gateway.session import Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
@@ -27,9 +29,15 @@ from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
 from sgaps.settings import ServerSettings
 
-PNG_SIGNATURE_BYTES = 8
 PNG_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
-JPEG_START_OF_SCAN = b"\xff\xda"
+PNG_CONTENT_BYTES: dict[bytes, Sequence[int]] = {
+    b"IHDR": (13,),
+    b"PLTE": range(3, 769, 3),
+    b"bKGD": (1, 2, 6),
+    b"acTL": (),
+}
+"""What OpenCV insists on; `acTL` is an animation, which no whole frame is."""
+PNG_PALETTE = 3
 MAX_JPEG_SCANS = 64
 """A progressive JPEG has about ten. Each scan of 15 bytes can visit every pixel again."""
 
@@ -187,6 +195,7 @@ def check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
     if encoding == "jpeg" and data.count(JPEG_START_OF_SCAN) > MAX_JPEG_SCANS:
         raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"more than {MAX_JPEG_SCANS} scans")
     try:
+        check_pieces(data, encoding)
         with Image.open(io.BytesIO(data), formats=[encoding.upper()]) as picture:
             if picture.size != (resolution.width, resolution.height):
                 raise ProtocolError(
@@ -203,17 +212,34 @@ def check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
 
 def _check_chunks(png: memoryview) -> None:
     """What Pillow lets pass and the decoders of the trainer do not. Raises ValueError."""
+    chunks = list(_chunks(png))
+    kinds = [kind for kind, _ in chunks]
+    if kinds.index(b"IHDR") != 0 or kinds.count(b"IHDR") > 1:
+        raise ValueError("its header comes late, or twice")
+    *_, colour, compression, _, _ = chunks[0][1]
+    if compression:
+        raise ValueError(f"it is compressed by an unknown method {compression}")
+    before_pixels = kinds[: kinds.index(b"IDAT")]
+    if colour == PNG_PALETTE and not kinds.count(b"PLTE") == before_pixels.count(b"PLTE") == 1:
+        raise ValueError("it needs one palette, before its pixels")
+
+
+def _chunks(png: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and content up to the end. Raises ValueError where one is not as it should be."""
     start = PNG_SIGNATURE_BYTES
     while start < len(png):
         body = start + 4
         checksum = body + 4 + int.from_bytes(png[start:body])
         if zlib.crc32(png[body:checksum]) != int.from_bytes(png[checksum : checksum + 4]):
             raise ValueError("a chunk is cut off, or not what its checksum says")
-        kind = bytes(png[body : body + 4])
+        kind, content = bytes(png[body : body + 4]), png[body + 4 : checksum]
+        if not kind.isalpha() or (kind[:1].isupper() and kind not in PNG_CRITICAL):
+            raise ValueError(f"it has a chunk {kind!r}, without which it cannot be read")
+        if len(content) not in PNG_CONTENT_BYTES.get(kind, (len(content),)):
+            raise ValueError(f"its chunk {kind!r} has {len(content)} bytes")
+        yield kind, content
         if kind == b"IEND":
             return
-        if kind[:1].isupper() and kind not in PNG_CRITICAL:
-            raise ValueError(f"it has a chunk {kind!r}, without which it cannot be read")
         start = checksum + 4
     raise ValueError("its end is missing")
 

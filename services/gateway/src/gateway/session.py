@@ -26,6 +26,8 @@ SETS_KEPT_SECS = 2.0
 """So long a frame may be on its way to a set and back: a line on which it takes longer is no line
 to play on."""
 LATENCIES_KEPT = 200
+ANSWERS_KEPT = 8
+"""For the pictures of their frames, which come later."""
 COME_BACK_SECS = 1.0
 
 
@@ -45,6 +47,15 @@ class SentSet:
             uv_bytes=uv_steps(coords).tobytes(),
             footprint_bytes=pack_footprints(coords[:, 2]),
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a frame was answered with."""
+
+    chosen: CoordinatesChosen
+    latency_secs: float | None
+    """From the frame to its answer at the socket; None where that had no room for it."""
 
 
 @dataclass(kw_only=True)
@@ -84,7 +95,8 @@ class Session:
     messages_refused: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
-    coordinates: CoordinatesChosen | None = None
+    answers: deque[Answer] = field(default_factory=lambda: deque(maxlen=ANSWERS_KEPT))
+    """The newest ones, in the order of their frames."""
     keyframe: WholeFrame | None = None
     """It waits for the frame that it belongs to."""
     sets: dict[int, SentSet] = field(default_factory=dict)
@@ -94,6 +106,16 @@ class Session:
     """Hands an answer to the socket that owns the session; False if its outbox is full."""
     end: Callable[[ProtocolError], None] = field(default=lambda _: None)
     """Tells that socket why it is closed, before everything that waits in its outbox."""
+
+    @property
+    def coordinates(self) -> CoordinatesChosen | None:
+        """The newest ones."""
+        return self.answers[-1].chosen if self.answers else None
+
+    def answer_to(self, frame_id: int) -> Answer | None:
+        """The frame's own, or the newest one to a frame before it."""
+        kept = reversed(self.answers)
+        return next((answer for answer in kept if answer.chosen.frame_id <= frame_id), None)
 
     def remember(self, set_id: int, coords: Coords) -> None:
         """Keep a set that goes out, and forget the oldest."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -29,6 +30,14 @@ ADMIT = "sgaps.admit"
 MAX_FRAGMENTS = 4096
 """Of one message. Empty ones are free of the size limit, but not of memory."""
 PINGS_PER_SEC = 10
+UNSEEN_PER_SEC = 1000
+UNSEEN_AT_ONCE = MAX_FRAGMENTS
+"""Pongs, fragments, and messages after a close: the application limits what it sees."""
+PART_BYTES = 8192
+"""Of a read, whose 256 KiB may be 43,000 empty frames: to parse them at once takes a second."""
+ENOUGH_MESSAGES = 32
+"""In the queue, until more of a read is parsed. Fewer at once cost 20 µs more for each in JSON."""
+NOTHING = memoryview(b"")
 SILENCE_SECS = 0.5
 """Of a client that was refused: then it has read why."""
 BUSY = object()
@@ -98,6 +107,8 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
         super().__init__(*arguments, **named)
         self.conn.max_message_size = FIRST_MESSAGE_BYTES
         self._pings = Bucket(PINGS_PER_SEC, PINGS_PER_SEC)
+        self._unseen = Bucket(UNSEEN_PER_SEC, UNSEEN_AT_ONCE)
+        self._unread = NOTHING
         self._is_refused = False
         self._silence: asyncio.TimerHandle | None = None
         self._unfinished: asyncio.TimerHandle | None = None
@@ -112,15 +123,31 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish()
+        self._unread = NOTHING
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             self._hang_up_after_silence()
             return
-        super().data_received(data)
-        if self.frames and self._unfinished is None:
-            self._unfinished = self.later(self._look_for_the_rest)
+        self._unread = memoryview(bytes(self._unread) + data)
+        self._read_on()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        self._read_on()
+        return await super().receive()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        self._read_on()  # after a close: the answer to it
+
+    def _read_on(self) -> None:
+        """In parts, until there are enough messages to take: reading stays paused then."""
+        while self._unread and (self.queue.qsize() < ENOUGH_MESSAGES or self.close_sent):
+            part, self._unread = self._unread[:PART_BYTES], self._unread[PART_BYTES:]
+            super().data_received(bytes(part))
+            if self.frames and self._unfinished is None:
+                self._unfinished = self.later(self._look_for_the_rest)
 
     def handle_ping(self) -> None:
         """A pong to nobody who reads it would be kept; who pings in a flood gets none."""
@@ -131,18 +158,32 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
         else:
             self.conn.data_to_send()
 
+    def handle_pong(self, event: Frame) -> None:
+        if self._may_come_unseen():
+            super().handle_pong(event)
+
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= MAX_FRAGMENTS:
             self._refuse(CloseCode.MESSAGE_TOO_BIG, f"more than {MAX_FRAGMENTS} fragments")
-        else:
+        elif self._may_come_unseen():
             super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
         self._finish()
-        if self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
+        if self.close_sent:
+            self.frames = []
+            self._may_come_unseen()
+        elif self.curr_msg_data_type == "text" and not _is_utf8(self.frames):
             self._refuse(CloseCode.INVALID_DATA, "text that is no UTF-8")
         else:
             super().send_receive_event_to_app()
+
+    def _may_come_unseen(self) -> bool:
+        """Count a frame that the application does not see, and refuse the first of too many."""
+        is_flood = self._unseen.take() > 0
+        if is_flood:
+            self._refuse(CloseCode.POLICY_VIOLATION, "too many pongs or fragments")
+        return not is_flood
 
     def _finish(self) -> None:
         if self._unfinished is not None:
@@ -157,9 +198,15 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
             self._refuse(CloseCode.POLICY_VIOLATION, "a message was not finished in time")
 
     def _refuse(self, code: CloseCode, reason: str) -> None:
-        if not self._is_refused and not self.close_sent:
-            self.conn.fail(code, reason)
-            self.handle_parser_exception()
+        """Once. Who was told to go already is told nothing more."""
+        if self._is_refused:
+            return
+        if self.close_sent:
+            self._unread = NOTHING
+            self.transport.abort()
+            return
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
         """Say what was wrong, discard what still comes, and hang up.
@@ -174,6 +221,7 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
             output = _told(code, reason, self.conn.max_message_size) + output
         self.transport.write(output)
         self.frames = []
+        self._unread = NOTHING
         self._is_refused = self.close_sent = self.disconnected = True
         if self.read_paused:
             self.read_paused = False

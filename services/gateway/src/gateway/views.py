@@ -16,7 +16,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from gateway.session import COME_BACK_SECS, Session, SessionManager
+from gateway.session import COME_BACK_SECS, Answer, Session, SessionManager
 from sgaps.bus import Bus, Put
 from sgaps.errors import BusError, ErrorCode, MessageError, ProtocolError
 from sgaps.keys import watch_key
@@ -151,24 +151,24 @@ class Views:
             viewer.offer(shown)
 
 
-async def _answer_of(session: Session, frame_id: int) -> CoordinatesChosen | None:
-    """What the frame was answered with, or what is newest when it has been waited for."""
+async def _answer_of(session: Session, frame_id: int) -> Answer | None:
+    """What the frame was answered with, or the one before it when that has been waited for."""
     deadline_secs = time.monotonic() + ANSWER_WAIT_SECS
     while session.last_answered_frame_id < frame_id and time.monotonic() < deadline_secs:
         await asyncio.sleep(ANSWER_LOOK_SECS)
-    return session.coordinates
+    return session.answer_to(frame_id)
 
 
 def view_of(
     encoded: ViewEncoded,
     session: Session,
-    answer: CoordinatesChosen | None,
+    answer: Answer | None,
     *,
     missing_value: float,
 ) -> View:
     """All that is known of a frame. Raises MessageError, ValidationError."""
     samples = pack_samples(encoded.samples)
-    importance = answer.importance if answer else b""
+    importance = answer.chosen.importance if answer else b""
     return View(
         header=ViewHeader(
             session_id=session.session_id,
@@ -179,10 +179,10 @@ def view_of(
             predicted_psnr=encoded.predicted_psnr_db,
             measured_psnr=encoded.measured_psnr_db,
             received_at=encoded.received_at_secs,
-            stages_ms=_stages_ms(encoded, session, answer),
+            stages_ms=_stages_ms(encoded, answer),
             counters=counters(session),
             state=shown_state(encoded.state, missing_value),
-            importance=_importance_shown(answer),
+            importance=_importance_shown(answer.chosen) if answer else None,
             true_frame=cast(PictureEncoding, encoded.keyframe_encoding)
             if encoded.keyframe
             else None,
@@ -213,24 +213,22 @@ def counters(session: Session) -> Counters:
     )
 
 
-def _stages_ms(
-    encoded: ViewEncoded, session: Session, answer: CoordinatesChosen | None
-) -> StagesMs:
-    is_answered = answer is not None and answer.frame_id == encoded.frame_id
+def _stages_ms(encoded: ViewEncoded, answer: Answer | None) -> StagesMs:
+    is_its_own = answer is not None and answer.chosen.frame_id == encoded.frame_id
+    latency_secs = answer.latency_secs if answer and is_its_own else None
     before_secs = encoded.queue_secs + encoded.inference_secs
-    answer_secs = session.latencies_secs[-1] - before_secs if session.latencies_secs else 0.0
     return StagesMs(
         queue=encoded.queue_secs * 1000,
         inference=encoded.inference_secs * 1000,
-        answer=max(0.0, answer_secs) * 1000 if is_answered else None,
+        answer=None if latency_secs is None else max(0.0, latency_secs - before_secs) * 1000,
     )
 
 
-def _importance_shown(answer: CoordinatesChosen | None) -> ImportanceShown | None:
-    if answer is None or not answer.importance:
+def _importance_shown(chosen: CoordinatesChosen) -> ImportanceShown | None:
+    if not chosen.importance:
         return None
     return ImportanceShown(
-        frame_id=answer.frame_id,
-        width=answer.importance_width,
-        height=answer.importance_height,
+        frame_id=chosen.frame_id,
+        width=chosen.importance_width,
+        height=chosen.importance_height,
     )

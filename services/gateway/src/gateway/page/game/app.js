@@ -40,6 +40,7 @@ let endWatching = () => {};
 let watched = null;
 let pausedAtMs = null; // null: it plays
 let movedAtMs = 0;
+let answeredAtMs = 0; // when the frame was sent that was answered last
 let picturedAtMs = 0; // when the frame was sent whose picture is shown
 let wishedCount = Number(byId("samples").value);
 
@@ -67,7 +68,7 @@ function onState({ state, code, reason, sessionId, ack }) {
     byId("token").focus();
   }
   if (state === "streaming") {
-    picturedAtMs = 0;
+    answeredAtMs = picturedAtMs = 0;
     showGranted(ack);
   }
   if (state === "streaming" && watched !== sessionId) watchSession(sessionId);
@@ -87,13 +88,21 @@ function watchSession(sessionId) {
   endWatching();
   sender.forget();
   watched = sessionId;
-  endWatching = watch(sessionId, onPicture, reason => panel.takeUnreadable(reason));
+  panel.refusal = "";
+  endWatching = watch(sessionId, {
+    picture: onPicture,
+    unreadable: reason => panel.takeUnreadable(reason),
+    refused: reason => { panel.refusal = reason; },
+  });
 }
 
 function onCoordinates(set) {
   const frame = sender.sent(set.frameId);
   if (set.frameId >= 0) sender.takeAnswer();
-  if (frame) panel.takeLatency(performance.now() - frame.sentAtMs);
+  if (frame) {
+    answeredAtMs = frame.sentAtMs;
+    panel.takeLatency(performance.now() - frame.sentAtMs);
+  }
   drawPlaces(byId("places"), sender.rectanglesOf(set), SIZE.width);
   if (set.importance) drawHeat(byId("heat"), set.importance);
 }
@@ -167,7 +176,10 @@ function isDue(nowMs) {
   return nowMs - drawnAtMs >= pauseMs - 2;
 }
 
-/** While it is paused, time passes only for who steers, and the frame that stands still is sent until its picture is there. */
+/**
+ * While it is paused, time passes only for who steers, and the frame that stands still is sent until its picture is
+ * there: where the server gives none, until its answer is.
+ */
 function turn(nowMs) {
   requestAnimationFrame(turn);
   if (!isDue(nowMs) || world.isLost) return;
@@ -180,7 +192,7 @@ function turn(nowMs) {
   }
   drawnAtMs = nowMs;
   write("pilot", wordsOf(isStill));
-  if (movedAtMs >= picturedAtMs) sender.sendIfDue(nowMs);
+  if (movedAtMs >= (panel.refusal ? answeredAtMs : picturedAtMs)) sender.sendIfDue(nowMs);
 }
 
 wireControls();

@@ -26,6 +26,8 @@ export class Panel {
     digits: 1,
     fromZero: false,
   });
+  /** Why the server gives no pictures; empty where it does. */
+  refusal = "";
   #unreadable = "";
   #latencies = new Recent(MEAN_SECS);
   #frames = new Rate();
@@ -61,7 +63,8 @@ export class Panel {
   }
 
   #showState(client, sender) {
-    const [state, text, secs = ""] = truthOf(client, sender.unansweredSinceMs, this.#unreadable);
+    const unseen = this.refusal ? `No pictures: ${this.refusal}` : this.#unreadable && `What the server shows is ${this.#unreadable}`;
+    const [state, text, secs = ""] = truthOf(client, sender.unansweredSinceMs, unseen);
     byId("state").dataset.state = state;
     write("state-text", text);
     write("state-secs", secs);
@@ -91,7 +94,7 @@ export class Panel {
 }
 
 /** How things are, in words, and for how many seconds: those are shown, but not said each second. */
-function truthOf(client, unansweredSinceMs, unreadable) {
+function truthOf(client, unansweredSinceMs, unseen) {
   const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
   const silentSecs = unansweredSinceMs === null ? 0 : (performance.now() - unansweredSinceMs) / 1000;
   if (client.state === "waiting") return ["lost", `No connection: ${client.reason}`, `Next try in ${waitSecs} s`];
@@ -101,7 +104,7 @@ function truthOf(client, unansweredSinceMs, unreadable) {
   if (client.state !== "streaming") return ["stale", "Connecting…"];
   if (client.pauseMs) return ["paused", "The server wants a pause", `${Math.ceil(client.pauseMs / 1000)} s`];
   if (silentSecs > UNANSWERED_SECS) return ["stale", "Connected, but no answer", `for ${Math.round(silentSecs)} s`];
-  if (unreadable) return ["stale", `What the server shows is ${unreadable}`];
+  if (unseen) return ["stale", unseen];
   return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
 }
 
