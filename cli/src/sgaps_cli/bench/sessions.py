@@ -31,8 +31,8 @@ ANSWERED_LIMIT_PERCENT = 99.0
 FIRST = {"answered": 16, "accepted": 128}
 """Players of the first step."""
 GROWTH = 1.25
-FRAMES = 40
-"""Of each player in each step: four seconds."""
+FRAMES = 30
+"""Of each player in each step: three seconds."""
 WORKERS = {"answered": {"reconstructor": FIXED_MODEL, "sampler": "sampler"}, "accepted": {}}
 """The services behind the gateway, by name."""
 WITHOUT_LIMITS = (
