@@ -46,7 +46,8 @@ def test_a_broker_that_dies_is_started_again_and_looked_into(tmp_path: Path) -> 
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: pid_of_broker(tmp_path) not in {before, None}, timeout_secs=60)
         wait_until(lambda: answers(f"{system.http_url}/api/ready"), timeout_secs=60)
-        assert system.play("atari/pong", "--frames", "5")["answered"] > 0
+        # Time enough for services that have not noticed yet.
+        assert system.play("atari/pong", "--frames", "60")["answered"] > 0
         for asking in ("dead", "doctor"):
             done = subprocess.run(
                 [str(SGAPS), asking, "--data-dir", str(tmp_path), "--json"],
