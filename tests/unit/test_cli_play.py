@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sgaps_cli.play import key_of, play_with_line, told_seed
+from sgaps.errors import SourceError
+from sgaps_cli import play as play_module
+from sgaps_cli.play import key_of, open_anew, play_with_line
 from sgaps_command import SGAPS
 from unit.flat_game import Flat, options
 from unit.scripted_gateway import ScriptedGateway
@@ -48,10 +50,16 @@ def test_neither_a_links_target_nor_a_folders_dots_make_the_key(tmp_path: Path) 
     assert key_of(f"{tmp_path}/walk.v2", None) == "walk-v2"
 
 
-def test_where_no_seed_is_chosen_it_is_another_each_time_and_told() -> None:
+def test_where_no_seed_is_chosen_it_is_another_each_time_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Of one seed a game is the same play: what was trained on would come back as held out."""
-    said = io.StringIO()
-    seeds = [told_seed("doom/my_way_home", Console(file=said)) for _ in range(4)]
+    said, seeds = io.StringIO(), list[int]()
+    with pytest.raises(SourceError):
+        open_anew("atari/pnog", Console(file=said))
+    monkeypatch.setattr(play_module, "open_source", lambda *_, seed, **__: seeds.append(seed))
+    for _ in range(4):
+        open_anew("doom/my_way_home", Console(file=said))
     assert len(set(seeds)) == 4
     assert said.getvalue() == "".join(f"seed      {seed}\n" for seed in seeds)
 

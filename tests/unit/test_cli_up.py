@@ -190,7 +190,7 @@ async def test_a_demo_that_fails_leaves_the_system_to_the_others(
         raise SourceError("1.png is [no picture]")
 
     monkeypatch.setattr(up, "play_with_line", failing)
-    monkeypatch.setattr(up, "open_source", lambda *_, **__: None)
+    monkeypatch.setattr(up, "open_anew", lambda *_: None)
     options = up.UpOptions(
         port=None,
         data_dir=None,

@@ -48,8 +48,11 @@ def play_source(
         session_frames=session_frames,
         auth_token=token,
     )
-    seed = told_seed(source_name, console) if seed is None else seed
-    opened = partial(open_source, source_name, width=width, seed=seed)
+    opened = (
+        partial(open_anew, source_name, console, width=width)
+        if seed is None
+        else partial(open_source, source_name, width=width, seed=seed)
+    )
     summary = asyncio.run(_play_until_interrupted(opened, options, console))
     if as_json:
         print(json.dumps(asdict(summary), indent=2))
@@ -58,14 +61,17 @@ def play_source(
     return 0 if summary.answered else 1
 
 
-def told_seed(source_name: str, console: Console) -> int:
-    """One that nobody chose, so another one each time: of the same seed a game is the same play,
-    and what is held out of training would be what was trained on.
+def open_anew(source_name: str, console: Console, *, width: int | None = None) -> Source:
+    """With a seed that nobody chose, so another one each time, which is told: of the same seed a
+    game is the same play, and what is held out of training would be what was trained on.
+
+    Raises SourceError.
     """
     seed = secrets.randbelow(MAX_SEED + 1)
+    source = open_source(source_name, width=width, seed=seed)
     if is_game(source_name):
         console.print(f"seed      {seed}", highlight=False)
-    return seed
+    return source
 
 
 def key_of(source_name: str, key: str | None) -> str:

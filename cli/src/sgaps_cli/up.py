@@ -17,7 +17,7 @@ from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME, Running, alone_in, tell
-from sgaps_cli.play import key_of, play_with_line, told_seed
+from sgaps_cli.play import key_of, open_anew, play_with_line
 from sgaps_cli.supervisor import Supervisor, keep_broker, local_services
 from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
@@ -223,10 +223,9 @@ async def _work(
         session_frames=DEMO_SESSION_FRAMES,
         auth_token=server.token() or None,
     )
-    seed = told_seed(options.play, console)
     ended = "the source ended"
     try:
-        await play_with_line(open_source(options.play, seed=seed), demo, stop=stop, console=console)
+        await play_with_line(open_anew(options.play, console), demo, stop=stop, console=console)
     except SgapsError as error:  # others may play, too
         ended = f"the source ended: {error}"
     if not stop.is_set():
