@@ -30,7 +30,7 @@ TARGETS = (
     "keyframe",
     "stream_entry",
 )
-INSTRUMENTED = ["sgaps.protocol", "sgaps.messages", "gateway.intake", "PIL"]
+INSTRUMENTED = ["sgaps.protocol", "sgaps.messages", "gateway.intake", "gateway.pictures", "PIL"]
 MAX_INPUT_BYTES = 4096
 MAX_INPUT_SECS = 5
 AT_A_TIME = 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.intake import check_picture
+from gateway.pictures import check_picture
 from hostile import seeds
 from sgaps.errors import MessageError, ProtocolError
 from sgaps.keys import PastSamples

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import struct
 import time
-import zlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
-
-from gateway.pieces import JPEG_START_OF_SCAN, PNG_SIGNATURE_BYTES, check_pieces
+from gateway.pictures import check_picture
 from gateway.session import Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
@@ -28,31 +22,6 @@ from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
 from sgaps.settings import ServerSettings
-
-PNG_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
-PNG_CONTENT_BYTES: dict[bytes, Sequence[int]] = {
-    b"IHDR": (13,),
-    b"PLTE": range(3, 769, 3),
-    b"bKGD": (1, 2, 6),
-    b"acTL": (),
-}
-"""What OpenCV insists on; `acTL` is an animation, which no whole frame is."""
-PNG_PALETTE = 3
-MAX_JPEG_SCANS = 64
-"""A progressive JPEG has about ten. Each scan of 15 bytes can visit every pixel again."""
-
-# What Pillow raises on hostile bytes, by no clear rule: SyntaxError is its word for broken PNG
-# chunks, and some of those that end too early are a LookupError or a struct.error.
-_BROKEN_PICTURE = (
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    struct.error,
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,60 +157,6 @@ async def accept_keyframe(keyframe: WholeFrame, session: Session, server: Server
     # Decoding lets go of the interpreter: the other sessions go on meanwhile.
     await asyncio.to_thread(check_picture, keyframe.data, keyframe.encoding, session.resolution)
     session.keyframe = keyframe
-
-
-def check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
-    """Decode it once, here: what follows trusts it. The header is checked before the pixels."""
-    if encoding == "jpeg" and data.count(JPEG_START_OF_SCAN) > MAX_JPEG_SCANS:
-        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"more than {MAX_JPEG_SCANS} scans")
-    try:
-        check_pieces(data, encoding)
-        with Image.open(io.BytesIO(data), formats=[encoding.upper()]) as picture:
-            if picture.size != (resolution.width, resolution.height):
-                raise ProtocolError(
-                    ErrorCode.BAD_KEYFRAME,
-                    f"picture is {picture.size[0]}x{picture.size[1]}, the session "
-                    f"{resolution.width}x{resolution.height}",
-                )
-            picture.load()
-        if encoding == "png":
-            _check_chunks(memoryview(data))
-    except _BROKEN_PICTURE as error:
-        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"no {encoding}: {error}") from error
-
-
-def _check_chunks(png: memoryview) -> None:
-    """What Pillow lets pass and the decoders of the trainer do not. Raises ValueError."""
-    chunks = list(_chunks(png))
-    kinds = [kind for kind, _ in chunks]
-    if kinds.index(b"IHDR") != 0 or kinds.count(b"IHDR") > 1:
-        raise ValueError("its header comes late, or twice")
-    *_, colour, compression, _, _ = chunks[0][1]
-    if compression:
-        raise ValueError(f"it is compressed by an unknown method {compression}")
-    before_pixels = kinds[: kinds.index(b"IDAT")]
-    if colour == PNG_PALETTE and not kinds.count(b"PLTE") == before_pixels.count(b"PLTE") == 1:
-        raise ValueError("it needs one palette, before its pixels")
-
-
-def _chunks(png: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and content up to the end. Raises ValueError where one is not as it should be."""
-    start = PNG_SIGNATURE_BYTES
-    while start < len(png):
-        body = start + 4
-        checksum = body + 4 + int.from_bytes(png[start:body])
-        if zlib.crc32(png[body:checksum]) != int.from_bytes(png[checksum : checksum + 4]):
-            raise ValueError("a chunk is cut off, or not what its checksum says")
-        kind, content = bytes(png[body : body + 4]), png[body + 4 : checksum]
-        if not kind.isalpha() or (kind[:1].isupper() and kind not in PNG_CRITICAL):
-            raise ValueError(f"it has a chunk {kind!r}, without which it cannot be read")
-        if len(content) not in PNG_CONTENT_BYTES.get(kind, (len(content),)):
-            raise ValueError(f"its chunk {kind!r} has {len(content)} bytes")
-        yield kind, content
-        if kind == b"IEND":
-            return
-        start = checksum + 4
-    raise ValueError("its end is missing")
 
 
 def storing(frame: FrameAccepted, session: Session, *, history_frames: int) -> list[Operation]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import time
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gateway.intake import check_picture
-from gateway.pieces import MAX_PIECES
+from gateway.pictures import MAX_PIECES, check_picture
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol.messages import Resolution
 
@@ -47,8 +45,11 @@ def jpeg(inserted: bytes) -> bytes:
 
 
 def refusal(data: bytes, encoding: str) -> str:
-    with pytest.raises(ProtocolError) as caught:
-        check_picture(data, encoding, SIZE)
+    """Without Pillow, which takes a second for such data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(Image, "open")
+        with pytest.raises(ProtocolError) as caught:
+            check_picture(data, encoding, SIZE)
     assert caught.value.code is ErrorCode.BAD_KEYFRAME
     return str(caught.value)
 
@@ -57,23 +58,19 @@ def refusal(data: bytes, encoding: str) -> str:
     "piece",
     [COMMENT, APP9, TOO_SHORT, FILL, RESTART, EXTENSION + COMMENT, EXTENSION + b"\xff\xff" + FILL],
 )
-def test_a_jpeg_of_too_many_markers_is_refused_at_once(piece: bytes) -> None:
+def test_a_jpeg_of_too_many_markers_is_refused_before_it_is_decoded(piece: bytes) -> None:
     data = jpeg(LARGEST_BYTES // len(piece) * piece)
-    began_at_secs = time.process_time()
-    assert "chunks or markers" in refusal(data, "jpeg")
-    assert time.process_time() - began_at_secs < 0.1
+    assert f"more than {MAX_PIECES} markers" in refusal(data, "jpeg")
 
 
 def test_bytes_between_the_markers_of_a_jpeg_are_counted() -> None:
     data = jpeg(COMMENT + MAX_PIECES * NOISE)
-    assert "chunks or markers" in refusal(data, "jpeg")
+    assert f"more than {MAX_PIECES} markers" in refusal(data, "jpeg")
 
 
-def test_a_png_of_too_many_chunks_is_refused_at_once() -> None:
+def test_a_png_of_too_many_chunks_is_refused_before_it_is_decoded() -> None:
     data = png(LARGEST_BYTES // len(EMPTY_CHUNK) * EMPTY_CHUNK)
-    began_at_secs = time.process_time()
-    assert "chunks or markers" in refusal(data, "png")
-    assert time.process_time() - began_at_secs < 0.1
+    assert f"more than {MAX_PIECES} chunks" in refusal(data, "png")
 
 
 def test_a_png_may_have_many_chunks_and_a_jpeg_many_segments() -> None:
