@@ -19,9 +19,15 @@ from contract.conftest import (
     publish,
     read,
 )
-from sgaps.bus import Bus, Publish
+from sgaps.bus import Bus, Consumer, Publish
 from sgaps.bus import consumer as consumer_module
 from sgaps.messages import FrameAccepted
+
+
+async def reading(bus: Bus) -> tuple[Consumer[FrameAccepted], Sizes]:
+    handler = Sizes()
+    await bus.ensure_group(STREAM, GROUP)
+    return consumer(bus, handler), handler
 
 
 async def test_what_is_read_at_once_fits_into_memory(
@@ -29,9 +35,7 @@ async def test_what_is_read_at_once_fits_into_memory(
 ) -> None:
     monkeypatch.setattr(consumer_module, "FIRST_READ", 2)
     monkeypatch.setattr(consumer_module, "MAX_READ_BYTES", 5 * len(frame(1).encode()) + 50)
-    handler = Sizes()
-    reader = consumer(bus, handler)
-    await bus.ensure_group(STREAM, GROUP)
+    reader, handler = await reading(bus)
     await publish(bus, *range(20))
     for _ in range(5):
         await reader.turn()
@@ -49,9 +53,7 @@ async def test_a_large_entry_among_small_ones_is_what_the_next_read_is_measured_
     """By the mean of the first ten, the next read would be twenty large ones."""
     monkeypatch.setattr(consumer_module, "FIRST_READ", 10)
     monkeypatch.setattr(consumer_module, "MAX_READ_BYTES", 4 * len(with_true_frame(1).encode()) + 9)
-    handler = Sizes()
-    reader = consumer(bus, handler)
-    await bus.ensure_group(STREAM, GROUP)
+    reader, handler = await reading(bus)
     await publish(bus, *range(9))
     await bus.write(*(Publish(with_true_frame(i)) for i in range(9, 18)))
     for _ in range(3):
@@ -64,9 +66,7 @@ async def test_a_large_entry_of_long_ago_makes_no_read_smaller(
 ) -> None:
     monkeypatch.setattr(consumer_module, "FORGET_HALF_AFTER", 10)
     monkeypatch.setattr(consumer_module, "MAX_READ_BYTES", 100 * 2 * len(frame(1).encode()))
-    handler = Sizes()
-    reader = consumer(bus, handler)
-    await bus.ensure_group(STREAM, GROUP)
+    reader, handler = await reading(bus)
     await bus.publish(with_true_frame(0))
     await publish(bus, *range(1, 400))
     while len(handler.seen) < 400:
@@ -77,9 +77,7 @@ async def test_a_large_entry_of_long_ago_makes_no_read_smaller(
 
 async def test_the_first_read_of_a_backlog_is_a_careful_one(bus: Bus) -> None:
     """It may be of large entries, though those that came one by one before were small."""
-    handler = Sizes()
-    reader = consumer(bus, handler)
-    await bus.ensure_group(STREAM, GROUP)
+    reader, handler = await reading(bus)
     for frame_id in range(4):
         await publish(bus, frame_id)
         await reader.turn()

@@ -88,8 +88,9 @@ def promote(key: KeyName, version: Version, root: Root = None) -> None:
     directory = _directory(root)
     before = _served(directory, key)
     _promote(directory, key, version)
-    back = f"; to go back: sgaps checkpoints promote {key} {before}" if before != version else ""
-    typer.echo(f"{key} is served by {version}{back if before else ''}")
+    is_way_back = before not in {None, version}
+    back = f"; to go back: sgaps checkpoints promote {key} {before}" if is_way_back else ""
+    typer.echo(f"{key} is served by {version}{back}")
 
 
 @app.command(epilog="Example: `sgaps checkpoints rollback doom-my_way_home`")

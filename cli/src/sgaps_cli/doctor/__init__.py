@@ -55,10 +55,8 @@ def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Fi
         yield Finding(what="settings", well=False, detail=str(error), cure="mend that key")
     else:
         yield Finding(what="settings", well=True, detail="read and checked")
-        running = running_in(data_dir)
+        running = running_in(data_dir) if url is None else None
         here = f"http://127.0.0.1:{running.port if running else settings.server.port}"
-        if url is not None:
-            running = None
         yield from look_at_broker(settings.bus, running, needed=url is None)
         if url is None:
             yield from machine.disks(data_dir, settings)
