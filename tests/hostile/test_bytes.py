@@ -39,10 +39,11 @@ from sgaps.protocol.messages import (
     SessionStartAck,
     UvCoordinates,
 )
+from sgaps.protocol.pixels import DECIMALS
 from strategies import coordinate_sets, floats, frames, ids
 
 FUZZED = targets()
-ROUNDED = 0.5 * 10**-json_codec.DECIMALS + 1e-7
+ROUNDED = 0.5 * 10**-DECIMALS + 1e-7
 
 names = st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z")
 short_texts = st.text(max_size=128)

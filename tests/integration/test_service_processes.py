@@ -266,7 +266,7 @@ def session_start() -> SessionStart:
 def frame_data(frame_id: int) -> FrameData:
     return FrameData(
         frame_id=frame_id,
-        pixels=[(0.5, 0.5, 0.5)],
+        pixels=np.array([[0.5, 0.5, 0.5, 1]], np.float32),
         state_vector=[0.0],
         resolution=Resolution(width=64, height=48),
         timestamp=1.0,

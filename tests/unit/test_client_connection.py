@@ -65,7 +65,7 @@ async def test_a_frame_is_sampled_where_the_server_asked() -> None:
         await eventually(lambda: client.state.account.is_complete)
     first, second = gateway.frames["session-0"]
     u, v = CENTRE_OF_PIXEL_1_2
-    np.testing.assert_allclose(first.samples(), [(u, v, IMAGE[2, 1] / 255, 1)], atol=1e-6)
+    np.testing.assert_allclose(first.pixels, [(u, v, IMAGE[2, 1] / 255, 1)], atol=1e-6)
     assert first.state_vector == [1.5, -999.0]  # cut to the server's max_state_dim
     assert (first.coordinate_set_id, second.coordinate_set_id) == (0, 1)
     assert client.state.account.accepted == client.state.account.recorded == 2
@@ -81,10 +81,8 @@ async def test_squares_are_sampled_where_the_server_takes_them() -> None:
     assert start.client is not None
     assert "footprint" in start.client.features
     (frame,) = gateway.frames["session-0"]
-    assert [side for _, _, _, side in frame.pixels] == [2, 1]  # type: ignore[misc]
-    assert frame.samples()[0, 2] == pytest.approx(
-        IMAGE[2:4, 1:3].mean() / 255, abs=0.5 / 255 + 1e-6
-    )
+    assert frame.pixels[:, 3].tolist() == [2, 1]
+    assert frame.pixels[0, 2] == pytest.approx(IMAGE[2:4, 1:3].mean() / 255, abs=0.5 / 255 + 1e-6)
 
 
 async def test_the_session_is_introduced() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import get_args
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,7 +29,7 @@ from sgaps.protocol.messages import (
     SessionStart,
     UvCoordinates,
 )
-from sgaps.protocol.pixels import Footprint
+from sgaps.protocol.pixels import Footprint, samples_of
 from sgaps.sampling.footprints import FOOTPRINTS_PX
 
 FRAME = (
@@ -50,7 +52,7 @@ def test_a_frame_is_read_from_literal_bytes() -> None:
     frame = decode_client_message(FRAME)
     assert isinstance(frame, FrameData)
     expected = np.array([[0.5, 0.25, 1, 1], [0, 1, 0.125, 1]], np.float32)
-    np.testing.assert_array_equal(frame.samples(), expected)
+    np.testing.assert_array_equal(frame.pixels, expected)
     assert frame.resolution == Resolution(width=320, height=240)
     assert frame.state_vector == [1.0, -999.0]
 
@@ -77,7 +79,7 @@ def test_both_forms_of_pixels_and_resolution_mean_the_same() -> None:
     short, long = decode_client_message(FRAME), decode_client_message(long_form)
     assert isinstance(short, FrameData)
     assert isinstance(long, FrameData)
-    np.testing.assert_array_equal(short.samples(), long.samples())
+    np.testing.assert_array_equal(short.pixels, long.pixels)
     assert short.resolution == long.resolution
 
 
@@ -89,12 +91,50 @@ def test_a_pixel_may_be_the_mean_of_a_square(footprint: int) -> None:
     for form in (pixels, objects):
         frame = decode_client_message(changed(pixels=form))
         assert isinstance(frame, FrameData)
-        np.testing.assert_array_equal(frame.samples(), np.array(pixels, np.float32))
+        np.testing.assert_array_equal(frame.pixels, np.array(pixels, np.float32))
 
 
-@pytest.mark.parametrize("footprint", [0, -1, 3, 128, 1.0, True, None, "2", 10**30])
+@pytest.mark.parametrize("footprint", [0, -1, 3, 128, 1.5, True, None, "2", 10**30])
 def test_another_footprint_is_refused(footprint: object) -> None:
     assert code_of(changed(pixels=[[0.5, 0.25, 1, footprint]])) is ErrorCode.BAD_MESSAGE
+
+
+def test_json_has_one_kind_of_number() -> None:
+    frame = decode_client_message(changed(pixels=[[0, 1, 1.0, 2.0], [0.0, 1.0, 1, 1]]))
+    assert isinstance(frame, FrameData)
+    assert frame.pixels.tolist() == [[0, 1, 1, 2], [0, 1, 1, 1]]
+
+
+rows_of_anything = st.lists(
+    st.lists(
+        st.sampled_from([*FOOTPRINTS_PX, 0, 0.5, 1e-9, 3, -1e-9, 2**70, "],[", None, True, [0]]),
+        min_size=2,
+        max_size=5,
+    )
+)
+rows_of_pixels = st.lists(st.tuples(*[st.floats(0, 1)] * 3)) | st.lists(
+    st.tuples(*[st.floats(0, 1)] * 3, st.sampled_from(FOOTPRINTS_PX))
+)
+
+
+@given(rows_of_anything | rows_of_pixels, st.sampled_from([(",", ":"), (" ,\n", ":")]))
+def test_rows_are_taken_if_each_is_a_pixel_and_all_are_alike(
+    rows: list[list[object]] | list[tuple[float, ...]], separators: tuple[str, str]
+) -> None:
+    raw = json.dumps(rows, separators=separators)
+    if all(is_pixel(row) for row in rows) and len({len(row) for row in rows}) < 2:
+        points = [(*row, 1)[:4] for row in rows]
+        expected = np.array(points, np.float32).reshape(-1, 4)
+        np.testing.assert_array_equal(samples_of(msgspec.Raw(raw)), expected)
+    else:
+        with pytest.raises(msgspec.DecodeError):
+            samples_of(msgspec.Raw(raw))
+
+
+def is_pixel(row: Sequence[object]) -> bool:
+    *units, side = row if len(row) == 4 else (*row, 1)
+    in_range = [type(unit) in (int, float) and 0 <= unit <= 1 for unit in units]  # type: ignore[operator]
+    return in_range == [True] * 3 and type(side) is int and side in FOOTPRINTS_PX
 
 
 def test_pixels_of_one_message_have_one_form() -> None:
@@ -176,7 +216,7 @@ def test_the_footprints_of_pixels_are_those_of_the_sampler() -> None:
 def test_a_frame_may_have_no_pixels_and_spaces_anywhere(pixels: str, count: int) -> None:
     frame = decode_client_message(FRAME.replace("[[0.5,0.25,1],[0,1,0.125]]", pixels))
     assert isinstance(frame, FrameData)
-    assert frame.samples().shape == (count, 4)
+    assert frame.pixels.shape == (count, 4)
 
 
 def test_the_largest_legal_fields_are_taken() -> None:

@@ -22,12 +22,10 @@ from sgaps.protocol.messages import (
     ServerMessage,
     UvCoordinates,
 )
-from sgaps.protocol.pixels import rows_of
+from sgaps.protocol.pixels import DECIMALS, samples_of
 from sgaps.protocol.views import ViewStart
 
 SUBPROTOCOL = "sgaps.v1.json"
-DECIMALS = 6
-"""A thousandth of a pixel at 1000 pixels; the other digits of a float32 only cost bytes."""
 
 MAX_FIELDS = 64
 """Of one message; no message has half as many."""
@@ -88,7 +86,7 @@ def _field(name: str, value: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON
     if name != "pixels":
         return msgspec.json.decode(value)
     try:
-        return rows_of(value)
+        return samples_of(value)
     except msgspec.DecodeError as error:
         raise _refusal(ErrorCode.BAD_MESSAGE, f"pixels: {error}") from error
 
@@ -127,14 +125,10 @@ def _refusal(code: ErrorCode, reason: str) -> ProtocolError:
 
 def encode_frame(frame: SampledFrame) -> str:
     """`frame_data`."""
-    u, v, value = np.round(frame.samples[:, :3].T.astype(np.float64), DECIMALS).tolist()
-    side_px = frame.samples[:, 3].astype(int).tolist()
-    points = list(zip(u, v, value, strict=True))
-    squares = list(zip(u, v, value, side_px, strict=True))
     return encode(
         FrameData(
             frame_id=frame.frame_id,
-            pixels=points if set(side_px) == {1} else squares,
+            pixels=frame.samples,
             state_vector=frame.state.tolist(),
             resolution=frame.resolution,
             timestamp=frame.timestamp,
@@ -176,7 +170,7 @@ def sampled_frame(message: FrameData) -> SampledFrame:
     return SampledFrame(
         frame_id=message.frame_id,
         coordinate_set_id=message.coordinate_set_id,
-        samples=message.samples(),
+        samples=message.pixels,
         state=np.array(message.state_vector, np.float64).astype(np.float32),
         resolution=message.resolution,
         timestamp=message.timestamp,

@@ -14,14 +14,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetPydanticSchema,
     PlainSerializer,
-    SkipValidation,
     WithJsonSchema,
 )
 
 from sgaps.protocol.bounds import MAX_SAMPLES, MAX_SIDE_PX, MAX_STATE_DIM
 from sgaps.protocol.ids import ID_PATTERN
-from sgaps.protocol.pixels import Rows, json_schema, samples_of
+from sgaps.protocol.pixels import json_schema, rows_of
 from sgaps.sampling.footprints import FOOTPRINTS_PX, Samples
 
 PROTOCOL_VERSION = 1
@@ -97,8 +97,13 @@ AnyResolution = Annotated[
 
 # One wrong pixel is enough to refuse a message: a million reasons took seconds to collect.
 _few = Field(max_length=MAX_SAMPLES, fail_fast=True)
-Pixels = Annotated[Rows, SkipValidation, PlainSerializer(list), WithJsonSchema(json_schema())]
-"""What `rows_of` has checked, written as it is; what is made in Python is not checked."""
+Pixels = Annotated[
+    Samples,
+    GetPydanticSchema(lambda _, schema_of: schema_of(Any)),
+    PlainSerializer(rows_of, return_type=list),
+    WithJsonSchema(json_schema()),
+]
+"""What `samples_of` has checked; what is made in Python is not checked."""
 
 
 class ClientInfo(FromClient):
@@ -136,10 +141,6 @@ class FrameData(FromClient):
     timestamp: float
     coordinate_set_id: SetId = 0
     """The set that was sampled; 0 where a client does not say."""
-
-    def samples(self) -> Samples:
-        """The pixels as float32 (N, 4): u, v, value, footprint."""
-        return samples_of(self.pixels)
 
 
 class Keyframe(FromClient):

@@ -26,8 +26,8 @@ Samples: TypeAlias = NDArray[np.float32]
 """(N, 4): u, v, value, footprint; (N, 6) of a picture in color, whose values are three."""
 
 
-def are_footprints(sides: NDArray[np.float32]) -> bool:
-    """(N,): whether all are sides of squares."""
+def are_footprints(sides: NDArray[np.floating]) -> bool:
+    """(N, …): whether all are sides of squares."""
     mantissas, _ = np.frexp(sides)  # what `isin` finds out in three times the time; NaN stays NaN
     return bool(
         ((mantissas == POWER_OF_TWO_MANTISSA) & (sides >= 1) & (sides <= MAX_FOOTPRINT_PX)).all()
