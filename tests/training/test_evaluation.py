@@ -102,7 +102,7 @@ def test_a_set_stays_for_a_second_frame_where_the_picture_is_good(toy: Settings)
         update = toy.mask_update.model_copy(update={"quality_threshold": quality_threshold})
         settings = toy.model_copy(update={"mask_update": update})
         frames = [(truth, NO_STATE) for truth in truths]
-        shown = play(trained(toy), frames, loop, settings, sample_count=40)
+        shown = play(trained(toy), frames, loop, settings, session_id="s", sample_count=40)
         return [s.samples[:, [0, 1, 3]].tobytes() for s in shown]
 
     always = sets(100.0, Loop(guide="predicted_error"))
@@ -218,7 +218,7 @@ def test_a_wrong_state_is_that_of_another_frame_and_no_state_is_none(toy: Settin
         return [(scene(0), np.array([state], np.float32)) for state in states]
 
     def played(states: list[int], loop: Loop) -> Picture:
-        return next(play(model, frames(states), loop, toy, sample_count=30)).frame
+        return next(play(model, frames(states), loop, toy, session_id="s", sample_count=30)).frame
 
     np.testing.assert_array_equal(played([7, 900], wrong), played([900, 7], right))
     assert (played([7, 900], wrong) != played([7, 900], right)).any()
@@ -354,7 +354,9 @@ def test_pixels_that_were_not_sampled_change_nothing_in_a_loop(tmp_path: Path, l
     settings = toy_settings(tmp_path)
     model = trained(settings)
     truths = [scene(shift) for shift in range(2)]
-    one, two = play(model, [(t, NO_STATE) for t in truths], loop, settings, sample_count=40)
+    one, two = play(
+        model, [(t, NO_STATE) for t in truths], loop, settings, session_id="s", sample_count=40
+    )
     # Mirrored inside its square, a picture keeps the mean of the square.
     mirrored = [truth.copy() for truth in truths]
     for truth, shown in zip(mirrored, (one, two), strict=True):
@@ -371,7 +373,16 @@ def test_pixels_that_were_not_sampled_change_nothing_in_a_loop(tmp_path: Path, l
             _, known = pictures.on_black(shown.samples, WIDTH, HEIGHT)
             truth[:] = np.where(known, original, 255 - original)
     assert any((a != b).any() for a, b in zip(mirrored, truths, strict=True))
-    again = list(play(model, [(t, NO_STATE) for t in mirrored], loop, settings, sample_count=40))
+    again = list(
+        play(
+            model,
+            [(t, NO_STATE) for t in mirrored],
+            loop,
+            settings,
+            session_id="s",
+            sample_count=40,
+        )
+    )
     for before, after in zip((one, two), again, strict=True):
         np.testing.assert_array_equal(before.frame, after.frame)
 
@@ -383,7 +394,7 @@ def test_a_loop_without_history_forgets(tmp_path: Path) -> None:
 
     def last(history: bool) -> Picture:
         loop = Loop(guide="nothing", history=history)
-        return list(play(model, frames, loop, settings, sample_count=40))[-1].frame
+        return list(play(model, frames, loop, settings, session_id="s", sample_count=40))[-1].frame
 
     assert (last(history=True) != last(history=False)).any()
 

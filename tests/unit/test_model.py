@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from sgaps.model import ModelInput, SparsePixelTransformer, build_model, collate, pull_push
 from sgaps.model.attention import entropy_dense, entropy_fused
+from sgaps.model.inputs import as_learned
 from sgaps.model.prior import consistent, sliding_mean
 from sgaps.model.refinement import CoarseScales, WholeNorm
-from sgaps.sampling.footprints import sample_image
+from sgaps.sampling.footprints import FOOTPRINTS_PX, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.sampling.quadtree import split_tiling
 from toy_models import HEIGHT, WIDTH, picture, samples_of, small
@@ -249,6 +250,41 @@ def test_any_resolution_and_stride(width: int, height: int, stride: int) -> None
     assert output.frame.shape == (1, 1, height, width)
     assert output.entropy.shape == (1, -(-height // stride), -(-width // stride))
     assert output.log_error.shape == output.entropy.shape
+
+
+@pytest.mark.parametrize(
+    ("size", "learned"),
+    [
+        ((1, 1), (1, 1)),
+        ((8192, 4), (8192, 4)),
+        ((400, 300), (400, 300)),
+        ((512, 384), (256, 192)),
+        ((641, 479), (321, 240)),
+        ((1920, 1080), (480, 270)),
+        ((8192, 8192), (256, 256)),
+    ],
+)
+def test_large_pictures_are_rebuilt_in_a_size_that_was_learned(
+    size: tuple[int, int], learned: tuple[int, int]
+) -> None:
+    samples = np.array([[0.5, 0.5, 0.5, side] for side in FOOTPRINTS_PX], np.float32)
+    width, height = size
+    seen = as_learned(inputs_of(samples, width=width, height=height))
+    assert (seen.width, seen.height) == learned
+    shrunk = 2 ** round(np.log2(width / learned[0]))
+    assert seen.footprint[0].tolist() == [max(1, side // shrunk) for side in FOOTPRINTS_PX]
+
+
+def test_a_large_picture_agrees_with_its_samples(model: SparsePixelTransformer) -> None:
+    width, height = 640, 480
+    image = np.kron(picture(0, 80, 60) * 255, np.ones((8, 8))).astype(np.uint8)
+    samples = squares_of(image, 500)
+    output = model(inputs_of(samples, width=width, height=height))
+    assert output.frame.shape == (1, 1, height, width)
+    assert output.log_error.shape == (1, 30, 40)
+    rebuilt = np.round(output.frame[0, 0].detach().numpy() * 255).astype(np.uint8)
+    told = sample_image(rebuilt, samples[:, [0, 1, 3]])[:, 2]
+    np.testing.assert_allclose(told, samples[:, 2], atol=2 / 255)
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -123,11 +123,14 @@ def play(
     loop: Loop,
     settings: Settings,
     *,
+    session_id: str,
     sample_count: int,
     atlas: Atlas | None = None,
 ) -> Iterator[Shown]:
-    """Rebuild the frames one after the other."""
-    rng = np.random.default_rng(settings.sampling.seed)
+    """Rebuild the frames of a session one after the other."""
+    # Each session has its own luck, the same in all loops: intervals over sessions hold it, and
+    # loops are compared in pairs.
+    rng = np.random.default_rng([settings.sampling.seed, *session_id.encode()])
     past: deque[Samples] = deque(maxlen=settings.model.history_frames)
     schedule = MaskUpdateScheduler(settings.mask_update)
     known = atlas if loop.atlas else None

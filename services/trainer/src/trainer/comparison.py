@@ -154,7 +154,8 @@ class _Table:
         coded, sizes_bytes = x264(truths, count)
         packets = (Traffic(up=size, down=0) for size in sizes_bytes)
         score("x264, a byte per sample", coded, count, packets)
-        points = self._played(played, POINTS_ALONE, count, model=self._prior)
+        shown_by = partial(self._played, session_id, played)
+        points = shown_by(POINTS_ALONE, count, model=self._prior)
         radius_px = self._settings.reconstructor.inpaint_radius_px
         classical: dict[str, Callable[[Shown], Picture]] = {
             "linear, points": lambda s: linear(s.samples, *s.size),
@@ -163,15 +164,15 @@ class _Table:
         }
         for name, method in classical.items():
             score(name, map(method, points), count, self._sent(points, POINTS_ALONE))
-        squares = self._played(played, SQUARES_ALONE, count, model=self._prior)
+        squares = shown_by(SQUARES_ALONE, count, model=self._prior)
         sent = self._sent(squares, SQUARES_ALONE)
         score("pull-push, squares", (s.frame for s in squares), count, sent)
         for loop in (POINTS_ALONE, SQUARES_ALONE):
-            alone = self._played(played, loop, count)
+            alone = shown_by(loop, count)
             name = f"model, one frame: {loop.name}"
             score(name, (s.frame for s in alone), count, self._sent(alone, loop))
         for loop in (*CLOSED_LOOPS, *self._other_loops):
-            shown = self._played(played, loop, count)
+            shown = shown_by(loop, count)
             score(_closed(loop), (s.frame for s in shown), count, self._sent(shown, loop))
             self._rank(shown, loop, count)
             if loop == ERROR:  # as it is served
@@ -193,6 +194,7 @@ class _Table:
 
     def _played(
         self,
+        session_id: str,
         played: Frames,
         loop: Loop,
         count: int,
@@ -201,7 +203,16 @@ class _Table:
     ) -> list[Shown]:
         atlas = None if model else self._atlas
         model = model or self._model
-        return list(play(model, played, loop, self._settings, sample_count=count, atlas=atlas))
+        shown = play(
+            model,
+            played,
+            loop,
+            self._settings,
+            session_id=session_id,
+            sample_count=count,
+            atlas=atlas,
+        )
+        return list(shown)
 
     def _sent(self, shown: Sequence[Shown], loop: Loop) -> list[Traffic]:
         return [traffic(s, footprints=loop.footprints, model_version=self._version) for s in shown]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sgaps.model.transformer import ModelInput
+from sgaps.model.inputs import ModelInput
 
 MOST_AGE_FRAMES = 16
 """Frame ids may jump, a clock's by thousands, and what is farther back than any frame that a model

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LOG2_HIGHEST_FREQUENCY = 7.0
-"""2**7 periods across the frame: about 5 pixels at 640."""
+"""2**7 half periods across the frame: a period is 10 pixels at 640."""
 SHORTEST_STATE_PERIOD = 16.0
 STATE_PERIOD_RATIO = 4.0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,16 @@ from torch.nn import functional as F
 
 from sgaps.model.attention import DecoderBlock, EncoderBlock
 from sgaps.model.encodings import ContinuousPositionalEncoding, StateVectorEncoder
+from sgaps.model.inputs import ModelInput, as_learned
 from sgaps.model.prior import (
     FOOTPRINT_LEVELS,
     MID_GRAY,
+    Level,
     Prior,
     consistent,
     newest_in_cell,
     pull_push,
+    sampled,
 )
 from sgaps.model.refinement import RefinementHead
 
@@ -29,67 +32,6 @@ LEAST_CONTRAST = 0.02
 """Added to the deviation of the samples: a flat frame is not blown up to noise."""
 TRUST_AT_FIRST = -2.0
 """Logit of how far an untrained model takes the memory for the present: 12 %."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInput:
-    """One batch of frames of one resolution. The true frame is no part of it."""
-
-    samples: Tensor
-    """(B, N, C + 4): what the properties below tell of each sample, in one tensor: a GPU gets it in
-    one copy."""
-    present: int
-    """The samples of this frame come first, in so many columns; then those of the past."""
-    attended: int
-    """Columns that become tokens. What is older only enters the memory picture."""
-    valid: Tensor
-    """(B, N) bool; False = padding."""
-    padded: bool
-    """Whether any column that becomes a token is padding: asked of `valid`, a GPU would be waited
-    for."""
-    state: Tensor
-    """(B, S)."""
-    state_valid: Tensor
-    """(B, S) bool; False = missing."""
-    height: int
-    width: int
-
-    @property
-    def uv(self) -> Tensor:
-        """(B, N, 2)."""
-        return self.samples[..., :2]
-
-    @property
-    def value(self) -> Tensor:
-        """(B, N, C) in 0..1."""
-        return self.samples[..., 2:-2]
-
-    @property
-    def footprint(self) -> Tensor:
-        """(B, N): side in pixels of the square whose mean the value is; 1 = a point."""
-        return self.samples[..., -2]
-
-    @property
-    def age(self) -> Tensor:
-        """(B, N) in frames; 0 = of this frame, more = of the past."""
-        return self.samples[..., -1]
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that lies on a device, by name."""
-        tensors = (f for f in fields(self) if isinstance(getattr(self, f.name), Tensor))
-        return {f.name: getattr(self, f.name) for f in tensors}
-
-    def on(self, device: torch.device) -> ModelInput:
-        """The same on a device."""
-        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pinned(self) -> ModelInput:
-        """The same in memory that stays where it is, so that a GPU can fetch it by itself."""
-        return self._with(Tensor.pin_memory)
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> ModelInput:
-        return replace(self, **{name: change(tensor) for name, tensor in self.tensors.items()})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +166,7 @@ class SparsePixelTransformer(nn.Module):
         self, inputs: ModelInput, *, return_entropy: bool = False, return_attention: bool = False
     ) -> ModelOutput:
         """Rebuild a batch of frames from nothing but their samples and state."""
+        whole, inputs = inputs, as_learned(inputs)
         present = inputs.valid & (inputs.age == 0)
         size = (inputs.height, inputs.width)
         now, memory = _pictures(inputs, present)
@@ -254,9 +197,10 @@ class SparsePixelTransformer(nn.Module):
         details = _resized(self.head(decoded, picture).float(), size)
         residual, trust = details.tensor_split([-1], dim=1)
         base = torch.lerp(now.frame, memory.frame[:, :-1], trust.add(TRUST_AT_FIRST).sigmoid())
-        frame = base + scale.contrast * residual
+        frame = _resized(base + scale.contrast * residual, (whole.height, whole.width))
+        levels = now.levels if inputs is whole else _levels(whole, present)
         for _ in range(PROJECTIONS):
-            frame = consistent(frame, now.levels).clamp(0, 1)
+            frame = consistent(frame, levels).clamp(0, 1)
         contrast = scale.deviation.mean(-1, keepdim=True)  # (B, 1, 1)
         return ModelOutput(
             frame=frame,
@@ -300,6 +244,12 @@ class SparsePixelTransformer(nn.Module):
         scale, shift = self.film(scene).chunk(2, dim=-1)
         modulated: Tensor = queries * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
         return modulated
+
+
+def _levels(inputs: ModelInput, present: Tensor) -> Sequence[Level]:
+    """What the samples of this frame say of its picture. present (B, N) bool."""
+    size = {"height": inputs.height, "width": inputs.width}
+    return sampled(inputs.uv, inputs.value, inputs.footprint, present, **size)
 
 
 def _pictures(inputs: ModelInput, present: Tensor) -> tuple[Prior, Prior]:
