@@ -113,6 +113,18 @@ def test_a_set_stays_for_a_second_frame_where_the_picture_is_good(toy: Settings)
     assert len(set(sets(0.0, Loop(guide="nothing", history=False)))) == 5
 
 
+def test_each_session_has_its_own_luck_and_all_loops_of_it_the_same(toy: Settings) -> None:
+    frames = [(scene(0), NO_STATE)]
+
+    def drawn(session_id: str, *, history: bool) -> list[list[float]]:
+        loop = Loop(guide="nothing", history=history)
+        (shown,) = play(trained(toy), frames, loop, toy, session_id=session_id, sample_count=40)
+        coords: list[list[float]] = shown.samples[:, [0, 1, 3]].tolist()
+        return coords
+
+    assert drawn("a", history=True) == drawn("a", history=False) != drawn("b", history=True)
+
+
 def test_the_command_prints_a_table_or_json(
     toy: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

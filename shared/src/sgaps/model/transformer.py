@@ -175,7 +175,8 @@ class SparsePixelTransformer(nn.Module):
         grid, grid_uv = self.grid(picture)  # (B, D, gh, gw), (Q, 2)
         attended = _newest(inputs)
         measure = _per_sample_spacing(present, *size)  # (B, 1, 2)
-        origins, places = attended.uv * measure, grid_uv * measure  # (B, N, 2), (B, Q, 2)
+        # From the middle: attention squares them, and a long thin frame has room for few digits.
+        origins, places = (attended.uv - 0.5) * measure, (grid_uv - 0.5) * measure
         bias = _attention_bias(attended.valid) if inputs.padded else None
         tokens = self.embed(attended, scale.normalised(attended.value))  # (B, N, D)
         tokens = self._encoded(tokens, origins, bias, inputs.present)
