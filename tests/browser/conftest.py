@@ -28,6 +28,14 @@ SESSION_ID = "0123456789abcdef"
 SLOW_MS = 60_000
 """For what a busy machine needs several turns of the whole loop."""
 
+WATCH_WORDS = """() => {
+  window.said = [];
+  const what = { childList: true, characterData: true, subtree: true };
+  for (const at of document.querySelectorAll("output, [role=status], [role=alert]"))
+    new MutationObserver(() => { window.said.push(at.id); }).observe(at, what);
+}"""
+"""What a screen reader would say again."""
+
 
 @dataclass
 class Tab:
@@ -100,6 +108,14 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         process.send_signal(signal.SIGINT)
         ended = process.wait(120)
     assert ended == 0
+
+
+def words_said_again(page: Page) -> list[str]:
+    """The ids of what is said while nothing happens on the page."""
+    page.evaluate(WATCH_WORDS)
+    page.wait_for_timeout(1500)
+    said: list[str] = page.evaluate("said")
+    return said
 
 
 def list_sessions(page: Page, *sessions: dict[str, Any]) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
-from browser.conftest import SESSION_ID, Tab, list_sessions
+from browser.conftest import SESSION_ID, Tab, list_sessions, words_said_again
 from browser.game_page import UNHEARD, eventually, remember_states, wait_for_passing, wait_for_state
 from browser.walks import HEIGHT, WIDTH, pages
 from replays import png
@@ -29,6 +30,8 @@ STATE_VALUES, TURNING = 11, 5
 GRANTED = 300
 """Samples that the gateway gives who wishes for none."""
 MAINTENANCE = {"code": "maintenance", "message": "for a moment", "retry_after_secs": 1}
+AWAY_SECS = 4
+"""Longer than the page waits for an answer before it says so, and for a gateway by itself."""
 FULL = {"code": "too_many_sessions", "message": "64 viewers", "retry_after_secs": 1}
 HIDE = """isHidden => {
   Object.defineProperty(document, "hidden", { get: () => isHidden, configurable: true });
@@ -47,6 +50,8 @@ class Gateway:
     frames: list[binary_codec.ValuesOfFrame] = field(default_factory=list)
     is_full: bool = False
     """It sends all viewers away."""
+    is_silent: bool = False
+    """It answers no frame."""
 
     def stream(self, socket: WebSocketRoute) -> None:
         self.streams.append(socket)
@@ -65,7 +70,8 @@ class Gateway:
             socket.send(coordinates(-1))
         elif isinstance(message, binary_codec.ValuesOfFrame):
             self.frames.append(message)
-            socket.send(coordinates(message.frame_id))
+            if not self.is_silent:
+                socket.send(coordinates(message.frame_id))
         elif isinstance(message, Heartbeat):
             heard = HeartbeatAck(
                 timestamp=message.timestamp,
@@ -339,14 +345,6 @@ def test_only_the_first_button_steers_and_only_while_it_is_held(tab: Tab, url: s
         mouse.up()
 
 
-WATCH_WORDS = """() => {
-  window.said = 0;
-  const at = document.querySelector("[role=status]");
-  const what = { childList: true, characterData: true, subtree: true };
-  new MutationObserver(() => { window.said += 1; }).observe(at, what);
-}"""
-
-
 def test_a_tab_that_nobody_sees_leaves_and_resumes(tab: Tab, gateway: Gateway) -> None:
     """Its timers hardly run: it would be taken for dead, come back, and be taken for dead again."""
     page, words = tab.page, tab.page.locator("#state-text")
@@ -390,8 +388,103 @@ def test_what_cannot_be_shown_is_told_until_something_can(tab: Tab, gateway: Gat
 
 
 def test_the_state_is_said_once_and_every_picture_has_a_name(tab: Tab, gateway: Gateway) -> None:
-    tab.page.evaluate(WATCH_WORDS)
-    tab.page.wait_for_timeout(1500)
-    assert tab.page.evaluate("said") == 0
+    assert words_said_again(tab.page) == []
     unnamed = "canvas:not([aria-hidden='true'], [role='img'][aria-label])"
     assert tab.page.locator(unnamed).count() == 0
+    expect(tab.page.get_by_role("heading", level=1)).to_have_count(1)
+
+
+def test_a_figure_stays_selected_while_others_change(tab: Tab, gateway: Gateway) -> None:
+    page, session = tab.page, tab.page.locator("#facts dd", has_text=SESSION_ID[:8])
+    session.evaluate("one => getSelection().selectAllChildren(one)")
+    drawn = len(eventually(page, lambda: gateway.frames))
+    page.wait_for_timeout(1000)
+    assert len(gateway.frames) > drawn
+    assert SESSION_ID[:8] in page.evaluate("getSelection().toString()")
+
+
+def test_a_page_that_is_come_back_to_shows_what_is_in_force(tab: Tab, gateway: Gateway) -> None:
+    """A browser would fill in what was chosen before, and nobody would be told."""
+    page, form = tab.page, tab.page.locator("#form")
+    fresh = shown(page)
+    page.locator("#samples").fill("800")
+    page.locator("#fps").fill("2")
+    page.locator("#placement").select_option("even")
+    form.select_option("sgaps.v1.json")
+    page.locator("#show-places").uncheck()
+    page.locator("#show-heat").check()
+    eventually(page, lambda: gateway.starts[-1].sampling)
+    assert all(now != then for now, then in zip(shown(page), fresh, strict=True))
+    page.goto("about:blank")
+    page.go_back()
+    wait_for_state(page, "live")
+    assert gateway.starts[-1].sampling is None
+    assert shown(page) == fresh
+
+
+def shown(page: Page) -> list[object]:
+    """What the controls show."""
+    look = "all => all.map(one => one.type === 'checkbox' ? one.checked : one.value)"
+    controls: list[object] = page.locator(".toggles").locator("input, select").evaluate_all(look)
+    return controls
+
+
+HOLD_READING = """{
+  window.reading = "free";
+  const { clientWaitSync } = WebGL2RenderingContext.prototype;
+  WebGL2RenderingContext.prototype.clientWaitSync = function (...given) {
+    if (reading === "held") return this.TIMEOUT_EXPIRED;
+    if (reading === "lost") this.getExtension("WEBGL_lose_context").loseContext();
+    return clientWaitSync.apply(this, given);
+  };
+}"""
+"""A frame's way back from the device takes until the test says so, or never ends."""
+
+
+def test_a_frame_that_is_lost_with_the_device_is_not_sent(tab: Tab, gateway: Gateway) -> None:
+    page = tab.page
+    page.add_init_script(HOLD_READING)
+    page.reload()
+    then = len(gateway.frames)
+    eventually(page, lambda: len(gateway.frames) > then)
+    page.evaluate("reading = 'held'")
+    page.wait_for_timeout(500)
+    sent = len(gateway.frames)
+    page.evaluate("reading = 'lost'")
+    expect(page.locator("#trouble")).to_contain_text("The graphics device is gone")
+    page.wait_for_timeout(500)
+    assert len(gateway.frames) == sent
+    tab.troubles = [trouble for trouble in tab.troubles if "CONTEXT_LOST" not in trouble]
+
+
+def send_away(gateway: Gateway) -> None:
+    away = {**MAINTENANCE, "retry_after_secs": AWAY_SECS}
+    gateway.streams[-1].send(json.dumps({"type": "error", "fatal": True, **away}))
+
+
+def test_an_outage_is_no_wait_for_an_answer(tab: Tab, gateway: Gateway) -> None:
+    page, words = tab.page, tab.page.locator("#state-text")
+    gateway.is_silent = True
+    then = len(gateway.frames)
+    eventually(page, lambda: len(gateway.frames) > then)
+    send_away(gateway)
+    expect(words).to_contain_text("No connection: ")
+    remember_states(page)
+    eventually(page, lambda: len(gateway.starts) == 2)
+    assert wait_for_passing(page, "live") == "Connected, resumed 1 ×"
+
+
+def test_who_is_sent_away_comes_back_no_sooner_for_a_wish_or_a_look(
+    tab: Tab, gateway: Gateway
+) -> None:
+    page, words = tab.page, tab.page.locator("#state-text")
+    send_away(gateway)
+    began_secs = time.monotonic()
+    expect(words).to_contain_text("No connection: ")
+    page.locator("#form").select_option("sgaps.v1.json")
+    page.evaluate(HIDE, True)
+    expect(words).to_have_text("Goes on when this tab is seen")
+    page.evaluate(HIDE, False)
+    expect(words).to_have_text("No connection: for a moment")
+    eventually(page, lambda: len(gateway.starts) == 2)
+    assert time.monotonic() - began_secs >= AWAY_SECS

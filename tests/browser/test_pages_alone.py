@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
-from browser.conftest import SESSION_ID, Tab, list_sessions
+from browser.conftest import SESSION_ID, Tab, list_sessions, words_said_again
 from browser.game_page import eventually
 from browser.walks import pages
 from replays import png
@@ -315,6 +315,20 @@ def watched(page: Page, url: str) -> WebSocketRoute:
     list_sessions(page, SESSION)
     page.goto(url)
     return eventually(page, lambda: viewers)[0]
+
+
+def test_a_fact_stays_selected_while_others_change(tab: Tab, url: str) -> None:
+    page = tab.page
+    watched(page, url)
+    key, received = page.locator("#facts dd").first, page.locator("#facts dd").nth(4)
+    expect(key).to_have_text("k")
+    key.evaluate("one => getSelection().selectAllChildren(one)")
+    list_sessions(page, {**SESSION, "frames_received": 7})
+    expect(received).to_have_text("7")
+    assert page.evaluate("getSelection().toString()") == "k"
+    assert words_said_again(page) == []
+    list_sessions(page)
+    expect(page.locator("#facts")).to_be_empty()
 
 
 def test_pictures_are_freed_when_newer_ones_are_shown(tab: Tab, url: str) -> None:

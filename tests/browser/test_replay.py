@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from browser.conftest import PHONE, SLOW_MS, Tab, open_tab
+from browser.conftest import PHONE, SLOW_MS, Tab, open_tab, words_said_again
 from replays import KEY, captured, record, served
 from sgaps.checkpoints import UNTRAINED
 from sgaps_command import SGAPS
@@ -118,7 +118,8 @@ def test_it_plays_to_the_end_and_a_link_leads_back(tab: Tab, url: str) -> None:
     choose(page, "session")
     page.locator("#position").focus()
     page.keyboard.press("Space")
-    expect(page.locator("#play")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#play")).to_have_text("Pause")
+    assert page.locator("#play").get_attribute("aria-pressed") is None  # else: pressed, to pause
     wait_for_frame(page, FRAMES - 1)
     expect(page.locator("#play")).to_have_text("Play")
     page.keyboard.press("ArrowLeft")
@@ -161,7 +162,8 @@ def test_a_recording_that_cannot_be_read_shows_nothing_of_the_one_before(
     expect(page.locator("#notice")).to_be_visible()
     for shown in ("#pictures", "#course", "#where"):
         expect(page.locator(shown)).not_to_be_visible()
-    assert "broken" in page.url
+    expect(page).to_have_url(re.compile("broken"))
+    assert words_said_again(page) == []
     choose(page, "session")
     for shown in ("#pictures", "#course", "#where"):
         expect(page.locator(shown)).to_be_visible()
@@ -196,3 +198,77 @@ def test_an_answer_that_is_no_picture_is_told_on_its_side(tab: Tab, url: str) ->
     expect(notice).to_contain_text("is sgaps replay still running?")
     assert all("ERR_FAILED" in text for text in tab.troubles)  # the browser's own line
     tab.troubles.clear()
+
+
+TELLS = """{
+  window.told = [];
+  window.refuses = true;
+  const replace = history.replaceState.bind(history);
+  history.replaceState = (state, title, hash) => {
+    told.push(hash);
+    if (refuses) throw new DOMException("too many calls", "SecurityError");
+    replace(state, title, hash);
+  };
+}"""
+"""As Safari and Firefox do after many."""
+STEP = """count => {
+  for (let n = 0; n < count; n++)
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+}"""
+
+
+def test_many_steps_change_the_address_once_and_need_it_for_nothing(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.add_init_script(TELLS)
+    page.goto(url)
+    choose(page, "session")
+    page.wait_for_function("() => told.length > 1")  # it tries again
+    page.evaluate(STEP, 3)
+    wait_for_frame(page, 3)
+    page.evaluate("() => { refuses = false; }")
+    expect(page).to_have_url(re.compile("&frame=3&"))
+    page.evaluate("() => { told = []; }")
+    page.evaluate(STEP, 5)
+    wait_for_frame(page, 8)
+    expect(page).to_have_url(re.compile("&frame=8&"))
+    assert len(page.evaluate("told")) == 1
+
+
+def test_a_link_that_is_entered_into_the_open_tab_is_followed(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.goto(url)
+    choose(page, "session")
+    expect(page).to_have_url(re.compile(rf"#recording={KEY}%2Fsession&frame=0&"))
+    link = f"recording={KEY}%2Fcapture&frame=1&a={UNTRAINED}&b={UNTRAINED}"
+    page.evaluate("link => { location.hash = link; }", link)
+    wait_for_frame(page, 1)
+    expect(page.locator("#facts")).to_contain_text("2 frames, all whole")
+    expect(page.locator("#checkpoint-a")).to_have_value(UNTRAINED)
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")  # a place on the page, and no recording
+    expect(page).to_have_url(re.compile(rf"#{link}$"))
+    wait_for_frame(page, 1)
+    page.go_back()
+    page.go_back()
+    expect(page.locator("#facts")).to_contain_text(f"{FRAMES} frames")
+
+
+def test_a_step_that_waits_is_none_of_the_recording_that_is_chosen_then(tab: Tab, url: str) -> None:
+    page, held, asked = tab.page, list[Route](), list[str]()
+    page.goto(url)
+    choose(page, "session")
+    page.on("request", lambda request: asked.append(request.url))
+    page.route("**/api/frame?*", lambda route: held.append(route))  # noqa: PLW0108
+    page.evaluate(STEP, 1)
+    page.evaluate(STEP, 4)
+    page.wait_for_function("() => document.getElementById('state').textContent === 'Rebuilding…'")
+    page.route("**/api/recording?*", lambda route: held.append(route))  # noqa: PLW0108
+    page.locator("#recordings").select_option(f"{KEY}/capture")
+    page.unroute("**/api/frame?*")
+    for route in held[:2]:
+        route.continue_()
+    page.wait_for_timeout(500)
+    assert not [one for one in asked if "frame?" in one and "capture" in one]
+    for route in held[2:]:
+        route.continue_()
+    wait_for_frame(page, 0)

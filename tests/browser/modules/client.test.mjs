@@ -15,17 +15,18 @@ const SET = { type: "uv_coordinates", frame_id: -1, coords: [[0.5, 0.25]], coord
 
 /** A client in the middle of a session. */
 function streaming(t, chance = 0) {
-  const rig = { wallMs: 1_764_000_000_000, nowMs: 5000, sent: [] };
+  const rig = { wallMs: 1_764_000_000_000, nowMs: 5000, sent: [], sockets: 0 };
   t.mock.method(Date, "now", () => rig.wallMs);
   t.mock.method(performance, "now", () => rig.nowMs);
   t.mock.method(Math, "random", () => chance);
-  t.mock.method(globalThis, "setTimeout", (_, ms) => { rig.waitsMs = ms; });
+  t.mock.method(globalThis, "setTimeout", (due, ms) => { [rig.due, rig.waitsMs] = [due, ms]; });
   t.mock.method(globalThis, "setInterval", beat => { rig.beat = beat; });
   globalThis.WebSocket = class {
     protocol = JSON_FORM;
     bufferedAmount = 0;
 
     constructor() {
+      rig.sockets += 1;
       rig.says = message => this.onmessage({ data: JSON.stringify(message) });
       rig.open = () => this.onopen();
     }
@@ -53,6 +54,23 @@ for (const [chance, waitsMs] of [[0, 1100], [0.5, 1150]]) {
     assert.equal(rig.client.state, "waiting");
     assert.equal(rig.waitsMs, waitsMs);
     assert.equal(rig.client.retryAtMs, rig.wallMs + waitsMs);
+  });
+}
+
+const BACK = { "seen again": client => { client.stop(); client.start(); }, "given another wish": client => client.restart({}) };
+for (const [how, comeBack] of Object.entries(BACK)) {
+  test(`a pause that the server asked for lasts though the page is ${how}`, t => {
+    const rig = streaming(t);
+    rig.says({ type: "error", code: "shutting_down", message: "bye", fatal: true, retry_after_secs: 3 });
+    rig.nowMs += 1000;
+    rig.wallMs += HOUR_MS;
+    comeBack(rig.client);
+    assert.deepEqual([rig.client.state, rig.client.reason, rig.waitsMs, rig.sockets], ["waiting", "bye", 2100, 1]);
+    rig.nowMs += 2100;
+    rig.due();
+    assert.deepEqual([rig.client.state, rig.sockets], ["connecting", 2]);
+    comeBack(rig.client);
+    assert.deepEqual([rig.client.state, rig.sockets], ["connecting", 3], "it is over");
   });
 }
 

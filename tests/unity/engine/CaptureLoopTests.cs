@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Reflection;
+using System.Threading;
 using NUnit.Framework;
 using UnityEngine;
 
@@ -11,6 +12,8 @@ namespace Sgaps.Client.EngineTests
     {
         private const string Endpoint = "ws://127.0.0.1:1/ws/stream";
 
+        private const BindingFlags Private = BindingFlags.NonPublic | BindingFlags.Instance;
+
         private SGAPSManager _manager;
 
         [SetUp]
@@ -19,7 +22,7 @@ namespace Sgaps.Client.EngineTests
             Stub.ScreenWidth = 64;
             Stub.Logged.Clear();
             _manager = new SGAPSManager { Endpoint = Endpoint };
-            typeof(SGAPSManager).GetMethod("OnEnable", BindingFlags.NonPublic | BindingFlags.Instance).Invoke(_manager, null);
+            typeof(SGAPSManager).GetMethod("OnEnable", Private).Invoke(_manager, null);
         }
 
         [TearDown]
@@ -61,6 +64,36 @@ namespace Sgaps.Client.EngineTests
         }
 
         [Test]
+        public void AnotherSizeOfTheScreenWaitsForThePauseBetweenTwoTries()
+        {
+            var client = _manager.Client;
+            for (var i = 0; i < 1000 && client.State != ConnectionState.Waiting; i++)
+            {
+                Thread.Sleep(10);
+                client.Poll();
+            }
+            Resize(80);
+            Assert.That(client.State, Is.EqualTo(ConnectionState.Waiting));
+            Assert.That(_manager.Client, Is.SameAs(client));
+            client.Poll();
+            Assert.That(client.State, Is.EqualTo(ConnectionState.Connecting));
+            EndFrame();
+            Assert.That(_manager.CaptureHandler.Width, Is.EqualTo(80));
+        }
+
+        [TestCase(CoordinateSource.UniformGrid)]
+        [TestCase(CoordinateSource.Checkerboard)]
+        public void AFixedPatternIsMadeAnewWhereTheServerWantsAnotherNumberOfSamples(CoordinateSource source)
+        {
+            typeof(SGAPSManager).GetField("coordinateSource", Private).SetValue(_manager, source);
+            _manager.Connect();
+            var ofBefore = Own(20);
+            Assert.That(ofBefore.Coords.Length, Is.EqualTo(20));
+            Assert.That(Own(20), Is.SameAs(ofBefore));
+            Assert.That(Own(12).Coords.Length, Is.EqualTo(12));
+        }
+
+        [Test]
         public void ValuesOfAFrameThatNeverEndsAreForgotten()
         {
             for (var i = 0; i < 2 * ProtocolLimits.MaxStateDim; i++)
@@ -70,6 +103,13 @@ namespace Sgaps.Client.EngineTests
                 _manager.State.AddValue(i);
             }
             Assert.That(_manager.State.ToArray(), Is.EqualTo(new float[] { 8191, 8191 }));
+        }
+
+        // What the next frame is sampled at, after a start that was acknowledged with so many samples.
+        private UVCoordinates Own(int sampleCount)
+        {
+            typeof(SessionState).GetProperty("SampleCount").SetValue(_manager.Client.Session, sampleCount, null);
+            return (UVCoordinates)typeof(SGAPSManager).GetMethod("Coordinates", Private).Invoke(_manager, null);
         }
 
         private void Resize(int width)

@@ -103,7 +103,7 @@ namespace UnityEngine
     {
         public static void Log(object message) { throw new NotImplementedException(); }
         public static void Log(object message, Object context) { }
-        public static void LogWarning(object message, Object context) { throw new NotImplementedException(); }
+        public static void LogWarning(object message, Object context) { }
         public static void LogError(object message) { throw new NotImplementedException(); }
         public static void LogError(object message, Object context) { throw new NotImplementedException(); }
         public static void LogException(Exception exception, Object context) { Stub.Logged.Add(exception); }

@@ -179,8 +179,8 @@ namespace Sgaps.Client
         private void EndFrame()
         {
             SendReadyFrames();
-            // A refusal for good is not asked for again, whatever the screen does.
-            if (_client.IsRunning && _capture.ShouldBeReplaced(NowSecs())) Restart();
+            // A refusal for good is not asked for again, and a pause not cut short, whatever the screen does.
+            if (_capture.ShouldBeReplaced(NowSecs()) && _client.IsRunning && _client.State != ConnectionState.Waiting) Restart();
             else if (IsDue()) Capture();
         }
 
@@ -210,9 +210,9 @@ namespace Sgaps.Client
             var pattern = _client.Config.OwnPattern;
             if (!pattern.HasValue) return _client.Session.Coordinates;
             var changes = pattern == SamplingPattern.Random || pattern == SamplingPattern.Stratified;
-            if (_own == null || changes)
+            var count = Math.Min(_client.Session.SampleCount, _capture.Width * _capture.Height);
+            if (_own == null || _own.Coords.Length != count || changes)
             {
-                var count = Math.Min(_client.Session.SampleCount, _capture.Width * _capture.Height);
                 _own = UVCoordinates.OwnChoice(SamplingPatterns.Create(pattern.Value, count, _capture.Width, _capture.Height, _random));
             }
             return _own;

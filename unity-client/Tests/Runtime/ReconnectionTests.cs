@@ -110,6 +110,25 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
+        public void APauseLastsThoughTheClientIsStoppedAndStarted()
+        {
+            Connect();
+            Transport.Says(Wire.Error("shutting_down", true, "3"));
+            Client.Poll();
+            Client.Stop();
+            Wait(1);
+            Client.Start();
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Waiting));
+            Wait(1.9);
+            Assert.That(Transports.Count, Is.EqualTo(1));
+            Wait(0.4);
+            Assert.That(Transports.Count, Is.EqualTo(2));
+            Client.Stop();
+            Client.Start();
+            Assert.That(Client.State, Is.EqualTo(ConnectionState.Connecting), "it is over");
+        }
+
+        [Test]
         public void ThoseWhoWereToldTheSamePauseDoNotComeBackAsOne()
         {
             var pausesSecs = new List<double>();

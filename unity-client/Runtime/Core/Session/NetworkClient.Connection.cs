@@ -137,9 +137,15 @@ namespace Sgaps.Client
         {
             CloseTransport();
             // Not the longer of both: who was told the same pause must not come back as one.
-            _deadlineSecs = _nowSecs() + askedPauseSecs + _backoff.NextSecs();
-            State = ConnectionState.Waiting;
+            WaitUntil(_nowSecs() + askedPauseSecs + _backoff.NextSecs());
+            if (askedPauseSecs > 0) _notBeforeSecs = _deadlineSecs;
             if (ConnectionLost != null) ConnectionLost(reason);
+        }
+
+        private void WaitUntil(double deadlineSecs)
+        {
+            _deadlineSecs = deadlineSecs;
+            State = ConnectionState.Waiting;
         }
 
         private void TakeRefusal(ProtocolException error)

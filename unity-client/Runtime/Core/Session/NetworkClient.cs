@@ -27,6 +27,7 @@ namespace Sgaps.Client
         private bool _hasAck;
         private string _resumeSessionId;
         private double _deadlineSecs;
+        private double _notBeforeSecs = double.NegativeInfinity;
         private double _polledAtSecs;
         private double _nextHeartbeatSecs;
 
@@ -99,13 +100,14 @@ namespace Sgaps.Client
             return interval > 0 && (Session.Account.NextFrameId + framesInFlight) % interval == 0;
         }
 
-        /// <summary>Begin to connect. Throws InvalidOperationException if it runs already.</summary>
+        /// <summary>Begin to connect, not before the server that sent it away wants it. Throws InvalidOperationException if it runs already.</summary>
         public void Start()
         {
             if (IsRunning) throw new InvalidOperationException("the client runs already");
             Refusal = null;
             _backoff.Reset();
-            Connect();
+            if (_nowSecs() < _notBeforeSecs) WaitUntil(_notBeforeSecs);
+            else Connect();
         }
 
         /// <summary>Close the connection. The session can be resumed by Start while the server remembers it.</summary>

@@ -1,6 +1,7 @@
 // The replay page: which recording, which frame, which two checkpoints.
 
 import { catalog, frameOf, Lost, recordingOf, Refused } from "./api.js";
+import { Address } from "./address.js";
 import { Course } from "./course.js";
 import { Measuring } from "./measuring.js";
 import { Playing } from "./playing.js";
@@ -8,8 +9,11 @@ import { paintable, show, SIDES } from "./show.js";
 import { readView } from "./wire.js";
 
 const byId = id => document.getElementById(id);
+/** Only what changed: a screen reader says again what is written again. */
+const write = (id, text) => { if (byId(id).textContent !== text) byId(id).textContent = text; };
 const SLOW_MS = 400;
 const selects = SIDES.map(side => byId(`checkpoint-${side}`));
+const address = new Address();
 const course = new Course(byId("course"));
 const measuring = new Measuring({ isBusy: () => page.showing !== null || playing.isOn, onScore: drawCourse, onLost: fail });
 const playing = new Playing({ goTo, onChange: say });
@@ -126,10 +130,10 @@ async function choose(recordingId, position = 0) {
   measuring.stop();
   const recording = page.listed.recordings.find(one => one.recording_id === recordingId);
   free(page.results);
-  Object.assign(page, { recording, frames: null, results: null, trouble: "" });
+  Object.assign(page, { recording, frames: null, results: null, isWanted: false, trouble: "" });
   delete byId("pictures").dataset.position;
   reveal(false);
-  history.replaceState(null, "", `#${new URLSearchParams({ recording: recordingId })}`);
+  address.tell({ recording: recordingId });
   byId("recordings").value = recordingId;
   byId("facts").textContent = factsOf(recording);
   if (!page.isPairChosen) selects.forEach((select, index) => { select.value = recording.pair[index]; });
@@ -185,11 +189,10 @@ function state() {
 function say() {
   const [name, text] = state(), { frames, position } = page;
   byId("state").dataset.state = name;
-  if (byId("state-text").textContent !== text) byId("state-text").textContent = text;
+  write("state-text", text);
   byId("notice").hidden = !page.trouble;
-  byId("notice").textContent = page.trouble;
+  write("notice", page.trouble);
   byId("play").textContent = playing.isOn ? "Pause" : "Play";
-  byId("play").setAttribute("aria-pressed", playing.isOn);
   for (const id of ["position", "back", "play", "forth"]) byId(id).disabled = !frames;
   byId("next-truth").disabled = !frames?.keyframes.length;
   for (const select of selects) select.disabled = !frames;
@@ -201,8 +204,8 @@ function sayWhere({ frame_ids: ids, times_secs: times }, position) {
   byId("position").value = position;
   byId("position").setAttribute("aria-valuetext", `frame ${position + 1} of ${count}`);
   byId("where").replaceChildren("Frame ", strong, ` of ${count} · ${times[position].toFixed(1)} s of ${times.at(-1).toFixed(1)} · id ${ids[position]}`);
-  const [a, b] = pair(), at = new URLSearchParams({ recording: page.recording.recording_id, frame: position, a, b });
-  if (!playing.isOn && location.hash !== `#${at}`) history.replaceState(null, "", `#${at}`);
+  const [a, b] = pair();
+  if (!playing.isOn) address.tell({ recording: page.recording.recording_id, frame: position, a, b });
 }
 
 /* What people do. */
@@ -247,6 +250,16 @@ function offer({ recordings, checkpoints, folder }) {
   for (const select of selects) select.replaceChildren(...checkpoints.map(one => new Option(checkpointText(one), one.checkpoint_id)));
 }
 
+/** What a link wants, as far as it is here. */
+function follow(wanted) {
+  const { recordings, checkpoints } = page.listed;
+  const known = recordings.find(one => one.recording_id === wanted.get("recording"));
+  const asked = SIDES.map(side => wanted.get(side)).filter(id => checkpoints.some(one => one.checkpoint_id === id));
+  page.isPairChosen = asked.length === SIDES.length;
+  if (page.isPairChosen) selects.forEach((select, index) => { select.value = asked[index]; });
+  choose((known ?? recordings[0]).recording_id, known ? Number.parseInt(wanted.get("frame"), 10) || 0 : 0);
+}
+
 (async () => {
   try {
     page.listed = await catalog();
@@ -254,11 +267,7 @@ function offer({ recordings, checkpoints, folder }) {
     return fail(error);
   }
   offer(page.listed);
-  const { recordings, checkpoints } = page.listed, wanted = new URLSearchParams(location.hash.slice(1));
-  if (!recordings.length) return fail(new Refused("There are no recordings here any more. Make one: sgaps capture doom/my_way_home"));
-  const known = recordings.find(one => one.recording_id === wanted.get("recording"));
-  const asked = SIDES.map(side => wanted.get(side)).filter(id => checkpoints.some(one => one.checkpoint_id === id));
-  page.isPairChosen = asked.length === SIDES.length;
-  if (page.isPairChosen) selects.forEach((select, index) => { select.value = asked[index]; });
-  choose((known ?? recordings[0]).recording_id, known ? Number.parseInt(wanted.get("frame"), 10) || 0 : 0);
+  if (!page.listed.recordings.length) return fail(new Refused("There are no recordings here any more. Make one: sgaps capture doom/my_way_home"));
+  follow(new URLSearchParams(location.hash.slice(1)));
+  address.listen(follow);
 })();

@@ -6,6 +6,8 @@ import { comparisonOf, draw, layersOf } from "./pictures.js";
 import { readView } from "./wire.js";
 
 const byId = id => document.getElementById(id);
+/** Only what changed: a screen reader says again what is written again, and what is selected is lost. */
+const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const POLL_MS = 1000, STALE_MS = 1500, TICK_MS = 250;
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 const canvases = Object.fromEntries(["sent", "rebuilt", "next", "truth", "error"].map(id => [id, byId(id)]));
@@ -188,7 +190,7 @@ function say() {
   const isOld = ageSecs !== null && name !== "live";
   const age = isOld ? `${ageSecs < 60 ? ageSecs.toFixed(1) : Math.round(ageSecs)} s old` : "";
   byId("state").dataset.state = name;
-  if (byId("state-text").textContent !== text) byId("state-text").textContent = text;
+  write(byId("state-text"), text);
   byId("age").textContent = age;
   byId("rebuilt-age").hidden = !isOld;
   byId("rebuilt-age").textContent = age;
@@ -220,8 +222,11 @@ function showFacts(session) {
     "Latency, p50 / p99": session.latency_p50_ms === null ? "–" : `${session.latency_p50_ms.toFixed(0)} / ${session.latency_p99_ms.toFixed(0)} ms`,
     Model: session.model_version ?? "–",
   } : {};
-  byId("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [
-    Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
+  const list = byId("facts"), names = Object.keys(facts);
+  if (list.children.length !== 2 * names.length) {
+    list.replaceChildren(...names.flatMap(name => [Object.assign(document.createElement("dt"), { textContent: name }), document.createElement("dd")]));
+  }
+  Object.values(facts).forEach((value, index) => write(list.children[2 * index + 1], value));
 }
 
 let largest = [], largestOf = null;
@@ -239,7 +244,7 @@ function showVector() {
     const row = list.children[index];
     row.dataset.sign = value < 0 ? "-" : "+";
     row.style.setProperty("--size", Math.abs(value ?? 0) / largest[index]);
-    row.lastChild.textContent = value === null ? "missing" : value.toFixed(3);
+    write(row.lastChild, value === null ? "missing" : value.toFixed(3));
   });
 }
 

@@ -67,6 +67,7 @@ function onState({ state, code, reason, sessionId, ack }) {
     watched = null; // its pictures were refused too: they are asked for again with the next token
     byId("token").focus();
   }
+  if (state !== "streaming") sender.takeLoss();
   if (state === "streaming") {
     answeredAtMs = picturedAtMs = 0;
     showGranted(ack);
@@ -80,7 +81,7 @@ function onState({ state, code, reason, sessionId, ack }) {
 
 /** How many samples the server gives, unless another number is being chosen. */
 function showGranted({ sample_count }) {
-  if (Number(byId("samples").value) === wishedCount) byId("samples-value").textContent = sample_count;
+  if (Number(byId("samples").value) === wishedCount) write("samples-value", String(sample_count));
 }
 
 /** The pictures of a session; of a resumed one they just go on. */
@@ -132,7 +133,7 @@ function wireControls() {
     timer = setTimeout(applyWish, WISH_MS);
   };
   for (const id of ["samples", "placement"]) byId(id).addEventListener("change", applyWishSoon);
-  byId("samples").addEventListener("input", () => { byId("samples-value").textContent = byId("samples").value; });
+  byId("samples").addEventListener("input", () => write("samples-value", byId("samples").value));
   byId("fps").addEventListener("input", () => { sender.wantedFps = Number(byId("fps").value); });
   byId("form").addEventListener("change", () => client.restart({ forms: [byId("form").value] }));
   byId("show-places").addEventListener("change", showOverlays);

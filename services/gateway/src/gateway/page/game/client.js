@@ -50,6 +50,8 @@ export class Client {
   #nextFrameId = 0;
   /** As performance.now() counts: a clock that is set would stretch the pause. */
   #pausedUntilMs = 0;
+  /** When the server that sent this client away wants it back at the earliest, likewise, and what it said. */
+  #away = { untilMs: 0, reason: "" };
   #sets = [];
 
   /** options: {url, forms, start}; `start` has the fields of encodeStart but `resume`. */
@@ -58,8 +60,11 @@ export class Client {
     this.#listener = listener;
   }
 
+  /** Begin, or resume; not before the server wants it. */
   start() {
-    this.#connect();
+    const pauseMs = this.#away.untilMs - performance.now();
+    if (pauseMs > 0) this.#wait(pauseMs, this.#away.reason);
+    else this.#connect();
   }
 
   /** End the session's connection; it can be resumed by `start`. */
@@ -74,7 +79,7 @@ export class Client {
     if (this.state === "stopped") return;
     this.#backoffSecs = FIRST_BACKOFF_SECS;
     this.#close();
-    this.#connect();
+    this.start();
   }
 
   /** The newest set of places, or null. */
@@ -210,6 +215,11 @@ export class Client {
     this.#close();
     // Not the longer of both: who was told the same pause must not come back as one.
     const pauseMs = 1000 * (askedPauseSecs + this.#nextBackoffSecs());
+    if (askedPauseSecs) this.#away = { untilMs: performance.now() + pauseMs, reason };
+    this.#wait(pauseMs, reason);
+  }
+
+  #wait(pauseMs, reason) {
     this.retryAtMs = Date.now() + pauseMs;
     this.#timer = setTimeout(() => this.#connect(), pauseMs);
     this.#enter("waiting", reason);

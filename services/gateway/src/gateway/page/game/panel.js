@@ -8,10 +8,11 @@ const UNANSWERED_SECS = 3;
 
 export const byId = id => document.getElementById(id);
 const shown = (value, digits = 1, unit = "") => (value === null ? "–" : `${value.toFixed(digits)}${unit}`);
-/** Only what changed: a screen reader says again what is written again. */
-export const write = (id, text) => {
-  if (byId(id).textContent !== text) byId(id).textContent = text;
+/** Only what changed: a screen reader says again what is written again, and what is selected is lost. */
+const rewrite = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
 };
+export const write = (id, text) => rewrite(byId(id), text);
 const amount = bytes => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
 
 export class Panel {
@@ -56,10 +57,10 @@ export class Panel {
     this.#showState(client, sender);
     this.#chart.draw(nowMs, []);
     this.#showFacts(client, sender, width * height);
-    byId("fps-value").textContent = `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`;
+    write("fps-value", `${sender.wantedFps}${client.targetFps && client.targetFps < sender.wantedFps ? `, the server wants ${client.targetFps}` : ""}`);
     if (!client.ack) return;
-    byId("lead-samples").textContent = client.ack.sample_count;
-    byId("lead-share").textContent = Math.round((width * height) / client.ack.sample_count);
+    write("lead-samples", String(client.ack.sample_count));
+    write("lead-share", String(Math.round((width * height) / client.ack.sample_count)));
   }
 
   #showState(client, sender) {
@@ -89,7 +90,7 @@ export class Panel {
       "Model": [client.newestSet?.modelVersion ?? client.ack?.model_version ?? "–", isLearned === false ? "no checkpoint: interpolation alone" : "it expects " + shown(client.newestSet?.predictedPsnrDb ?? null, 1, " dB")],
       "Session": [client.sessionId?.slice(0, 8) ?? "–", `recorded up to frame ${client.lastRecordedFrameId < 0 ? "–" : client.lastRecordedFrameId}`],
     };
-    byId("facts").replaceChildren(...Object.entries(facts).map(factOf));
+    writeFacts(byId("facts"), Object.entries(facts));
   }
 }
 
@@ -108,10 +109,21 @@ function truthOf(client, unansweredSinceMs, unseen) {
   return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
 }
 
-function factOf([name, [value, detail]]) {
+/** facts: [name, [value, detail]] of each, always of the same names. */
+function writeFacts(list, facts) {
+  if (!list.children.length) list.append(...facts.map(factOf));
+  facts.forEach(([, [value, detail]], index) => {
+    const { firstChild: shownValue, lastChild: small } = list.children[index].lastChild;
+    rewrite(shownValue, value);
+    rewrite(small, detail);
+  });
+}
+
+/** The box of a fact, with nothing told yet. */
+function factOf([name]) {
   const [box, term, fact, small] = ["div", "dt", "dd", "small"].map(tag => document.createElement(tag));
-  [term.textContent, fact.textContent, small.textContent] = [name, value, detail];
-  fact.append(small);
+  term.textContent = name;
+  fact.append("", small);
   box.append(term, fact);
   return box;
 }

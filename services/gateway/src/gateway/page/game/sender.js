@@ -43,6 +43,11 @@ export class Sender {
     this.unansweredSinceMs = null;
   }
 
+  /** A connection ended: no answer comes to what went over it, and its outage is no wait for one. */
+  takeLoss() {
+    this.unansweredSinceMs = null;
+  }
+
   forget() {
     this.#sent.clear();
     this.unansweredSinceMs = null;
@@ -66,6 +71,7 @@ export class Sender {
   async #send(set, state) {
     const timestampSecs = Date.now() / 1000;
     const luma = await this.#world.readLuma();
+    if (this.#world.isLost) return; // what was read is black then
     const values = meansOf(luma, this.#size.width, this.rectanglesOf(set));
     const isWhole = this.#client.isReady && this.#client.wantsKeyframe;
     const png = isWhole ? await encodedPng(luma, this.#size.width, this.#size.height) : null;
