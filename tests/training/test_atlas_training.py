@@ -16,14 +16,16 @@ from reconstructor.neural import NeuralReconstructor
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, Pose
 from sgaps.errors import RecordingCorrupt
-from sgaps.model import CheckpointStore
+from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import SegmentReader, SegmentWriter, find_segments
-from sgaps.settings import Settings
+from sgaps.settings import PoseLayout, Settings
 from trainer import atlas as building
 from trainer import trust as teaching
 from trainer.atlas import calibrated, far_apart
+from trainer.champion import Champion
 from trainer.comparison import compare
 from trainer.run import RunReport, train_key
+from trainer.split import Split
 from trainer.validation import HeldOut
 from training.toy_atlas import POSES, RUNNING, built, settings_of, uncalibrated
 from unit.toy_room import (
@@ -41,6 +43,10 @@ from unit.toy_room import (
 )
 
 NOTHING = HeldOut(psnr_db=0.0, score_db=0.0)
+
+
+def fails(*_: object, **__: object) -> None:
+    raise RecordingCorrupt("torn")
 
 
 def test_the_camera_is_found_out() -> None:
@@ -142,6 +148,41 @@ def test_what_was_known_is_kept_and_its_camera_is_begun_from(
     assert len(other) == 40
     assert other.camera != CAMERA
     assert steps == [building.STEPS_FROM_A_KNOWN_ONE] * 2 + [building.STEPS]
+
+
+def test_a_run_with_a_few_whole_frames_loses_nothing_that_was_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncalibrated(monkeypatch)
+    settings = settings_of(tmp_path)
+    known = atlas_of(walk(40, seed=5))
+    alone = built(settings, known=known)
+    assert alone is not None
+    assert alone.poses == known.poses
+    record(settings.data.recordings_dir, "a", walk(3))
+    more = built(settings, known=known)
+    assert more is not None
+    assert len(more) == 43
+    assert built(settings, known=atlas_of(walk(20, seed=5))) is None
+    nearer = PoseLayout(values=LAYOUT.values, nearest=LAYOUT.nearest / 2)
+    assert built(settings, known=replace(known, layout=nearer)) is None
+
+
+def test_what_was_known_outlives_an_atlas_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.run, "build_atlas", fails)
+    settings = settings_of(tmp_path)
+    known, model = atlas_of(walk(5)), build_model(settings.model)
+    champion = Champion(model=model, settings=settings.model, version="v1", atlas=known)
+    nothing = Split(train=(), val=())
+
+    def of(key: str, settings: Settings) -> Atlas | None:
+        return trainer.run._atlas(key, nothing, champion, model, settings, RUNNING)
+
+    assert of(KEY, settings) is known
+    assert of("atari-pong", settings) is None
+    assert of(KEY, settings_of(tmp_path, "atlas.max_pictures=0")) is None
 
 
 def test_an_atlas_has_no_more_bytes_than_it_may(
@@ -256,9 +297,6 @@ def test_an_atlas_that_does_not_help_is_not_published(
 def test_a_training_outlives_an_atlas_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object, **__: object) -> None:
-        raise RecordingCorrupt("torn")
-
     monkeypatch.setattr(trainer.run, "build_atlas", fails)
     monkeypatch.setattr(trainer.contest, "_champion_held_out", lambda *_: NOTHING)
     settings = settings_of(tmp_path)

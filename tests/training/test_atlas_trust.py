@@ -129,9 +129,7 @@ def level(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def examples_of(settings: Settings, root: Path | None = None) -> RecordingDataset:
     segments = find_segments(root or settings.data.recordings_dir, KEY)
-    history = settings.model.history_frames
-    options = ExampleOptions(history_frames=history, sampling=settings.sampling, seed=0)
-    return RecordingDataset(segments, options)
+    return RecordingDataset(segments, ExampleOptions.of(settings))
 
 
 def model_of(settings: Settings) -> SparsePixelTransformer:

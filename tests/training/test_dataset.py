@@ -10,14 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.locks import try_lock
 from sgaps.model import build_model
 from sgaps.recording import SegmentInfo, find_segments, reader, trained_segments, untrained
+from sgaps.settings import PoseLayout
 from trainer import snapshot, validation
+from trainer.atlas import views_of
 from trainer.augment import BatchShape
+from trainer.batch import make_batch
 from trainer.dataset import Example, RecordingDataset, Request
+from trainer.measured_frames import frames_to_measure
 from trainer.rebuild import rebuilt
 from trainer.run import train_key
 from trainer.schedule import Progress
@@ -232,3 +237,18 @@ def test_a_run_that_is_told_to_stop_validates_no_more(
     assert not report.finished
     assert stopped.count(False) == 20
     assert stopped.count(True) == 1
+
+
+def test_what_a_state_lacked_is_missing_whatever_the_sentinel_was(tmp_path: Path) -> None:
+    """By which the first frame, whose only value is 0, told nothing."""
+    record(tmp_path, "a", frames=3, sentinel=0)
+    segments, settings = find_segments(tmp_path), toy_settings(tmp_path)
+    examples = [dataset_of(segments, resample=resample)[0] for resample in (False, True)]
+    batch = make_batch(examples, settings, torch.device("cpu"))
+    assert not batch.inputs.state_valid.any()
+    assert dataset_of(segments)[1].state.tolist() == [1]
+    data = settings.data.model_copy(update={"recordings_dir": tmp_path})
+    found = frames_to_measure(KEY, settings.model_copy(update={"data": data}), frozenset(), count=3)
+    assert [state.tolist() for _, state in found["a"]] == [[-999], [1], [2]]
+    layout = PoseLayout(values=(0, 0, 0, 0), nearest=1)
+    assert {view.position for view in views_of(segments, layout, -999)} == {1, 2}

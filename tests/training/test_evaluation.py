@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -221,6 +223,24 @@ def test_a_picture_that_could_not_be_written_does_not_cost_the_table(
     assert f"{folder / 'p.png'} cannot be written" in told.err
 
 
+class _Closed(io.StringIO):
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_table_that_nobody_reads_does_not_cost_the_pictures(
+    toy: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = compare(KEY, toy, frames=2, counts=(60,))
+    monkeypatch.setattr(evaluate, "compare", lambda *_, **__: measured)
+    monkeypatch.setattr(sys, "stdout", _Closed())
+    picture, curve = tmp_path / "p.png", tmp_path / "c.png"
+    with pytest.raises(BrokenPipeError):
+        evaluate.main(["--key", KEY, "--picture", str(picture), "--curve", str(curve)])
+    assert picture.stat().st_size > 0
+    assert curve.stat().st_size > 0
+
+
 def test_a_wrong_state_is_that_of_another_frame_and_no_state_is_none(toy: Settings) -> None:
     model = trained(toy)
     torch.nn.init.normal_(model.film.weight, std=0.1)
@@ -261,6 +281,23 @@ def test_sessions_too_short_or_damaged_do_not_cost_the_others(
     assert "measured up to here" in caplog.text
 
 
+def test_what_is_named_twice_is_measured_once(toy: Settings, tmp_path: Path) -> None:
+    def found(*test: Path) -> dict[str, int]:
+        data = toy.data.model_copy(update={"test": test})
+        settings = toy.model_copy(update={"data": data})
+        frames = measured_frames.frames_to_measure(KEY, settings, frozenset(), count=100)
+        return {name: len(played) for name, played in frames.items()}
+
+    folder = toy.data.recordings_dir
+    once = found(folder)
+    files = [segment.path for segment in find_segments(folder)]
+    (tmp_path / "link").symlink_to(folder)
+    assert found(folder, *files, tmp_path / "link") == once
+    shutil.copytree(folder, tmp_path / "copy")
+    with pytest.raises(SgapsError, match=r"session \w+ is in .*: name one of them in data\.test"):
+        found(folder, tmp_path / "copy")
+
+
 def test_a_frame_alone_is_refused_and_more_samples_than_pixels_are_all(toy: Settings) -> None:
     with pytest.raises(SgapsError, match="two frames"):
         compare(KEY, toy, frames=1)
@@ -273,8 +310,10 @@ def test_sessions_of_several_sizes_are_measured_with_the_same_counts_each_once(
 ) -> None:
     whole = measured_frames._frames
 
-    def smaller(segments: Sequence[SegmentInfo], count: int) -> list[tuple[Picture, State]]:
-        found = whole(segments, count)
+    def smaller(
+        segments: Sequence[SegmentInfo], count: int, sentinel: float
+    ) -> list[tuple[Picture, State]]:
+        found = whole(segments, count, sentinel)
         is_cut = segments[0].session_id == "bb"
         return [(truth[:16, :16], state) for truth, state in found] if is_cut else list(found)
 

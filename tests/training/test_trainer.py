@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import shutil
@@ -37,7 +38,7 @@ from sgaps.sampling.quadtree import split_tiling
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from toy_models import publish
-from trainer import cards, draw, run, validation
+from trainer import cards, contest, draw, run, validation
 from trainer.augment import AugmentationPipeline, BatchShape
 from trainer.batch import make_batch
 from trainer.champion import champion_of
@@ -49,6 +50,7 @@ from trainer.run import RunOptions, RunReport, train_key
 from trainer.schedule import Schedule, sample_counts
 from trainer.split import split_by_session
 from trainer.stepper import TrainingFailed, moving_average
+from trainer.validation import HeldOut
 from trainer.worker import Worker, enough_to_train
 from training.toy_recordings import (
     HEIGHT,
@@ -298,6 +300,36 @@ def test_means_are_read_where_samples_were_taken() -> None:
     assert float(loss(frame + 0.5, samples, valid)) == pytest.approx(0.25, abs=1e-3)
 
 
+@pytest.mark.parametrize("side", [1, 2, 64])
+def test_a_mean_at_an_edge_is_that_of_the_pixel_behind_it(side: int) -> None:
+    """As the protocol has it, and 1 is in the last one."""
+    columns, rows = -(-WIDTH // side), -(-HEIGHT // side)
+    numbers = np.arange(1, rows * columns + 1, dtype=np.float32).reshape(rows, columns)
+    image = numbers.repeat(side, 0).repeat(side, 1)[:HEIGHT, :WIDTH]
+    frame = torch.from_numpy(image.copy())[None, None].requires_grad_()
+    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(WIDTH + 1), np.arange(HEIGHT + 1)))
+    rest = np.full((len(x), 2), [0, side])
+    points = torch.from_numpy(np.column_stack([x / WIDTH, y / HEIGHT, rest]).astype(np.float32))
+    expected = image[np.minimum(y, HEIGHT - 1), np.minimum(x, WIDTH - 1)]
+    means = means_at(frame, points[None])[0]
+    np.testing.assert_allclose(means.detach().numpy(), expected, rtol=1e-5)
+    means.sum().backward()  # type: ignore[no-untyped-call]
+    assert frame.grad is not None
+    assert float(frame.grad.sum()) == pytest.approx(len(points), rel=1e-5)
+
+
+def test_nobody_is_told_of_noise_below_a_grey_level(tmp_path: Path) -> None:
+    """Or one black frame would outweigh all others."""
+    record(tmp_path, "a", frames=1)
+    example = dataset_of(find_segments(tmp_path))[0]
+    batch = make_batch([example], toy_settings(tmp_path), torch.device("cpu"))
+    assert batch.target is not None
+    told = [validation.frame_psnr_db(batch.target + noise, batch) for noise in (0, 1e-5, 1e-4)]
+    assert told == pytest.approx([58.9] * 3, abs=0.1)
+    off = validation.frame_psnr_db(batch.target + 0.1, batch)
+    assert off == pytest.approx(20, abs=0.01)
+
+
 def test_the_frame_loss_falls_with_psnr() -> None:
     target = torch.zeros(2, 1, 4, 4)
     near, far = log_mse_loss(target + 0.05, target), log_mse_loss(target + 0.5, target)
@@ -494,14 +526,20 @@ def test_some_examples_come_without_any_state() -> None:
     assert 0.15 < shares.mean() < 0.25
 
 
+def options_of(pipeline: AugmentationPipeline) -> ExampleOptions:
+    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
+    return ExampleOptions(
+        history_frames=2, sampling=sampling, seed=0, sentinel=-999.0, augmentation=pipeline
+    )
+
+
 @pytest.mark.parametrize(("keyframes", "samples"), [(True, 0), (True, 60), (False, 60)])
 def test_recorded_and_drawn_examples_come_without_a_state_alike(
     tmp_path: Path, keyframes: bool, samples: int
 ) -> None:
     record(tmp_path, "a", frames=9, keyframes=keyframes, samples=samples)
-    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
     pipeline = augmented(state_absent_share=0.5)
-    options = ExampleOptions(history_frames=2, sampling=sampling, seed=0, augmentation=pipeline)
+    options = options_of(pipeline)
     dataset = RecordingDataset(find_segments(tmp_path), options)
     whole = BatchShape(samples=60)
     requests = [Request(index=i, shape=whole, epoch=e) for i in range(9) for e in range(30)]
@@ -514,9 +552,8 @@ def test_in_a_mirror_and_in_a_cut_a_pose_is_missing(
     tmp_path: Path, crop: float, flip: float
 ) -> None:
     record(tmp_path, "a", frames=3, samples=0)
-    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
     pipeline = augmented(flip_share=flip)
-    options = ExampleOptions(history_frames=2, sampling=sampling, seed=0, augmentation=pipeline)
+    options = options_of(pipeline)
     dataset = RecordingDataset(find_segments(tmp_path), options)
     example = dataset[Request(index=2, shape=BatchShape(samples=60, crop=crop), epoch=0)]
     assert (example.state == -999).all()
@@ -524,9 +561,8 @@ def test_in_a_mirror_and_in_a_cut_a_pose_is_missing(
 
 def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=6)
-    sampling = load_settings(environment={}).sampling
     pipeline = augmented(flip_share=0.5, noise_std=0.1, compression_share=0.5, state_drop_share=0.5)
-    options = ExampleOptions(history_frames=2, sampling=sampling, seed=0, augmentation=pipeline)
+    options = options_of(pipeline)
     dataset = RecordingDataset(find_segments(tmp_path), options)
     shape = BatchShape(samples=40, scale=0.6)
     examples = [dataset[Request(index=i, shape=shape, epoch=0)] for i in range(len(dataset))]
@@ -588,6 +624,20 @@ def test_a_model_of_another_shape_starts_from_the_general_one_that_has_it(
     shutil.rmtree(settings.data.shipped_dir)
     train(other)
     assert not torch.equal(begun[1], begun[0])
+
+
+def test_a_frame_or_two_are_held_out_last(soon_better: Settings) -> None:
+    root = soon_better.data.recordings_dir
+    for name in ("d", "e", "f", "g"):
+        record(root, name, frames=2 if name == "d" else 10)
+    segments = find_segments(root)
+    assert split_by_session(segments, val_share=0.25).val_sessions == ("d",)
+    known = {"e", "f", "g"}
+    last = split_by_session(segments, val_share=0.25, trained_on=known, short={"d"})
+    assert not known.isdisjoint(last.val_sessions)
+    published = train(soon_better).published
+    assert published is not None
+    assert "d" in published.data.train_sessions
 
 
 def test_what_the_champion_was_trained_on_is_held_out_last(tmp_path: Path) -> None:
@@ -745,6 +795,28 @@ def test_what_was_rolled_back_during_a_run_does_not_come_back_unmeasured(
     assert report.published is None
     assert CheckpointStore(root).current_version(KEY) == first
     assert second in CheckpointStore(root).versions(KEY)
+
+
+@pytest.mark.parametrize("gain_db", [0.0, 1e-3])
+def test_what_is_only_as_good_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain_db: float
+) -> None:
+    told = itertools.count()
+
+    def judged(*_: object, **__: object) -> HeldOut:
+        psnr_db = 20 + gain_db * next(told)
+        return HeldOut(psnr_db=psnr_db, score_db=psnr_db)
+
+    monkeypatch.setattr(contest, "validate", judged)
+    settings = toy_settings(
+        tmp_path,
+        "training.max_epochs=1",
+        "training.min_gain_db=0",
+        "augmentation.state_absent_share=0",
+    )
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=4)
+    assert (train(settings).published is not None) == (gain_db > 0)
 
 
 def test_a_manifest_has_room_however_long_a_key_is_played(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
@@ -252,6 +253,7 @@ def paired(root: Path, *, resample: bool) -> RecordingDataset:
         history_frames=2,
         sampling=plain.sampling,
         seed=1,
+        sentinel=-999.0,
         augmentation=augmentation if resample else None,
         pairs=True,
     )
@@ -582,6 +584,42 @@ def test_an_interrupted_command_can_be_resumed(
         next((tmp_path / "checkpoints" / KEY).glob("v*/manifest.json")).read_text()
     )
     assert manifest["parent"] is None
+
+
+@pytest.mark.usefixtures("ever_better")
+def test_a_run_whose_terminal_cannot_be_written_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=4)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert run_here(tmp_path, "training.max_epochs=1") == 0
+    assert "published v0001" in capsys.readouterr().out
+
+
+def test_a_run_that_is_interrupted_together_with_who_reads_it_is_saved(tmp_path: Path) -> None:
+    """`sgaps train 2>&1 | tee log` and Ctrl-C."""
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=24)
+    begun = subprocess.Popen(
+        [sys.executable, *command(tmp_path, "training.max_epochs=2000")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert begun.stdout is not None
+    try:
+        wait_until(lambda: list(tmp_path.glob("runs/*/*/metrics.jsonl")))
+        begun.stdout.close()
+        begun.send_signal(signal.SIGINT)
+        assert begun.wait(timeout=60) == 130
+    finally:
+        begun.kill()
+    assert (tmp_path / "checkpoints" / KEY / UNFINISHED_NAME).exists()
 
 
 @pytest.mark.parametrize("when", ["judged", "published"])

@@ -37,6 +37,7 @@ def record(
     samples: int = 60,
     broken: Collection[int] = (),
     half_from: int | None = None,
+    sentinel: float = -999.0,
 ) -> None:
     """From `half_from` on all frames are half as wide and high; `broken` are those whose keyframes
     cannot be decoded."""
@@ -45,7 +46,7 @@ def record(
         checkpoint_key=KEY,
         session_id=session_id,
         max_state_dim=64,
-        sentinel=-999.0,
+        sentinel=sentinel,
     )
     rng = np.random.default_rng(len(session_id))
     recorded = [_frame(i, rng, keyframes=keyframes, samples=samples) for i in range(frames)]
@@ -122,6 +123,7 @@ def dataset_of(segments: list[SegmentInfo], *, resample: bool = False) -> Record
         history_frames=1,
         sampling=sampling,
         seed=0,
+        sentinel=-999.0,
         augmentation=AugmentationPipeline(nothing, sentinel=-999.0) if resample else None,
     )
     return RecordingDataset(segments, options)

@@ -69,6 +69,17 @@ def test_its_leaves_cover_the_frame_once(width: int, height: int, count: int) ->
 
 
 @pytest.mark.parametrize(
+    ("width", "height", "count"), [(2, 500, 100), (3, 1000, 100), (8192, 3, 500)]
+)
+def test_a_narrow_frame_is_seen_in_squares_too(width: int, height: int, count: int) -> None:
+    rng = np.random.default_rng(0)
+    coords = split_tiling(
+        NOTHING_KNOWN, guided_share=0.6, count=count, width=width, height=height, rng=rng
+    )
+    assert (coords[:, 2] == 2).mean() > 0.7  # the others are pixels beside them
+
+
+@pytest.mark.parametrize(
     ("width", "height", "count", "covered"),
     [(1920, 1080, 500, 0.95), (1280, 720, 250, 0.95), (640, 480, 60, 0.79), (320, 240, 20, 0.85)],
 )

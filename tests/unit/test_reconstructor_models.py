@@ -376,3 +376,20 @@ def test_what_was_damaged_since_it_was_let_go_is_served_by_the_general_one(
     newer = publish(root, "doom", seed=3).model_version
     assert reconstructor.refresh() == 1
     assert versions_of(reconstructor, "doom", "pong") == [newer, pong]
+
+
+def test_a_model_that_looks_back_farther_than_the_broker_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(models, "PLAYED_SECS", 0.0)
+    for key in ("doom", "pong"):
+        publish(tmp_path / "own", key)
+    short = ("model.history_frames=1", "server.history_frames=1", "reconstructor.max_models=1")
+    reconstructor = neural(tmp_path, *short)
+    for key in ("doom", "pong", "doom"):
+        reconstructor.reconstruct([frame(key)])
+    told = [line for line in caplog.messages if "server.history_frames=2" in line]
+    assert len(told) == 2
+    caplog.clear()
+    neural(tmp_path).reconstruct([frame("doom")])
+    assert "history_frames" not in caplog.text

@@ -58,8 +58,8 @@ class TimedModel:
         return
 
 
-def worker_of(bus: MemoryBus, model: TimedModel) -> Worker:
-    settings = load_settings(environment={})
+def worker_of(bus: MemoryBus, model: TimedModel, *overrides: str) -> Worker:
+    settings = load_settings(overrides, environment={})
     service = Service(name="reconstructor", settings=settings, bus=bus, stop=asyncio.Event())
     return Worker(service, model)
 
@@ -122,3 +122,14 @@ async def test_a_model_is_shown_older_samples_with_their_age_and_its_answer_publ
     assert isinstance(published, Publish)
     assert isinstance(published.message, FrameReconstructed)
     assert (published.message.frame_id, published.message.model_version) == (5, "v1")
+
+
+async def test_a_model_is_shown_all_that_the_broker_has() -> None:
+    """Its manifest may ask for more than what is trained here now."""
+    bus, model = MemoryBus(), TimedModel()
+    worker = worker_of(bus, model, "model.history_frames=1", "server.history_frames=3")
+    for frame_id in range(5):
+        await store(bus, frame(frame_id))
+        accepted = frame(frame_id, frame_id - 1)
+        await worker.handle([Delivery(entry_id="1-0", message=accepted)])
+    assert model.ages[-1] == [1, 2, 3]

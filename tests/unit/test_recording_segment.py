@@ -208,6 +208,17 @@ def test_a_frame_that_could_not_be_read_back_is_refused(changes: dict[str, Any])
         make_frame(**({"frame_id": 1} | changes))
 
 
+def test_what_is_missing_is_told_by_the_sentinel_of_whoever_reads(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path)
+    writer.append([make_frame(1, state=np.array([3, -999, 0], np.float32))])
+    path = writer.seal()
+    with SegmentReader(path, sentinel=-1) as reader:
+        assert reader.read(0).state.tolist() == reader.state(0).tolist() == [3, -1, 0]
+        assert reader.sentinel == -1
+    with SegmentReader(path) as reader:
+        assert reader.state(0).tolist() == [3, -999, 0]
+
+
 def test_a_state_that_is_too_long_does_no_harm(tmp_path: Path) -> None:
     writer = open_writer(tmp_path)
     with pytest.raises(RecordingError, match="5 state values, at most 4"):

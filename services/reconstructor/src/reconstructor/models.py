@@ -68,6 +68,7 @@ class Models:
         """Stores that come first go before later ones."""
         self._stores = stores
         self._most = settings.reconstructor.max_models
+        self._kept_frames = settings.server.history_frames
         self._device = device
         untrained = Forward(build_model(settings.model).eval().to(device), device)
         self._general = Serving(forward=untrained, settings=settings.model, version=UNTRAINED)
@@ -80,6 +81,7 @@ class Models:
         """What is not looked at again."""
         self._told: set[Place] = set()
         """What was in trouble, these among them: it is logged once."""
+        self._told_to_lack_a_past: set[Place] = set()
         self._keys_in_trouble: set[str] = set()
         """Keys whose checkpoint in force was not taken at the last look."""
         self._is_starting = True
@@ -200,7 +202,23 @@ class Models:
             forward = Forward(model.to(self._device), self._device)
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is the former
             raise CheckpointUnreadable(f"it cannot be put on {self._device}: {error}") from error
+        self._tell_of_a_short_past(place, manifest.model.history_frames)
         return Serving(forward=forward, settings=manifest.model, version=place.version, atlas=atlas)
+
+    def _tell_of_a_short_past(self, place: Place, wanted_frames: int) -> None:
+        """Once: a model that looks back farther than the broker does is served, but worse."""
+        if wanted_frames <= self._kept_frames or place in self._told_to_lack_a_past:
+            return
+        self._told_to_lack_a_past.add(place)
+        log.warning(
+            "%s of %s was trained with %d frames of the past and is served with %d: set "
+            "server.history_frames=%d",
+            place.version,
+            place.key,
+            wanted_frames,
+            self._kept_frames,
+            wanted_frames,
+        )
 
     def _refuse(self, place: Place, error: CheckpointError) -> None:
         """Tell it once. What only could not be read, or is not all there yet, is tried again."""

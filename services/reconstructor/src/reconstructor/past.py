@@ -34,7 +34,7 @@ class Pasts:
     """
 
     def __init__(self, bus: Bus, *, frames: int) -> None:
-        """`frames`: how many of a session a model looks back to."""
+        """`frames`: how many of a session the broker has; a model looks back to no more."""
         self._bus = bus
         self._frames = max(1, frames)
         self._remembered: LRUCache[str, _Remembered] = LRUCache(MOST_SESSIONS)

@@ -26,7 +26,7 @@ class Worker:
     """Any replica does any frame: what it remembers of a session is beside the stream as well."""
 
     def __init__(self, service: Service, reconstructor: Reconstructor) -> None:
-        self._pasts = Pasts(service.bus, frames=service.settings.model.history_frames)
+        self._pasts = Pasts(service.bus, frames=service.settings.server.history_frames)
         self._reconstructor = reconstructor
         self._quick_px = 0
         """Pixels of the largest pass that was quick since one was slow."""

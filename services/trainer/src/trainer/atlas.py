@@ -72,9 +72,10 @@ def build_atlas(
     layout = settings.atlas.layout_of(checkpoint_key)
     if layout is None:
         return None
+    if known and known.layout != layout:
+        known = None
     views = list(views_of(segments, layout, settings.sentinel_value))
-    sizes = _whole_sizes(views)
-    (width, height), count = next(iter(sizes.most_common(1)), ((1, 1), 0))
+    (width, height), count = _size_and_count(views, known)
     most = min(settings.atlas.max_pictures, MAX_ATLAS_PIXELS // (width * height))
     camera = _square_pixels(width, height)
     if min(count, most) < FEWEST_PICTURES or camera is None:
@@ -85,7 +86,7 @@ def build_atlas(
             FEWEST_PICTURES,
         )
         return None
-    if known and (known.layout, known.width, known.height) != (layout, width, height):
+    if known and (known.width, known.height) != (width, height):
         known = None
     quality = settings.atlas.jpeg_quality
     usable = (view for view in views if view.size == (width, height))
@@ -108,6 +109,19 @@ def build_atlas(
     return calibrated(atlas, STEPS_FROM_A_KNOWN_ONE if known else STEPS, stop)
 
 
+def _size_and_count(views: Sequence[View], known: Atlas | None) -> tuple[tuple[int, int], int]:
+    """The size of the pictures of an atlas, and how many there are to choose from.
+
+    What was known stays until there are enough of another size: a run may bring a few only.
+    """
+    sizes = _whole_sizes(views)
+    size, count = next(iter(sizes.most_common(1)), ((1, 1), 0))
+    if known and (size == (known.width, known.height) or count < FEWEST_PICTURES):
+        size = (known.width, known.height)
+        count = sizes[size] + len(known)
+    return size, count
+
+
 def _whole_sizes(views: Sequence[View]) -> Counter[tuple[int, int]]:
     """How many there are of each size of which one can be decoded."""
     sizes = Counter(view.size for view in views)
@@ -122,7 +136,7 @@ def views_of(
 ) -> Iterator[View]:
     """Whole frames with a pose, but for those that show what the one before did."""
     for segment in segments:
-        reader, last = open_segment(segment), None
+        reader, last = open_segment(segment, sentinel), None
         for position in reader.keyframe_positions.tolist():
             pose = pose_of(reader.state(position), layout, sentinel=sentinel)
             if pose and not (last and shows_the_same(pose, last, layout)):

@@ -72,7 +72,7 @@ class Contest:
 
     def _is_beaten_by(self, challenger: Challenger) -> bool:
         gain_db = challenger.held_out.score_db - self.held_out.score_db
-        return gain_db >= self._settings.training.min_gain_db
+        return gain_db > 0 and gain_db >= self._settings.training.min_gain_db
 
     def metrics(self, challenger: Challenger) -> checkpoints.Metrics:
         """Of both, for the challenger's manifest."""

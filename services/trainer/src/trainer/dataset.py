@@ -75,6 +75,8 @@ class ExampleOptions:
     sampling: SamplingSettings
     """How samples are drawn from a whole frame that was captured without any."""
     seed: int
+    sentinel: float
+    """Of the states of examples, whatever it was when they were recorded."""
     augmentation: AugmentationPipeline | None = None
     """For training, which also draws fresh samples from keyframes half of the time, of any kind."""
     pairs: bool = False
@@ -87,6 +89,7 @@ class ExampleOptions:
             history_frames=settings.model.history_frames,
             sampling=settings.sampling,
             seed=settings.training.seed,
+            sentinel=settings.sentinel_value,
             augmentation=augmentation,
             pairs=augmentation is not None and settings.loss.temporal > 0,
         )
@@ -134,7 +137,7 @@ class RecordingDataset(Dataset[Example]):
     def _at(self, wanted: Request) -> Example:
         segment, position = self._places[wanted.index, :2].tolist()
         rng = np.random.default_rng((self._options.seed, wanted.epoch, wanted.index))
-        reader = open_segment(self.segments[segment])
+        reader = open_segment(self.segments[segment], self._options.sentinel)
         if not self.has_keyframes:
             return _masked(reader, position, self._options, rng)
         return _example(reader, position, self._options, wanted, rng)

@@ -100,9 +100,10 @@ def means_at(frame: Tensor, points: Tensor) -> Tensor:
         at = points[..., :2] * frame.new_tensor([width, height]) / side
         if level:
             frame = F.avg_pool2d(frame, 2, ceil_mode=True, count_include_pad=False)
-        size = frame.new_tensor([frame.shape[-1], frame.shape[-2]])
-        grid = (at / size).unsqueeze(1) * 2 - 1  # (B, 1, M, 2); corners of the image are -1 and 1
-        picked = F.grid_sample(frame, grid, mode="nearest", align_corners=False)[:, 0, 0]
+        rows, columns = frame.shape[-2:]
+        # u = 1 is in the last pixel.
+        x, y = at[..., 0].long().clamp(max=columns - 1), at[..., 1].long().clamp(max=rows - 1)
+        picked = frame.flatten(1).gather(1, y * columns + x)  # (B, M)
         means = torch.where(points[..., 3] == side, picked, means)
     return means
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ def frames_to_measure(
 ) -> dict[str, Frames]:
     """The first whole frames of each session, two at least. Raises SgapsError."""
     sessions = {
-        session_id: _of_one_size(session_id, _frames(segments, count))
+        session_id: _of_one_size(session_id, _frames(segments, count, settings.sentinel_value))
         for session_id, segments in _sessions(key, settings, trained_on).items()
     }
     if short := [name for name, played in sessions.items() if len(played) <= 1]:
@@ -75,13 +76,25 @@ def _sessions(
 
 
 def _segments(key: str, data: DataSettings) -> list[SegmentInfo]:
-    """Those of the key in the folders that data.test names, and the files that it names."""
+    """Those of the key in the folders that data.test names, and the files that it names: each once.
+
+    Raises SgapsError where two sessions have one id.
+    """
     if not data.test:
         return find_segments(data.recordings_dir, key)
-    found = (
+    found = chain.from_iterable(
         find_segments(path, key) if path.is_dir() else [segment_info(path)] for path in data.test
     )
-    return list(chain.from_iterable(found))
+    segments = list({segment.path.resolve(): segment for segment in found}.values())
+    folders: dict[str, Path] = {}
+    for segment in segments:
+        folder = segment.path.resolve().parent
+        if folders.setdefault(segment.session_id, folder) != folder:
+            raise SgapsError(
+                f"session {segment.session_id} is in {folders[segment.session_id]} and in "
+                f"{folder}: name one of them in data.test"
+            )
+    return segments
 
 
 def possible_counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[int]:
@@ -107,11 +120,11 @@ def possible_counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[i
     return counts
 
 
-def _frames(segments: Sequence[SegmentInfo], count: int) -> Frames:
+def _frames(segments: Sequence[SegmentInfo], count: int, sentinel: float) -> Frames:
     """The first frames of a session; it ends where one cannot be decoded."""
     found: list[tuple[Picture, NDArray[np.float32]]] = []
     for segment in segments:
-        with SegmentReader(segment.path) as reader:
+        with SegmentReader(segment.path, sentinel=sentinel) as reader:
             for position in range(min(count - len(found), len(reader))):
                 frame = reader.read(position)
                 try:

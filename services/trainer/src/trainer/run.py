@@ -37,7 +37,7 @@ from trainer.run_log import RunLog
 from trainer.run_memory import RunMemory
 from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
 from trainer.schedule import Progress
-from trainer.segments import close_segments, of_sessions_to_learn_from
+from trainer.segments import close_segments, frames_to_learn_from
 from trainer.split import Split, split_at, split_by_session
 from trainer.trust import taught
 from trainer.validation import HeldOut
@@ -45,6 +45,8 @@ from trainer.validation import HeldOut
 log = logging.getLogger(__name__)
 
 UNFINISHED_NAME = "unfinished.safetensors"
+FEWEST_HELD_OUT = 10
+"""Frames to learn from of a session that is held out, as long as there are others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +277,8 @@ def _split(
         _refuse_known(split, champion, known)
         return split
     # Else what a broken client sent may be all that is held out, in every run.
-    segments = of_sessions_to_learn_from(segments)
+    frames = frames_to_learn_from(segments)
+    segments = [segment for segment in segments if frames[segment.session_id]]
     if taken_up is not None:
         split = split_at(segments, held_out=taken_up.header.val_sessions)
         if not (split.train and split.val):
@@ -284,7 +287,12 @@ def _split(
                 "start without --resume"
             )
         return split
-    split = split_by_session(segments, val_share=settings.training.val_share, trained_on=known)
+    split = split_by_session(
+        segments,
+        val_share=settings.training.val_share,
+        trained_on=known,
+        short={name for name, count in frames.items() if count < FEWEST_HELD_OUT},
+    )
     if not split.val:
         raise SgapsError(
             "two sessions with frames that are whole or have two samples are needed: one is held "
@@ -327,13 +335,24 @@ def _atlas(
     settings: Settings,
     stop: threading.Event,
 ) -> Atlas | None:
-    """Of what is trained on, and of what the champion knows. A training is not lost with it."""
-    atlas = None
+    """Of what is trained on, and of what the champion knows: that alone, where it cannot be built.
+
+    A training is not lost with it.
+    """
+    atlas = _known_atlas(checkpoint_key, champion, settings)
     try:
-        atlas = build_atlas(checkpoint_key, split.train, settings, known=champion.atlas, stop=stop)
+        atlas = build_atlas(checkpoint_key, split.train, settings, known=atlas, stop=stop)
         if atlas:
             examples = RecordingDataset(split.train, ExampleOptions.of(settings))
             return taught(atlas, model, examples, settings, stop=stop)
     except SgapsError:
         log.exception("%s goes with %s", checkpoint_key, "an untaught atlas" if atlas else "none")
     return atlas
+
+
+def _known_atlas(checkpoint_key: str, champion: Champion, settings: Settings) -> Atlas | None:
+    """The champion's, as far as it is still wanted."""
+    known, layout = champion.atlas, settings.atlas.layout_of(checkpoint_key)
+    if known is None or known.layout != layout or not settings.atlas.max_pictures:
+        return None
+    return known

@@ -42,13 +42,12 @@ def places_to_learn_from(segments: Sequence[SegmentInfo]) -> tuple[Places, bool]
     return _places(segments, keyframes=False), False
 
 
-def of_sessions_to_learn_from(segments: Sequence[SegmentInfo]) -> list[SegmentInfo]:
-    """Those of sessions that have at least one frame to learn from. Raises RecordingCorrupt."""
+def frames_to_learn_from(segments: Sequence[SegmentInfo]) -> dict[str, int]:
+    """How many each session has. Raises RecordingCorrupt."""
     sessions: dict[str, list[SegmentInfo]] = defaultdict(list)
     for segment in segments:
         sessions[segment.session_id].append(segment)
-    some = {name for name, found in sessions.items() if len(places_to_learn_from(found)[0])}
-    return [segment for segment in segments if segment.session_id in some]
+    return {name: len(places_to_learn_from(found)[0]) for name, found in sessions.items()}
 
 
 def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
@@ -63,9 +62,12 @@ def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8
 
 
 @lru_cache(maxsize=OPEN_SEGMENTS)
-def open_segment(segment: SegmentInfo) -> SegmentReader:
-    """A reader that stays open until `close_segments`. Raises RecordingCorrupt."""
-    return SegmentReader(segment.path)
+def open_segment(segment: SegmentInfo, sentinel: float | None = None) -> SegmentReader:
+    """A reader that stays open until `close_segments`. Raises RecordingCorrupt.
+
+    Whoever looks at states names the sentinel by which to know what is missing.
+    """
+    return SegmentReader(segment.path, sentinel=sentinel)
 
 
 def close_segments() -> None:

@@ -27,15 +27,21 @@ class Split:
 
 
 def split_by_session(
-    segments: Sequence[SegmentInfo], *, val_share: float, trained_on: Collection[str] = ()
+    segments: Sequence[SegmentInfo],
+    *,
+    val_share: float,
+    trained_on: Collection[str] = (),
+    short: Collection[str] = (),
 ) -> Split:
     """Hold out `val_share` of the sessions, at least one, and leave at least one to train on.
 
-    Those that the champion was trained on are held out last: it would look better on them than it
-    is. Else the choice depends on the session id alone.
+    Short ones are held out last: a frame or two are no measure. Before them come those that the
+    champion was trained on: it would look better on them than it is. Else the choice depends on the
+    session id alone.
     """
     ranked = sorted(
-        _sessions(segments), key=lambda session: (session in trained_on, _rank(session))
+        _sessions(segments),
+        key=lambda session: (session in short, session in trained_on, _rank(session)),
     )
     return split_at(segments, held_out=ranked[: _val_count(len(ranked), val_share)])
 

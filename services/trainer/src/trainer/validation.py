@@ -18,7 +18,7 @@ from sgaps.model import ModelOutput, SparsePixelTransformer
 from sgaps.settings import Settings
 from trainer.batch import Batch
 from trainer.dataset import RecordingDataset
-from trainer.losses import EYE_TERMS, ReconstructionLoss, means_at
+from trainer.losses import EYE_TERMS, ROUNDING_ERROR, ReconstructionLoss, means_at
 from trainer.rebuild import rebuilt
 
 MSE_FLOOR = 1e-10
@@ -107,8 +107,11 @@ def _cost_to_the_eye_db(loss: ReconstructionLoss, output: ModelOutput, batch: Ba
 
 
 def frame_psnr_db(frame: Tensor, batch: Batch) -> float:
-    """PSNR of one frame (1, 1, H, W), as far as its truth is known."""
-    return psnr_db(float(squared_error(frame, batch).mean()))
+    """PSNR of one frame (1, 1, H, W), as far as its truth is known, once it is rounded to bytes.
+
+    Else a black frame, which is right but for noise that nobody is shown, would outweigh others.
+    """
+    return psnr_db(float(squared_error(frame, batch).mean()) + ROUNDING_ERROR**2)
 
 
 def squared_error(frame: Tensor, batch: Batch) -> Tensor:

@@ -68,15 +68,18 @@ class SegmentReader:
     Raises RecordingCorrupt if the file is no valid segment, RecordingError if the system cannot
     read it. Samples and keyframes are read when asked for, the rest is kept in memory.
     With `salvage` it reads a part that a killed writer left, or a damaged segment: those frames
-    whose rows of the index are valid.
+    whose rows of the index are valid. With a `sentinel` missing values of the state are that, and
+    not what they were when it was recorded.
     """
 
-    def __init__(self, path: Path, *, salvage: bool = False) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False, sentinel: float | None = None) -> None:
         self.path = path
         self._file = _open(path, salvage=salvage)
         try:
             self._read_header()
             self._read_index(salvage=salvage)
+            if sentinel is not None:
+                self._take_sentinel(sentinel)
         except H5_ERRORS as error:
             self.close()
             raise _blame(path, error) from error
@@ -201,6 +204,10 @@ class SegmentReader:
         self._states = self._states[kept]  # (F, max_state_dim)
         self._resolution = self._resolution[kept]  # (F, 2)
         self._timestamps = self._timestamps[kept]  # (F, 2)
+
+    def _take_sentinel(self, sentinel: float) -> None:
+        self._states[self._states == np.float32(self.sentinel)] = sentinel
+        self.sentinel = sentinel
 
     def _sample_count(self) -> int:
         footprints = self._pixels if self._footprints is None else self._footprints

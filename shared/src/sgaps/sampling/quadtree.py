@@ -79,7 +79,9 @@ def _tiling(width: int, height: int, most_blocks: int) -> Blocks:
     A block across the border is halved, and what then still lies outside is left out.
     """
     side = 1
-    while side < MAX_FOOTPRINT_PX and -(-width // side) * -(-height // side) > most_blocks:
+    # No block is larger than a narrow frame takes: all that lie across its border would be lost.
+    largest = min(MAX_FOOTPRINT_PX, 1 << (min(width, height) - 1).bit_length())
+    while side < largest and -(-width // side) * -(-height // side) > most_blocks:
         side *= 2
     rows, columns = np.indices((-(-height // side), -(-width // side)))
     blocks = np.stack([columns * side, rows * side, np.full_like(rows, side)], axis=-1)

@@ -257,18 +257,22 @@ class CurriculumPhase(Section):
 
 
 class AugmentationSettings(Section):
-    """What training changes in frames. All at 0: nothing."""
+    """What training changes in frames. All at 0: nothing.
+
+    Drawn are all examples but those that come as they were recorded: half of the whole frames that
+    were recorded with as many samples as are wanted, where nothing is cut or shrunk.
+    """
 
     flip_share: Share
-    """Of the examples, seen in a mirror and without their state."""
+    """Of the drawn examples, seen in a mirror and without their state."""
     crop_share: Share
     """Of the batches, cut out of the frames: against learning places of the screen by heart."""
     scale_share: Share
     """Of the batches, shrunk to between half and all of their sides."""
     noise_std: Share
-    """Of sensor noise at most; 1 is from black to white."""
+    """Of sensor noise at most, in the drawn examples; 1 is from black to white."""
     compression_share: Share
-    """Of the frames, compressed as JPEG before they are sampled."""
+    """Of the frames of drawn examples, compressed as JPEG before they are sampled."""
     state_drop_share: Share
     """Of the values of state vectors, taken as missing."""
     state_absent_share: Share
