@@ -59,7 +59,8 @@ def main(key: str, recordings: Path, out: Path) -> None:
         output = checkpoint.model(inputs)
     rebuilt = output.frame[0, 0].mul(255).round().byte().numpy()
 
-    cv2.imwrite(str(out), np.hstack([truth, rebuilt]))
+    if not cv2.imwrite(str(out), np.hstack([truth, rebuilt])):
+        sys.exit(f"{out} cannot be written")
     print(f"{checkpoint.manifest.model_version}: {cv2.PSNR(truth, rebuilt):.2f} dB, {out}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -12,10 +13,11 @@ from typer.testing import CliRunner
 from contract.conftest import frame
 from integration.conftest import with_changes
 from sgaps.bus import Publish, RedisBus
-from sgaps.errors import BusUnavailable
+from sgaps.errors import BusUnavailable, SettingsError
 from sgaps.messages import DeadLetter, FrameAccepted
 from sgaps.settings import Settings
 from sgaps_cli.commands import app
+from sgaps_cli.data_folder import Running, alone_in, tell
 
 
 async def bury(settings: Settings, data: bytes, reason: str) -> None:
@@ -64,6 +66,21 @@ def test_a_broker_that_is_not_there_is_told_with_its_cure() -> None:
     done = CliRunner().invoke(app, ["dead", "--redis", "redis://127.0.0.1:1/0"])
     assert isinstance(done.exception, BusUnavailable)
     assert "Name the broker with --redis" in str(done.exception)
+
+
+async def test_an_empty_redis_url_is_none(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As for `sgaps up` and `sgaps doctor`."""
+    command = ["dead", "--data-dir", str(tmp_path)]
+    with alone_in(tmp_path) as lock:
+        tell(lock, Running(port=1, broker_url=gateway_settings.bus.url))
+        monkeypatch.setenv("REDIS_URL", "")
+        done = await asyncio.to_thread(CliRunner().invoke, app, command)
+        assert "no dead letters" in done.output
+    monkeypatch.setenv("REDIS_URL", "")
+    done = await asyncio.to_thread(CliRunner().invoke, app, command)
+    assert not isinstance(done.exception, SettingsError)  # whether one is at the usual port or not
 
 
 async def test_what_was_listed_is_removed_if_that_is_wished(gateway_settings: Settings) -> None:

@@ -104,6 +104,15 @@ def test_a_video_is_imported_by_the_command(tmp_path: Path, video: Path) -> None
     np.testing.assert_allclose(pictures.mean(axis=(1, 2)), SHADES, atol=3)
 
 
+def test_a_file_of_the_home_folder_is_imported(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(video.parent))
+    done = run_here("import", f"~/{video.name}", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(recorded(tmp_path / "out", "ramp")) == 1
+
+
 def test_a_file_has_one_key_whatever_records_it(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -266,6 +266,21 @@ def test_folders_that_are_configured_elsewhere_are_looked_at(
     assert not bad_lines(run_here("doctor", "--data-dir", tmp_path / "other").stdout)
 
 
+@pytest.mark.parametrize(("name", "arguments"), [("data", ()), ("loop", ("--data-dir", "loop"))])
+def test_a_data_folder_that_is_a_link_to_itself_is_a_finding(
+    name: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).symlink_to(name)
+    for folder in ("recordings", "checkpoints"):
+        monkeypatch.setenv(f"SGAPS__DATA__{folder.upper()}_DIR", str(tmp_path / folder))
+    done = run_here("doctor", *arguments)
+    assert done.returncode == 1
+    (line,) = bad_lines(done.stdout)
+    assert line.startswith(f"bad  data folder {name}: cannot be looked at: ")
+    assert "cure: choose another with --data-dir" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("group", "pending_secs", "well"),
     [("recorder", 0.0, False), ("trainer", 0.0, True), ("trainer", 60.0, False)],
@@ -509,6 +524,15 @@ def test_a_gateway_with_a_token(asked: Asked) -> None:
         without, with_it = asked("--url", url), asked("--url", url, "--token", "secret")
     assert (without[0], with_it[0]) == (1, 0)
     assert "cure: give its token with --token or in SGAPS_TOKEN" in without[1]
+
+
+def test_a_token_that_no_gateway_has_is_not_told(asked: Asked) -> None:
+    with http_server(answers_of({})) as url:
+        code, said = asked("--url", url, "--token", "secret\n")
+    assert code == 1
+    assert bad_lines(said) == [f"bad  gateway {url}: cannot be asked"]
+    assert "cure: the token has blanks or control characters" in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 
 from sgaps.errors import SettingsError
 from sgaps_client import client as client_module
-from sgaps_client.address import http_client, is_loopback, shown, told_loss
+from sgaps_client.address import http_client, http_url, is_loopback, shown, told_loss
 from sgaps_client.client import SgapsClient
 from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import ScriptedGateway
@@ -86,6 +86,14 @@ def test_a_token_that_no_header_carries_is_not_taken_for_a_wrong_proxy(url: str)
         http_client(httpx.Client, url, token="sésame", timeout_secs=1)  # noqa: S106
 
 
+@pytest.mark.parametrize("token", ["secret\n", " secret", "sec ret", "secret\t", "sec\x00ret"])
+def test_a_token_with_blanks_is_refused_and_not_told(token: str) -> None:
+    """The library would quote it."""
+    with pytest.raises(SettingsError, match="the token has blanks or control characters") as caught:
+        http_client(httpx.Client, "http://127.0.0.1:1", token=token, timeout_secs=1)
+    assert "ret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -144,6 +152,19 @@ def test_a_right_address_is_taken(url: str) -> None:
 )
 def test_the_addresses_of_this_machine(url: str, is_it: bool) -> None:
     assert is_loopback(url) == is_it
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("ws://[::1]:8000/ws/stream", "http://[::1]:8000"),
+        ("wss://play.example/games/ws/stream", "https://play.example/games"),
+        ("wss://play.example/ws/stream?room=1", "https://play.example"),
+        ("wss://play.example/elsewhere", "https://play.example"),
+    ],
+)
+def test_pictures_are_asked_for_beside_the_socket(url: str, base: str) -> None:
+    assert http_url(url) == base
 
 
 def test_no_password_is_shown() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from http import HTTPStatus
 
 import numpy as np
 import pytest
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 from sgaps.errors import ProtocolError
 from sgaps.protocol.messages import Error, FrameData
 from sgaps_client import client as client_module
 from sgaps_client import player, state
+from sgaps_client.pictures import encoded_png
 from sgaps_client.player import PlayStats, play
 from unit.flat_game import SHADE, Flat, options
 from unit.scripted_gateway import ScriptedGateway
@@ -51,6 +55,16 @@ async def test_a_new_session_begins_after_so_many_frames() -> None:
     assert summary.sessions == ["session-0", "session-1", "session-2"]
     assert [len(gateway.frames[s]) for s in summary.sessions] == [10, 10, 5]
     assert summary.recorded == 25
+
+
+@pytest.mark.parametrize("limit", [None, 20])
+async def test_a_source_that_ends_with_a_session_begins_no_other(limit: int | None) -> None:
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        chosen = options(gateway, frames=limit, session_frames=10)
+        summary = await play(Flat(20), chosen, stop=asyncio.Event())
+    assert summary.sessions == list(gateway.frames) == ["session-0", "session-1"]
+    assert summary.recorded == 20
 
 
 async def test_a_finite_source_ends_the_play() -> None:
@@ -221,6 +235,28 @@ async def test_a_hopeless_refusal_ends_the_play() -> None:
     async with gateway.running():
         with pytest.raises(ProtocolError, match="wrong token"):
             await play(Flat(), options(gateway, frames=5), stop=asyncio.Event())
+
+
+@pytest.mark.parametrize("frame_id", ["of a proxy", "0"])
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"", encoded_png(np.zeros((3, 5), np.uint8))],
+    ids=["page", "nothing", "of another size"],
+)
+async def test_what_is_no_reconstruction_costs_its_psnr_alone(
+    frame_id: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy may answer anything."""
+    answer = Response(HTTPStatus.OK, "OK", Headers({"X-Frame-Id": frame_id}), body)
+
+    def instead(_: ScriptedGateway, __: object, request: Request) -> Response | None:
+        return answer if request.path.startswith("/api/") else None
+
+    monkeypatch.setattr(ScriptedGateway, "_http", instead)
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        summary = await play(Flat(), options(gateway, frames=3), stop=asyncio.Event())
+    assert (summary.answered, summary.psnr_db) == (3, None)
 
 
 @pytest.mark.parametrize(("token", "header"), [("secret", "Bearer secret"), (None, None)])

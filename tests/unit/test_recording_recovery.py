@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import random
 import shutil
 import time
@@ -277,3 +278,16 @@ def test_torn_metadata_does_not_hang_recovery(tmp_path: Path) -> None:
     process.kill()
     assert process.exitcode == 0
     assert files(tmp_path) == ["000000.h5.bad"]
+
+
+def test_a_part_that_is_no_file_does_not_hang_recovery(tmp_path: Path) -> None:
+    fifo = leave_part(tmp_path, 5).with_name("000001.h5.part")
+    os.mkfifo(fifo)
+    process = PROCESSES.Process(target=recover_parts, args=(tmp_path,))
+    process.start()
+    process.join(10)
+    process.kill()
+    assert process.exitcode == 0
+    assert files(tmp_path) == ["000000.h5", "000001.h5.part"]
+    (left,) = recover_parts(tmp_path)
+    assert (left.path, left.info, left.reason) == (fifo, None, f"{fifo} is no regular file")

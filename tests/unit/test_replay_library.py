@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def test_more_segments_than_are_kept_open(tmp_path: Path) -> None:
     reel = library.reel(recording.recording_id)
     for at in (*range(count), 0, count - 1):
         assert library.read(reel, at).frame_id == at
+
+
+def test_what_a_state_lacked_is_missing_whatever_the_sentinel_was(tmp_path: Path) -> None:
+    missing = dataclasses.replace(served(0), state=np.array([2, -999], np.float32))
+    record(tmp_path, "s", [missing])
+    library = Library(tmp_path, sentinel=-1)
+    (recording,) = library.scan()
+    assert library.read(library.reel(recording.recording_id), 0).state.tolist() == [2, -1]
 
 
 def test_the_newest_recording_comes_first(tmp_path: Path) -> None:

@@ -142,7 +142,6 @@ def start(
 
     `further` are options of the server program. It ends with the thread that called.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     options = {
         "bind": "127.0.0.1",
@@ -162,7 +161,12 @@ def start(
         command=(str(program), *arguments),
         log_file=log_file,
     )
-    _wait_for(broker.spawn(), port, log_file)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        process = broker.spawn()
+    except OSError as error:
+        raise BrokerError(f"the broker cannot be started: {error}") from error
+    _wait_for(process, port, log_file)
     return broker
 
 

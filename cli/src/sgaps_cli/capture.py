@@ -130,10 +130,10 @@ def import_file(path: Path, *, out: Path | None, key: str | None, width: int | N
     Raises SourceError, RecordingError, SettingsError.
     """
     out = out or load_settings().data.recordings_dir
-    if not path_of(str(path)).exists():
+    file = path_of(str(path)).absolute()  # of `doom/clip.mp4` the file is meant, not the game
+    if not file.exists():
         raise SourceError(f"there is no {path}; give a video file or a folder of images")
-    path = path.absolute()  # of `doom/clip.mp4` the file is meant, not the game
-    _record_file(str(path), out, key=key_of(str(path), key), width=width)
+    _record_file(str(file), out, key=key_of(str(file), key), width=width)
     return 0
 
 

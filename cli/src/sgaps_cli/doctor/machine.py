@@ -49,16 +49,22 @@ def disks(data_dir: Path, settings: Settings) -> Iterator[Finding]:
         return
     for name in ("recordings_dir", "checkpoints_dir"):
         folder: Path = getattr(settings.data, name)
-        if data_dir.resolve() not in folder.resolve().parents:
+        # Not by resolve(), which raises where a link leads to itself.
+        if Path(os.path.realpath(data_dir)) not in Path(os.path.realpath(folder)).parents:
             yield _disk(folder, f"set data.{name}", needed_bytes)
 
 
 def _disk(data_dir: Path, other: str, needed_bytes: int) -> Finding:
-    existing = next(p for p in (data_dir.resolve(), *data_dir.resolve().parents) if p.exists())
-    free_bytes = shutil.disk_usage(existing).free
-    writable = existing.is_dir() and os.access(existing, os.W_OK)
+    what = f"data folder {data_dir}"
+    try:
+        resolved = data_dir.resolve()
+        existing = next(path for path in (resolved, *resolved.parents) if path.exists())
+        free_bytes = shutil.disk_usage(existing).free
+        writable = existing.is_dir() and os.access(existing, os.W_OK)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        return Finding(what=what, well=False, detail=f"cannot be looked at: {error}", cure=other)
     return Finding(
-        what=f"data folder {data_dir}",
+        what=what,
         well=writable and free_bytes > needed_bytes,
         detail=f"{'writable' if writable else 'not writable'}, {free_bytes / 1e9:.1f} GB free",
         cure=f"free space there ({needed_bytes / 1e9:.1f} GB), or {other}",

@@ -35,7 +35,7 @@ class Desk:
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._settings = settings
-        self._library = Library(folder)
+        self._library = Library(folder, sentinel=settings.sentinel_value)
         self._models = Models(settings)
         self._views: LRUCache[object, bytes] = LRUCache(KEPT_BYTES, getsizeof=len)
         self._has_looked = False

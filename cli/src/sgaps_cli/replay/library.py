@@ -79,8 +79,12 @@ class Reel:
 class OpenSegments(LRUCache[SegmentInfo, SegmentReader]):
     """Opens a segment when it is asked for, and closes those that it lets go."""
 
+    def __init__(self, most: int, sentinel: float | None) -> None:
+        super().__init__(most)
+        self._sentinel = sentinel
+
     def __missing__(self, segment: SegmentInfo) -> SegmentReader:
-        reader = self[segment] = SegmentReader(segment.path)
+        reader = self[segment] = SegmentReader(segment.path, sentinel=self._sentinel)
         return reader
 
     def popitem(self) -> tuple[SegmentInfo, SegmentReader]:
@@ -96,11 +100,12 @@ class OpenSegments(LRUCache[SegmentInfo, SegmentReader]):
 class Library:
     """Lists recordings, and reads the frames of those that it has listed. For one thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sentinel: float | None = None) -> None:
+        """`sentinel`: what is missing in states is told by it, and not by the recording's own."""
         self.folder = folder
         self._listed: dict[str, Recording] = {}
         self._reels: LRUCache[object, Reel] = LRUCache(REELS)
-        self._readers = OpenSegments(OPEN_SEGMENTS)
+        self._readers = OpenSegments(OPEN_SEGMENTS, sentinel)
 
     def scan(self) -> list[Recording]:
         """All recordings, the newest first; afterwards these can be read."""

@@ -49,10 +49,10 @@ def shown(url: str) -> str:
 
 
 def http_url(ws_url: str) -> str:
-    """`ws://host:port/ws/stream` → `http://host:port`."""
+    """`ws://host:port/ws/stream` → `http://host:port`, with the prefix of a proxy, if any."""
     scheme, _, rest = ws_url.partition("://")
-    host = rest.partition("/")[0]
-    return f"{'https' if scheme == 'wss' else 'http'}://{host}"
+    base = rest.rpartition("/ws/stream")[0] or rest.partition("/")[0]
+    return f"{'https' if scheme == 'wss' else 'http'}://{base}"
 
 
 def is_loopback(url: str) -> bool:
@@ -88,6 +88,11 @@ def http_client(
 def _authorization(token: str | None) -> dict[str, str]:
     if token and not token.isascii():
         raise SettingsError("the token has other characters than ASCII, which no header carries")
+    if token and not re.fullmatch("[!-~]+", token):  # the library would quote it
+        raise SettingsError(
+            "the token has blanks or control characters, perhaps a newline at its end: give it "
+            "without"
+        )
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 

@@ -8,7 +8,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
+import cv2
 import httpx
 import numpy as np
 from numpy.typing import NDArray
@@ -147,9 +149,11 @@ async def _play_sessions(
     source: Source, options: PlayOptions, stats: PlayStats, stop: asyncio.Event
 ) -> None:
     frames = source.frames()
-    more = True
-    while more and not stop.is_set() and (options.frames is None or stats.sent < options.frames):
-        more = await _SessionPlay(source, options, stats).run(frames, stop)
+    while not stop.is_set() and (options.frames is None or stats.sent < options.frames):
+        first = next(frames, None)  # in hand: a session begins only if there is something for it
+        if first is None:
+            return
+        await _SessionPlay(source, options, stats).run(chain([first], frames), stop)
 
 
 class _SessionPlay:
@@ -173,12 +177,12 @@ class _SessionPlay:
             on_answer=self._note_answer,
         )
 
-    async def run(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
-        """Play this session; whether the source may have more."""
+    async def run(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> None:
+        """Play this session, until it is full or the source ends."""
         async with self._client, self._http() as http:
             looking = asyncio.create_task(self._look_every_second(http))
             try:
-                more = await self._send_all(frames, stop)
+                await self._send_all(frames, stop)
                 if not stop.is_set():
                     await self._wait_for_the_last()
                 await self._look(http)
@@ -187,7 +191,6 @@ class _SessionPlay:
                 with contextlib.suppress(asyncio.CancelledError):
                     await looking
                 self._take_account()
-        return more
 
     def _http(self) -> httpx.AsyncClient:
         return http_client(
@@ -197,18 +200,17 @@ class _SessionPlay:
             timeout_secs=HTTP_TIMEOUT_SECS,
         )
 
-    async def _send_all(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> bool:
+    async def _send_all(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> None:
         next_at_secs = time.monotonic()
         while not stop.is_set() and not self._is_full():
             frame = next(frames, None)
             if frame is None:
-                return False
+                return
             await self._send(frame)
             next_at_secs = max(
                 next_at_secs + 1 / self._client.state.target_fps, time.monotonic() - 1
             )
             await asyncio.sleep(max(0.0, next_at_secs - time.monotonic()))
-        return True
 
     def _is_full(self) -> bool:
         limits = (
@@ -257,7 +259,8 @@ class _SessionPlay:
 
     async def _look(self, http: httpx.AsyncClient) -> None:
         """Fetch the newest reconstruction and compare it with its true frame."""
-        with contextlib.suppress(httpx.HTTPError):
+        # A proxy may answer anything: no number, no picture, or one of another size.
+        with contextlib.suppress(httpx.HTTPError, ValueError, TypeError, cv2.error):
             reply = await http.get(self._api("/reconstruction.png"))
             truth = self._truths.get(int(reply.headers.get("X-Frame-Id", -1)))
             if reply.status_code == httpx.codes.OK and truth is not None:

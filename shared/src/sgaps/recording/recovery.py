@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,8 @@ def salvage(segment: Path, *, wanted: Callable[[RecordedFrame], bool]) -> Recove
 def _lock(part: Path) -> Iterator[bool]:
     descriptor = os.open(part, os.O_RDWR)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # reading a FIFO would never end
+            raise RecordingError(f"{part} is no regular file")
         yield try_lock(descriptor)
     finally:
         os.close(descriptor)
