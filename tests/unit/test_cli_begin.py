@@ -49,6 +49,35 @@ def test_ctrl_c_ends_it_however_far_it_is(
     assert (run.returncode, wrong) == (status, "")
 
 
+def closed_pipe() -> int:
+    """Its end to write to; nobody reads the other one."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.parametrize(
+    ("file", "wrong"), [("/dev/full", "sgaps: No space left on device\n"), ("a pipe", "")]
+)
+def test_what_cannot_be_printed_is_no_traceback(file: str, wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/__init__.py").touch()
+    code = "import sys\ndef main():\n sys.stdout.write('measured'); sys.stdout.flush()\n"
+    (tmp_path / "trainer/evaluate.py").write_text(code)
+    out = closed_pipe() if file == "a pipe" else os.open(file, os.O_WRONLY)
+    done = subprocess.run(
+        [SGAPS, "evaluate"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    os.close(out)
+    assert (done.returncode, done.stderr) == (1, wrong)
+
+
 @pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
 def test_who_is_deaf_to_ctrl_c_stays_so(
     before: signal.Handlers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,7 +20,7 @@ from sgaps.recording import RecordedFrame, SegmentReader, find_segments
 from sgaps.recording.disk import lock_recordings
 from sgaps_cli import recordings, recordings_folder
 from sgaps_cli.replay.library import Library
-from sgaps_command import run_here
+from sgaps_command import run_here, run_process
 from toy_segments import make_frame, open_writer, write_segment
 
 Command = Callable[..., str]
@@ -109,6 +109,26 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, name: str, happens: Callable[[], 
 
     for module in users:
         monkeypatch.setattr(module, name, looked)
+
+
+@pytest.mark.parametrize("name", ["k[b]x", "[red]"])
+def test_a_name_that_looks_like_markup_is_listed_as_it_is(
+    name: str, command: Command, tmp_path: Path
+) -> None:
+    seal(tmp_path, "s", 0, frames(0)).parent.rename(tmp_path / "doom" / name)
+    assert name in command("list")
+
+
+@pytest.mark.parametrize("what", ["list", "verify", "repair"])
+def test_a_name_that_is_no_text_is_printed_all_the_same(what: str, tmp_path: Path) -> None:
+    path = seal(tmp_path, "s", 0, frames(0))
+    path.parent.rename(path.parent.with_name(os.fsdecode(b"s\xff")))
+    done = run_process(
+        *("recordings", what, "--root", tmp_path),
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert "Traceback" not in done.stderr
+    assert r"s\udcff" in done.stdout
 
 
 def test_a_part_that_is_sealed_meanwhile_is_no_trouble(

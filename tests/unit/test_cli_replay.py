@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import socket
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from replays import record, served
+from sgaps.settings import load_settings
+from sgaps_cli.replay import server
 from sgaps_command import SGAPS, run_here
 
 
@@ -32,6 +35,17 @@ def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
     assert run.returncode == 0
     assert told.splitlines()[-1] == "stopped"
     assert wrong == ""
+
+
+@pytest.mark.parametrize("name", ["[old] r", "x[/q]"])
+def test_the_folder_is_named_as_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / name, "s", [served(0)])
+    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setattr(asyncio, "run", lambda running: running.close())
+    server.serve(tmp_path / name, load_settings(), port=0, browser=False)
+    assert f"recordings {tmp_path / name}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

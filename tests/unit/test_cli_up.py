@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +14,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,10 +22,11 @@ from rich.console import Console
 from ports import free_port
 from sgaps.errors import SourceError
 from sgaps.settings import load_settings
-from sgaps_cli import broker, data_folder, up
+from sgaps_cli import broker, data_folder, supervisor, up
 from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import Running
 from sgaps_command import run_here
+from waiting import eventually
 
 Refusal = Callable[..., str]
 
@@ -95,6 +100,21 @@ def test_a_data_folder_that_cannot_be_written_is_told(refusal: Refusal, tmp_path
     assert "Is a directory; choose another folder with --data-dir" in said
 
 
+@pytest.mark.parametrize(
+    ("in_the_way", "reason"),
+    [("broker", "[Errno 17] File exists"), ("logs/broker.log", "[Errno 21] Is a directory")],
+)
+def test_a_broker_that_has_no_place_is_told(
+    in_the_way: str, reason: str, refusal: Refusal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    path = tmp_path / in_the_way
+    path.parent.mkdir(exist_ok=True)
+    path.touch() if path.name == "broker" else path.mkdir()
+    said = refusal("--data-dir", str(tmp_path))
+    assert said == f"sgaps: the broker cannot be started: {reason}: '{path}'\n"
+
+
 class _Closed(io.StringIO):
     def write(self, _: str) -> int:
         raise BrokenPipeError
@@ -105,6 +125,80 @@ def test_where_nobody_reads_any_more_the_end_has_its_order() -> None:
     terminal = up._Terminal(file=_Closed())
     terminal.print("stopping…")
     assert terminal.quiet
+
+
+class _Full(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class _Ascii(io.StringIO):
+    def write(self, text: str) -> int:
+        return len(text.encode("ascii"))
+
+
+@pytest.mark.parametrize("file", [_Full(), _Ascii()])
+async def test_a_service_is_started_again_though_that_cannot_be_told(
+    file: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_SECS", 0.01)
+    failing = supervisor.Supervised(
+        name="échec", module="no_such_module", overrides=(), log_file=tmp_path / "log"
+    )
+    running = supervisor.Supervisor([failing], report=up._Terminal(file=file).print)
+    await running.start()
+    await eventually(lambda: failing.restarts.ends_in_a_row >= 3, timeout_secs=30)
+    await running.stop()
+
+
+@pytest.fixture
+def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> list[supervisor.Supervisor]:
+    """A system without services, told to stop as soon as it is ready; those that were stopped."""
+    stopped: list[supervisor.Supervisor] = []
+
+    async def ready(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.1)
+
+    async def start(running: supervisor.Supervisor) -> None:
+        running.report("x ended (its log: /a[b]/c[/q])")
+
+    async def stop(running: supervisor.Supervisor) -> None:
+        stopped.append(running)
+
+    monkeypatch.setattr(up, "_wait_until_ready", ready)
+    monkeypatch.setattr(supervisor.Supervisor, "start", start)
+    monkeypatch.setattr(supervisor.Supervisor, "stop", stop)
+    return stopped
+
+
+async def _run_with(console: Console) -> None:
+    ours = broker.Broker(url="redis://h:1/0", origin="ours", process=subprocess.Popen(["true"]))
+    options = up.UpOptions(
+        port=None, data_dir=None, browser=False, play=None, reconstructors=1, overrides=()
+    )
+    await up._run(options, load_settings(), ours, console)
+
+
+async def test_services_are_stopped_though_that_cannot_be_told(
+    told_to_stop: list[supervisor.Supervisor],
+) -> None:
+    class Failing(Console):
+        def print(self, *objects: Any, **_: Any) -> None:
+            if objects[0] == "stopping…":
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        await _run_with(Failing())
+    assert told_to_stop
+
+
+@pytest.mark.usefixtures("told_to_stop")
+async def test_a_path_with_brackets_is_told_as_it_is() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    await _run_with(console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "its log: /a[b]/c[/q]" in said
 
 
 def test_nobody_waits_for_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from sgaps_client.sources.base import MISSING
 from sgaps_client.sources.bot import NEAR, STUCK_MOVE, WanderBot
 from tools import require_tool
 from videos import write_video
+from waiting import wait_until
 
 
 def some_frames(source: Source, count: int) -> list[GameFrame]:
@@ -174,6 +176,26 @@ def test_the_doom_engine_dies_with_a_killed_player() -> None:
     assert left == []
 
 
+def test_ctrl_c_while_doom_starts_leaves_no_files(tmp_path: Path) -> None:
+    """A terminal sends it to the engine as well, whose end then would be a segfault of ours."""
+    program = (
+        "import time; from sgaps_client.sources import open_source\n"
+        "source = open_source('doom/my_way_home'); time.sleep(60)"
+    )
+    player = subprocess.Popen(
+        ["env", "--default-signal=INT", sys.executable, "-c", program],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_until(lambda: [e for e in engines_with(str(tmp_path)) if "+viz_instance_id" in e])
+    os.killpg(player.pid, signal.SIGINT)
+    _, wrong = player.communicate(timeout=60)
+    assert wrong.splitlines()[-1] == "KeyboardInterrupt"
+    assert list(tmp_path.iterdir()) == []
+
+
 def engines_with(scratch: str) -> list[list[str]]:
     """The command lines that name this folder."""
     found = []
@@ -206,6 +228,7 @@ def test_atari_plays_on_after_a_game_over() -> None:
         ("doom/freedoom2-map99", "doom/freedoom2-map01"),
         ("atari/nothing", "pong"),
         ("no/such/thing", "a video file"),
+        ("", "the source is empty; give .* a video file"),
     ],
 )
 def test_an_unknown_source_names_the_ones_there_are(spec: str, cure: str) -> None:

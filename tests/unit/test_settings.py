@@ -172,6 +172,14 @@ def test_recordings_and_checkpoints_in_one_folder_are_refused(
         load_settings(overrides, environment={})
 
 
+def test_a_folder_that_is_a_link_to_itself_is_no_matter_of_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to("data")
+    assert load_settings([], environment={}).data.recordings_dir == Path("data/recordings")
+
+
 def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     here.mkdir()

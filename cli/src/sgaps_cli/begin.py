@@ -1,18 +1,26 @@
-"""What takes long to import, and is not to answer Ctrl-C by a traceback meanwhile.
+"""How commands begin, and end where they cannot print: without a traceback.
 
 `python -m sgaps_cli.begin MODULE` runs the `main` of a module that imports torch.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import os
 import signal
 import sys
+from contextlib import suppress
 from types import ModuleType
+from typing import IO, NoReturn
 
 
 def imported(name: str) -> ModuleType:
-    """A module. While it is imported, Ctrl-C just ends this process, unless it is deaf to it."""
+    """A module that takes long to import.
+
+    While it is imported, Ctrl-C just ends this process, unless it is deaf to it.
+    """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # which a shell gives what it runs in the background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -21,5 +29,33 @@ def imported(name: str) -> ModuleType:
     return module
 
 
+def print_any_name() -> None:
+    """Names of files are bytes: have what is no text printed as `\\udcff`, not raised."""
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        out.reconfigure(errors="backslashreplace")
+
+
+def end_unwritten(error: OSError) -> NoReturn:
+    """End, as nobody reads what we print or a disk is full, which is told. Raises other errors."""
+    if error.errno not in {errno.EPIPE, errno.ENOSPC}:
+        raise error
+    if error.errno == errno.ENOSPC:
+        where = f"{error.filename}: " if error.filename else ""  # what is printed has no name
+        sys.stderr.write(f"sgaps: {where}{error.strerror}\n")
+    write_no_more(sys.stdout)
+    sys.exit(1)
+
+
+def write_no_more(stream: IO[str]) -> None:
+    """What it still holds would be tried again, and fail, when the interpreter ends."""
+    with suppress(OSError):  # a stream without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 if __name__ == "__main__":
-    sys.exit(imported(sys.argv.pop(1)).main())
+    print_any_name()
+    try:
+        sys.exit(imported(sys.argv.pop(1)).main())
+    except OSError as unwritten:
+        end_unwritten(unwritten)

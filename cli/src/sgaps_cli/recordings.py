@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from sgaps.errors import RecordingError
 from sgaps.locks import is_locked
@@ -216,9 +217,9 @@ def _table(rows: list[SessionRow]) -> Table:
     table = Table("key", "session", "segments", "frames", "keyframes", "MB", "age", "state")
     for row in rows:
         counts = map(str, (row.segments, row.frames, row.keyframes))
-        table.add_row(
-            row.key, row.session, *counts, f"{row.size_bytes / 1e6:.1f}", _age(row), row.state
-        )
+        size = f"{row.size_bytes / 1e6:.1f}"
+        # Folders may have any name: as it stands rich would read `[b]` in it as markup.
+        table.add_row(*map(Text, (row.key, row.session, *counts, size, _age(row), row.state)))
     return table
 
 

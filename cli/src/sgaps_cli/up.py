@@ -14,6 +14,7 @@ from rich.console import Console
 from sgaps.bus.connection import shown
 from sgaps.errors import BusUnavailable, SgapsError
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
+from sgaps_cli.begin import write_no_more
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME, Running, alone_in, tell
@@ -77,17 +78,25 @@ def run_system(options: UpOptions) -> int:
 
 
 class _Terminal(Console):
-    """Where nobody reads any more (`sgaps up | tee log`, and Ctrl-C ended both) all must still end
-    in its order: rich would end this process."""
+    """Where nothing can be written any more (`sgaps up | tee log`, and Ctrl-C ended both; a full
+    disk) all must still go on and end in its order: rich would end this process, or whatever task
+    wrote."""
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except (OSError, UnicodeEncodeError):
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+        write_no_more(self.file)
 
 
 def _run_with_broker(
     options: UpOptions, settings: Settings, broker: Broker, console: Console
 ) -> None:
-    console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False)
+    console.print(f"broker    {broker.origin}, {shown(broker.url)}", highlight=False, markup=False)
     try:
         asyncio.run(_run(options, settings, broker, console))
     finally:
@@ -129,7 +138,7 @@ async def _run(options: UpOptions, settings: Settings, broker: Broker, console: 
             return
 
     def report(line: str) -> None:
-        console.print(line, style="yellow", highlight=False)
+        console.print(line, style="yellow", highlight=False, markup=False)
 
     supervisor = Supervisor(
         local_services(
@@ -144,13 +153,25 @@ async def _run(options: UpOptions, settings: Settings, broker: Broker, console: 
     keeping = asyncio.create_task(keep_broker(broker, report))
     await supervisor.start()
     try:
-        await _wait_until_ready(options, settings.server.port, supervisor, stop, console)
-        if not stop.is_set():
-            await _work(options, settings.server, stop, console)
-    finally:
-        console.print("stopping…", highlight=False)
+        await _run_until_told(options, settings.server, supervisor, stop, console)
+    finally:  # whatever could not be told
         await supervisor.stop()
         keeping.cancel()
+
+
+async def _run_until_told(
+    options: UpOptions,
+    server: ServerSettings,
+    supervisor: Supervisor,
+    stop: asyncio.Event,
+    console: Console,
+) -> None:
+    try:
+        await _wait_until_ready(options, server.port, supervisor, stop, console)
+        if not stop.is_set():
+            await _work(options, server, stop, console)
+    finally:
+        console.print("stopping…", highlight=False)
 
 
 async def _wait_for_broker(bus: BusSettings, stop: asyncio.Event, console: Console) -> None:

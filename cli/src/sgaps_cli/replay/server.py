@@ -28,8 +28,8 @@ def serve(folder: Path, settings: Settings, *, port: int, browser: bool) -> None
     console = Console()
     with _listening(port) as listener:
         page = f"http://{HOST}:{listener.getsockname()[1]}/"
-        console.print(f"replay     {page}", highlight=False)
-        console.print(f"recordings {folder.resolve()}", highlight=False)
+        console.print(f"replay     {page}", highlight=False, markup=False)
+        console.print(f"recordings {folder.resolve()}", highlight=False, markup=False)
         console.print("Ctrl-C ends it", highlight=False)
         asyncio.run(_run(Desk(folder, settings), listener, page if browser else None))
     console.print("stopped", highlight=False)

@@ -24,8 +24,10 @@ from sgaps.settings import load_settings
 from trainer.comparison import PERCEPTUAL_INTERVAL, Report, compare
 from trainer.pictures import Picture, stacked
 from trainer.scores import Mean, Row
+from trainer.terminal import dispensable_stderr
 
 
+@dispensable_stderr()
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = _parser().parse_intermixed_args(argv)
@@ -37,20 +39,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         report, pictures = compare(
             arguments.key, settings, frames=arguments.frames, counts=arguments.samples
         )
-        # First what took long: a picture that cannot be written must not cost it.
         text = json.dumps(asdict(report), indent=2) if arguments.json else told(report)
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-        if arguments.picture:
-            _write_picture(arguments.picture, stacked(pictures))
-        if arguments.curve:
-            _write_curve(arguments.curve, efficiency_curve(report))
+        # It took long: what cannot be written must not cost the rest.
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        finally:
+            _write_pictures(arguments, report, pictures)
     except SgapsError as error:
         sys.stderr.write(f"evaluate: {error}\n")
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+def _write_pictures(arguments: argparse.Namespace, report: Report, pictures: list[Picture]) -> None:
+    """Those that were asked for. Raises SgapsError."""
+    if arguments.picture:
+        _write_picture(arguments.picture, stacked(pictures))
+    if arguments.curve:
+        _write_curve(arguments.curve, efficiency_curve(report))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,11 +24,13 @@ from trainer.ranks import Ranks, joined
 from trainer.run import RunOptions, RunReport, train_key
 from trainer.run_log import RunLog, wandb_is_wanted_but_missing
 from trainer.schedule import Progress
+from trainer.terminal import dispensable_stderr
 
 INTERRUPTED = 128 + signal.SIGINT
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
+@dispensable_stderr()
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0 published or kept, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = _parser().parse_intermixed_args(argv)

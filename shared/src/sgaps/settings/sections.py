@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -351,7 +352,8 @@ class DataSettings(Section):
 
     @model_validator(mode="after")
     def _each_in_its_own_folder(self) -> DataSettings:
-        if self.recordings_dir.resolve() == self.checkpoints_dir.resolve():
+        # Not by resolve(), which raises where a link leads to itself.
+        if os.path.realpath(self.recordings_dir) == os.path.realpath(self.checkpoints_dir):
             raise ValueError(
                 "recordings_dir and checkpoints_dir are one folder: name two, for a training run "
                 "locks a key's folder in both, and would wait for itself"

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,8 +170,22 @@ def _start(game: vizdoom.DoomGame, scratch: Path) -> None:
     """Start the engine in a scratch folder: it writes `_vizdoom/` and an ini file where it runs."""
     game.set_doom_config_path(str(scratch / "_vizdoom.ini"))
     _let_die_with_us(game, scratch)
-    with contextlib.chdir(scratch):
+    with contextlib.chdir(scratch), _interrupts_held():
         game.init()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C in the terminal for this process, which hears it behind the block.
+
+    What is started in it, here the engine, stays deaf to it for good: an engine that dies while it
+    starts takes this process with it, by a segfault.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _let_die_with_us(game: vizdoom.DoomGame, scratch: Path) -> None:

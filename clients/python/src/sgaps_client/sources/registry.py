@@ -34,7 +34,9 @@ def open_source(spec: str, *, width: int | None = None, seed: int = 0) -> Source
 
 def path_of(spec: str) -> Path:
     """Of a file or folder, the home folder written as ~ too. Raises SourceError where nobody can
-    say whether it is there."""
+    say whether it is there, and of none."""
+    if not spec:
+        raise SourceError(f"the source is empty; give {KINDS}")
     try:
         path = Path(spec).expanduser()
         path.exists()  # for what it raises
