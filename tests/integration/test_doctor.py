@@ -61,7 +61,7 @@ def test_a_system_with_parts_missing_stopped_and_poisoned(
             ),
             timeout_secs=LATE_ENOUGH_SECS,
         )
-        refused = doctor(url, token="a wrong one")  # noqa: S106
+        refused = doctor(url, token="a-wrong-one")  # noqa: S106
         assert refused[f"gateway {url}"]["detail"] == "the token is wrong"
         assert "SGAPS_TOKEN" in refused[f"gateway {url}"]["cure"]
 
