@@ -22,6 +22,7 @@ from rich.console import Console
 from ports import free_port
 from sgaps.errors import SourceError
 from sgaps.settings import load_settings
+from sgaps.terminal import dispensable
 from sgaps_cli import broker, data_folder, supervisor, up
 from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import Running
@@ -122,9 +123,7 @@ class _Closed(io.StringIO):
 
 def test_where_nobody_reads_any_more_the_end_has_its_order() -> None:
     """`sgaps up | tee log`: Ctrl-C ends both, and rich would end us before our services."""
-    terminal = up._Terminal(file=_Closed())
-    terminal.print("stopping…")
-    assert terminal.quiet
+    Console(file=dispensable(_Closed())).print("stopping…")
 
 
 class _Full(io.StringIO):
@@ -145,7 +144,8 @@ async def test_a_service_is_started_again_though_that_cannot_be_told(
     failing = supervisor.Supervised(
         name="échec", module="no_such_module", overrides=(), log_file=tmp_path / "log"
     )
-    running = supervisor.Supervisor([failing], report=up._Terminal(file=file).print)
+    report = Console(file=dispensable(file)).print
+    running = supervisor.Supervisor([failing], report=report)
     await running.start()
     await eventually(lambda: failing.restarts.ends_in_a_row >= 3, timeout_secs=30)
     await running.stop()

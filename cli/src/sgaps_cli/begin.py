@@ -8,12 +8,12 @@ from __future__ import annotations
 import errno
 import importlib
 import io
-import os
 import signal
 import sys
-from contextlib import suppress
 from types import ModuleType
-from typing import IO, NoReturn
+from typing import NoReturn
+
+from sgaps.terminal import write_no_more
 
 
 def imported(name: str) -> ModuleType:
@@ -45,12 +45,6 @@ def end_unwritten(error: OSError) -> NoReturn:
         sys.stderr.write(f"sgaps: {where}{error.strerror}\n")
     write_no_more(sys.stdout)
     sys.exit(1)
-
-
-def write_no_more(stream: IO[str]) -> None:
-    """What it still holds would be tried again, and fail, when the interpreter ends."""
-    with suppress(OSError):  # a stream without a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

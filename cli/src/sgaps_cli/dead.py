@@ -46,9 +46,7 @@ def list_dead(url: str | None, data_dir: Path, *, as_json: bool, remove: bool) -
     Of the broker at `url`, else of REDIS_URL, else of the `sgaps up` in the data folder, else as
     configured. Raises BusError, SettingsError.
     """
-    if not os.environ.get(REDIS_URL_ENV):
-        os.environ.pop(REDIS_URL_ENV, None)  # an empty one is none, for the settings too
-    running = None if url or REDIS_URL_ENV in os.environ else running_in(data_dir)
+    running = None if url or os.environ.get(REDIS_URL_ENV) else running_in(data_dir)
     url = running.broker_url if running else url
     settings = load_settings([override("bus.url", url)] if url else []).bus
     try:

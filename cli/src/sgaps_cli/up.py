@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from sgaps.bus.connection import shown
 from sgaps.errors import BusUnavailable, SgapsError
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
-from sgaps_cli.begin import write_no_more
+from sgaps.terminal import dispensable
 from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
 from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME, Running, alone_in, tell
@@ -73,24 +74,9 @@ def run_system(options: UpOptions) -> int:
     with alone_in(options.own_dir) as lock:
         broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
         tell(lock, Running(port=port, broker_url=broker.url if broker.process else None))
-        _run_with_broker(options, settings, broker, _Terminal())
+        # Where nothing can be written any more all must still go on, and end in its order.
+        _run_with_broker(options, settings, broker, Console(file=dispensable(sys.stdout)))
     return 0
-
-
-class _Terminal(Console):
-    """Where nothing can be written any more (`sgaps up | tee log`, and Ctrl-C ended both; a full
-    disk) all must still go on and end in its order: rich would end this process, or whatever task
-    wrote."""
-
-    def _check_buffer(self) -> None:
-        try:
-            super()._check_buffer()
-        except (OSError, UnicodeEncodeError):
-            self.on_broken_pipe()
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        write_no_more(self.file)
 
 
 def _run_with_broker(

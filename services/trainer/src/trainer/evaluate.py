@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from sgaps.errors import SgapsError
 from sgaps.model import prepare_cpu
 from sgaps.settings import load_settings
+from sgaps.terminal import dispensable_stderr
 from trainer.comparison import PERCEPTUAL_INTERVAL, Report, compare
 from trainer.pictures import Picture, stacked
 from trainer.scores import Mean, Row
-from trainer.terminal import dispensable_stderr
 
 
 @dispensable_stderr()

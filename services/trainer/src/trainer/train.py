@@ -20,11 +20,11 @@ from sgaps.errors import SgapsError
 from sgaps.open_files import allow_most_open_files
 from sgaps.recording import SegmentInfo, find_segments, segment_info
 from sgaps.settings import Settings, load_settings
+from sgaps.terminal import dispensable_stderr
 from trainer.ranks import Ranks, joined
 from trainer.run import RunOptions, RunReport, train_key
 from trainer.run_log import RunLog, wandb_is_wanted_but_missing
 from trainer.schedule import Progress
-from trainer.terminal import dispensable_stderr
 
 INTERRUPTED = 128 + signal.SIGINT
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"

@@ -74,7 +74,7 @@ def _samples_of_rows(raw: bytes) -> Samples | None:
     try:
         rows = cast(simdjson.Array, simdjson.Parser().parse(raw))
         numbers = np.frombuffer(rows.as_buffer(of_type="d"))
-    except (ValueError, TypeError, RuntimeError):  # no JSON, no number, an integer of a mile
+    except (ValueError, TypeError, RuntimeError):  # no JSON, no number, one of over 64 bits
         return None
     numbers = numbers.reshape(count, -1)
     if numbers.min() < 0 or numbers[:, :3].max() > 1 or not are_footprints(numbers[:, 3:]):

@@ -77,6 +77,10 @@ def load_settings(
     env = os.environ if environment is None else environment
     GlobalHydra.instance().clear()
     OmegaConf.register_new_resolver("repository", lambda: str(folder.parent), replace=True)
+    # As oc.env, but for an empty variable, which is none.
+    OmegaConf.register_new_resolver(
+        "environment", lambda name, default: os.environ.get(name) or default, replace=True
+    )
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             config = compose("config", [*overrides_from_environment(env), *overrides])

@@ -1,7 +1,8 @@
 """Pages for people: plain files, what several pages are made of, what a browser may do with them.
 
 Whatever `page/` holds looks as if it lay in the folder of every site: colours and small parts
-(`style.css`, `theme.js`, `mark.svg`), pictures of a frame (`pictures.js`, `wire.js`), charts.
+(`style.css`, `theme.js`, `mark.svg`), pictures of a frame (`pictures.js`, `wire.js`), charts
+(`charts.js`) and words (`words.js`).
 """
 
 from __future__ import annotations

@@ -7,10 +7,9 @@ import { Measuring } from "./measuring.js";
 import { Playing } from "./playing.js";
 import { paintable, show, SIDES } from "./show.js";
 import { readView } from "./wire.js";
+import { rewrite } from "./words.js";
 
 const byId = id => document.getElementById(id);
-/** Only what changed: a screen reader says again what is written again. */
-const write = (id, text) => { if (byId(id).textContent !== text) byId(id).textContent = text; };
 const SLOW_MS = 400;
 const selects = SIDES.map(side => byId(`checkpoint-${side}`));
 const address = new Address();
@@ -189,9 +188,9 @@ function state() {
 function say() {
   const [name, text] = state(), { frames, position } = page;
   byId("state").dataset.state = name;
-  write("state-text", text);
+  rewrite(byId("state-text"), text);
   byId("notice").hidden = !page.trouble;
-  write("notice", page.trouble);
+  rewrite(byId("notice"), page.trouble);
   byId("play").textContent = playing.isOn ? "Pause" : "Play";
   for (const id of ["position", "back", "play", "forth"]) byId(id).disabled = !frames;
   byId("next-truth").disabled = !frames?.keyframes.length;

@@ -1,6 +1,7 @@
 // Draws one frame of a recording as A and B rebuild it, and writes below it what is known.
 
 import { comparisonOf, layersOf, paint } from "./pictures.js";
+import { rewrite } from "./words.js";
 
 const byId = id => document.getElementById(id);
 const whole = new Intl.NumberFormat("en");
@@ -25,7 +26,7 @@ export function show(results, shown, facts) {
 function showSide(side, layers, error, shown) {
   const canvas = byId(`rebuilt-${side}`), why = byId(`why-${side}`);
   why.hidden = !error;
-  if (why.textContent !== (error?.message ?? "")) why.textContent = error?.message ?? "";
+  rewrite(why, error?.message ?? "");
   if (!layers) return [canvas, byId(`error-${side}`)].forEach(blank);
   const { header, rebuilt } = layers, wrong = errorOf(layers);
   const over = [[shown.has("error") && wrong, OVERLAY_OPACITY], [shown.has("samples") && layers.marks, OVERLAY_OPACITY]];

@@ -4,10 +4,9 @@ import { Charts } from "./session-charts.js";
 import { getJson, Gone, Look, Refused, token, Unauthorized } from "./gateway.js";
 import { comparisonOf, draw, layersOf } from "./pictures.js";
 import { readView } from "./wire.js";
+import { rewrite } from "./words.js";
 
 const byId = id => document.getElementById(id);
-/** Only what changed: a screen reader says again what is written again, and what is selected is lost. */
-const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const POLL_MS = 1000, STALE_MS = 1500, TICK_MS = 250;
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 const canvases = Object.fromEntries(["sent", "rebuilt", "next", "truth", "error"].map(id => [id, byId(id)]));
@@ -190,7 +189,7 @@ function say() {
   const isOld = ageSecs !== null && name !== "live";
   const age = isOld ? `${ageSecs < 60 ? ageSecs.toFixed(1) : Math.round(ageSecs)} s old` : "";
   byId("state").dataset.state = name;
-  write(byId("state-text"), text);
+  rewrite(byId("state-text"), text);
   byId("age").textContent = age;
   byId("rebuilt-age").hidden = !isOld;
   byId("rebuilt-age").textContent = age;
@@ -226,7 +225,7 @@ function showFacts(session) {
   if (list.children.length !== 2 * names.length) {
     list.replaceChildren(...names.flatMap(name => [Object.assign(document.createElement("dt"), { textContent: name }), document.createElement("dd")]));
   }
-  Object.values(facts).forEach((value, index) => write(list.children[2 * index + 1], value));
+  Object.values(facts).forEach((value, index) => rewrite(list.children[2 * index + 1], value));
 }
 
 let largest = [], largestOf = null;
@@ -244,7 +243,7 @@ function showVector() {
     const row = list.children[index];
     row.dataset.sign = value < 0 ? "-" : "+";
     row.style.setProperty("--size", Math.abs(value ?? 0) / largest[index]);
-    write(row.lastChild, value === null ? "missing" : value.toFixed(3));
+    rewrite(row.lastChild, value === null ? "missing" : value.toFixed(3));
   });
 }
 

@@ -1,0 +1,6 @@
+// Words and figures that are told again and again.
+
+/** Only what changed: a screen reader says again what is written again, and what is selected is lost. */
+export function rewrite(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
