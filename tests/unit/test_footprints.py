@@ -10,7 +10,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
-from sgaps.messages import pack_footprints, pack_pixels, unpack_samples, with_footprints
+from sgaps.messages import (
+    pack_footprints,
+    pack_pixels,
+    unpack_samples,
+    unpack_together,
+    with_footprints,
+)
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import (
     FOOTPRINTS_PX,
@@ -251,6 +257,23 @@ def test_what_comes_in_the_steps_of_the_wire_is_packed_without_loss(
     np.testing.assert_array_equal(samples[:, :3], pixels)
     np.testing.assert_array_equal(samples[:, 3], 8)
     np.testing.assert_array_equal(unpack_samples(packed, b"")[:, 3], 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=4))
+def test_samples_of_many_frames_are_unpacked_as_those_of_each(
+    frames: list[tuple[int, bool]],
+) -> None:
+    rng = np.random.default_rng(len(frames))
+    packed = [
+        (rng.bytes(5 * count), rng.choice([1, 8, 64], count).astype(np.uint8).tobytes() * squares)
+        for count, squares in frames
+    ]
+    together = unpack_together(packed)
+    for samples, one in zip(together, packed, strict=True):
+        np.testing.assert_array_equal(samples, unpack_samples(*one))
+    for bad in ((bytes(4), b""), (bytes(5), bytes([3])), (bytes(10), bytes([8]))):
+        with pytest.raises(MessageError):
+            unpack_together([*packed, bad])
 
 
 @pytest.mark.parametrize("size", [1, 4, 6])

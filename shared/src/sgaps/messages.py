@@ -7,6 +7,8 @@ Unknown fields are ignored, so that services of two releases can share a stream.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import ClassVar, Self
 
 import msgspec
@@ -33,7 +35,8 @@ def unpack_floats(data: bytes, *shape: int) -> Float32:
         raise MessageError(f"{len(data)} bytes are no float32 array of shape {shape}") from error
 
 
-PIXEL_BYTES = 5
+_UV_BYTES = 4
+PIXEL_BYTES = _UV_BYTES + 1
 _UV, _VALUE = np.float32(UV_STEPS), np.float32(VALUE_STEPS)
 
 
@@ -51,14 +54,40 @@ def unpack_samples(data: bytes, footprints: bytes) -> Float32:
 
     Raises MessageError.
     """
+    values_at = _UV_BYTES * _pixel_count(data)
+    view = memoryview(data)
+    return _unpacked(view[:values_at], view[values_at:], footprints)
+
+
+def unpack_together(packed: Sequence[tuple[bytes, bytes]]) -> list[Float32]:
+    """The samples of many frames, each as by `unpack_samples`, in half of the time.
+
+    Raises MessageError if those of one are none.
+    """
+    counts = [_pixel_count(data) for data, _ in packed]
+    sides = [sides or b"\1" * count for (_, sides), count in zip(packed, counts, strict=True)]
+    if list(map(len, sides)) != counts:
+        raise MessageError("as many footprints as samples, or none, belong to each frame")
+    uv = [data[: _UV_BYTES * n] for (data, _), n in zip(packed, counts, strict=True)]
+    values = [data[_UV_BYTES * n :] for (data, _), n in zip(packed, counts, strict=True)]
+    samples = _unpacked(b"".join(uv), b"".join(values), b"".join(sides))
+    return [samples[start:end] for start, end in pairwise(accumulate(counts, initial=0))]
+
+
+def _unpacked(uv: bytes | memoryview, values: bytes | memoryview, footprints: bytes) -> Float32:
+    """(N, 4). Raises MessageError."""
+    samples = np.empty((len(values), 4), np.float32)
+    np.divide(np.frombuffer(uv, "<u2").reshape(-1, 2), _UV, out=samples[:, :2])
+    np.divide(np.frombuffer(values, np.uint8), _VALUE, out=samples[:, 2])
+    samples[:, 3] = _unpacked_footprints(footprints, len(values))
+    return samples
+
+
+def _pixel_count(data: bytes) -> int:
     count, rest = divmod(len(data), PIXEL_BYTES)
     if rest:
         raise MessageError(f"{len(data)} bytes are no pixels")
-    samples = np.empty((count, 4), np.float32)
-    np.divide(np.frombuffer(data, "<u2", 2 * count).reshape(count, 2), _UV, out=samples[:, :2])
-    np.divide(np.frombuffer(data, np.uint8, offset=4 * count), _VALUE, out=samples[:, 2])
-    samples[:, 3] = _unpacked_footprints(footprints, count)
-    return samples
+    return count
 
 
 def chosen_set_id(frame_id: int) -> int:

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from recorder.session import SessionRecording
 from sgaps.errors import MessageError, RecordingError, StorageFails
-from sgaps.messages import FrameAccepted, SegmentSealed
+from sgaps.messages import FrameAccepted, SegmentSealed, unpack_together
 from sgaps.metrics import recorder as metrics
 from sgaps.recording.disk import ensure_free_space, ensure_writable, lock_recordings
 from sgaps.recording.frames import RecordedFrame, check_state_fits
@@ -208,16 +208,26 @@ class Archive:
     def _by_owner(
         self, messages: Sequence[FrameAccepted], report: BatchReport
     ) -> dict[Owner, list[RecordedFrame]]:
-        batches: dict[Owner, list[RecordedFrame]] = defaultdict(list)
+        together: dict[Owner, list[FrameAccepted]] = defaultdict(list)
         for message in messages:
-            try:
-                frame = _recorded_frame(message)
+            together[message.checkpoint_key, message.session_id].append(message)
+        batches = {owner: self._recorded(some, report) for owner, some in together.items()}
+        return {owner: batch for owner, batch in batches.items() if batch}
+
+    def _recorded(
+        self, messages: Sequence[FrameAccepted], report: BatchReport
+    ) -> list[RecordedFrame]:
+        """All together; where that fails each alone, so that the others are not lost by one."""
+        try:
+            frames = _recorded_frames(messages)
+            for frame in frames:
                 check_state_fits(frame, self._max_state_dim)
-            except (MessageError, RecordingError) as error:
-                report.failed[message.session_id, message.frame_id] = error
-            else:
-                batches[message.checkpoint_key, message.session_id].append(frame)
-        return batches
+        except (MessageError, RecordingError) as error:
+            if len(messages) > 1:
+                return [frame for one in messages for frame in self._recorded([one], report)]
+            report.failed[messages[0].session_id, messages[0].frame_id] = error
+            return []
+        return frames
 
     @contextmanager
     def _failing(
@@ -367,19 +377,24 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _recorded_frame(message: FrameAccepted) -> RecordedFrame:
-    return RecordedFrame(
-        frame_id=message.frame_id,
-        coordinate_set_id=message.coordinate_set_id,
-        width=message.width,
-        height=message.height,
-        samples=message.samples,
-        state=message.state,
-        client_time_secs=message.client_time_secs,
-        received_at_secs=message.received_at_secs,
-        keyframe_encoding=message.keyframe_encoding,
-        keyframe=message.keyframe,
-    )
+def _recorded_frames(messages: Sequence[FrameAccepted]) -> list[RecordedFrame]:
+    """Raises MessageError or RecordingError if one of them cannot be recorded."""
+    samples = unpack_together([(m.samples_bytes, m.footprint_bytes) for m in messages])
+    return [
+        RecordedFrame(
+            frame_id=message.frame_id,
+            coordinate_set_id=message.coordinate_set_id,
+            width=message.width,
+            height=message.height,
+            samples=own_samples,
+            state=message.state,
+            client_time_secs=message.client_time_secs,
+            received_at_secs=message.received_at_secs,
+            keyframe_encoding=message.keyframe_encoding,
+            keyframe=message.keyframe,
+        )
+        for message, own_samples in zip(messages, samples, strict=True)
+    ]
 
 
 def _frame_bytes(frame: RecordedFrame) -> int:

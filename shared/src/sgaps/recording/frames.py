@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,8 @@ _U64 = 2**64
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RecordedFrame:
-    """A frame as it is on disk. Raises RecordingError if it could not be read back.
+    """A frame as it is on disk. Raises RecordingError if it could not be read back; the values of
+    its samples are looked at by `samples_of`, those of many frames together.
 
     A whole-frame recording has keyframes and may have no samples.
     """
@@ -39,12 +41,24 @@ class RecordedFrame:
     def __post_init__(self) -> None:
         problem = (
             _number_problem(self)
-            or _samples_problem(self.samples)
+            or _shape_problem(self.samples)
             or _state_problem(self.state)
             or _keyframe_problem(self)
         )
         if problem:
             raise RecordingError(f"frame {self.frame_id}: {problem}")
+
+
+def samples_of(frames: Sequence[RecordedFrame]) -> NDArray[np.float32]:
+    """(N, 4): those of one frame after the other. Raises RecordingError if one could not be read
+    back. For each frame alone numpy would take ten times as long.
+    """
+    samples = np.concatenate([frame.samples for frame in frames])
+    if _values_problem(samples):
+        problems = ((frame.frame_id, _values_problem(frame.samples)) for frame in frames)
+        frame_id, problem = next(found for found in problems if found[1])
+        raise RecordingError(f"frame {frame_id}: {problem}")
+    return samples
 
 
 def check_state_fits(frame: RecordedFrame, max_state_dim: int) -> None:
@@ -65,11 +79,13 @@ def _number_problem(frame: RecordedFrame) -> str:
     return ""
 
 
-def _samples_problem(samples: NDArray[np.float32]) -> str:
+def _shape_problem(samples: NDArray[np.float32]) -> str:
     if samples.dtype != np.float32 or samples.ndim != 2 or samples.shape[1] != 4:  # noqa: PLR2004
         return f"samples are {samples.dtype} {samples.shape}, not float32 (N, 4)"
-    if len(samples) >= UNWRITTEN:
-        return "too many samples"
+    return "" if len(samples) < UNWRITTEN else "too many samples"
+
+
+def _values_problem(samples: NDArray[np.float32]) -> str:
     numbers = np.ascontiguousarray(samples[:, :3].T)  # in a row, where the extremes are found soon
     if len(samples) and not (numbers.min() >= 0 and numbers.max() <= 1):  # a NaN is both extremes
         return "a sample is outside 0..1"

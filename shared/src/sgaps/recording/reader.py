@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.protocol.ids import is_valid_id
 from sgaps.recording.disk import is_kept_open, memory_folder, system_errno
-from sgaps.recording.frames import RecordedFrame
+from sgaps.recording.frames import RecordedFrame, samples_of
 from sgaps.recording.layout import (
     ENCODINGS,
     H5_ERRORS,
@@ -135,7 +135,7 @@ class SegmentReader:
         """The frame at a position, 0 ≤ position < len. Raises RecordingCorrupt."""
         row = self._index[position]
         try:
-            return RecordedFrame(
+            frame = RecordedFrame(
                 frame_id=int(row["frame_id"]),
                 coordinate_set_id=int(row["coordinate_set_id"]),
                 width=int(self._resolution[position, 0]),
@@ -149,10 +149,12 @@ class SegmentReader:
                     self._keyframes, row["keyframe_offset"], row["keyframe_size"]
                 ).tobytes(),
             )
+            samples_of([frame])
         except H5_ERRORS as error:
             raise _blame(self.path, error) from error
         except RecordingError as error:
             raise RecordingCorrupt(f"{self.path}: {error}") from error
+        return frame
 
     def _samples(self, row: np.void) -> NDArray[np.float32]:
         """(N, 4)."""

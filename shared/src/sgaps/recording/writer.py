@@ -21,7 +21,7 @@ from sgaps.errors import RecordingError
 from sgaps.locks import try_lock
 from sgaps.recording.column import Column
 from sgaps.recording.disk import keep_open, scratch_descriptor, write_error
-from sgaps.recording.frames import RecordedFrame, check_state_fits
+from sgaps.recording.frames import RecordedFrame, check_state_fits, samples_of
 from sgaps.recording.layout import (
     ENCODINGS,
     FRAMES_PER_CHUNK,
@@ -76,7 +76,8 @@ class SegmentWriter:
     """Writes `<path>.part`, and renames it to `path` when sealed.
 
     All methods raise RecordingError, on a full disk DiskFull; after one, only `abandon` is left to
-    do. (A state vector that is too long is refused before anything is written, and does no harm.)
+    do. (A state vector that is too long, and a sample that could not be read back, are refused
+    before anything is written, and do no harm.)
     """
 
     def __init__(
@@ -131,9 +132,9 @@ class SegmentWriter:
             return
         for frame in frames:
             check_state_fits(frame, self._max_state_dim)
+        samples = samples_of(frames)
         with self._failing("append to"):
             rows = self._index_rows(frames)
-            samples = np.concatenate([frame.samples for frame in frames])  # (all, 4)
             self._pixels.extend(samples[:, :3])
             self._footprints.extend(samples[:, 3])
             keyframes = b"".join(frame.keyframe for frame in frames)
