@@ -24,7 +24,7 @@ from sgaps.bus import (
 )
 from sgaps.bus.consumer import nothing_to_prepare
 from sgaps.bus.policy import Policy, keep_every
-from sgaps.errors import BusFull
+from sgaps.errors import BusFull, BusUnavailable
 from sgaps.messages import FrameAccepted
 from sgaps.settings import BusSettings, load_settings
 
@@ -167,6 +167,21 @@ def let_it_be_full(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
     monkeypatch.setattr(bus, "write", write_if_there_is_room)
     return room
+
+
+def lose_a_reply(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """It acknowledges, once without a word of it; the event says that it did."""
+    acknowledge, lost = bus.acknowledge, asyncio.Event()
+
+    async def in_silence(stream: str, group: str, entry_ids: Sequence[str]) -> set[str]:
+        done = await acknowledge(stream, group, entry_ids)
+        if not lost.is_set():
+            lost.set()
+            raise BusUnavailable("nothing came back")
+        return done
+
+    monkeypatch.setattr(bus, "acknowledge", in_silence)
+    return lost
 
 
 async def trim(bus: Bus, max_backlog: int) -> None:

@@ -41,6 +41,15 @@ async def test_a_group_gets_each_entry_once_in_order(bus: Bus) -> None:
     assert await read(bus) == []
 
 
+async def test_an_acknowledgement_tells_what_was_there(bus: Bus) -> None:
+    await publish(bus, 1, 2, 3)
+    one, two, three = await read(bus)
+    await bus.write(Ack(STREAM, GROUP, [two]))
+    assert await bus.acknowledge(STREAM, GROUP, [one, two]) == {one}
+    left = await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0)
+    assert [row.entry_id for row in left] == [three]
+
+
 async def test_two_groups_each_get_everything(bus: Bus) -> None:
     await publish(bus, 1, 2)
     await bus.ensure_group(STREAM, "other")

@@ -15,6 +15,7 @@ from contract.conftest import (
     Recorder,
     consumer,
     let_it_be_full,
+    lose_a_reply,
     publish,
     read,
 )
@@ -366,6 +367,67 @@ async def test_what_a_full_broker_does_not_book_is_booked_later_though_nothing_c
     stop.set()
     await running
     assert await bus.ledger() == {"seen": 2}
+
+
+async def test_what_a_full_broker_acknowledged_without_a_word_is_booked(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it has room when it is asked again: nothing hangs on that acknowledgement any more."""
+    await publish(bus, 1)
+    room = let_it_be_full(bus, monkeypatch)
+    lost = lose_a_reply(bus, monkeypatch)
+    handler, stop = Recorder(), asyncio.Event()
+    running = asyncio.create_task(consumer(bus, handler).run(stop))
+    await lost.wait()
+    room.set()
+    await eventually(bus.ledger)
+    stop.set()
+    await running
+    assert await bus.ledger() == {"seen": 1}
+
+
+async def test_what_another_one_booked_while_the_broker_was_full_is_not_booked_again(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(bus, 1)
+    (entry_id,) = await read(bus)
+    frozen, heir = (acknowledging.Acknowledger(bus, STREAM, GROUP) for _ in range(2))
+    await heir.write({entry_id: [Count("seen")]}, ())
+    room = let_it_be_full(bus, monkeypatch)
+    await frozen.write({entry_id: [Count("superseded")]}, ())
+    room.set()
+    assert await frozen.settle()
+    assert await bus.ledger() == {"seen": 1}
+
+
+async def test_entries_that_are_tried_one_by_one_are_held_as_long_as_each_takes(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "STUCK_AFTER_SECS", 0.6)
+    await publish(bus, 1, 2, 3, 4)
+    heir, stop = Recorder(), asyncio.Event()
+
+    class Picky(Recorder):
+        """Slow, and does one after the other."""
+
+        async def __call__(self, batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+            if len(batch) > 1:
+                raise ValueError("too many")
+            await asyncio.sleep(0.4)
+            return await super().__call__(batch)
+
+    picky = Picky()
+    workers = [
+        consumer(bus, handler, name=name, min_idle_secs=0.3)
+        for handler, name in ((picky, "picky"), (heir, "heir"))
+    ]
+    running = [asyncio.create_task(workers[0].run(stop))]
+    await eventually(lambda: bus.pending(STREAM, GROUP, count=9, min_idle_secs=0))
+    running.append(asyncio.create_task(workers[1].run(stop)))
+    await eventually(lambda: picky.seen == [1, 2, 3, 4])
+    stop.set()
+    await asyncio.gather(*running)
+    assert heir.seen == []
 
 
 async def test_who_ends_while_the_broker_is_full_waits_a_little_for_what_it_owes(

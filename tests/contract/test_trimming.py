@@ -16,6 +16,7 @@ from contract.conftest import (
     bus_settings,
     consumer,
     let_it_be_full,
+    lose_a_reply,
     publish,
     read,
     trim,
@@ -29,6 +30,7 @@ from sgaps.bus import (
     published_at_secs,
 )
 from sgaps.bus.trim import EXPIRE_AT_ONCE
+from sgaps.errors import BusUnavailable
 
 
 async def test_the_floor_is_the_oldest_entry_still_needed(bus: Bus) -> None:
@@ -137,6 +139,23 @@ async def test_what_a_full_broker_cannot_book_is_booked_when_it_has_room(
     assert await bus.ledger() == {"expired": 2 * EXPIRE_AT_ONCE + 1}
     assert await trimmer.trim_waiting(STREAM, "slow") == 0
     assert await bus.ledger() == {"expired": 2 * EXPIRE_AT_ONCE + 1}
+
+
+async def test_what_a_full_broker_took_out_without_a_word_is_booked(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bus.ensure_group(STREAM, "slow")
+    await publish(bus, 1, 2)
+    await asyncio.sleep(0.1)
+    trimmer = Trimmer(bus, bus_settings(max_backlog_secs=0.05))
+    room = let_it_be_full(bus, monkeypatch)
+    lose_a_reply(bus, monkeypatch)
+    with pytest.raises(BusUnavailable):
+        await trimmer.trim_waiting(STREAM, "slow")
+    room.set()
+    for _ in range(2):
+        await trimmer.trim_waiting(STREAM, "slow")
+    assert await bus.ledger() == {"expired": 2}
 
 
 async def test_what_came_after_a_look_is_too_young_to_expire(

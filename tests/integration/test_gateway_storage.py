@@ -15,6 +15,8 @@ from redis.asyncio import Redis
 from gateway import __main__ as gateway_program
 from gateway import connection
 from gateway.app import create_app
+from gateway.intake import remembering
+from gateway.limits import ClientLimits
 from gateway.session import Session
 from integration.conftest import ClientConnection, RunningGateway, running_gateway, with_changes
 from integration.talk import frame, heartbeat, keyframe, png, receive, refusal, send, start
@@ -22,6 +24,7 @@ from sgaps.bus import Bus, Operation, Publish, Put, RedisBus
 from sgaps.errors import BusFull, BusUnavailable
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted
+from sgaps.protocol.messages import Resolution
 from sgaps.settings import Settings
 from waiting import eventually
 
@@ -145,6 +148,54 @@ async def test_an_id_is_used_up_where_the_socket_goes_before_the_broker_answers(
             assert (await receive(first))["code"] == "session_taken_over"
             await send(second, frame(0))
             assert (await heartbeat(second)).get("code") == "frame_id_backwards"
+
+
+async def test_who_resumes_is_told_of_the_frame_that_is_being_written(
+    gateway_settings: Settings,
+) -> None:
+    """It would be counted as lost, though it is stored a moment later."""
+    on_its_way = asyncio.Event()
+
+    class Slow(RedisBus):
+        """Its writes are done, if late, though their sockets are gone."""
+
+        async def write(self, *operations: Operation) -> None:
+            if not any(isinstance(operation, Publish) for operation in operations):
+                await super().write(*operations)
+                return
+            on_its_way.set()
+            await asyncio.shield(asyncio.ensure_future(self._late(*operations)))
+
+        async def _late(self, *operations: Operation) -> None:
+            await asyncio.sleep(0.2)
+            await super().write(*operations)
+
+    async with running_gateway(gateway_settings, Slow) as gateway:
+        async with gateway.connect() as first:
+            session_id = (await start(first))["session_id"]
+            await send(first, frame(0))
+            await on_its_way.wait()
+        async with gateway.connect() as second:
+            assert (await start(second, resume_session_id=session_id))["last_frame_id"] == 0
+
+
+async def test_a_late_write_does_not_undo_a_newer_one(gateway_settings: Settings) -> None:
+    session = Session(
+        session_id="s",
+        checkpoint_key="doom",
+        resolution=Resolution(width=32, height=24),
+        client_name="",
+        wants_importance=False,
+        footprints=False,
+        sample_count=9,
+        limits=ClientLimits(gateway_settings),
+    )
+    bus = RedisBus(gateway_settings.bus)
+    for frame_id in (5, 6, 5):
+        await bus.write(remembering(session, frame_id))
+    (fields,) = await bus.hashes([session_key("s")])
+    await bus.close()
+    assert fields["last_frame_id"] == b"6"
 
 
 @pytest.mark.parametrize("bus_class", [RedisBus, _Silent])

@@ -37,3 +37,31 @@ async def test_a_session_goes_on_at_another_gateway(gateway_settings: Settings) 
             assert (await receive(socket))["frame_id"] == 2
             ledger = await second.bus.ledger()
             assert (ledger["received"], ledger["delivered"]) == (3, 1)
+
+
+async def test_a_session_that_comes_back_to_a_gateway_does_not_go_backwards(
+    gateway_settings: Settings,
+) -> None:
+    """The first one still knows it as it left: without what another one answered since."""
+    one, other = (
+        with_changes(gateway_settings, server={"gateway_id": name, "port": free_port()})
+        for name in ("one", "other")
+    )
+    async with running_gateway(one) as first, running_gateway(other) as second:
+        async with first.connect() as socket:
+            session_id = (await start(socket))["session_id"]
+            await send(socket, frame(0))
+            assert (await heartbeat(socket))["type"] == "heartbeat_ack"
+        async with second.connect() as socket:
+            await start(socket, resume_session_id=session_id)
+            await send(socket, frame(1))
+            await second.bus.write(Publish(chosen(session_id, 1, gateway_id="other")))
+            assert (await receive(socket))["frame_id"] == 1
+        async with first.connect() as socket:
+            assert (await start(socket, resume_session_id=session_id))["last_frame_id"] == 1
+            await first.bus.write(Publish(chosen(session_id, 0, gateway_id="one")))
+
+            async def refused() -> bool:
+                return (await first.bus.ledger()).get("out_of_order", 0) == 1
+
+            await eventually(refused)

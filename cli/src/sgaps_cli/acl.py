@@ -103,6 +103,7 @@ GRANTS: Mapping[str, list[Grant]] = {
         *_consumer("gateway", COORDINATES),
         Grant("scan"),
         _reads("hgetall", HEARTBEATS, LEDGER_KEY, SESSION, WATCH),
+        Grant("hget", (SESSION,)),
         _writes("hset pexpire", SESSION, WATCH),
         _writes("lpush ltrim pexpire", HISTORY),
         _writes("xadd", FRAMES),

@@ -5,6 +5,11 @@ from __future__ import annotations
 from sgaps.messages import Float32, Packed, unpack_samples
 
 SESSION_TTL_SECS = 3600.0
+"""So long a session can be resumed."""
+MEMORY_TTL_SECS = 300.0
+"""Of its past samples and its coordinates, which take a hundred times as much room, and without
+which it goes on. Kept for an hour too, one address could fill the broker with what it left behind.
+"""
 
 
 def session_key(session_id: str) -> str:

@@ -10,7 +10,13 @@ from gateway.pictures import check_picture
 from gateway.session import Session
 from sgaps.bus import Count, Operation, Publish, Push, Put
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.keys import SESSION_TTL_SECS, PastSamples, history_key, session_key
+from sgaps.keys import (
+    MEMORY_TTL_SECS,
+    SESSION_TTL_SECS,
+    PastSamples,
+    history_key,
+    session_key,
+)
 from sgaps.messages import (
     PIXEL_BYTES,
     FrameAccepted,
@@ -172,17 +178,21 @@ def storing(frame: FrameAccepted, session: Session, *, history_frames: int) -> l
     keep = history_frames + 1
     return [
         Publish(frame),
-        Push(history_key(frame.session_id), past.encode(), keep, SESSION_TTL_SECS),
+        Push(history_key(frame.session_id), past.encode(), keep, MEMORY_TTL_SECS),
         remembering(session, frame.frame_id),
         Count("received"),
     ]
 
 
 def remembering(session: Session, last_frame_id: int) -> Put:
-    """What another gateway, or this one after a crash, needs to resume the session."""
+    """What another gateway, or this one after a crash, needs to resume the session.
+
+    A write that was given up may be done after the next one, which it does not undo.
+    """
     fields = {
         "checkpoint_key": session.checkpoint_key.encode(),
         "last_frame_id": b"%d" % last_frame_id,
         "started_at_secs": repr(session.started_at_secs).encode(),
     }
-    return Put(session_key(session.session_id), fields, SESSION_TTL_SECS)
+    key = session_key(session.session_id)
+    return Put(key, fields, SESSION_TTL_SECS, rising="last_frame_id")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from math import ceil
 
 import numpy as np
 
 from gateway import intake
 from gateway.limits import ClientLimits
-from gateway.session import FEWEST_SETS_KEPT, SETS_KEPT_SECS, Session, new_session_id
+from gateway.session import FEWEST_SETS_KEPT, NO_FRAME, SETS_KEPT_SECS, Session, new_session_id
 from gateway.shared import Gateway
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.keys import session_key
@@ -26,6 +28,10 @@ from sgaps.protocol.messages import (
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.settings import Settings
+
+WRITTEN_WITHIN_SECS = 1.0
+"""A write that takes longer has most likely failed: its frame is one that nobody knows."""
+LOOK_EVERY_SECS = 0.02
 
 
 async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str) -> Session:
@@ -55,7 +61,7 @@ async def _resume(
     start: SessionStart, session_id: str, gateway: Gateway, *, address: str
 ) -> Session:
     """The session as this gateway knows it, else as the broker remembers it."""
-    (fields,) = await gateway.bus.hashes([session_key(session_id)])
+    fields = await _remembered(session_id, gateway)
     # Only now: while the broker was asked, another connection may have resumed it, or it expired.
     known = gateway.sessions.get(session_id)
     stored_key = fields.get("checkpoint_key", b"").decode()
@@ -69,19 +75,41 @@ async def _resume(
     if known is not None:
         gateway.sessions.check_resumable(known)
     session = known or _session_of(start, session_id, gateway.settings, address=address)
-    is_new_here = known is None or known.resolution != start.resolution
+    stored_frame_id = int(fields.get("last_frame_id", NO_FRAME))
+    is_new_here = (
+        known is None
+        or known.resolution != start.resolution
+        or stored_frame_id > max(known.last_frame_id, known.used_frame_id)
+    )
     session.address = address
     session.resolution = start.resolution
     session.footprints = _offers(start, FOOTPRINT)
     session.wants_importance = _offers(start, IMPORTANCE_MAP)
     session.sample_count, session.placement = _granted(start, gateway.settings)
-    session.last_frame_id = max(session.last_frame_id, int(fields.get("last_frame_id", -1)))
+    session.last_frame_id = max(session.last_frame_id, stored_frame_id)
     if is_new_here:  # answers to earlier frames were another gateway's, or lie in another picture
         session.last_answered_frame_id = session.last_frame_id
     if known is None:
         session.started_at_secs = float(fields["started_at_secs"])
         gateway.sessions.add(session)
     return session
+
+
+async def _remembered(session_id: str, gateway: Gateway) -> dict[str, bytes]:
+    """What the broker knows of a session, with the frame that is being written, if there is one.
+
+    A socket's last write is done though it is cancelled with the socket, and a client that is not
+    told of its frame would count it as lost.
+    """
+    ends_at_secs = time.monotonic() + WRITTEN_WITHIN_SECS
+    while True:
+        (fields,) = await gateway.bus.hashes([session_key(session_id)])
+        known = gateway.sessions.get(session_id)
+        stored_frame_id = int(fields.get("last_frame_id", NO_FRAME))
+        is_known = known is None or known.used_frame_id <= stored_frame_id
+        if is_known or time.monotonic() >= ends_at_secs:
+            return fields
+        await asyncio.sleep(LOOK_EVERY_SECS)
 
 
 def acknowledgement(session: Session, gateway: Gateway, *, resumed: bool) -> SessionStartAck:

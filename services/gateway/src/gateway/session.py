@@ -29,6 +29,8 @@ LATENCIES_KEPT = 200
 ANSWERS_KEPT = 8
 """For the pictures of their frames, which come later."""
 COME_BACK_SECS = 1.0
+NO_FRAME = -1
+"""Below every id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,11 +85,11 @@ class Session:
     left_at_secs: float = field(default_factory=time.monotonic)
     """Monotonic, for a clock may be set. A new session counts as just left, or another one's start
     would forget it."""
-    last_frame_id: int = -1
-    used_frame_id: int = -1
+    last_frame_id: int = NO_FRAME
+    used_frame_id: int = NO_FRAME
     """The newest one that may have been written. It is past `last_frame_id` where the broker did
     not say: were its id taken again, two frames would share it, and the recorder keeps one."""
-    last_answered_frame_id: int = -1
+    last_answered_frame_id: int = NO_FRAME
     remembered_at_secs: float = float("-inf")
     """When the broker was last told of the session, on the monotonic clock."""
     frames_received: int = 0

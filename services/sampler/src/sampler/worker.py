@@ -11,7 +11,7 @@ import msgspec
 from sampler.choose import Draft, StoredCoordinates, choose, draft
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
-from sgaps.keys import SESSION_TTL_SECS, sampler_key
+from sgaps.keys import MEMORY_TTL_SECS, sampler_key
 from sgaps.messages import FrameReconstructed
 from sgaps.metrics import stage
 from sgaps.service import Service
@@ -71,7 +71,7 @@ class Worker:
                     Put(
                         sampler_key(session_id),
                         state.to_fields(),
-                        SESSION_TTL_SECS,
+                        MEMORY_TTL_SECS,
                         rising="last_update_frame_id",
                     ),
                 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sgaps.bus.base import Ack, Bus, Count, Effect, Entry, Publish, Put
 from sgaps.bus.ledger import owed
@@ -27,6 +27,28 @@ SETTLE_SECS = 3.0
 SETTLE_RETRY_SECS = 0.5
 
 
+class BareAcks:
+    """Acknowledgements with which nothing is written, for a full broker has no room for it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._unanswered: set[str] = set()
+        """Entries of which the broker did not say whether it took them off."""
+
+    def has_begun(self, entry_ids: Collection[str]) -> bool:
+        """Whether some may be taken off already, so that nothing can hang on that any more."""
+        return not self._unanswered.isdisjoint(entry_ids)
+
+    async def take(self, stream: str, group: str, entry_ids: Collection[str]) -> set[str]:
+        """Take entries off the group's list; those that nobody else did. Raises BusError: then
+        come again with the same."""
+        perhaps_done = self._unanswered.intersection(entry_ids)
+        self._unanswered.update(entry_ids)
+        done = await self._bus.acknowledge(stream, group, list(entry_ids))
+        self._unanswered.difference_update(entry_ids)
+        return done | perhaps_done
+
+
 class Acknowledger:
     """Of one group of one stream."""
 
@@ -34,6 +56,7 @@ class Acknowledger:
         self._bus = bus
         self._stream = stream
         self._group = group
+        self._bare = BareAcks(bus)
         self._owed: Counter[str] = Counter()
         """What a full broker could not book yet."""
         self._unmarked: dict[str, Put] = {}
@@ -42,17 +65,19 @@ class Acknowledger:
     async def write(self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put]) -> None:
         """Acknowledge entries, each with its effects. Raises BusError."""
         newest = self._unmarked | {mark.key: mark for mark in marks}
-        try:
-            await self._bus.write(*newest.values(), *self._acks(effects))
-        except BusFull:
-            if not effects:
-                raise
-            # An acknowledgement alone needs no memory, and frees some: now the stream is trimmed.
-            await self._bus.write(self._ack(list(effects)))
-            self._owed += owed(effects.values())
-            self._unmarked = newest
-        else:
-            self._unmarked = {}
+        if not self._bare.has_begun(effects):
+            try:
+                await self._bus.write(*newest.values(), *self._acks(effects))
+            except BusFull:
+                if not effects:
+                    raise
+            else:
+                self._unmarked = {}
+                return
+        # An acknowledgement alone needs no memory, and frees some: now the stream is trimmed.
+        done = await self._bare.take(self._stream, self._group, effects)
+        self._owed += owed(effects[entry_id] for entry_id in effects if entry_id in done)
+        self._unmarked = newest
 
     async def settle_at_last(self) -> None:
         """Nobody else knows what is owed: a full broker gets a while to make room for it."""

@@ -98,8 +98,8 @@ class Ack:
     """Take entries off a group's pending list; `then`, for each that was still on it.
 
     So an entry that two consumers did, since one was thought dead, is answered and booked once,
-    and a write that may have got through can be repeated. Without `then` it needs no memory: a
-    full broker takes it.
+    and a write that may have got through can be repeated. What follows needs memory; a full broker
+    takes `Bus.acknowledge`, and `Ack` without `then`.
     """
 
     stream: str
@@ -119,6 +119,13 @@ class Bus(ABC):
     @abstractmethod
     async def write(self, *operations: Operation) -> None:
         """Apply the operations in order, all or none."""
+
+    @abstractmethod
+    async def acknowledge(self, stream: str, group: str, entry_ids: Sequence[str]) -> set[str]:
+        """Take entries off a group's pending list, whatever else; which of them were on it.
+
+        It needs no memory: a full broker does it too.
+        """
 
     @abstractmethod
     async def ensure_group(self, stream: str, group: str) -> None:

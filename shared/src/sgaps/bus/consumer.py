@@ -300,7 +300,11 @@ class Consumer(Generic[M]):
                 return True
             if len(deliveries) == 1:
                 return False
-            return all([await self._try([delivery]) for delivery in deliveries])
+            return all([await self._try_alone(delivery) for delivery in deliveries])
+
+    async def _try_alone(self, delivery: Delivery[M]) -> bool:
+        self._in_hand.begin_anew()
+        return await self._try([delivery])
 
     async def _try(self, deliveries: Sequence[Delivery[M]]) -> bool:
         try:

@@ -43,6 +43,10 @@ class InHand:
         finally:
             self._entry_ids = ()
 
+    def begin_anew(self) -> None:
+        """Another handler works on some of them now."""
+        self._since_secs = time.monotonic()
+
     async def keep(self) -> None:
         """Renew what is held, until cancelled; not what is done sooner than that is needed."""
         while True:

@@ -117,6 +117,10 @@ class MemoryBus(Bus):
             self._lists.pop(key, None)
             self._streams.pop(key, None)
 
+    async def acknowledge(self, stream: str, group: str, entry_ids: Sequence[str]) -> set[str]:
+        pending = self._streams[stream].groups.setdefault(group, _Group()).pending
+        return {entry_id for entry_id in entry_ids if pending.pop(entry_id, None)}
+
     async def ensure_group(self, stream: str, group: str) -> None:
         self._streams[stream].groups.setdefault(group, _Group())
 

@@ -38,6 +38,11 @@ class RedisBus(Bus):
     async def write(self, *operations: Operation) -> None:
         await self._writer.write(command_of(operations))
 
+    async def acknowledge(self, stream: str, group: str, entry_ids: Sequence[str]) -> set[str]:
+        with as_bus_errors():
+            said = await self._asked(*(("XACK", stream, group, one) for one in entry_ids))
+        return {entry_id for entry_id, was_there in zip(entry_ids, said, strict=True) if was_there}
+
     async def ensure_group(self, stream: str, group: str) -> None:
         async with self._changing():
             try:

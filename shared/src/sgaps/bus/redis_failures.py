@@ -15,8 +15,11 @@ _UNAVAILABLE = (
     redis_errors.ConnectionError,
     redis_errors.TimeoutError,
     redis_errors.ReadOnlyError,
+    redis_errors.MasterDownError,
     OSError,
 )
+_UNAVAILABLE_NOW = ("NOREPLICAS", "BUSY ")
+"""Too few replicas for `min-replicas-to-write`; a script of somebody else's that does not end."""
 _REFUSED = (redis_errors.AuthenticationError, redis_errors.NoPermissionError)
 _GROUP_LOST = ("NOGROUP", "UNBLOCKED", "no such key")
 _DISK_FULL = "MISCONF"
@@ -28,7 +31,7 @@ def bus_error(error: Exception) -> BusError:
         return BusFull(f"the broker is out of memory: {error}")
     if isinstance(error, _REFUSED):
         return BusRefused(f"the broker refuses this user: {error} {REFUSED_CURE}")
-    if isinstance(error, _UNAVAILABLE):
+    if isinstance(error, _UNAVAILABLE) or str(error).startswith(_UNAVAILABLE_NOW):
         return BusUnavailable(f"no answer from the broker: {error}")
     if str(error).startswith(_DISK_FULL):
         return BusFull(f"the broker cannot write to its disk: {error}")

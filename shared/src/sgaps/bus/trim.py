@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from sgaps.bus.acknowledging import BareAcks
 from sgaps.bus.base import Ack, Bus, Count, id_order, next_id
 from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.probe import is_probe_entry
@@ -40,6 +41,10 @@ class Trimmer:
         self._settings = settings
         self._owed = 0
         """Expired frames that a full broker could not book yet."""
+        self._bare = BareAcks(bus)
+        self._unanswered: dict[tuple[str, str], tuple[Sequence[str], Collection[str]]] = {}
+        """Of a stream and group, entries and those of them that are frames: they may be off the
+        list, so no look finds them again."""
 
     async def trim_recorded(self, stream: str, *, must: str, may: str) -> int:
         """Trim a stream behind its two groups; how many entries expired. Raises BusError.
@@ -47,6 +52,7 @@ class Trimmer:
         What group `must` still needs is never trimmed. What it has done, group `may` has time for
         until it is `max_backlog_secs` old, or the stream holds `max_backlog` entries.
         """
+        await self._repeat_unanswered()
         done_by_must = await self._bus.floor(stream, must)
         too_old = min(done_by_must, await self._too_old(), key=id_order)
         expired = await self._expire_all(stream, may, before_id=too_old)
@@ -67,6 +73,7 @@ class Trimmer:
 
         What waits for them longer than `max_backlog_secs` does. Raises BusError.
         """
+        await self._repeat_unanswered()
         expired = await self._expire_all(stream, group, before_id=await self._too_old())
         if expired:
             await self._bus.trim(stream, await self._bus.floor(stream, group))
@@ -118,10 +125,22 @@ class Trimmer:
         try:
             await bus.write(*counted, *([Ack(stream, group, list(probes))] if probes else []))
         except BusFull:
-            await bus.write(Ack(stream, group, ids))
-            self._owed += len(frames)
+            await self._take_bare(stream, group, ids, frames)
             await bus.trim(stream, min(before_id, await bus.floor(stream, group), key=id_order))
         return len(ids)
+
+    async def _take_bare(
+        self, stream: str, group: str, ids: Sequence[str], frames: Collection[str]
+    ) -> None:
+        """As a full broker does it; the frames are booked later."""
+        self._unanswered[stream, group] = ids, frames
+        done = await self._bare.take(stream, group, ids)
+        del self._unanswered[stream, group]
+        self._owed += len(done.intersection(frames))
+
+    async def _repeat_unanswered(self) -> None:
+        for (stream, group), (ids, frames) in list(self._unanswered.items()):
+            await self._take_bare(stream, group, ids, frames)
 
     async def _settle(self) -> None:
         if self._owed:
