@@ -215,3 +215,23 @@ async def test_the_more_keys_there_are_the_seldomer_new_services_are_looked_for(
 
     await eventually(both_are_found)
     assert walked == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"at_secs": b"x"},
+        {"at_secs": b"1", "started_at_secs": b"1", "status": b"[" * 9},
+        {"at_secs": b"1", "started_at_secs": b"1", "status": b"[]"},
+        {"at_secs": b"1", "started_at_secs": b"1", "status": b"{}", "reason": b"\xff"},
+    ],
+)
+async def test_a_heartbeat_that_cannot_be_read_is_left_out_and_told_once(
+    bus: Bus, caplog: pytest.LogCaptureFixture, fields: dict[str, bytes]
+) -> None:
+    await beat(bus, "gateway", "east", ready=True)
+    await bus.write(Put(heartbeat_key("sampler", "junk"), fields, 60))
+    living = LiveServices(bus)
+    for _ in range(2):
+        assert [one.service for one in await living.look()] == ["gateway"]
+    assert caplog.text.count("sampler:junk") == 1

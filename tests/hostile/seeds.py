@@ -36,6 +36,10 @@ TEXTS_OF_CLIENTS = (
     '"resolution":[8,6],"timestamp":2,"coordinate_set_id":9}',
     '{"type":"frame_data","frame_id":5,"pixels":[{"u":0,"v":1,"value":0.5,"footprint":2}],'
     '"state_vector":[3.4028235e38],"resolution":[8,6],"timestamp":2}',
+    '{"type":"frame_data","frame_id":6,"pixels":{"a":[[0.5,0.25,1],[0,1,0.125]]},"state_vector":[],'
+    '"resolution":[8,6],"timestamp":2}',
+    '{"type":"frame_data","frame_id":7,"pixels":"[[,,]]","state_vector":[],"resolution":[8,6],'
+    '"timestamp":2}',
     '{"type":"keyframe","frame_id":3,"encoding":"png","data":"iVBORw0KGgo="}',
     '{"type":"keyframe","frame_id":3,"encoding":"jpeg","data":"\u00e4"}',
     '{"type":"heartbeat","timestamp":1.5}',
@@ -121,6 +125,8 @@ def stream_entries() -> list[Packed]:
         ViewEncoded(
             session_id="s",
             frame_id=1,
+            width=9,
+            height=9,
             model_version="v",
             reconstruction_png=b"png",
             samples_bytes=pixels,

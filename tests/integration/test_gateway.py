@@ -467,6 +467,8 @@ async def test_a_view_is_made_only_while_somebody_looks(gateway: RunningGateway)
             ViewEncoded(
                 session_id=session_id,
                 frame_id=3,
+                width=32,
+                height=24,
                 model_version="v1",
                 reconstruction_png=b"a picture",
             )

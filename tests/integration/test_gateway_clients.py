@@ -122,6 +122,23 @@ async def test_half_a_request_is_not_waited_for(impatient: RunningGateway) -> No
         assert CLIENT_TIMEOUT_SECS * 0.9 < time.monotonic() - began_at_secs < SOON_SECS
 
 
+@pytest.mark.parametrize(
+    ("header", "answer"),
+    [
+        ("Cookie: " + "a" * 10_000, b"HTTP/1.1 431 "),
+        ("X: 1\r\n" * 199 + "X: 1", b"HTTP/1.1 431 "),
+        ("Content-Length: 5", b"HTTP/1.1 400 "),
+        ("Transfer-Encoding: chunked", b"HTTP/1.1 400 "),
+    ],
+)
+async def test_an_upgrade_that_cannot_be_read_is_answered(
+    gateway: RunningGateway, header: str, answer: bytes
+) -> None:
+    async with raw_client(gateway) as client:
+        await client.send(HANDSHAKE.replace("Host: x", f"Host: x\r\n{header}").encode())
+        assert (await client.receive_all()).startswith(answer)
+
+
 async def test_requests_one_after_the_other_are_answered(impatient: RunningGateway) -> None:
     async with httpx.AsyncClient(base_url=impatient.http_url) as http:
         for _ in range(5):

@@ -43,6 +43,8 @@ def encoded(session_id: str, frame_id: int, **fields: Any) -> ViewEncoded:
         **{
             "session_id": session_id,
             "frame_id": frame_id,
+            "width": 32,
+            "height": 24,
             "model_version": "v1",
             "reconstruction_png": b"a picture",
             "samples_bytes": pack_pixels(np.array([[0.5, 0.25, 1]])),
@@ -134,6 +136,18 @@ async def test_a_frame_comes_with_all_that_is_known_of_it(gateway: RunningGatewa
     assert 60 < header.stages_ms.answer < 5000
     assert (header.counters.frames_answered, header.counters.frames_dropped) == (1, 0)
     assert header.counters.bytes_up > 0 < header.counters.bytes_down
+
+
+async def test_a_picture_has_the_size_of_its_frame_though_its_session_has_another_now(
+    gateway: RunningGateway,
+) -> None:
+    async with gateway.connect() as game:
+        session_id = (await start(game))["session_id"]
+        async with look(gateway, session_id) as viewer:
+            await begin(gateway, viewer, session_id)
+            await gateway.bus.publish(encoded(session_id, 0, width=64, height=48))
+            view = await next_view(viewer)
+    assert (view.header.width, view.header.height) == (64, 48)
 
 
 async def test_a_picture_whose_answer_does_not_come_goes_without(gateway: RunningGateway) -> None:
@@ -255,7 +269,8 @@ async def test_only_who_shows_the_token_may_look(gateway_settings: Settings) -> 
         ("{", "bad_json"),
         ('{"type": "session_start"}', "bad_message"),
         ({**START_VIEW, "more": 1}, "bad_message"),
-        (b"\0", "bad_json"),
+        ("{}", "bad_message"),
+        (b'{"type": "view_start"}', "bad_message"),
         ("x" * 5000, "message_too_large"),
     ],
 )

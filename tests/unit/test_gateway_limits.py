@@ -55,6 +55,13 @@ def test_bytes_beyond_a_second_s_worth_are_refused_until_there_is_room(
     client.take_message(bytes(MESSAGE_BYTES))
 
 
+def test_text_counts_by_its_bytes(client: ClientLimits) -> None:
+    euros = "\u20ac" * (MESSAGE_BYTES // 3)
+    for _ in range(int(BYTES_PER_SEC // len(euros.encode()))):
+        client.take_message(euros)
+    assert refusal_of(lambda: client.take_message(euros)).code is ErrorCode.RATE_LIMITED
+
+
 def test_messages_are_counted_however_short(client: ClientLimits) -> None:
     for _ in range(2 * 10 + limits.HEARTBEATS_PER_SEC):
         client.take_message(b"{}")

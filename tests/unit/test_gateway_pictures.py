@@ -81,3 +81,11 @@ def test_a_png_may_have_many_chunks_and_a_jpeg_many_segments() -> None:
 def test_what_follows_the_end_or_the_first_scan_is_not_counted() -> None:
     check_picture(picture("png") + MAX_PIECES * EMPTY_CHUNK, "png", SIZE)
     check_picture(picture("jpeg") + MAX_PIECES * COMMENT, "jpeg", SIZE)
+
+
+def test_who_is_refused_is_told_nothing_of_our_memory() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        check_picture(picture("png"), "jpeg", SIZE)
+    assert "0x" not in str(caught.value)
+    with pytest.raises(ProtocolError, match="this is no jpeg"):
+        check_picture(b"\xff\xd8\xff\xd9", "jpeg", SIZE)

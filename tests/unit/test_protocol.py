@@ -172,6 +172,8 @@ def test_pixels_of_one_message_have_one_form() -> None:
         (changed(pixels=[[0, 0, "1"]]), ErrorCode.BAD_MESSAGE),
         (changed(pixels=[{"u": 0, "v": 0, "value": 0}, [0, 0, 0]]), ErrorCode.BAD_MESSAGE),
         (changed(pixels=None), ErrorCode.BAD_MESSAGE),
+        (changed(pixels={"samples": [[0.5, 0.5, 0.5], [0, 0, 1]]}), ErrorCode.BAD_MESSAGE),
+        (changed(pixels="[[,,]]"), ErrorCode.BAD_MESSAGE),
         (changed(resolution=[320]), ErrorCode.BAD_MESSAGE),
         (changed(resolution=[0, 240]), ErrorCode.BAD_MESSAGE),
         (changed(resolution=[10**9, 240]), ErrorCode.BAD_MESSAGE),

@@ -295,6 +295,9 @@ class ViewEncoded(Message, frozen=True, kw_only=True):
 
     session_id: str
     frame_id: int
+    width: int
+    height: int
+    """Of the frame: its session may have gone on in another size."""
     model_version: str
     reconstruction_png: bytes
     samples_bytes: bytes = b""

@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -210,6 +210,25 @@ async def wait_for_broker(bus: Bus, url: str, stop: asyncio.Event) -> None:
             return
 
 
+async def together(stop: asyncio.Event, *parts: Coroutine[object, object, object]) -> None:
+    """Run all of them until each has ended. One that fails ends the others, and is raised.
+
+    They are told to stop besides being cancelled: `asyncio.wait_for` of Python 3.11, which redis-py
+    uses, may swallow that, and a loop would go on for ever in a process that does nothing else.
+    """
+
+    async def run(part: Coroutine[object, object, object]) -> None:
+        try:
+            await part
+        except Exception:
+            stop.set()
+            raise
+
+    async with asyncio.TaskGroup() as tasks:
+        for part in parts:
+            tasks.create_task(run(part))
+
+
 def heartbeat_key(service_name: str, instance: str) -> str:
     return f"{HEARTBEAT_PREFIX}{service_name}:{instance}"
 
@@ -274,6 +293,7 @@ class LiveServices:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._keys: list[str] = []
+        self._unreadable: set[str] = set()
         self._find_at_secs = float("-inf")
 
     async def look(self) -> list[Heartbeat]:
@@ -286,17 +306,33 @@ class LiveServices:
             self._find_at_secs = found_at_secs + min(pause_secs, MAX_FIND_PAUSE_SECS)
         hashes = await self._bus.hashes(self._keys) if self._keys else []
         beating = zip(self._keys, hashes, strict=True)
-        return [_heartbeat(key, fields) for key, fields in beating if fields]
+        return [beat for key, fields in beating if fields and (beat := self._read(key, fields))]
+
+    def _read(self, key: str, fields: dict[str, bytes]) -> Heartbeat | None:
+        """Told once where it cannot be read: another release's, or nobody's of ours."""
+        try:
+            beat = _heartbeat(key, fields)
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            if key not in self._unreadable:
+                log.warning("%s is no heartbeat, and not counted: %r", key, error)
+            self._unreadable.add(key)
+            return None
+        self._unreadable.discard(key)
+        return beat
 
 
 def _heartbeat(key: str, fields: dict[str, bytes]) -> Heartbeat:
+    """Raises KeyError, ValueError, TypeError, RecursionError."""
     service, _, instance = key.removeprefix(HEARTBEAT_PREFIX).partition(":")
+    status = json.loads(fields["status"])
+    if not isinstance(status, dict):
+        raise TypeError("its status is no object")
     return Heartbeat(
         service=service,
         instance=instance,
         at_secs=float(fields["at_secs"]),
         started_at_secs=float(fields["started_at_secs"]),
-        status=json.loads(fields["status"]),
+        status=status,
         ready=fields.get("ready") == b"1",
         reason=fields.get("reason", b"").decode(),
     )

@@ -18,7 +18,7 @@ from gateway.transport import HttpProtocol, SocketProtocol
 from sgaps.bus import trim_behind
 from sgaps.errors import SettingsError
 from sgaps.open_files import allow_most_open_files
-from sgaps.service import Service, run_service
+from sgaps.service import Service, run_service, together
 from sgaps.settings import ServerSettings, Settings
 
 GOODBYE_SECS = 0.2
@@ -39,16 +39,17 @@ async def main(service: Service) -> None:
     delivers = service.readiness
     service.readiness = lambda: delivers() or gateway.outlook.twins.why
     server = _Server(_configuration(app, service.settings.server))
-    # A task that fails ends them all, and the process: whoever started it starts it again.
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(deliverer.consumer.run(service.stop))
-        tasks.create_task(trim_behind(service.bus, deliverer.stream, GROUP, service.stop))
-        tasks.create_task(gateway.outlook.run(service.stop))
-        tasks.create_task(gateway.sessions.run(service.stop))
-        tasks.create_task(gateway.probe.run(service.stop))
-        tasks.create_task(_stop_with(service.stop, server, gateway.sessions))
-        await server.serve()
-        service.stop.set()
+    # One that fails ends them all, and the process: whoever started it starts it again.
+    await together(
+        service.stop,
+        deliverer.consumer.run(service.stop),
+        trim_behind(service.bus, deliverer.stream, GROUP, service.stop),
+        gateway.outlook.run(service.stop),
+        gateway.sessions.run(service.stop),
+        gateway.probe.run(service.stop),
+        _stop_with(service.stop, server, gateway.sessions),
+        _serve(server, service.stop),
+    )
 
 
 def check(settings: Settings) -> None:
@@ -93,6 +94,11 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def _serve(server: uvicorn.Server, stop: asyncio.Event) -> None:
+    await server.serve()
+    stop.set()
 
 
 async def _stop_with(stop: asyncio.Event, server: uvicorn.Server, sessions: SessionManager) -> None:

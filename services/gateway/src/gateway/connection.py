@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake, opening
 from gateway.access import address_of, check_token
+from gateway.limits import sent_bytes
 from gateway.outlook import NOT_KNOWN
 from gateway.session import OUTBOX_SIZE, Session
 from gateway.shared import Gateway
@@ -103,7 +104,7 @@ class Connection:
     async def _open(self) -> Session:
         """Wait for the first message and begin its session. All errors here are fatal."""
         raw = await first_message(self._socket, self._gateway, wanted="session_start")
-        metrics.BYTES_UP.inc(len(raw))
+        metrics.BYTES_UP.inc(sent_bytes(raw))
         message = self._decoded(raw)
         if not isinstance(message, SessionStart):
             raise ProtocolError(ErrorCode.NO_SESSION, "send session_start first")
@@ -130,8 +131,9 @@ class Connection:
         """Handle what comes in the session; a mistake costs its message alone."""
         while True:
             raw = await receive(self._socket)
-            metrics.BYTES_UP.inc(len(raw))
-            session.bytes_up += len(raw)
+            size_bytes = sent_bytes(raw)
+            metrics.BYTES_UP.inc(size_bytes)
+            session.bytes_up += size_bytes
             try:
                 session.limits.take_message(raw)
                 await self._handle(self._decoded(raw), session)

@@ -22,6 +22,11 @@ OTHER_VALUES = 64
 """Fields of a message beside its pixels and its state, with room to spare."""
 
 
+def sent_bytes(raw: str | bytes) -> int:
+    """How long a message was on the line."""
+    return len(raw) if isinstance(raw, bytes) or raw.isascii() else len(raw.encode())
+
+
 @dataclass
 class Bucket:
     """A token bucket; it starts full."""
@@ -70,7 +75,7 @@ class ClientLimits:
 
     def take_message(self, raw: str | bytes) -> None:
         """Any message, before it is looked at: reading one costs more than sending it."""
-        wait_secs = max(self._messages.take(), self._bytes.take(len(raw)))
+        wait_secs = max(self._messages.take(), self._bytes.take(sent_bytes(raw)))
         if wait_secs:
             raise _too_fast("messages", wait_secs)
         # To count commas takes no time beside building a million values. A short message is not

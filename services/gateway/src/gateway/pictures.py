@@ -38,7 +38,6 @@ MAX_JPEG_SCANS = 64
 # What Pillow raises on hostile bytes, by no clear rule: SyntaxError is its word for broken PNG
 # chunks, and some of those that end too early are a LookupError or a struct.error.
 _BROKEN = (
-    UnidentifiedImageError,
     Image.DecompressionBombError,
     OSError,
     ValueError,
@@ -67,6 +66,8 @@ def check_picture(data: bytes, encoding: str, resolution: Resolution) -> None:
                     f"{resolution.width}x{resolution.height}",
                 )
             picture.load()
+    except UnidentifiedImageError as error:  # whose text names an address in our memory
+        raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"this is no {encoding}") from error
     except _BROKEN as error:
         raise ProtocolError(ErrorCode.BAD_KEYFRAME, f"no {encoding}: {error}") from error
 

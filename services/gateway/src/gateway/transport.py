@@ -42,6 +42,7 @@ ENOUGH_MESSAGES = 32
 NOTHING = memoryview(b"")
 SILENCE_SECS = 0.5
 """Of a client that was refused: then it has read why."""
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 BUSY = object()
 """A connection that was answering a request."""
 
@@ -148,6 +149,8 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
         while self._unread and (self.queue.qsize() < ENOUGH_MESSAGES or self.close_sent):
             part, self._unread = self._unread[:PART_BYTES], self._unread[PART_BYTES:]
             super().data_received(bytes(part))
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self._refuse_upgrade()
             if self.frames and self._unfinished is None:
                 self._unfinished = self.later(self._look_for_the_rest)
 
@@ -235,6 +238,14 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
         if self._silence is not None:
             self._silence.cancel()
         self._silence = self.loop.call_later(SILENCE_SECS, self.transport.close)
+
+    def _refuse_upgrade(self) -> None:
+        """A request that `websockets` cannot read, of which uvicorn hears nothing."""
+        self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
+        self._unread = NOTHING
+        self._is_refused = self.close_sent = self.handshake_complete = True
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+        self._hang_up_after_silence()
 
     def keepalive_timeout(self) -> None:
         self.pong_timer = None

@@ -54,6 +54,8 @@ class Viewer:
     async def _open(self) -> None:
         """Let in who may look. Raises ProtocolError."""
         raw = await first_message(self._socket, self._gateway, wanted="view_start")
+        if isinstance(raw, bytes):
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, "view_start is a message of text")
         start = json_codec.decode_viewer_message(raw)
         check_token(self._socket, self._gateway, start.auth_token)
         self._session()

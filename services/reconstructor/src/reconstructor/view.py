@@ -80,6 +80,8 @@ def encode_view(
     return ViewEncoded(
         session_id=frame.session_id,
         frame_id=frame.frame_id,
+        width=frame.width,
+        height=frame.height,
         model_version=result.model_version,
         reconstruction_png=_png(result.image),
         samples_bytes=frame.samples_bytes,

@@ -17,7 +17,7 @@ from sgaps.messages import FrameAccepted, FrameReconstructed
 from sgaps.metrics import recorder as metrics
 from sgaps.open_files import allow_most_open_files
 from sgaps.recording.disk import free_space_bytes
-from sgaps.service import Service, run_service
+from sgaps.service import Service, run_service, together
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,15 @@ async def main(service: Service) -> None:
     _expose(worker, archive, settings.data.recordings_dir)
     service.describe = worker.describe
     service.watch(worker)
-    async with asyncio.TaskGroup() as together:
-        together.create_task(worker.recover_loop())
-        together.create_task(worker.seal_loop())
-        together.create_task(worker.retain_loop())
-        trimming = every_second(trim(service), service.stop, refused=metrics.TRIMMING_REFUSED.set)
-        together.create_task(trimming)
-        together.create_task(every_second(exposed(service.bus), service.stop))
-        await worker.run()
+    await together(
+        service.stop,
+        worker.recover_loop(),
+        worker.seal_loop(),
+        worker.retain_loop(),
+        every_second(trim(service), service.stop, refused=metrics.TRIMMING_REFUSED.set),
+        every_second(exposed(service.bus), service.stop),
+        worker.run(),
+    )
     await worker.finish()
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 from sampler.worker import GROUP, Worker
 from sgaps.bus import trim_behind
 from sgaps.messages import FrameReconstructed
-from sgaps.service import Service, run_service
+from sgaps.service import Service, run_service, together
 
 
 async def main(service: Service) -> None:
     worker = Worker(service)
     service.watch(worker.consumer)
-    trimming = asyncio.create_task(
-        trim_behind(service.bus, FrameReconstructed.STREAM, GROUP, service.stop)
+    await together(
+        service.stop,
+        worker.consumer.run(service.stop),
+        trim_behind(service.bus, FrameReconstructed.STREAM, GROUP, service.stop),
     )
-    await worker.consumer.run(service.stop)
-    await trimming
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 
 from sgaps.metrics import trainer as metrics
 from sgaps.open_files import allow_most_open_files
 from sgaps.recording.disk import free_space_bytes
-from sgaps.service import Service, run_service
+from sgaps.service import Service, run_service, together
 from trainer.worker import Worker
 
 NICENESS = 19
@@ -23,10 +22,8 @@ async def main(service: Service) -> None:
     worker = Worker(service)
     service.watch(worker.consumer)
     service.describe = worker.describe
-    # Together: a process whose loop has ended would be ready and alive, and train nothing.
-    async with asyncio.TaskGroup() as together:
-        together.create_task(worker.train_loop())
-        together.create_task(worker.consumer.run(service.stop))
+    # A process whose loop has ended would be ready and alive, and train nothing.
+    await together(service.stop, worker.train_loop(), worker.consumer.run(service.stop))
 
 
 def _give_way() -> None:

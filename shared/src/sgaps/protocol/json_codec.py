@@ -104,7 +104,10 @@ def decode_server_message(raw: str | bytes) -> ServerMessage:
 
 def decode_viewer_message(raw: str | bytes) -> ViewStart:
     """Read what a viewer sent. Raises ProtocolError."""
-    return _checked(_viewer_messages.validate_json, raw)
+    start = _checked(_viewer_messages.validate_json, raw)
+    if "type" not in start.model_fields_set:  # which a union would ask for, if there were another
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, "type: Field required")
+    return start
 
 
 def _checked(validate: Callable[[T], M], given: T) -> M:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -72,7 +72,9 @@ def _samples_of_rows(raw: bytes) -> Samples | None:
     if not 0 < count <= MAX_SAMPLES or structure != b"[" + (row * count)[:-1] + b"]":
         return None
     try:
-        rows = cast(simdjson.Array, simdjson.Parser().parse(raw))
+        rows = simdjson.Parser().parse(raw)
+        if not isinstance(rows, simdjson.Array):  # a text, or an object, of the same structure
+            return None
         numbers = np.frombuffer(rows.as_buffer(of_type="d"))
     except (ValueError, TypeError, RuntimeError):  # no JSON, no number, one of over 64 bits
         return None
