@@ -237,6 +237,21 @@ def test_two_captures_at_once_share_no_session(
     assert len(list((tmp_path / "k").iterdir())) == 2
 
 
+def test_a_folder_of_any_number_is_no_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (7, 2**31 - 1, 10**20):
+        (tmp_path / "k" / f"capture-{number}-abc123").mkdir(parents=True)
+    seeds: list[int] = []
+
+    def opened(*_: object, seed: int, **__: object) -> EndingSource:
+        seeds.append(seed)
+        return EndingSource(1, SourceError("it ended"))
+
+    monkeypatch.setattr(capture, "open_source", opened)
+    with pytest.raises(SourceError, match="it ended"):
+        capture.capture_source("atari/pong", frames=9, sessions=1, out=tmp_path, key="k", seed=None)
+    assert seeds == [8]
+
+
 def test_a_file_system_without_locks_is_recorded_to(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ from sgaps.recording import (
 )
 from sgaps.recording.disk import ensure_free_space, lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
+from sgaps.recording.reader import MAX_CHUNK_BYTES
 from toy_segments import content, keyframe, make_frame, open_writer, write_segment
 
 GROUP = "/doom/s-1/frames"
@@ -187,6 +188,7 @@ def test_illegal_ids_are_refused(tmp_path: Path, name: str, text: str) -> None:
         {"frame_id": -1},
         {"coordinate_set_id": 2**64},
         {"width": 0},
+        {"height": 2**16},
         {"client_time_secs": float("nan")},
         {"received_at_secs": float("inf")},
         {"samples": np.array([[0, 0, 0, 1.0]])},
@@ -213,6 +215,23 @@ def test_what_is_missing_is_told_by_the_sentinel_of_whoever_reads(tmp_path: Path
         assert reader.sentinel == -1
     with SegmentReader(path) as reader:
         assert reader.state(0).tolist() == [3, -999, 0]
+
+
+def test_a_segment_that_cannot_be_made_or_taken_back_keeps_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails may become read-only at once; when it is well, the session goes on."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentWriter, "_create", fails)
+        patch.setattr(Path, "unlink", fails)
+        with pytest.raises(RecordingError, match="cannot create"):
+            open_writer(tmp_path)
+    (part,) = tmp_path.rglob("*.part")
+    assert not is_locked(part)
 
 
 def test_a_state_that_is_too_long_does_no_harm(tmp_path: Path) -> None:
@@ -299,7 +318,17 @@ def _dataset_for_group(file: h5py.File) -> None:
     file[GROUP] = [1.0]
 
 
+def _large_chunks(file: h5py.File) -> None:
+    """A megabyte of zeros takes a thousandth of it on disk, and all of it in memory."""
+    rows, width = 2 * MAX_CHUNK_BYTES // 16, 4
+    states = file[f"{GROUP}/state_vectors"][:]
+    del file[f"{GROUP}/state_vectors"]
+    options = {"maxshape": (None, width), "chunks": (rows, width), "compression": "gzip"}
+    file[GROUP].create_dataset("state_vectors", data=states, **options)
+
+
 DAMAGES: dict[str, Callable[[h5py.File], None]] = {
+    "chunks that unpack to more than anybody wrote": _large_chunks,
     "no group": lambda file: file.__delitem__(GROUP),
     "no index": lambda file: file.__delitem__(f"{GROUP}/index"),
     "no timestamps": lambda file: file.__delitem__(f"{GROUP}/timestamps"),

@@ -28,10 +28,39 @@ def test_a_tag_of_a_camera_turns_nothing(orientation: int) -> None:
     assert whole_frames.picture_of(file.getvalue(), 24, 32) is None
 
 
+@pytest.mark.parametrize("form", [".png", ".jpg"])
+def test_a_picture_of_another_size_is_not_decoded(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte may be a gigabyte of pixels."""
+    data = cv2.imencode(form, np.zeros((24, 32), np.uint8))[1].tobytes()
+    assert whole_frames.size_of(data) == (32, 24)
+    assert whole_frames.picture_of(data, 32, 24) is not None
+    monkeypatch.delattr(cv2, "imdecode")
+    assert whole_frames.picture_of(data, 24, 32) is None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("between", [b"", b"\xff\xff\xff", b"\0\1garbage\xff\0", b"\xff\xd0"])
+def test_the_size_of_a_jpeg_is_found_where_its_decoder_finds_it(
+    between: bytes, *, progressive: bool
+) -> None:
+    tags, file = Image.Exif(), io.BytesIO()
+    tags[ORIENTATION] = 1
+    picture = Image.fromarray(np.zeros((24, 32), np.uint8))
+    picture.save(file, "JPEG", exif=tags, progressive=progressive, comment=b"\xff\xc0\0\x0b" * 9)
+    whole = file.getvalue()
+    end_of_first = 4 + int.from_bytes(whole[4:6])
+    data = whole[:end_of_first] + between + whole[end_of_first:]
+    is_decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
+    assert (whole_frames.picture_of(data, 32, 24) is not None) == is_decoded
+
+
 def test_what_cannot_be_decoded_is_none() -> None:
     """A damaged header claims more pixels than OpenCV decodes, which raises there."""
     jpeg = bytearray(cv2.imencode(".jpg", np.zeros((240, 320), np.uint8))[1].tobytes())
     size_at = jpeg.index(b"\xff\xc0") + 5
     jpeg[size_at], jpeg[size_at + 2] = 0xF0, 0xF1
-    for damaged in (b"", b"no picture", bytes(jpeg)):
+    bitmap = cv2.imencode(".bmp", np.zeros((240, 320), np.uint8))[1].tobytes()
+    for damaged in (b"", b"no picture", bytes(jpeg), bitmap, b"\xff\xd8", b"\xff\xd8\xff\xc0\0"):
         assert whole_frames.picture_of(damaged, 320, 240) is None

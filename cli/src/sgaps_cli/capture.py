@@ -25,7 +25,7 @@ from sgaps.locks import try_lock
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.settings import Settings, load_settings
-from sgaps_cli.play import key_of
+from sgaps_cli.play import MAX_SEED, key_of
 from sgaps_client.sources import GameFrame, Source, is_game, open_source, path_of, pictures_in
 
 GAME_SESSIONS = 2
@@ -120,8 +120,10 @@ def _next_seed(of_key: Path) -> int:
     """Above those of all captures in the folder: of one seed they would be the same play, and what
     is held out of training what was trained on.
     """
-    seeds = (CAPTURE.match(folder.name) for folder in of_key.glob("capture-*"))
-    return max((int(seed[1]) + 1 for seed in seeds if seed), default=0)
+    found = (CAPTURE.match(folder.name) for folder in of_key.glob("capture-*"))
+    seeds = (int(name[1]) for name in found if name)
+    # A folder that somebody made may have any number; no game takes one above 32 bits.
+    return max((seed + 1 for seed in seeds if seed <= MAX_SEED), default=0)
 
 
 def import_file(path: Path, *, out: Path | None, key: str | None, width: int | None) -> int:

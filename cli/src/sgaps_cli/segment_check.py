@@ -87,8 +87,7 @@ def keyframe_problem(frame: RecordedFrame) -> str:
         return ""
     if whole_frames.picture_of(frame.keyframe, frame.width, frame.height) is not None:
         return ""
-    of_other_size = whole_frames.decoded(frame.keyframe)
-    if of_other_size is None:
+    size = whole_frames.size_of(frame.keyframe)
+    if size is None or size == (frame.width, frame.height):
         return f"frame {frame.frame_id}: its keyframe cannot be decoded"
-    height, width = of_other_size.shape
-    return f"frame {frame.frame_id}: its keyframe has {width}x{height} pixels"
+    return f"frame {frame.frame_id}: its keyframe has {size[0]}x{size[1]} pixels"

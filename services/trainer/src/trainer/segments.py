@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 OPEN_SEGMENTS = 64
 FEWEST_SAMPLES = 2
 """Of a frame to learn from without a whole one: one to see, one to judge by."""
-Places: TypeAlias = NDArray[np.int32]
+Places: TypeAlias = NDArray[np.int64]
 """(frames, 4): segment, position in it, width, height."""
 
 
@@ -94,7 +94,7 @@ def is_good(segment: SegmentInfo, position: int) -> bool:
 
 
 def _places(segments: Sequence[SegmentInfo], *, keyframes: bool) -> Places:
-    rows = [np.empty((0, 4), np.int32)]
+    rows = [np.empty((0, 4), np.int64)]
     for number, segment in enumerate(segments):
         if segment.keyframe_count or not keyframes:
             rows.append(_places_in(segment.path, number, keyframes=keyframes))
@@ -107,7 +107,7 @@ def _places_in(path: Path, number: int, *, keyframes: bool) -> Places:
         if not keyframes:
             positions = np.flatnonzero(reader.sample_counts >= FEWEST_SAMPLES)
         rows = [(number, int(p), *reader.resolution(int(p))) for p in positions]
-    return np.array(rows, np.int32).reshape(-1, 4)
+    return np.array(rows, np.int64).reshape(-1, 4)
 
 
 def _without_dead_sizes(segments: Sequence[SegmentInfo], places: Places) -> Places:

@@ -14,6 +14,8 @@ from sgaps.recording.layout import ENCODINGS, UNWRITTEN
 from sgaps.sampling.footprints import FOOTPRINTS_PX, are_footprints
 
 _U64 = 2**64
+LARGEST_SIDE_PX = 65535
+"""Of a JPEG."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -72,7 +74,7 @@ def check_state_fits(frame: RecordedFrame, max_state_dim: int) -> None:
 def _number_problem(frame: RecordedFrame) -> str:
     if not (0 <= frame.frame_id < _U64 and 0 <= frame.coordinate_set_id < _U64):
         return "an id is no unsigned 64-bit number"
-    if not (1 <= frame.width <= UNWRITTEN and 1 <= frame.height <= UNWRITTEN):
+    if not (1 <= frame.width <= LARGEST_SIDE_PX and 1 <= frame.height <= LARGEST_SIDE_PX):
         return f"resolution {frame.width}x{frame.height}"
     if not (math.isfinite(frame.client_time_secs) and math.isfinite(frame.received_at_secs)):
         return "a time is not finite"

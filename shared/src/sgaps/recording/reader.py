@@ -38,6 +38,8 @@ from sgaps.recording.layout import (
 
 log = logging.getLogger(__name__)
 
+MAX_CHUNK_BYTES = 4 * 2**20
+"""To read a row its whole chunk is unpacked. Ours have a megabyte, of the longest states."""
 _corrupt: dict[Path, tuple[int, int]] = {}
 """Size and time of files that turned out to be no valid segments: who looks for news again and
 again, as the trainer does, need not hear of them each time."""
@@ -377,7 +379,7 @@ def _dataset(
     """A dataset of this type that can only be what it claims.
 
     Chunked: other layouts can name any file of the machine as their storage. No larger than the
-    file: its shape may be a lie, and it would be read into memory.
+    file: its shape may be a lie, and it would be read into memory, a chunk at a time.
     """
     dataset = _own(group, name)
     if not isinstance(dataset, h5py.Dataset):
@@ -386,7 +388,8 @@ def _dataset(
         raise ValueError(f"{name} is {dataset.dtype} {dataset.shape}")
     # Not `nbytes`, which wraps around at 64 bits.
     size_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if dataset.chunks is None or size_bytes > limit_bytes:
+    chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if dataset.chunks is None or size_bytes > limit_bytes or chunk_bytes > MAX_CHUNK_BYTES:
         raise ValueError(f"{name} is not stored as it should be")
     return dataset
 

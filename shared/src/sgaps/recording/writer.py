@@ -111,7 +111,8 @@ class SegmentWriter:
                 self._create(group, checkpoint_key, session_id, newest_before)
                 fsync_folder(path.parent)
         except RecordingError:
-            self.part_path.unlink(missing_ok=True)
+            with suppress(OSError):  # it stays where a disk takes nothing, not even this
+                self.part_path.unlink(missing_ok=True)
             self.abandon()
             raise
 
