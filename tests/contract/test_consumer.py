@@ -14,6 +14,7 @@ from contract.conftest import (
     ProcessDied,
     Recorder,
     consumer,
+    flush,
     let_it_be_full,
     lose_a_reply,
     publish,
@@ -25,6 +26,8 @@ from sgaps.bus import (
     Count,
     Delivery,
     KeepNewest,
+    LedgerGuard,
+    MemoryBus,
     Outcome,
     acknowledging,
     failures,
@@ -398,6 +401,25 @@ async def test_what_another_one_booked_while_the_broker_was_full_is_not_booked_a
     room.set()
     assert await frozen.settle()
     assert await bus.ledger() == {"seen": 1}
+
+
+async def test_what_is_owed_to_a_ledger_that_was_lost_is_not_booked_twice(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Whoever guards it takes the frames of a full broker for such that were on their way."""
+    guard = LedgerGuard(bus)
+    await publish(bus, 1, 2)
+    await bus.write(Count("received", 2))
+    await guard.look()
+    ids = await read(bus)
+    acknowledger = acknowledging.Acknowledger(bus, STREAM, GROUP)
+    room = let_it_be_full(bus, monkeypatch)
+    await acknowledger.write({entry_id: [Count("superseded")] for entry_id in ids}, ())
+    await flush(bus, "" if isinstance(bus, MemoryBus) else request.getfixturevalue("broker_url"))
+    room.set()
+    await guard.look()
+    assert await acknowledger.settle()
+    assert await bus.ledger() == {"received": 2, "lost_flush": 2}
 
 
 async def test_entries_that_are_tried_one_by_one_are_held_as_long_as_each_takes(

@@ -84,7 +84,8 @@ def _common(service: str) -> list[Grant]:
     """Its heartbeat (read by its health check) and the frame ledger."""
     return [
         Grant(f"hset pexpire hgetall {SCRIPT}", (heartbeat_key(service, "*"),)),
-        Grant("hincrby", (LEDGER_KEY,)),
+        # It looks at the ledger before it books what it owes: it may be another one by then.
+        Grant("hincrby hgetall", (LEDGER_KEY,)),
     ]
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sgaps.bus.base import Ack, Bus, Count, Effect, Entry, Publish, Put
 from sgaps.bus.ledger import owed
+from sgaps.bus.owing import Owing
 from sgaps.errors import BusError, BusFull
 from sgaps.messages import DeadLetter
 from sgaps.probe import is_probe_entry
@@ -27,28 +27,6 @@ SETTLE_SECS = 3.0
 SETTLE_RETRY_SECS = 0.5
 
 
-class BareAcks:
-    """Acknowledgements with which nothing is written, for a full broker has no room for it."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._unanswered: set[str] = set()
-        """Entries of which the broker did not say whether it took them off."""
-
-    def has_begun(self, entry_ids: Collection[str]) -> bool:
-        """Whether some may be taken off already, so that nothing can hang on that any more."""
-        return not self._unanswered.isdisjoint(entry_ids)
-
-    async def take(self, stream: str, group: str, entry_ids: Collection[str]) -> set[str]:
-        """Take entries off the group's list; those that nobody else did. Raises BusError: then
-        come again with the same."""
-        perhaps_done = self._unanswered.intersection(entry_ids)
-        self._unanswered.update(entry_ids)
-        done = await self._bus.acknowledge(stream, group, list(entry_ids))
-        self._unanswered.difference_update(entry_ids)
-        return done | perhaps_done
-
-
 class Acknowledger:
     """Of one group of one stream."""
 
@@ -56,16 +34,14 @@ class Acknowledger:
         self._bus = bus
         self._stream = stream
         self._group = group
-        self._bare = BareAcks(bus)
-        self._owed: Counter[str] = Counter()
-        """What a full broker could not book yet."""
+        self._owing = Owing(bus)
         self._unmarked: dict[str, Put] = {}
         """The newest marks that it did not take, by their key."""
 
     async def write(self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put]) -> None:
         """Acknowledge entries, each with its effects. Raises BusError."""
         newest = self._unmarked | {mark.key: mark for mark in marks}
-        if not self._bare.has_begun(effects):
+        if not self._owing.has_begun(effects):
             try:
                 await self._bus.write(*newest.values(), *self._acks(effects))
             except BusFull:
@@ -75,8 +51,8 @@ class Acknowledger:
                 self._unmarked = {}
                 return
         # An acknowledgement alone needs no memory, and frees some: now the stream is trimmed.
-        done = await self._bare.take(self._stream, self._group, effects)
-        self._owed += owed(effects[entry_id] for entry_id in effects if entry_id in done)
+        debts = {entry_id: owed(then) for entry_id, then in effects.items()}
+        await self._owing.acknowledge(self._stream, self._group, debts)
         self._unmarked = newest
 
     async def settle_at_last(self) -> None:
@@ -86,25 +62,18 @@ class Acknowledger:
                 while not await self.settle():
                     await asyncio.sleep(SETTLE_RETRY_SECS)
         except (BusError, TimeoutError) as error:
-            why, debt = str(error) or "the broker is full", dict(self._owed)
+            why, debt = str(error) or "the broker is full", dict(self._owing.debt)
             log.error("%s: not booked, for %s: %s", self._group, why, debt)  # noqa: TRY400 - no bug
 
     async def settle(self) -> bool:
         """Write what a full broker did not take, though no entry may come any more.
 
-        The counts hang on no acknowledgement: an entry that another consumer did meanwhile would
-        take them along. So where the broker's answer is lost they are booked twice. False where
-        it is still full.
+        False where it is still full.
         """
-        debt = [Count(name, amount) for name, amount in self._owed.items()]
-        if self._unmarked or debt:
-            try:
-                await self._bus.write(*self._unmarked.values(), *debt)
-            except BusFull:
-                return False
+        is_settled = await self._owing.settle(*self._unmarked.values())
+        if is_settled:
             self._unmarked = {}
-            self._owed.clear()
-        return True
+        return is_settled
 
     def _acks(self, effects: Mapping[str, Sequence[Effect]]) -> list[Ack]:
         """Entries of which the same is booked, or nothing, go together."""

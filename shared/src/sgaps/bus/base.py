@@ -17,7 +17,7 @@ from sgaps.messages import Message
 LEDGER_KEY = "sgaps:ledger"
 """Hash: the frame ledger, see `sgaps.bus.ledger`."""
 LEDGER_MARK = ".watched"
-"""A field of it that is no column: gone with a ledger that was lost."""
+"""A field of it that is no column: gone with a ledger that was lost, and another in the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

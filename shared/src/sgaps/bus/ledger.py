@@ -8,8 +8,9 @@ ledger along. Probes (`sgaps.probe`) are in none of its columns: they are nobody
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sgaps.bus.base import LEDGER_KEY, LEDGER_MARK, Bus, Count, Effect, Publish, columns_of
 from sgaps.messages import Message
@@ -55,15 +56,13 @@ def unless_probe(message: Message, column: str) -> list[Effect]:
     return [] if message.is_probe else [Count(column)]
 
 
-def owed(effects: Iterable[Sequence[Effect]]) -> Counter[str]:
-    """What is left to book of effects that were not written, entry by entry."""
-    left: Counter[str] = Counter()
-    for then in effects:
-        answers = [effect for effect in then if isinstance(effect, Publish)]
-        left[BROKER_FULL] += any(not answer.message.is_probe for answer in answers)
-        for effect in then:
-            if isinstance(effect, Count):
-                left[effect.name] += effect.amount
+def owed(effects: Sequence[Effect]) -> Counter[str]:
+    """What is left to book of an entry whose effects were not written."""
+    answers = [effect for effect in effects if isinstance(effect, Publish)]
+    left = Counter({BROKER_FULL: int(any(not answer.message.is_probe for answer in answers))})
+    for effect in effects:
+        if isinstance(effect, Count):
+            left[effect.name] += effect.amount
     return +left
 
 
@@ -83,7 +82,7 @@ class LedgerGuard:
         (fields,) = await self._bus.hashes([LEDGER_KEY])
         counts = columns_of(fields)
         if LEDGER_MARK not in fields:
-            counts = await self._book(Counter(self._seen), Count(LEDGER_MARK))
+            counts = await self._book(Counter(self._seen), Count(LEDGER_MARK, time.time_ns()))
         elif counts.get(RECEIVED, 0) < self._seen.get(RECEIVED, 0):
             missing = Counter(self._seen) - Counter(counts)
             # What is on its way again as before will be delivered, and counted, again.

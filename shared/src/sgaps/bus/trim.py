@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 
-from sgaps.bus.acknowledging import BareAcks
 from sgaps.bus.base import Ack, Bus, Count, id_order, next_id
+from sgaps.bus.owing import Debt, Owing
 from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.probe import is_probe_entry
 from sgaps.settings import BusSettings
@@ -39,12 +40,9 @@ class Trimmer:
     def __init__(self, bus: Bus, settings: BusSettings) -> None:
         self._bus = bus
         self._settings = settings
-        self._owed = 0
-        """Expired frames that a full broker could not book yet."""
-        self._bare = BareAcks(bus)
-        self._unanswered: dict[tuple[str, str], tuple[Sequence[str], Collection[str]]] = {}
-        """Of a stream and group, entries and those of them that are frames: they may be off the
-        list, so no look finds them again."""
+        self._owing = Owing(bus)
+        self._unanswered: dict[tuple[str, str], Mapping[str, Debt]] = {}
+        """Of a stream and group, entries that may be off the list, so that no look finds them."""
 
     async def trim_recorded(self, stream: str, *, must: str, may: str) -> int:
         """Trim a stream behind its two groups; how many entries expired. Raises BusError.
@@ -65,7 +63,7 @@ class Trimmer:
                 break
             expired, excess = expired + some, excess - some
         await self._trim_behind_both(stream, may, done_by_must)
-        await self._settle()
+        await self._owing.settle()
         return expired
 
     async def trim_waiting(self, stream: str, group: str) -> int:
@@ -77,7 +75,7 @@ class Trimmer:
         expired = await self._expire_all(stream, group, before_id=await self._too_old())
         if expired:
             await self._bus.trim(stream, await self._bus.floor(stream, group))
-        await self._settle()
+        await self._owing.settle()
         return expired
 
     async def _trim_behind_both(self, stream: str, may: str, done_by_must: str) -> None:
@@ -125,28 +123,21 @@ class Trimmer:
         try:
             await bus.write(*counted, *([Ack(stream, group, list(probes))] if probes else []))
         except BusFull:
-            await self._take_bare(stream, group, ids, frames)
+            expired = Counter({EXPIRED: 1})
+            debts = {one: Counter() if one in probes else expired for one in ids}
+            await self._acknowledge(stream, group, debts)
             await bus.trim(stream, min(before_id, await bus.floor(stream, group), key=id_order))
         return len(ids)
 
-    async def _take_bare(
-        self, stream: str, group: str, ids: Sequence[str], frames: Collection[str]
-    ) -> None:
+    async def _acknowledge(self, stream: str, group: str, debts: Mapping[str, Debt]) -> None:
         """As a full broker does it; the frames are booked later."""
-        self._unanswered[stream, group] = ids, frames
-        done = await self._bare.take(stream, group, ids)
+        self._unanswered[stream, group] = debts
+        await self._owing.acknowledge(stream, group, debts)
         del self._unanswered[stream, group]
-        self._owed += len(done.intersection(frames))
 
     async def _repeat_unanswered(self) -> None:
-        for (stream, group), (ids, frames) in list(self._unanswered.items()):
-            await self._take_bare(stream, group, ids, frames)
-
-    async def _settle(self) -> None:
-        if self._owed:
-            with contextlib.suppress(BusFull):
-                await self._bus.write(Count(EXPIRED, self._owed))
-                self._owed = 0
+        for (stream, group), debts in list(self._unanswered.items()):
+            await self._acknowledge(stream, group, debts)
 
 
 async def every_second(
