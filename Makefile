@@ -35,10 +35,11 @@ setup: .venv/.stamp  ## a virtual environment in .venv with everything, from pin
 run: setup  ## the whole system and a game: make run GAME=atari/pong
 	.venv/bin/sgaps up --play $(GAME)
 
+# Docker would make the folder as root. Its owner writes in it: in that container root has no rights that others lack.
 secrets:  ## passwords and a token in secrets/, before the first docker compose up
 	-@chmod -R a+rX monitoring 2>/dev/null  # a checkout may be readable for its owner alone; containers have other users
-	@mkdir -p "$${SGAPS_SECRETS_DIR:-secrets}"  # Docker would make it as root
-	docker compose run --rm --build --user "$$(id -u):$$(id -g)" secrets
+	@folder=$$(docker compose --profile setup config --format json secrets | sed -n 's/.*"source": *"\([^"]*\)".*/\1/p') && \
+	  mkdir -p "$$folder" && docker compose run --rm --build --user "$$(stat -c %u:%g "$$folder")" secrets
 
 check: setup  ## lint and types
 	.venv/bin/ruff check .

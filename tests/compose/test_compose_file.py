@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,63 @@ def test_secrets_are_written_to_the_folder_that_is_named(folder: str) -> None:
     assert volume["type"] == "bind"
     assert (volume["source"], volume["target"]) == (str(ROOT / "mysecrets"), "/secrets")
     assert volume["bind"].get("create_host_path", True), "Compose tells only of False"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What `make secrets` did."""
+
+    status: int
+    ran: list[str]
+    """The arguments of the container; none where it was not run."""
+
+
+def make_secrets(checkout: Path, **variables: str) -> Made:
+    """In a checkout of its own, with a program in Docker's place that runs no container."""
+    tools = checkout / "bin"
+    tools.mkdir()
+    for name in ("Makefile", "compose.yaml"):
+        (checkout / name).symlink_to(ROOT / name)
+    docker = f'case "$*" in *" config "*) shift; exec {COMPOSE} "$@";; esac; echo "$@" >{tools}/ran'
+    for name, does in {"docker": docker, "id": "echo 4711"}.items():  # whoever it is
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tools / name).chmod(0o755)
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "HOME": "/nonexistent", **variables}
+    done = subprocess.run(["make", "secrets"], cwd=checkout, env=environment, check=False)
+    ran = tools / "ran"
+    return Made(status=done.returncode, ran=ran.read_text().split() if ran.exists() else [])
+
+
+@pytest.mark.parametrize(
+    ("env_file", "variables", "folder"),
+    [
+        ("", {}, "secrets"),
+        ("SGAPS_SECRETS_DIR='elsewhere/a folder'\n", {}, "elsewhere/a folder"),
+        ("SGAPS_SECRETS_DIR=elsewhere\n", {"SGAPS_SECRETS_DIR": "./here"}, "here"),
+    ],
+)
+def test_make_secrets_makes_the_folder_that_compose_mounts(
+    env_file: str, variables: dict[str, str], folder: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(env_file)
+    made = make_secrets(tmp_path, **variables)
+    assert (made.status, made.ran[-1]) == (0, "secrets")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / folder).is_dir()
+    assert left == {".env", "Makefile", "compose.yaml", "bin", folder.partition("/")[0]}
+
+
+def test_make_secrets_writes_as_the_owner_of_the_folder(tmp_path: Path) -> None:
+    """Root has no rights in that container: not under `sudo`, not where Docker made the folder."""
+    made = make_secrets(tmp_path)
+    owner = (tmp_path / "secrets").stat()
+    assert made.ran[made.ran.index("--user") + 1] == f"{owner.st_uid}:{owner.st_gid}"
+
+
+def test_make_secrets_ends_where_compose_does(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SGAPS_SECRETS_DIR='no end\n")
+    made = make_secrets(tmp_path)
+    assert (made.status != 0, made.ran) == (True, [])
 
 
 def test_only_the_edge_has_a_way_out() -> None:

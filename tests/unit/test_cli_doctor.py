@@ -101,6 +101,22 @@ def test_a_machine_that_is_well(asked: Asked) -> None:
     assert "none runs; sgaps up starts one" in said
 
 
+def test_a_broker_is_found_that_reads_what_is_in_the_data_folder(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `sgaps up` finds it; a Redis ends at once over what a Valkey wrote."""
+    redis = tmp_path / "bin" / "redis-server"
+    redis.parent.mkdir()
+    redis.write_text("#!/bin/sh\necho Redis server v=7.0.15 bits=64\n")
+    redis.chmod(0o755)
+    monkeypatch.setenv("PATH", str(redis.parent))
+    assert "broker: redis-server can be started" in asked()[1]
+    base = asked.data_dir / "broker" / "appendonlydir" / "appendonly.aof.1.base.rdb"
+    base.parent.mkdir(parents=True)
+    base.write_bytes(b"VALKEY080\xfa\x0avalkey-ver")
+    assert "broker: valkey-server can be started" in asked()[1]
+
+
 DEPLOYED = {
     **dict.fromkeys(
         ("redis", "gateway", "reconstructor", "sampler", "recorder"), "running Up 2 hours (healthy)"
@@ -164,7 +180,9 @@ def test_a_container_that_ended_well_is_missing_all_the_same(
 def test_a_deployment_is_looked_at_where_it_is_published(ports: str, url: str | None) -> None:
     labels = "com.docker.compose.project=sgaps,com.docker.compose.service="
     others = {"Labels": f"{labels}redis", "Ports": "127.0.0.1:1->8000/tcp"}
-    assert published_url([others, {"Labels": f"{labels}gateway", "Ports": ports}]) == url
+    containers = [others, {"Labels": f"{labels}gateway", "Ports": ports}]
+    assert published_url(containers, "http") == url
+    assert published_url(containers, "https") == (url and url.replace("http:", "https:"))
 
 
 @pytest.mark.parametrize(
@@ -502,6 +520,29 @@ def test_secrets_that_others_can_read(asked: Asked, monkeypatch: pytest.MonkeyPa
     assert f"chmod go= {folder / 'admin.password'}" in said
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "SGAPS_SECRETS_DIR={}",
+        "export SGAPS_SECRETS_DIR='{}'  # on the other disk",
+        'SGAPS_SECRETS_DIR = "{}"',
+        "SGAPS_SECRETS_DIR=elsewhere\nSGAPS_SECRETS_DIR=$WHERE/a folder # the last counts",
+    ],
+)
+def test_secrets_are_looked_at_where_compose_has_them(
+    line: str, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a folder"
+    write_secrets(folder)
+    monkeypatch.delenv("SGAPS_SECRETS_DIR", raising=False)
+    monkeypatch.setenv("WHERE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"SGAPS_PORT=80\n{line.format(folder)}\n")
+    assert f"ok   secrets {folder}: " in asked()[1]
+    monkeypatch.setenv("SGAPS_SECRETS_DIR", "another")  # counts more
+    assert "ok   secrets" not in asked()[1]
+
+
 def test_a_certificate_that_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     ca_file = asked.data_dir.parent / "ca.pem"
@@ -517,6 +558,72 @@ def test_a_certificate_that_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) 
     assert bad_lines(said) == ["bad  certificate: ends in 5 days"]
     assert unknown == 1
     assert "name its authority's in SSL_CERT_FILE" in why
+
+
+@dataclass(frozen=True)
+class OwnTls:
+    """A gateway of this machine that is configured for TLS."""
+
+    authority: trustme.CA
+    monkeypatch: pytest.MonkeyPatch
+
+    def at(self, url: str) -> None:
+        self.monkeypatch.setenv("SGAPS__SERVER__PORT", url.rpartition(":")[2])
+
+
+@pytest.fixture
+def own_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OwnTls:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    for name in ("CERTIFICATE", "KEY"):
+        monkeypatch.setenv(f"SGAPS__SERVER__TLS_{name}", str(tmp_path / name))
+    return OwnTls(authority, monkeypatch)
+
+
+def test_a_gateway_that_speaks_tls_is_asked_by_tls(asked: Asked, own_tls: OwnTls) -> None:
+    code, said = asked()
+    assert (code, "none runs; sgaps up starts one" in said) == (0, True)
+    certificate = own_tls.authority.issue_cert("127.0.0.1")
+    with http_server(answers_of({}), certificate=certificate) as url:
+        own_tls.at(url)
+        code, said = asked()
+    assert code == 0
+    assert f"ok   gateway {url}: up 12 s" in said
+    assert "ok   certificate: ends in " in said
+
+
+def test_a_certificate_of_another_name_is_told(asked: Asked, own_tls: OwnTls) -> None:
+    certificate = own_tls.authority.issue_cert("game.example")
+    with http_server(answers_of({}), certificate=certificate) as url:
+        own_tls.at(url)
+        code, said = asked()
+        own_tls.monkeypatch.delenv("SSL_CERT_FILE")
+        unknown, why = asked()
+    assert code == 1
+    (line,) = bad_lines(said)
+    assert f"gateway {url}: its certificate is not accepted" in line
+    assert "cure: name it as its certificate does: --url https://" in said
+    assert unknown == 1
+    assert "name its authority's in SSL_CERT_FILE" in why
+
+
+def test_no_token_is_sent_in_plain_text_where_tls_is_configured(
+    asked: Asked, own_tls: OwnTls
+) -> None:
+    answered: dict[str, object] = {}
+    with http_server(answered, token="secret") as url:  # noqa: S106
+        own_tls.at(url)
+        code, said = asked("--token", "secret")
+    assert code == 1
+    (line,) = bad_lines(said)
+    assert f"gateway {url.replace('http', 'https')}: does not answer" in line
+
+
+def test_a_system_of_sgaps_up_speaks_no_tls(asked: Asked, own_tls: OwnTls) -> None:
+    with http_server(answers_of({})) as url, data_folder.alone_in(asked.data_dir) as lock:
+        data_folder.tell(lock, Running(port=int(url.split(":")[-1])))
+        assert f"gateway {url}: up 12 s" in asked()[1]
 
 
 def test_a_gateway_with_a_token(asked: Asked) -> None:

@@ -160,3 +160,15 @@ def test_a_guide_has_its_commands_where_they_are_run(name: str) -> None:
     assert len(text.splitlines()) <= 100
     named = [code for code in inline_code(text) if code.startswith(("docker ", "kubectl "))]
     assert named == []
+
+
+@pytest.mark.parametrize("name", [*FILES, "monitoring/prometheus/prometheus.yml"])
+def test_what_is_told_leaves_a_container_to_docker(name: str) -> None:
+    """One that was sent a signal from outside counts as stopped: it stays away after a reboot."""
+    assert not re.search(r"\bdocker (compose )?kill\b", (ROOT / name).read_text())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_secret_is_an_argument(name: str) -> None:
+    """All users of a machine see those, and one that begins with a dash is taken for an option."""
+    assert not re.search(r"[^=]\"?\$\(cat ", (ROOT / name).read_text())

@@ -23,8 +23,13 @@ from sgaps.settings import BusSettings
 from sgaps_cli.children import ends_with_us
 
 REDIS_URL_ENV = "REDIS_URL"
+BROKER_NAME = "broker"
+"""The broker's folder in that of the data."""
 MIN_BROKER_VERSION = 7
 """Of Redis. A Valkey calls itself Redis 7.2, for those who only know that name."""
+VALKEY_MARK = b"VALKEY"
+"""What a Valkey 9 begins a snapshot with; a Redis or an older Valkey ends at once over one."""
+MIN_VALKEY_VERSION = 9
 OWN_CURE = f"unset {REDIS_URL_ENV}: then sgaps up starts its own"
 VERSION_TIMEOUT_SECS = 5.0
 START_TIMEOUT_SECS = 15.0
@@ -75,19 +80,41 @@ def find_or_start(data_dir: Path, *, log_file: Path) -> Broker:
     url = os.environ.get(REDIS_URL_ENV)
     if url:
         return Broker(url=url, origin=REDIS_URL_ENV)
-    return start(find_program(), data_dir, log_file=log_file)
+    return start(find_program(data_dir), data_dir, log_file=log_file)
 
 
-def find_program() -> Path:
-    """The server program to start; one that is too old is passed over. Raises BrokerError."""
-    for name in ("redis-server", "valkey-server"):
+def find_program(data_dir: Path | None = None) -> Path:
+    """The server program to start; passed over is one that is too old, or that cannot read what is
+    in `data_dir`. Raises BrokerError."""
+    names: tuple[str, ...] = ("redis-server", "valkey-server")
+    least, needed = MIN_BROKER_VERSION, "valkey"
+    if data_dir and _is_of_valkey(data_dir):
+        names, least = ("valkey-server",), MIN_VALKEY_VERSION
+        needed = f"valkey {least} or later, which wrote what is in {data_dir},"
+    for name in names:
         found = shutil.which(name)
-        if found and major(_version_of(found)) >= MIN_BROKER_VERSION:
+        if found and major(_version_of(found)) >= least:
             return Path(found)
     try:
         return Path(get_binary_path())
     except ValkeyServerError as error:
-        raise BrokerError(f"no broker: set {REDIS_URL_ENV} or install valkey ({error})") from error
+        raise BrokerError(
+            f"no broker: set {REDIS_URL_ENV} or install {needed} ({error})"
+        ) from error
+
+
+def _is_of_valkey(data_dir: Path) -> bool:
+    """Whether a base of the append-only file is a Valkey's. An older base that is a Redis's may
+    still lie beside it, never a newer one."""
+    return any(map(_has_mark, data_dir.glob("appendonlydir/*.base.rdb")))
+
+
+def _has_mark(base: Path) -> bool:
+    try:
+        with base.open("rb") as file:
+            return file.read(len(VALKEY_MARK)) == VALKEY_MARK
+    except OSError:
+        return False  # the server cannot read it either, and tells why
 
 
 def _version_of(program: str) -> str:

@@ -16,7 +16,14 @@ from sgaps.bus.connection import shown
 from sgaps.errors import BusUnavailable, SgapsError
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps.terminal import dispensable
-from sgaps_cli.broker import OWN_CURE, Broker, check_version, find_or_start, is_listening
+from sgaps_cli.broker import (
+    BROKER_NAME,
+    OWN_CURE,
+    Broker,
+    check_version,
+    find_or_start,
+    is_listening,
+)
 from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME, Running, alone_in, tell
 from sgaps_cli.play import key_of, open_anew, play_with_line
@@ -72,7 +79,9 @@ def run_system(options: UpOptions) -> int:
         key_of(options.play, None)
         open_source(options.play).close()
     with alone_in(options.own_dir) as lock:
-        broker = find_or_start(options.own_dir / "broker", log_file=options.logs_dir / "broker.log")
+        broker = find_or_start(
+            options.own_dir / BROKER_NAME, log_file=options.logs_dir / "broker.log"
+        )
         tell(lock, Running(port=port, broker_url=broker.url if broker.process else None))
         # Where nothing can be written any more all must still go on, and end in its order.
         _run_with_broker(options, settings, broker, Console(file=dispensable(sys.stdout)))

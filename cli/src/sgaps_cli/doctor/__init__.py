@@ -48,7 +48,7 @@ def _print(findings: Sequence[Finding]) -> None:
 def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Finding]:
     if url is None:
         yield from machine.look_at_python()
-    here = DEFAULT_URL
+    here, scheme = DEFAULT_URL, "http"
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -56,13 +56,16 @@ def _findings(url: str | None, data_dir: Path, token: str | None) -> Iterator[Fi
     else:
         yield Finding(what="settings", well=True, detail="read and checked")
         running = running_in(data_dir) if url is None else None
-        here = f"http://127.0.0.1:{running.port if running else settings.server.port}"
-        yield from look_at_broker(settings.bus, running, needed=url is None)
+        scheme = "https" if settings.server.tls_certificate else "http"
+        here = f"{scheme}://127.0.0.1:{settings.server.port}"
+        if running:  # without TLS, whatever is configured now
+            here = f"http://127.0.0.1:{running.port}"
+        yield from look_at_broker(settings.bus, running, data_dir, needed=url is None)
         if url is None:
             yield from machine.disks(data_dir, settings)
     if url is None:
         yield from machine.look_at_secrets()
         containers = deployed()
         yield from containers_found(containers)
-        here = published_url(containers) or here
+        here = published_url(containers, scheme) or here
     yield from look_at_gateway(url or here, token, needed=url is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -14,6 +15,7 @@ from sgaps.bus.redis_bus import RedisBus
 from sgaps.errors import BusError, BusRefused, BusUnavailable, SettingsError
 from sgaps.settings import BusSettings
 from sgaps_cli.broker import (
+    BROKER_NAME,
     MIN_BROKER_VERSION,
     OWN_CURE,
     REDIS_URL_ENV,
@@ -30,17 +32,17 @@ FULL_SHARE = 0.8
 
 
 def look_at_broker(
-    settings: BusSettings, running: Running | None, *, needed: bool
+    settings: BusSettings, running: Running | None, data_dir: Path, *, needed: bool
 ) -> Iterator[Finding]:
     """The broker of REDIS_URL, or that of the running `sgaps up`, which must answer; or, if
-    `needed`, one that can be started."""
+    `needed`, one that can be started over what is in `data_dir`."""
     url, what = os.environ.get(REDIS_URL_ENV), f"broker of {REDIS_URL_ENV}"
     if not url and running:
         url, what = running.broker_url, "broker of sgaps up"
     try:
         if not url:
             if needed:
-                detail = f"{find_program().name} can be started"
+                detail = f"{find_program(data_dir / BROKER_NAME).name} can be started"
                 yield Finding(what="broker", well=True, detail=detail)
             return
         told, looks = asyncio.run(_ask(settings.model_copy(update={"url": url})))

@@ -41,12 +41,12 @@ def deployed() -> list[Container]:
     return containers if any(c["State"] == "running" for c in containers) else []
 
 
-def published_url(containers: Sequence[Container]) -> str | None:
+def published_url(containers: Sequence[Container], scheme: str) -> str | None:
     """Where the gateway is found from this machine; None where it is not published."""
     for container in containers:
         if _service(container) == "gateway" and (port := _PUBLISHED.search(container["Ports"])):
             host = "127.0.0.1" if port["host"] in _EVERY_ADDRESS else port["host"]
-            return f"http://{host}:{port['port']}"
+            return f"{scheme}://{host}:{port['port']}"
     return None
 
 

@@ -55,8 +55,7 @@ def look_at_gateway(url: str, token: str | None, *, needed: bool) -> Iterator[Fi
     except SettingsError as error:
         yield Finding(what=what, well=False, detail="cannot be asked", cure=str(error))
     except httpx.ConnectError as error:
-        detail = f"does not answer ({error})" if needed else "none runs; sgaps up starts one"
-        yield Finding(what=what, well=not needed, detail=detail, cure=_connection_cure(error))
+        yield _no_connection(what, str(error), needed=needed)
     except _TokenRefused as error:
         yield Finding(what=what, well=False, detail=str(error), cure=TOKEN_CURE)
     except _NameRefused as error:
@@ -77,13 +76,22 @@ def _is_address(url: str) -> bool:
         return False
 
 
-def _connection_cure(error: httpx.ConnectError) -> str:
-    if "certificate" in str(error):
-        return (
-            "renew the certificate in server.tls_certificate, or name its authority's in "
-            "SSL_CERT_FILE if it is your own"
-        )
-    return GATEWAY_CURE
+def _no_connection(what: str, why: str, *, needed: bool) -> Finding:
+    if "certificate" in why:
+        detail = f"its certificate is not accepted ({why})"
+        return Finding(what=what, well=False, detail=detail, cure=_certificate_cure(why))
+    is_bad = needed or "SSL" in why  # something else is there
+    detail = f"does not answer ({why})" if is_bad else "none runs; sgaps up starts one"
+    return Finding(what=what, well=not is_bad, detail=detail, cure=GATEWAY_CURE)
+
+
+def _certificate_cure(why: str) -> str:
+    if "is not valid for" in why:  # few are for 127.0.0.1
+        return "name it as its certificate does: --url https://host:port"
+    return (
+        "renew the certificate in server.tls_certificate, or name its authority's in "
+        "SSL_CERT_FILE if it is your own"
+    )
 
 
 def _all_of(client: httpx.Client, what: str, *, has_token: bool) -> Iterator[Finding]:

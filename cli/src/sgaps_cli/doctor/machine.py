@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,11 @@ PACKAGES = {
 }
 OTHERS = 0o077
 """Bits of a mode that let others in."""
+SECRETS_DIR_ENV = "SGAPS_SECRETS_DIR"
+_SECRETS_DIR_LINE = re.compile(
+    rf"""^ *(?:export +)?{SECRETS_DIR_ENV} *= *(['"]?)(.*?)\1 *(?: #.*)?$""",
+    re.MULTILINE,
+)
 
 
 def look_at_python() -> Iterator[Finding]:
@@ -73,7 +79,7 @@ def _disk(data_dir: Path, other: str, needed_bytes: int) -> Finding:
 
 def look_at_secrets() -> Iterator[Finding]:
     """Whether others may read the passwords of a deployment, where there are any."""
-    folder = Path(os.environ.get("SGAPS_SECRETS_DIR", "secrets"))
+    folder = _secrets_dir()
     try:
         if not (folder / ACL_FILE).exists():
             return
@@ -84,7 +90,7 @@ def look_at_secrets() -> Iterator[Finding]:
             what=f"secrets {folder}",
             well=False,
             detail=f"cannot be looked at: {error.strerror}",
-            cure="run this as the folder's owner, or name another in SGAPS_SECRETS_DIR",
+            cure=f"run this as the folder's owner, or name another in {SECRETS_DIR_ENV}",
         )
         return
     open_to_others = [path for path, mode in modes.items() if mode & OTHERS]
@@ -95,3 +101,18 @@ def look_at_secrets() -> Iterator[Finding]:
         or "for their owner alone",
         cure="; ".join(f"chmod go= {path}" for path in open_to_others),
     )
+
+
+def _secrets_dir() -> Path:
+    """Where Compose has them: as the environment says, or a file `.env` beside compose.yaml."""
+    return Path(os.environ.get(SECRETS_DIR_ENV, _in_env_file(Path(".env"))) or "secrets")
+
+
+def _in_env_file(path: Path) -> str:
+    """The folder that it names last; empty where it names none."""
+    try:
+        told = _SECRETS_DIR_LINE.findall(path.read_text())
+    except (OSError, ValueError):  # ValueError: it is no text
+        return ""
+    quote, value = told[-1] if told else ("", "")
+    return value if quote == "'" else os.path.expandvars(value)
