@@ -16,11 +16,22 @@ from websockets.http11 import Request, Response
 
 from sgaps.errors import SettingsError
 from sgaps_client import client as client_module
-from sgaps_client.address import http_client, http_url, is_loopback, shown, told_loss
+from sgaps_client.address import (
+    http_client,
+    http_url,
+    is_loopback,
+    is_proxy_readable,
+    shown,
+    told_loss,
+)
 from sgaps_client.client import SgapsClient
 from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import ScriptedGateway
 from waiting import eventually
+
+REDIRECTIONS = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND)
+PAGE = "https://me:secret@login.example/"
+"""Where a proxy sends whoever has no TLS, or is not signed in."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +44,15 @@ def config_of(url: str) -> SessionConfig:
 
 
 @asynccontextmanager
-async def answering(status: HTTPStatus, port: int = 0) -> AsyncIterator[str]:
+async def answering(
+    status: HTTPStatus, port: int = 0, *, location: str = PAGE
+) -> AsyncIterator[str]:
     """The address of a server that answers every handshake so."""
 
     def refuse(connection: ServerConnection, _: Request) -> Response:
         response = connection.respond(status, "")
         if status in REDIRECTIONS:
-            response.headers["Location"] = PAGE
+            response.headers["Location"] = location
         return response
 
     async with serve(_nothing, "127.0.0.1", port, process_request=refuse) as server:
@@ -49,13 +62,9 @@ async def answering(status: HTTPStatus, port: int = 0) -> AsyncIterator[str]:
 async def _nothing(_: ServerConnection) -> None: ...
 
 
-REDIRECTIONS = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND)
-PAGE = "https://me:secret@login.example/"
-"""Where a proxy sends whoever has no TLS, or is not signed in."""
-
-
 @pytest.mark.parametrize(
-    "proxy", ["proxy.corp:3128", "socks5://127.0.0.1:1", "http://proxy.corp:99999"]
+    "proxy",
+    ["proxy.corp:3128", "socks5://127.0.0.1:1", "http://proxy.corp:99999", "http://a..b:3128"],
 )
 async def test_a_proxy_that_cannot_be_used_is_named(
     proxy: str, monkeypatch: pytest.MonkeyPatch
@@ -67,6 +76,26 @@ async def test_a_proxy_that_cannot_be_used_is_named(
         with pytest.raises(SettingsError, match="the proxy of the environment cannot be used"):
             async with SgapsClient(config_of("ws://192.0.2.1:8000/ws/stream")):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("proxy", "is_it"),
+    [
+        ("", True),
+        ("http://proxy.corp:3128", True),
+        ("http://proxy.corp:99999", False),
+        ("http://[::1:3128", False),
+        ("http://a..b:3128", False),
+        ("proxy.corp:3128", False),
+    ],
+)
+def test_a_readable_proxy_has_an_address(
+    proxy: str, is_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", proxy)
+    assert is_proxy_readable("wss://192.0.2.1/ws/stream") == is_it
 
 
 async def test_the_password_of_a_proxy_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +230,45 @@ async def test_a_server_that_leads_to_a_page_ends_the_client() -> None:
     async with answering(HTTPStatus.MOVED_PERMANENTLY) as url:
         with pytest.raises(SettingsError, match=r"redirected to https://login.example/: .*wss://"):
             await asyncio.wait_for(SgapsClient(config_of(url)).__aenter__(), 5)
+
+
+@pytest.mark.parametrize(
+    "location", ["ws://a..b/ws/stream", "ws://127.0.0.1:99999/ws/stream", "ws://[::1/ws/stream"]
+)
+async def test_a_redirect_to_no_address_is_tried_again(
+    location: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with answering(HTTPStatus.FOUND, location=location) as url:
+        starting = asyncio.create_task(SgapsClient(config_of(url)).__aenter__())
+        await eventually(lambda: len(caplog.messages) > 1 or starting.done())
+        starting.cancel()
+        await asyncio.wait({starting})
+    assert starting.cancelled()
+    assert caplog.messages[0].startswith(f"no connection to {url} (redirected to no address: ")
+
+
+async def test_a_redirect_to_no_address_is_not_taken_for_a_wrong_proxy(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")  # a way through the proxy
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: ws://[::1/ws/stream\r\n\r\n")
+        writer.close()
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with await asyncio.start_server(redirect, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        client = SgapsClient(config_of("ws://192.0.2.1:8000/ws/stream"))
+        starting = asyncio.create_task(client.__aenter__())
+        await eventually(lambda: len(caplog.messages) > 1 or starting.done())
+        starting.cancel()
+        await asyncio.wait({starting})
+    assert starting.cancelled()
+    assert "redirected to no address" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import vizdoom
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,9 +30,11 @@ from sgaps.atlas.pictures import encoded
 from sgaps.atlas.sweep import recall
 from sgaps.errors import SourceError
 from sgaps.settings import load_settings
-from sgaps_client.sources import GameFrame, Source, open_source
+from sgaps_client.sources import GameFrame, Source, doom, open_source
 from sgaps_client.sources.base import MISSING
 from sgaps_client.sources.bot import NEAR, STUCK_MOVE, WanderBot
+from sgaps_client.sources.doom import DoomSource
+from sgaps_client.sources.video import carried_on
 from tools import require_tool
 from videos import write_video
 from waiting import wait_until
@@ -162,7 +165,7 @@ def test_the_doom_engine_dies_with_a_killed_player() -> None:
     player = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert player.stdout is not None
     scratch = player.stdout.readline().strip()
-    (engine,) = engines_with(scratch)
+    (engine,) = engines_with(scratch).values()
     player.kill()
     player.wait()
     deadline_secs = time.monotonic() + 5
@@ -173,7 +176,35 @@ def test_the_doom_engine_dies_with_a_killed_player() -> None:
     instance_id = engine[engine.index("+viz_instance_id") + 1]
     for shared_memory in Path("/dev/shm").glob(f"ViZDoom*{instance_id}"):  # noqa: S108
         shared_memory.unlink()
-    assert left == []
+    assert left == {}
+
+
+def test_a_doom_engine_that_is_killed_is_told_as_the_end_of_the_source() -> None:
+    """By the kernel for its memory, say; `sgaps up --play` goes on without the player."""
+    source = DoomSource("my_way_home", width=160)
+    with closing(source):
+        frames = source.frames()
+        next(frames)
+        (engine_pid,) = engines_with(source._scratch.name)
+        os.kill(engine_pid, signal.SIGKILL)
+        with pytest.raises(SourceError, match="doom/my_way_home: the Doom engine ended: "):
+            list(itertools.islice(frames, 100))
+
+
+@pytest.mark.parametrize("error", [vizdoom.MessageQueueException, vizdoom.SharedMemoryException])
+def test_a_doom_engine_that_cannot_be_talked_to_is_told(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("no room")
+
+    source = DoomSource("my_way_home", width=160)
+    monkeypatch.setattr(doom, "_frame", fail)
+    with closing(source), pytest.raises(SourceError, match="engine ended: no room"):
+        next(source.frames())
+    monkeypatch.setattr(doom, "_start", fail)
+    with pytest.raises(SourceError, match="Doom does not start: no room"):
+        DoomSource("my_way_home")
 
 
 def test_ctrl_c_while_doom_starts_leaves_no_files(tmp_path: Path) -> None:
@@ -189,21 +220,21 @@ def test_ctrl_c_while_doom_starts_leaves_no_files(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    wait_until(lambda: [e for e in engines_with(str(tmp_path)) if "+viz_instance_id" in e])
+    wait_until(lambda: "+viz_instance_id" in str(engines_with(str(tmp_path))))
     os.killpg(player.pid, signal.SIGINT)
     _, wrong = player.communicate(timeout=60)
     assert wrong.splitlines()[-1] == "KeyboardInterrupt"
     assert list(tmp_path.iterdir()) == []
 
 
-def engines_with(scratch: str) -> list[list[str]]:
-    """The command lines that name this folder."""
-    found = []
+def engines_with(scratch: str) -> dict[int, list[str]]:
+    """The command lines that name this folder, by process id."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             command = path.read_text(errors="replace").split("\0")
             if any(scratch in part for part in command):
-                found.append(command)
+                found[int(path.parent.name)] = command
     return found
 
 
@@ -219,6 +250,21 @@ def test_atari_plays_on_after_a_game_over() -> None:
     lives = np.array([frame.state[57] for frame in frames])
     assert np.diff(lives).max() > 1
     assert all(((f.state >= 0) & (f.state <= 255)).all() for f in frames)
+
+
+@pytest.mark.parametrize("game", ["combat", "joust", "maze_craze", "warlords"])
+def test_atari_offers_no_game_that_would_end_the_process(game: str) -> None:
+    program = (
+        "from sgaps.errors import SourceError\n"
+        "from sgaps_client.sources import open_source\n"
+        f"try: open_source('atari/{game}')\n"
+        "except SourceError as error: print(error)"
+    )
+    told = subprocess.check_output([sys.executable, "-c", program], text=True)
+    refusal, _, offered = told.partition("; the games are ")
+    assert refusal == f"there is no atari/{game}"
+    assert "pong" in offered
+    assert game not in offered
 
 
 @pytest.mark.parametrize(
@@ -301,6 +347,37 @@ def test_a_picture_is_given_as_often_as_it_is_shown(tmp_path: Path) -> None:
     means = [frame.image.mean() for frame in some_frames(open_source(str(path)), 1000)]
     assert len(means) == pytest.approx(60, abs=1)
     assert sum(mean < 5 for mean in means) == 40
+
+
+@pytest.mark.parametrize(
+    ("told_secs", "expected_secs"),
+    [
+        ([0, 0.5, 1.5, 1.5, 11.5], [0, 0.5, 1.5, 1.5, 11.5]),  # no rate, a still of ten seconds
+        ([0, 0, 0], [0, 0.5, 1]),  # a file that tells no times
+        ([1, 2, 0, 4], [1, 2, 2.5, 4]),  # or not of every picture
+        ([0, 0.5, 1, 0, 0.5, 0, 0.5], [0, 0.5, 1, 1.5, 2, 2.5, 3]),  # recordings joined
+        ([0, 1, -0.5, 0, 0.5, 1], [0, 1, 1.5, 2, 2.5, 3]),
+        ([3, 4, 1, 2], [3, 4, 4.5, 5.5]),
+        ([0, 1, 20_000, 20_001, 5], [0, 1, 1.5, 2.5, 3]),  # a clock that is set
+        ([3600, 3601], [0, 1]),
+    ],
+)
+def test_the_times_of_a_video_are_carried_on(
+    told_secs: list[float], expected_secs: list[float]
+) -> None:
+    assert list(carried_on(told_secs, own_step_secs=0.5)) == pytest.approx(expected_secs)
+
+
+def test_two_recordings_joined_in_one_file_are_given_whole(tmp_path: Path) -> None:
+    """As of a camera's parts that one puts together by `cat`: their times begin anew."""
+    first, second = (
+        write_video(tmp_path / f"{part}.mkv", shades)
+        for part, shades in enumerate((range(0, 120, 6), range(120, 180, 6)))
+    )
+    joined = tmp_path / "joined.mkv"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    means = [frame.image.mean() for frame in some_frames(open_source(str(joined)), 1000)]
+    np.testing.assert_allclose(means, range(0, 180, 6), atol=3)
 
 
 def test_a_video_is_scaled_when_asked(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidProxy, InvalidStatus, InvalidURI
+from websockets.proxy import get_proxy, parse_proxy
 from websockets.uri import parse_uri
 
 from sgaps.errors import SettingsError
@@ -62,6 +63,17 @@ def is_loopback(url: str) -> bool:
         return f".{host}".endswith(".localhost") or ip_address(host).is_loopback
     except ValueError:  # another name, or no address at all
         return False
+
+
+def is_proxy_readable(url: str) -> bool:
+    """Whether the proxy that the environment names for this address, if any, has one itself."""
+    try:
+        proxy = get_proxy(parse_uri(url))
+        if proxy is not None:
+            parse_proxy(proxy).host.encode("idna")
+    except (InvalidProxy, ValueError):
+        return False
+    return True
 
 
 def http_client(

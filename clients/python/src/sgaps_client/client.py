@@ -36,7 +36,7 @@ from sgaps.protocol.messages import (
     UvCoordinates,
 )
 from sgaps_client import outgoing
-from sgaps_client.address import is_loopback, told_loss, unusable_proxy
+from sgaps_client.address import is_loopback, is_proxy_readable, shown, told_loss, unusable_proxy
 from sgaps_client.state import ClientState, SessionConfig
 
 log = logging.getLogger(__name__)
@@ -210,17 +210,25 @@ class SgapsClient:
             await self._play(connection)
 
     async def _connected(self) -> ClientConnection:
+        """Raises SettingsError where the proxy cannot be used, else what _run comes back after."""
+        uses_proxy = not is_loopback(self.config.url)
+        connecting = connect(
+            self.config.url,
+            subprotocols=[Subprotocol(name) for name in self.config.subprotocols],
+            compression=None,
+            max_size=MAX_MESSAGE_BYTES,
+            close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
+            proxy=True if uses_proxy else None,
+        )
         try:
-            return await connect(
-                self.config.url,
-                subprotocols=[Subprotocol(name) for name in self.config.subprotocols],
-                compression=None,
-                max_size=MAX_MESSAGE_BYTES,
-                close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
-                proxy=None if is_loopback(self.config.url) else True,
-            )
-        except (InvalidProxy, ImportError, ValueError) as error:  # for SOCKS; of a port above 65535
+            return await connecting
+        except (InvalidProxy, ImportError) as error:  # for SOCKS
             raise unusable_proxy(error) from error
+        except ValueError as error:  # of a port above 65535
+            if uses_proxy and not is_proxy_readable(connecting.uri):
+                raise unusable_proxy(error) from error
+            # The config's own address was checked: a redirect leads to one that is none.
+            raise InvalidHandshake(f"redirected to no address: {shown(str(error))}") from error
 
     def _next_backoff_secs(self) -> float:
         """Twice as long each time, and at random, so that many clients do not return as one."""

@@ -22,6 +22,9 @@ EMULATED_PER_FRAME = 6
 """The console draws 60 pictures a second."""
 STATE_DIM = 64
 """The server's default `max_state_dim`: the first half of the RAM."""
+UNSUPPORTED = frozenset({"combat", "joust", "maze_craze", "warlords"})
+"""Games for several players that ale-py brings and its emulator does not support: loading one of
+them ends the whole process, with no exception, so they are not offered."""
 CHANGE_CHANCE = 0.25
 """Of a new action, per frame: an action is held 0.4 s on average, as a hand does."""
 
@@ -70,7 +73,7 @@ class AtariSource:
 
 
 def _console_with(game: str, *, seed: int) -> ALEInterface:
-    names = roms.get_all_rom_ids()
+    names = set(roms.get_all_rom_ids()) - UNSUPPORTED
     path = roms.get_rom_path(game) if game in names else None
     if path is None:
         raise SourceError(f"there is no atari/{game}; the games are {', '.join(sorted(names))}")

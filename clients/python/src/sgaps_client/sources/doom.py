@@ -64,6 +64,15 @@ _NO_AMMO = -1.0
 _TURNS = (vizdoom.Button.TURN_LEFT, vizdoom.Button.TURN_RIGHT)
 _USED = (vizdoom.Button.MOVE_FORWARD, vizdoom.Button.ATTACK, vizdoom.Button.USE)
 
+ENGINE_ERRORS = (
+    vizdoom.MessageQueueException,
+    vizdoom.SharedMemoryException,
+    vizdoom.ViZDoomErrorException,
+    vizdoom.ViZDoomIsNotRunningException,
+    vizdoom.ViZDoomUnexpectedExitException,
+)
+"""What a dead engine raises, by how it died: ViZDoom has no error of which these are kinds."""
+
 
 class DoomSource:
     """One scenario or level, episode after episode without end."""
@@ -82,7 +91,7 @@ class DoomSource:
         self._scratch = tempfile.TemporaryDirectory(prefix="sgaps-doom-")
         try:
             _start(self._game, Path(self._scratch.name))
-        except vizdoom.ViZDoomErrorException as error:
+        except ENGINE_ERRORS as error:
             self._scratch.cleanup()
             raise SourceError(f"{self.name}: Doom does not start: {error}") from error
 
@@ -90,10 +99,7 @@ class DoomSource:
         """See Source; a dead engine raises SourceError."""
         try:
             yield from self._play()
-        except (
-            vizdoom.ViZDoomUnexpectedExitException,
-            vizdoom.ViZDoomIsNotRunningException,
-        ) as error:
+        except ENGINE_ERRORS as error:
             raise SourceError(f"{self.name}: the Doom engine ended: {error}") from error
 
     def close(self) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -21,6 +20,8 @@ from sgaps_client.sources.base import (
 )
 
 ROUNDING_SECS = 1e-6
+MAX_STEP_SECS = 60.0
+"""Of two pictures whose times are further apart the clock was set between them."""
 
 
 class VideoSource:
@@ -61,23 +62,42 @@ class VideoSource:
 
         The last one stays as long as the one before it.
         """
-        shown, shown_at_secs, stays_secs = None, 0.0, 1 / self._own_rate
-        for count in itertools.count():
-            found, picture = self._capture.read()
-            at_secs = self._at_secs(count) if found else shown_at_secs + stays_secs
+        own_step_secs = 1 / self._own_rate
+        shown, shown_at_secs, stays_secs = None, 0.0, own_step_secs
+        for at_secs in carried_on(self._told_secs(), own_step_secs=own_step_secs):
+            found, picture = self._capture.retrieve()
+            if not found:
+                break
             if shown is not None:
                 yield shown, at_secs
                 stays_secs = at_secs - shown_at_secs
-            if not found:
-                return
             gray = gray_from_bgr(np.asarray(picture, dtype=np.uint8))
             shown, shown_at_secs = resize(gray, width=self.width, height=self.height), at_secs
+        if shown is not None:
+            yield shown, shown_at_secs + stays_secs
 
-    def _at_secs(self, count: int) -> float:
-        """When the picture that was just read begins; phones and recorded screens have no rate that
-        one could rely on. Where the file tells no times, by its rate."""
-        told_secs = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
-        return told_secs if told_secs > 0 else count / self._own_rate
+    def _told_secs(self) -> Iterator[float]:
+        """When the picture begins that is to be retrieved next, as the file tells it; phones and
+        recorded screens have no rate that one could rely on."""
+        while self._capture.grab():
+            yield float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+
+
+def carried_on(told_secs: Iterable[float], *, own_step_secs: float) -> Iterator[float]:
+    """When each picture begins, in seconds of one clock that never goes back, from what is told.
+
+    A time of 0 or less is none. Two recordings joined in one file begin their times anew, and a
+    camera whose clock is set leaps: where a time is missing, below the one before it, or more than
+    MAX_STEP_SECS above, the picture begins one step of the file's own rate after the one before.
+    """
+    before_secs, offset_secs = -own_step_secs, 0.0
+    for told in told_secs:
+        next_secs = before_secs + own_step_secs
+        now_secs = told if told > 0 else next_secs
+        if not before_secs <= now_secs <= before_secs + MAX_STEP_SECS:
+            offset_secs += next_secs - now_secs
+        before_secs = now_secs
+        yield now_secs + offset_secs
 
 
 def _opened(path: Path) -> cv2.VideoCapture:
