@@ -16,15 +16,14 @@ from gateway import __main__ as gateway_program
 from gateway import connection
 from gateway.app import create_app
 from gateway.intake import remembering
-from gateway.limits import ClientLimits
 from gateway.session import Session
+from gateway_sessions import a_session
 from integration.conftest import ClientConnection, RunningGateway, running_gateway, with_changes
 from integration.talk import frame, heartbeat, keyframe, png, receive, refusal, send, start
 from sgaps.bus import Bus, Operation, Publish, Put, RedisBus
 from sgaps.errors import BusFull, BusUnavailable
 from sgaps.keys import SESSION_TTL_SECS, session_key
 from sgaps.messages import FrameAccepted
-from sgaps.protocol.messages import Resolution
 from sgaps.settings import Settings
 from waiting import eventually
 
@@ -180,19 +179,9 @@ async def test_who_resumes_is_told_of_the_frame_that_is_being_written(
 
 
 async def test_a_late_write_does_not_undo_a_newer_one(gateway_settings: Settings) -> None:
-    session = Session(
-        session_id="s",
-        checkpoint_key="doom",
-        resolution=Resolution(width=32, height=24),
-        client_name="",
-        wants_importance=False,
-        footprints=False,
-        sample_count=9,
-        limits=ClientLimits(gateway_settings),
-    )
     bus = RedisBus(gateway_settings.bus)
     for frame_id in (5, 6, 5):
-        await bus.write(remembering(session, frame_id))
+        await bus.write(remembering(a_session("s"), frame_id))
     (fields,) = await bus.hashes([session_key("s")])
     await bus.close()
     assert fields["last_frame_id"] == b"6"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from integration.conftest import running_gateway, with_changes
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import chosen, frame, heartbeat, receive, send, start
 from ports import free_port
 from sgaps.bus import Publish
@@ -10,12 +13,19 @@ from sgaps.settings import Settings
 from waiting import eventually
 
 
-async def test_a_session_goes_on_at_another_gateway(gateway_settings: Settings) -> None:
+@asynccontextmanager
+async def two_gateways(settings: Settings) -> AsyncIterator[tuple[RunningGateway, RunningGateway]]:
+    """`one` and `other`."""
     one, other = (
-        with_changes(gateway_settings, server={"gateway_id": name, "port": free_port()})
+        with_changes(settings, server={"gateway_id": name, "port": free_port()})
         for name in ("one", "other")
     )
     async with running_gateway(one) as first, running_gateway(other) as second:
+        yield first, second
+
+
+async def test_a_session_goes_on_at_another_gateway(gateway_settings: Settings) -> None:
+    async with two_gateways(gateway_settings) as (first, second):
         async with first.connect() as socket:
             session_id = (await start(socket))["session_id"]
             await send(socket, frame(0))
@@ -43,11 +53,7 @@ async def test_a_session_that_comes_back_to_a_gateway_does_not_go_backwards(
     gateway_settings: Settings,
 ) -> None:
     """The first one still knows it as it left: without what another one answered since."""
-    one, other = (
-        with_changes(gateway_settings, server={"gateway_id": name, "port": free_port()})
-        for name in ("one", "other")
-    )
-    async with running_gateway(one) as first, running_gateway(other) as second:
+    async with two_gateways(gateway_settings) as (first, second):
         async with first.connect() as socket:
             session_id = (await start(socket))["session_id"]
             await send(socket, frame(0))

@@ -46,26 +46,24 @@ def test_bytes_beyond_a_second_s_worth_are_refused_until_there_is_room(
 ) -> None:
     left = BYTES_PER_SEC
     while left >= MESSAGE_BYTES:
-        client.take_message(bytes(MESSAGE_BYTES))
+        client.take_message(bytes(MESSAGE_BYTES), MESSAGE_BYTES)
         left -= MESSAGE_BYTES
-    refused = refusal_of(lambda: client.take_message(bytes(MESSAGE_BYTES)))
+    refused = refusal_of(lambda: client.take_message(bytes(MESSAGE_BYTES), MESSAGE_BYTES))
     assert refused.code is ErrorCode.RATE_LIMITED
     assert wait_secs_of(refused) == pytest.approx((MESSAGE_BYTES - left) / BYTES_PER_SEC)
     clock[0] += wait_secs_of(refused) + 1e-6
-    client.take_message(bytes(MESSAGE_BYTES))
+    client.take_message(bytes(MESSAGE_BYTES), MESSAGE_BYTES)
 
 
-def test_text_counts_by_its_bytes(client: ClientLimits) -> None:
-    euros = "\u20ac" * (MESSAGE_BYTES // 3)
-    for _ in range(int(BYTES_PER_SEC // len(euros.encode()))):
-        client.take_message(euros)
-    assert refusal_of(lambda: client.take_message(euros)).code is ErrorCode.RATE_LIMITED
+@pytest.mark.parametrize("raw", ["{}", "\u20ac", b"\0\1", "\U0001f600"])
+def test_a_message_is_as_long_as_it_was_on_the_line(raw: str | bytes) -> None:
+    assert limits.sent_bytes(raw) == len(raw if isinstance(raw, bytes) else raw.encode())
 
 
 def test_messages_are_counted_however_short(client: ClientLimits) -> None:
     for _ in range(2 * 10 + limits.HEARTBEATS_PER_SEC):
-        client.take_message(b"{}")
-    refused = refusal_of(lambda: client.take_message(b"{}"))
+        client.take_message(b"{}", 2)
+    refused = refusal_of(lambda: client.take_message(b"{}", 2))
     assert refused.code is ErrorCode.RATE_LIMITED
     assert wait_secs_of(refused) == pytest.approx(1 / 30)
 
@@ -82,7 +80,8 @@ def test_keyframes_come_as_often_as_they_are_asked_for(
 
 
 def test_a_message_of_too_many_values_is_not_even_parsed(client: ClientLimits) -> None:
-    refused = refusal_of(lambda: client.take_message("0," * (FRAME_BYTES // 2 + 1)))
+    many = "0," * (FRAME_BYTES // 2 + 1)
+    refused = refusal_of(lambda: client.take_message(many, len(many)))
     assert refused.code is ErrorCode.TOO_MANY_SAMPLES
 
 

@@ -103,7 +103,7 @@ GRANTS: Mapping[str, list[Grant]] = {
     "gateway": [
         *_consumer("gateway", COORDINATES),
         Grant("scan"),
-        _reads("hgetall", HEARTBEATS, LEDGER_KEY, SESSION, WATCH),
+        _reads("hgetall", HEARTBEATS, SESSION, WATCH),
         Grant("hget", (SESSION,)),
         _writes("hset pexpire", SESSION, WATCH),
         _writes("lpush ltrim pexpire", HISTORY),
@@ -135,7 +135,7 @@ GRANTS: Mapping[str, list[Grant]] = {
         _scripted(RECONSTRUCTIONS, LEDGER_KEY),
         # What it tells Prometheus of the broker. Ids come with their entries, whoever asks.
         Grant("scan time"),
-        _reads("hgetall", HEARTBEATS, LEDGER_KEY),
+        _reads("hgetall", HEARTBEATS),
         _reads("xinfo|groups xlen xread", COORDINATES, RECORDINGS),
         _reads("xlen", DEAD),
         _writes("hset pexpire", SESSION),

@@ -304,6 +304,7 @@ class LiveServices:
             found_at_secs = time.monotonic()
             pause_secs = FIND_PAUSE * (found_at_secs - begun_at_secs)
             self._find_at_secs = found_at_secs + min(pause_secs, MAX_FIND_PAUSE_SECS)
+            self._unreadable.intersection_update(self._keys)
         hashes = await self._bus.hashes(self._keys) if self._keys else []
         beating = zip(self._keys, hashes, strict=True)
         return [beat for key, fields in beating if fields and (beat := self._read(key, fields))]

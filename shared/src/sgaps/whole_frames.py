@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 _AS_IT_IS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 _PNG_BEGINS = re.compile(rb"\x89PNG\r\n\x1a\n.{4}IHDR(.{4})(.{4})", re.DOTALL)
 """Width, height."""
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
 """Of a JPEG, as libjpeg looks for the next one: past what lies between."""
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length and a content."""

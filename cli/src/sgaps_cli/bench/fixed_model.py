@@ -34,7 +34,7 @@ class FixedModel:
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
         secs = self._secs + random.uniform(0, self._jitter_secs)
-        if secs:  # to sleep for no time takes 0.2 ms here: the kernel may be late, and is
+        if secs:  # to sleep for no time takes time too: the kernel may be late
             time.sleep(secs)
         return [_constant(frame.width, frame.height) for frame in frames]
 

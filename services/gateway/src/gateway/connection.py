@@ -135,7 +135,7 @@ class Connection:
             metrics.BYTES_UP.inc(size_bytes)
             session.bytes_up += size_bytes
             try:
-                session.limits.take_message(raw)
+                session.limits.take_message(raw, size_bytes)
                 await self._handle(self._decoded(raw), session)
             except ProtocolError as error:
                 session.messages_refused += 1

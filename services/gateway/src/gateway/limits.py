@@ -73,9 +73,9 @@ class ClientLimits:
         )
         self._refusals = Bucket(REFUSALS_PER_SEC, REFUSALS_AT_ONCE)
 
-    def take_message(self, raw: str | bytes) -> None:
+    def take_message(self, raw: str | bytes, size_bytes: int) -> None:
         """Any message, before it is looked at: reading one costs more than sending it."""
-        wait_secs = max(self._messages.take(), self._bytes.take(sent_bytes(raw)))
+        wait_secs = max(self._messages.take(), self._bytes.take(size_bytes))
         if wait_secs:
             raise _too_fast("messages", wait_secs)
         # To count commas takes no time beside building a million values. A short message is not

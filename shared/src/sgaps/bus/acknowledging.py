@@ -41,7 +41,7 @@ class Acknowledger:
     async def write(self, effects: Mapping[str, Sequence[Effect]], marks: Sequence[Put]) -> None:
         """Acknowledge entries, each with its effects. Raises BusError."""
         newest = self._unmarked | {mark.key: mark for mark in marks}
-        if not self._owing.has_begun(effects):
+        if not self._owing.has_begun(self._stream, self._group, effects):
             try:
                 await self._bus.write(*newest.values(), *self._acks(effects))
             except BusFull:

@@ -27,25 +27,26 @@ class Owing:
         self.debt: Debt = Counter()
         self._owed_to: bytes | None = None
         """The mark of a ledger; None where nobody guards it yet."""
-        self._unanswered: set[str] = set()
-        """Entries of which the broker did not say whether it took them off."""
+        self._unanswered: dict[tuple[str, str], Mapping[str, Debt]] = {}
+        """Of a stream and group, entries of which the broker did not say whether it took them off:
+        nobody else will come upon those that it did."""
 
-    def has_begun(self, entry_ids: Collection[str]) -> bool:
+    def has_begun(self, stream: str, group: str, entry_ids: Collection[str]) -> bool:
         """Whether some may be taken off already, so that nothing can hang on that any more."""
-        return not self._unanswered.isdisjoint(entry_ids)
+        return not self._unanswered.get((stream, group), {}).keys().isdisjoint(entry_ids)
 
     async def acknowledge(self, stream: str, group: str, debts: Mapping[str, Debt]) -> None:
         """Take entries off a group's list, and owe what belongs to each that nobody else took off.
 
-        Raises BusError: then come again with the same.
+        Raises BusError: then `settle` does it again.
         """
         await self._look_at_ledger()
-        perhaps_done = self._unanswered.intersection(debts)
-        self._unanswered.update(debts)
-        done = await self._bus.acknowledge(stream, group, list(debts))
-        self._unanswered.difference_update(debts)
-        for entry_id in done | perhaps_done:
-            self.debt.update(debts[entry_id])
+        perhaps_done = self._unanswered.get((stream, group), {})
+        asked = self._unanswered[stream, group] = {**perhaps_done, **debts}
+        done = await self._bus.acknowledge(stream, group, list(asked))
+        del self._unanswered[stream, group]
+        for entry_id in done.union(perhaps_done):
+            self.debt.update(asked[entry_id])
 
     async def settle(self, *marks: Put) -> bool:
         """Book what is owed, and write what else waits; False where the broker is still full.
@@ -53,6 +54,8 @@ class Owing:
         The counts hang on no acknowledgement: an entry that another consumer did meanwhile would
         take them along. So where the broker's answer is lost they are booked twice.
         """
+        for stream, group in list(self._unanswered):
+            await self.acknowledge(stream, group, {})
         if self.debt:
             await self._look_at_ledger()
         counts = [Count(name, amount) for name, amount in self.debt.items()]

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from sgaps.bus.base import Ack, Bus, Count, id_order, next_id
-from sgaps.bus.owing import Debt, Owing
+from sgaps.bus.owing import Owing
 from sgaps.errors import BusError, BusFull, BusUnavailable
 from sgaps.probe import is_probe_entry
 from sgaps.settings import BusSettings
@@ -41,8 +41,6 @@ class Trimmer:
         self._bus = bus
         self._settings = settings
         self._owing = Owing(bus)
-        self._unanswered: dict[tuple[str, str], Mapping[str, Debt]] = {}
-        """Of a stream and group, entries that may be off the list, so that no look finds them."""
 
     async def trim_recorded(self, stream: str, *, must: str, may: str) -> int:
         """Trim a stream behind its two groups; how many entries expired. Raises BusError.
@@ -50,7 +48,7 @@ class Trimmer:
         What group `must` still needs is never trimmed. What it has done, group `may` has time for
         until it is `max_backlog_secs` old, or the stream holds `max_backlog` entries.
         """
-        await self._repeat_unanswered()
+        await self._owing.settle()
         done_by_must = await self._bus.floor(stream, must)
         too_old = min(done_by_must, await self._too_old(), key=id_order)
         expired = await self._expire_all(stream, may, before_id=too_old)
@@ -63,7 +61,6 @@ class Trimmer:
                 break
             expired, excess = expired + some, excess - some
         await self._trim_behind_both(stream, may, done_by_must)
-        await self._owing.settle()
         return expired
 
     async def trim_waiting(self, stream: str, group: str) -> int:
@@ -71,11 +68,10 @@ class Trimmer:
 
         What waits for them longer than `max_backlog_secs` does. Raises BusError.
         """
-        await self._repeat_unanswered()
+        await self._owing.settle()
         expired = await self._expire_all(stream, group, before_id=await self._too_old())
         if expired:
             await self._bus.trim(stream, await self._bus.floor(stream, group))
-        await self._owing.settle()
         return expired
 
     async def _trim_behind_both(self, stream: str, may: str, done_by_must: str) -> None:
@@ -125,19 +121,9 @@ class Trimmer:
         except BusFull:
             expired = Counter({EXPIRED: 1})
             debts = {one: Counter() if one in probes else expired for one in ids}
-            await self._acknowledge(stream, group, debts)
+            await self._owing.acknowledge(stream, group, debts)
             await bus.trim(stream, min(before_id, await bus.floor(stream, group), key=id_order))
         return len(ids)
-
-    async def _acknowledge(self, stream: str, group: str, debts: Mapping[str, Debt]) -> None:
-        """As a full broker does it; the frames are booked later."""
-        self._unanswered[stream, group] = debts
-        await self._owing.acknowledge(stream, group, debts)
-        del self._unanswered[stream, group]
-
-    async def _repeat_unanswered(self) -> None:
-        for (stream, group), debts in list(self._unanswered.items()):
-            await self._acknowledge(stream, group, debts)
 
 
 async def every_second(

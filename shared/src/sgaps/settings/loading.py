@@ -79,7 +79,7 @@ def load_settings(
     OmegaConf.register_new_resolver("repository", lambda: str(folder.parent), replace=True)
     # As oc.env, but for an empty variable, which is none.
     OmegaConf.register_new_resolver(
-        "environment", lambda name, default: os.environ.get(name) or default, replace=True
+        "environment", lambda name, default: env.get(name) or default, replace=True
     )
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
