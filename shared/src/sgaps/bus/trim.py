@@ -48,7 +48,7 @@ class Trimmer:
         What group `must` still needs is never trimmed. What it has done, group `may` has time for
         until it is `max_backlog_secs` old, or the stream holds `max_backlog` entries.
         """
-        await self._owing.settle()
+        await self._owing.settle()  # an entry in doubt must not be found, and booked, again
         done_by_must = await self._bus.floor(stream, must)
         too_old = min(done_by_must, await self._too_old(), key=id_order)
         expired = await self._expire_all(stream, may, before_id=too_old)
@@ -61,6 +61,7 @@ class Trimmer:
                 break
             expired, excess = expired + some, excess - some
         await self._trim_behind_both(stream, may, done_by_must)
+        await self._owing.settle()  # what was trimmed may have made the room
         return expired
 
     async def trim_waiting(self, stream: str, group: str) -> int:
@@ -72,6 +73,7 @@ class Trimmer:
         expired = await self._expire_all(stream, group, before_id=await self._too_old())
         if expired:
             await self._bus.trim(stream, await self._bus.floor(stream, group))
+        await self._owing.settle()
         return expired
 
     async def _trim_behind_both(self, stream: str, may: str, done_by_must: str) -> None:
