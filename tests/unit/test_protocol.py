@@ -221,6 +221,51 @@ def test_a_frame_may_have_no_pixels_and_spaces_anywhere(pixels: str, count: int)
     assert frame.pixels.shape == (count, 4)
 
 
+ROWS = "[[0.5, 0.25, 1], [0,1,0.125]]"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        f'"pixels":{ROWS}',
+        f'"pixels": {ROWS}',
+        f'"pixels" : {ROWS}',
+        f'"pixels":[],"pixels":{ROWS}',
+        f'"pixels":{ROWS},"pixels":[]',
+        f'"pixels":{ROWS},"pixels" :[]',
+        f'"pixels":{ROWS},"pixel\\u0073":[]',
+        f'"pixel\\u0073":[],"pixels":{ROWS}',
+        f'"pixels":{ROWS},"pixels":[[0,0,0]]',
+    ],
+)
+def test_pixels_are_those_of_the_last_field_of_that_name(fields: str) -> None:
+    rest = json.loads(FRAME)
+    del rest["pixels"]
+    for raw in (f"{{{fields},{json.dumps(rest)[1:]}", f"{json.dumps(rest)[:-1]},{fields}}}"):
+        message = decode_client_message(raw)
+        assert isinstance(message, FrameData)
+        assert message.pixels[:, :3].tolist() == json.loads(raw)["pixels"]
+        assert message.state_vector == rest["state_vector"]
+        assert [*message.resolution] == [("width", 320), ("height", 240)]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        changed(pixels={"pixels": [[0, 0, 0]]}),
+        changed(state_vector={"pixels": [[0, 0, 0]]}),
+        FRAME.replace('"pixels":', '"pixels":"'),
+        FRAME.replace("]]", "]]]"),
+        FRAME.replace("]]", "]"),
+        FRAME.replace("]],", "]]"),
+        FRAME.replace('"pixels":', '"pixels"::'),
+        FRAME.replace('"pixels":', '"p":1,"x":'),
+    ],
+)
+def test_pixels_in_another_place_are_refused(raw: str) -> None:
+    assert code_of(raw) in {ErrorCode.BAD_JSON, ErrorCode.BAD_MESSAGE}
+
+
 def test_the_largest_legal_fields_are_taken() -> None:
     state = [-1.2345678901234567e-300] * 4096
     frame = decode_client_message(changed(state_vector=state))

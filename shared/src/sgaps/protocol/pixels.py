@@ -48,7 +48,7 @@ def samples_of(pixels: msgspec.Raw) -> Samples:
     Raises msgspec.DecodeError, which names the first that is wrong.
     """
     raw = bytes(pixels)
-    samples = _samples_of_rows(raw)
+    samples = samples_of_rows(raw)
     return _samples_one_by_one(raw) if samples is None else samples
 
 
@@ -61,8 +61,8 @@ def rows_of(samples: Samples) -> list[tuple[float, ...]]:
     return list(zip(u, v, value, side_px, strict=True))
 
 
-def _samples_of_rows(raw: bytes) -> Samples | None:
-    """Rows of numbers as they should be; None: to be looked at one by one.
+def samples_of_rows(raw: bytes) -> Samples | None:
+    """Rows of numbers as they should be → float32 (N, 4); None: to be looked at one by one.
 
     simdjson makes no Python object of any number, which took most of the time.
     """
