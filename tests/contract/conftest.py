@@ -23,7 +23,7 @@ from sgaps.bus import (
     Trimmer,
 )
 from sgaps.bus.consumer import nothing_to_prepare
-from sgaps.bus.policy import Policy, keep_every
+from sgaps.bus.policy import Policy
 from sgaps.errors import BusFull, BusUnavailable
 from sgaps.messages import FrameAccepted
 from sgaps.settings import BusSettings, load_settings
@@ -139,7 +139,7 @@ def consumer(
     *,
     name: str = "one",
     prepare: Callable[[FrameAccepted], Awaitable[None]] = nothing_to_prepare,
-    policy: Policy[FrameAccepted] = keep_every,
+    policy: Policy[FrameAccepted] | None = None,
     group: str = GROUP,
     min_idle_secs: float = 0.05,
 ) -> Consumer[FrameAccepted]:

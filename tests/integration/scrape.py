@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from waiting import PATIENCE_SECS
+
 
 @dataclass(frozen=True)
 class Scrape:
@@ -32,8 +34,9 @@ class Scrape:
 
 
 def scrape(port: int) -> Scrape:
-    """Ask a process of this machine."""
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).raise_for_status().text
+    """Ask a process of this machine; a trainer answers when nobody else wants the processor."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    text = httpx.get(url, timeout=PATIENCE_SECS).raise_for_status().text
     families = list(text_string_to_metric_families(text))
     return Scrape(
         frozenset(_declared_name(f.name, f.type) for f in families if f.name.startswith("sgaps_")),

@@ -19,7 +19,7 @@ from sgaps.bus.base import (
 from sgaps.bus.consumer import Consumer, Outcome
 from sgaps.bus.ledger import LedgerGuard, in_flight
 from sgaps.bus.memory_bus import MemoryBus
-from sgaps.bus.policy import Delivery, KeepNewest, keep_every
+from sgaps.bus.policy import Delivery, KeepNewest
 from sgaps.bus.redis_bus import RedisBus
 from sgaps.bus.trim import Trimmer, every_second, trim_behind
 
@@ -46,7 +46,6 @@ __all__ = [
     "every_second",
     "id_order",
     "in_flight",
-    "keep_every",
     "next_id",
     "published_at_secs",
     "trim_behind",

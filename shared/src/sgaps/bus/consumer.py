@@ -31,7 +31,8 @@ from sgaps.bus.base import (
 from sgaps.bus.failures import Failures
 from sgaps.bus.holding import InHand
 from sgaps.bus.ledger import unless_probe
-from sgaps.bus.policy import Delivery, M, Policy, keep_every
+from sgaps.bus.policy import Delivery, KeepEvery, M, Policy
+from sgaps.bus.reading import ReadSize
 from sgaps.bus.vain import InVain
 from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable, MessageError
 from sgaps.logs import ids_if_any
@@ -44,12 +45,8 @@ log = logging.getLogger(__name__)
 BUS_RETRY_SECS = 0.5
 CLAIM_EVERY_SECS = 1.0
 CLAIMS_PER_TURN = 64
-FIRST_READ = 64
-"""Entries, before it is known how large a backlog's are; then twice as many as were there."""
-MAX_READ_BYTES = 32 * 2**20
-"""Of all that is read at once: true frames of large pictures have megabytes each."""
-FORGET_HALF_AFTER = 256
-"""Entries: a large one that came alone does not keep the reads small for ever."""
+MAX_READING_SECS = 1.0
+"""Of a turn: who cannot read as fast as entries come does something now and then all the same."""
 
 T = TypeVar("T")
 _PASSING = (BusUnavailable, BusFull, BusRefused)
@@ -88,7 +85,7 @@ class Consumer(Generic[M]):
         settings: BusSettings,
         handle: Handler[M],
         prepare: Callable[[M], Awaitable[None]] = nothing_to_prepare,
-        policy: Policy[M] = keep_every,
+        policy: Policy[M] | None = None,
         stream: str | None = None,
         stage: str | None = None,
     ) -> None:
@@ -107,15 +104,13 @@ class Consumer(Generic[M]):
         self._settings = settings
         self._handle = handle
         self._prepare = prepare
-        self._policy = policy
+        self._policy: Policy[M] = policy or KeepEvery()
         self._in_hand = InHand(bus, self._stream, group, name, min_idle_secs=settings.min_idle_secs)
         self._in_vain = InVain()
         self._meter = ConsumerMeter(group, stage)
         self._acknowledger = Acknowledger(bus, self._stream, group)
         self._stop = asyncio.Event()
-        self._count = min(FIRST_READ, settings.batch_size)
-        self._largest_bytes = 1.0
-        """Of an entry of late: the longer ago, the less of it is left."""
+        self._read_size = ReadSize(settings.batch_size)
         self._next_claim_at_secs = 0.0
         self.last_turn_at_secs = time.monotonic()
         """When the loop last turned: what readiness looks at."""
@@ -158,29 +153,37 @@ class Consumer(Generic[M]):
             self._next_claim_at_secs = time.monotonic() + every_secs
             await self._retry(await self._pending(self._settings.min_idle_secs))
             await self._acknowledger.settle()
-        entries = await self._bus.read(
-            self._stream,
-            self._group,
-            self._name,
-            count=self._count,
-            block_secs=self._settings.block_secs,
-        )
-        self._turned()
-        self._measure(entries)
-        deliveries = [d for entry in entries if (d := await self._decode(entry))]
-        kept, superseded = self._policy(deliveries)
-        await self._finish({d.entry_id: unless_probe(d.message, "superseded") for d in superseded})
-        if kept:
+        if kept := await self._read():
+            self._policy.serve(kept)
             self._meter.begin(published_at_secs(d.entry_id) for d in kept)
             await self._attempt(kept)
 
-    def _measure(self, entries: Sequence[Entry]) -> None:
-        """How many are to be read next: all as large as the largest of late, they must fit."""
-        left_bytes = self._largest_bytes * 0.5 ** (len(entries) / FORGET_HALF_AFTER)
-        self._largest_bytes = max(1.0, left_bytes, *(len(entry.data) for entry in entries))
-        fitting = int(MAX_READ_BYTES / self._largest_bytes)
-        growing = max(FIRST_READ, 2 * len(entries))
-        self._count = max(1, min(fitting, growing, self._settings.batch_size))
+    async def _read(self) -> list[Delivery[M]]:
+        """What is to be done next.
+
+        Where old entries are let go, all that wait are read first: a read is as long as its bytes
+        allow, and if a turn took one read of a long backlog, the newest would wait at its end.
+        """
+        kept: list[Delivery[M]] = []
+        block_secs, until_secs = self._settings.block_secs, 0.0
+        while True:
+            asked = self._read_size.entries
+            entries = await self._bus.read(
+                self._stream, self._group, self._name, count=asked, block_secs=block_secs
+            )
+            self._turned()
+            self._read_size.learn(entries)
+            deliveries = [d for entry in entries if (d := await self._decode(entry))]
+            kept = await self._without_superseded([*kept, *deliveries])
+            block_secs, until_secs = 0.0, until_secs or time.monotonic() + MAX_READING_SECS
+            is_backlog = self._policy.lets_go and len(entries) == asked
+            if not is_backlog or time.monotonic() > until_secs or self._stop.is_set():
+                return kept
+
+    async def _without_superseded(self, deliveries: Sequence[Delivery[M]]) -> list[Delivery[M]]:
+        kept, superseded = self._policy.split(deliveries)
+        await self._finish({d.entry_id: unless_probe(d.message, "superseded") for d in superseded})
+        return kept
 
     def _turned(self) -> None:
         self.last_turn_at_secs = time.monotonic()
@@ -273,7 +276,7 @@ class Consumer(Generic[M]):
         A read whose reply was lost leaves up to a batch behind: to do its old frames one by one
         would keep the new ones waiting for seconds.
         """
-        if self._policy is keep_every:
+        if not self._policy.lets_go:
             return set()  # and 64 decoded true frames need not be in memory
         deliveries = []
         for row in pending:
@@ -282,9 +285,9 @@ class Consumer(Generic[M]):
                 with contextlib.suppress(MessageError):  # it is buried when it is claimed
                     message = self._type.decode(entry.data)
                     deliveries.append(Delivery(entry_id=row.entry_id, message=message))
-        _, superseded = self._policy(deliveries)
-        await self._finish({d.entry_id: unless_probe(d.message, "superseded") for d in superseded})
-        return {delivery.entry_id for delivery in superseded}
+        kept = await self._without_superseded(deliveries)
+        self._policy.serve(kept)
+        return {d.entry_id for d in deliveries} - {d.entry_id for d in kept}
 
     async def _decode(self, entry: Entry) -> Delivery[M] | None:
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from sgaps.messages import Message
 
@@ -24,15 +24,35 @@ class Delivery(Generic[M]):
 
 Split: TypeAlias = tuple[list[Delivery[M]], list[Delivery[M]]]
 """What is done, and what is superseded."""
-Policy: TypeAlias = Callable[[Sequence[Delivery[M]]], Split[M]]
 
 
-def keep_every(deliveries: Sequence[Delivery[M]]) -> Split[M]:
+class Policy(Protocol[M]):
+    """Which entries are done."""
+
+    lets_go: bool
+    """Whether any are superseded; then a turn reads all that waits before it does anything."""
+
+    def split(self, deliveries: Sequence[Delivery[M]]) -> Split[M]:
+        """Of what was read so far. What is kept may be split again, with what is read next."""
+
+    def serve(self, kept: Sequence[Delivery[M]]) -> None:
+        """Take notice of what is done in the end."""
+
+
+class KeepEvery(Generic[M]):
     """The policy of what must not miss anything: nothing is superseded."""
-    return list(deliveries), []
+
+    lets_go = False
+
+    def split(self, deliveries: Sequence[Delivery[M]]) -> Split[M]:
+        """All are kept."""
+        return list(deliveries), []
+
+    def serve(self, kept: Sequence[Delivery[M]]) -> None:
+        """Nobody waited for a turn."""
 
 
-class KeepNewest:
+class KeepNewest(Generic[M]):
     """The policy of inference: the newest frame of each session, of so many sessions at most.
 
     Who waited longest goes first. The others' frames are superseded too: their next ones are on
@@ -40,12 +60,15 @@ class KeepNewest:
     sessions there are. A probe takes nobody's place: it comes on top.
     """
 
+    lets_go = True
+
     def __init__(self, max_sessions: int) -> None:
         self._max_sessions = max_sessions
         self._served: OrderedDict[str, None] = OrderedDict()
         """Sessions in the order in which they were last served."""
 
-    def __call__(self, deliveries: Sequence[Delivery[M]]) -> Split[M]:
+    def split(self, deliveries: Sequence[Delivery[M]]) -> Split[M]:
+        """The newest of those who waited longest."""
         newest: dict[str, Delivery[M]] = {}
         for delivery in deliveries:
             best = newest.get(_session(delivery))
@@ -58,17 +81,19 @@ class KeepNewest:
 
     def _first(self, waiting: dict[str, Delivery[M]]) -> list[str]:
         if len(waiting) <= self._max_sessions:
-            chosen = list(waiting)
-        else:
-            turns = {session: turn for turn, session in enumerate(self._served)}
-            in_turn = sorted(waiting, key=lambda session: turns.get(session, -1))
-            chosen = in_turn[: self._max_sessions]
-        for session in chosen:
-            self._served[session] = None
-            self._served.move_to_end(session)
+            return list(waiting)
+        turns = {session: turn for turn, session in enumerate(self._served)}
+        in_turn = sorted(waiting, key=lambda session: turns.get(session, -1))
+        return in_turn[: self._max_sessions]
+
+    def serve(self, kept: Sequence[Delivery[M]]) -> None:
+        """Their sessions had their turn."""
+        for delivery in kept:
+            if not delivery.message.is_probe:
+                self._served[_session(delivery)] = None
+                self._served.move_to_end(_session(delivery))
         while len(self._served) > SESSIONS_REMEMBERED:
             self._served.popitem(last=False)
-        return chosen
 
 
 # Only messages that belong to a session and are ordered in it are given to this policy.
