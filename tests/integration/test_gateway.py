@@ -111,10 +111,17 @@ async def test_an_odd_wish_is_refused(
     assert reason in error["message"]
 
 
-async def test_nobody_gets_more_samples_than_the_gateway_allows(gateway: RunningGateway) -> None:
+@pytest.mark.parametrize(
+    ("resolution", "count"), [([640, 480], 1000), ([16, 16], 256), ([1, 1], 1)]
+)
+async def test_nobody_gets_more_samples_than_the_gateway_allows_or_there_are_pixels(
+    gateway: RunningGateway, resolution: list[int], count: int
+) -> None:
     async with gateway.connect() as socket:
-        ack = await start(socket, sampling={"sample_count": 65535})
-    assert ack["sample_count"] == gateway.settings.server.max_samples
+        wish = {"sample_count": 65535}
+        await send(socket, {**START, "sampling": wish, "resolution": resolution})
+        ack, first = await receive(socket), await receive(socket)
+    assert ack["sample_count"] == len(first["coords"]) == count
 
 
 async def test_the_ack_tells_what_really_serves(gateway: RunningGateway) -> None:
@@ -517,8 +524,11 @@ async def test_pages_come_under_a_strict_policy(
 async def test_beside_the_pages_nothing_is_served(gateway: RunningGateway) -> None:
     for path in ("/../api.py", "/%2e%2e/api.py", "/..%2fapi.py", "/api/nothing", "/nothing.js"):
         assert (await get(gateway, path)).status_code == 404
-    with pytest.raises(InvalidStatus):
-        await connect(f"ws://127.0.0.1:{gateway.port}/nothing")
+    for path in ("/nothing", "/ws/strem", "/", "/ws/view"):
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"ws://127.0.0.1:{gateway.port}{path}")
+        assert refused.value.response.status_code == 404
+        assert b"/ws/stream" in (refused.value.response.body or b"")
 
 
 async def test_head_answers_as_get_without_the_body(gateway: RunningGateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_the_original_keys_have_their_defaults(settings: Settings) -> None:
         ("sampling.importance_share=1.9", "importance_share"),
         ("mask_update.strategy=never", "mask_update.strategy"),
         ("model.num_heads=7", "embed_dim"),
+        ("model.refine_channels=1", "model.refine_channels"),
         ("bus.block_secs=3", "bus.block_secs"),
         ("target_fps=.nan", "target_fps"),
         ("target_fps=20000", "target_fps"),
@@ -85,6 +87,58 @@ def test_a_layout_of_a_key_goes_before_one_of_many() -> None:
     assert others is not None
     assert (mine.nearest, mine == others) == (7, False)
     assert atlas.layout_of("my-game") is None
+
+
+def test_a_layout_from_the_environment_is_of_the_key_as_it_is_written() -> None:
+    layout = "{values: [0, 1, 2, 3], nearest: 0.5}"
+    for variables in (
+        {"SGAPS__ATLAS__LAYOUTS__MyGame": layout},
+        {"SGAPS__ATLAS__LAYOUTS": f"{{MyGame: {layout}}}"},
+        {
+            "SGAPS__ATLAS__LAYOUTS__MyGame__VALUES": "[0, 1, 2, 3]",
+            "SGAPS__ATLAS__LAYOUTS__MyGame__NEAREST": "0.5",
+        },
+    ):
+        atlas = load_settings(environment=variables).atlas
+        assert atlas.layout_of("MyGame") is not None
+        assert atlas.layout_of("mygame") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            ("server.allowed_origins", origin)
+            for origin in (
+                "https://game.example/",
+                "game.example",
+                "https://Game.example",
+                "*",
+                "",
+                "https://game.example:443",
+                "https://me@game.example",
+                "https://game.example/play",
+                "https://game.example?x",
+                "https://game.example:99999",
+            )
+        ),
+        *(("server.trusted_proxies", proxy) for proxy in ("proxy", "10.0.0.0/33", "172.16.0.1/12")),
+    ],
+)
+def test_what_would_never_be_met_is_no_origin_and_no_proxy(key: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{re.escape(key)}\.0: .*{re.escape(value)}"):
+        load_settings([f"{key}=['{value}']"], environment={})
+
+
+def test_origins_and_proxies_are_written_as_they_are_met() -> None:
+    origins = ("https://game.example", "http://[::1]:8080", "null", "app://game")
+    proxies = ("127.0.0.1", "172.16.0.0/12", "fd00::/8", "*")
+    quoted = {
+        key: ",".join(f"'{v}'" for v in values)
+        for key, values in (("allowed_origins", origins), ("trusted_proxies", proxies))
+    }
+    server = load_settings([f"server.{k}=[{v}]" for k, v in quoted.items()], environment={}).server
+    assert (server.allowed_origins, server.trusted_proxies) == (origins, proxies)
 
 
 def test_settings_cannot_be_changed(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import api
@@ -24,7 +24,7 @@ from gateway.twins import Twins
 from gateway.viewer import Viewer
 from gateway.views import Views
 from sgaps.bus import Bus
-from sgaps.errors import BusError
+from sgaps.errors import BusError, BusFull
 from sgaps.settings import Settings
 from sgaps.site import Site
 
@@ -86,13 +86,15 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
     app.add_exception_handler(BusError, _broker_missing)
     app.add_api_websocket_route("/ws/stream", _stream)
     app.add_api_websocket_route("/ws/view/{session_id}", _view)
+    app.add_api_websocket_route("/{path:path}", _nothing)
     app.mount("/swagger", SwaggerUi())
     app.mount("/", Site(PAGE))  # the last: it takes every address
     return app
 
 
 async def _broker_missing(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": f"the broker does not answer: {error}"}, status_code=503)
+    trouble = "is full" if isinstance(error, BusFull) else "does not answer"
+    return JSONResponse({"detail": f"the broker {trouble}: {error}"}, status_code=503)
 
 
 async def _stream(websocket: WebSocket) -> None:
@@ -101,3 +103,9 @@ async def _stream(websocket: WebSocket) -> None:
 
 async def _view(websocket: WebSocket, session_id: str) -> None:
     await Viewer(websocket, websocket.app.state.gateway, session_id).run()
+
+
+async def _nothing(websocket: WebSocket) -> None:
+    """Not 403, which a client takes for a proxy's, that may let it in later."""
+    answer = PlainTextResponse("no socket is here: games play at /ws/stream", status_code=404)
+    await websocket.send_denial_response(answer)

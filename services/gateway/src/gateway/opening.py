@@ -136,7 +136,7 @@ def first_coordinates(session: Session, gateway: Gateway, *, version: str) -> Co
     sampling = gateway.settings.sampling
     coords = AdaptiveUVSampler(sampling, footprints=session.footprints).sample(
         NOTHING_KNOWN,
-        count=min(session.sample_count, _pixels(session)),
+        count=session.sample_count,
         width=session.resolution.width,
         height=session.resolution.height,
         rng=np.random.default_rng(sampling.seed),
@@ -175,7 +175,8 @@ def _granted(start: SessionStart, settings: Settings) -> tuple[int, Placement]:
     """What a client gets of its wish: how many samples, and where."""
     wish = start.sampling or SamplingWish()
     wanted = wish.sample_count or settings.sampling.default_sample_count
-    return min(wanted, settings.server.max_samples), wish.placement
+    pixels = start.resolution.width * start.resolution.height
+    return min(wanted, settings.server.max_samples, pixels), wish.placement
 
 
 def _offers(start: SessionStart, feature: str) -> bool:
@@ -185,7 +186,3 @@ def _offers(start: SessionStart, feature: str) -> bool:
 def _agreed_features(session: Session) -> list[str]:
     used = {IMPORTANCE_MAP: session.wants_importance, FOOTPRINT: session.footprints}
     return [name for name, is_used in used.items() if is_used]
-
-
-def _pixels(session: Session) -> int:
-    return session.resolution.width * session.resolution.height

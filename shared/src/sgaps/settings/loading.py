@@ -21,7 +21,8 @@ from sgaps.settings.sections import Settings
 
 ENV_PREFIX = "SGAPS__"
 CONF_DIR_ENV = "SGAPS_CONF_DIR"
-OPEN_GROUP = "atlas.layouts."
+OPEN_GROUP = ["atlas", "layouts"]
+"""Its keys are the user's own, and their letters matter."""
 SECRETS = frozenset({"auth_token", "url", "endpoint"})
 """Keys whose values no message shows; a URL may hold a password."""
 
@@ -35,15 +36,23 @@ def default_conf_dir() -> Path:
 def overrides_from_environment(environment: Mapping[str, str]) -> list[str]:
     """Turn `SGAPS__GROUP__KEY=value` variables into Hydra overrides, in stable order."""
     return [
-        f"{_may_be_new(name.removeprefix(ENV_PREFIX).lower().replace('__', '.'))}={value}"
+        f"{_key(name.removeprefix(ENV_PREFIX))}={value}"
         for name, value in sorted(environment.items())
         if name.startswith(ENV_PREFIX)
     ]
 
 
-def _may_be_new(key: str) -> str:
-    """With Hydra's ++ where keys are the user's own: a name in Kubernetes can have no + in it."""
-    return f"++{key}" if key.startswith(OPEN_GROUP) else key
+def _key(name: str) -> str:
+    """In small letters; a key of the open group as it is written, unless that is in capitals.
+
+    There with Hydra's ++ before it, for it may be new: a name in Kubernetes can have no + in it.
+    """
+    written = name.split("__")
+    parts = [part.lower() for part in written]
+    if parts[:2] != OPEN_GROUP:
+        return ".".join(parts)
+    parts[2:3] = [part.lower() if part.isupper() else part for part in written[2:3]]
+    return "++" + ".".join(parts)
 
 
 def override(key: str, text: object) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sgaps.errors import SettingsError
 from sgaps.protocol.bounds import MAX_SAMPLES, MAX_STATE_DIM
@@ -24,6 +25,27 @@ Depth = Annotated[int, Field(ge=0, le=64)]
 Secs = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+
+def _as_browsers_send_it(origin: str) -> str:
+    parts = urlsplit(origin)
+    is_usual = (parts.scheme, parts.port) in {("https", 443), ("http", 80)}
+    host = parts.netloc.removesuffix(f":{parts.port}") if is_usual else parts.netloc
+    sent = f"{parts.scheme}://{host}".lower()
+    if origin != "null" and (origin != sent or not parts.scheme or not host or "@" in host):
+        raise ValueError("write it as browsers send it, and no more: https://game.example[:8443]")
+    return origin
+
+
+def _network(address: str) -> str:
+    if address != "*":
+        ipaddress.ip_network(address)
+    return address
+
+
+Origin = Annotated[str, AfterValidator(_as_browsers_send_it)]
+ProxyAddress = Annotated[str, AfterValidator(_network)]
 
 PatternName = Literal["uniform_grid", "random", "stratified", "checkerboard", "jittered_grid"]
 UpdateStrategy = Literal["fixed", "interval", "quality", "adaptive"]
@@ -43,7 +65,7 @@ class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)]
     gateway_id: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]{1,64}\z")]
     environment: Literal["development", "production"]
-    allowed_origins: tuple[str, ...]
+    allowed_origins: tuple[Origin, ...]
     """Origins browsers may come from; in development, localhost on any port as well."""
     auth_token: Annotated[str, Field(pattern=PRINTABLE_ASCII)]
     """Empty, and no auth_token_file: nobody needs a token."""
@@ -52,9 +74,9 @@ class ServerSettings(Section):
     tls_certificate: Path | None
     """Certificate chain in PEM; with it and its key the gateway speaks https and wss."""
     tls_key: Path | None
-    trusted_proxies: tuple[str, ...]
-    """Addresses or networks whose X-Forwarded-For is believed; otherwise all clients behind a
-    proxy share its address."""
+    trusted_proxies: tuple[ProxyAddress, ...]
+    """Addresses or networks whose X-Forwarded-For is believed, * for all of them; otherwise all
+    clients behind a proxy share its address."""
     session_start_timeout_secs: Secs
     resume_window_secs: Secs
     ping_interval_secs: Secs
@@ -225,7 +247,8 @@ class ModelSettings(Section):
     position_frequencies: Width
     state_frequencies: Width
     max_state_dim: Width
-    refine_channels: Width
+    refine_channels: Annotated[Width, Field(ge=2)]
+    """Half of them come from the queries."""
     coarse_channels: Annotated[tuple[Width, ...], Field(max_length=4)] = ()
     """Of the scales below those of `refine_channels`, each half as fine as the one before; none in
     the manifests of checkpoints that are older than this setting."""
