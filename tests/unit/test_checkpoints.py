@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -150,6 +151,27 @@ def test_there_may_be_none(tmp_path: Path) -> None:
     publish(tmp_path)
     with pytest.raises(CheckpointNotFound):
         store.promote("doom", "v0009-none")
+
+
+def test_what_cannot_be_looked_at_is_no_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read everything, so this folder is only said to be another user's."""
+    publish(tmp_path)
+    (tmp_path / "pong").mkdir()
+    (tmp_path / "a file").touch()
+    stat = Path.stat
+
+    def refused(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == tmp_path / "theirs":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.setattr(Path, "stat", refused)
+    assert CheckpointStore(tmp_path).all_keys() == ["doom", "theirs"]
+    with pytest.raises(CheckpointUnreadable, match="a file cannot be listed"):
+        CheckpointStore(tmp_path / "a file").all_keys()
 
 
 def test_a_key_is_served_by_its_own_then_by_the_default(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconstructor.gpus import NoFreeGpu, lease_gpu
+from sgaps.errors import SettingsError
 
 HOLD = """
 import sys, pathlib
@@ -33,3 +34,8 @@ def test_a_gpu_has_one_owner_and_is_free_when_it_is_killed(tmp_path: Path) -> No
     other.kill()
     other.wait()
     assert lease_gpu(tmp_path, 2) == 0
+
+
+def test_a_folder_that_is_not_there_is_a_wrong_setting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"reconstructor\.gpu_leases_dir .*nowhere/gpu-0"):
+        lease_gpu(tmp_path / "nowhere", 2)

@@ -15,6 +15,7 @@ from reconstructor.frame import FrameInput, Reconstruction
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.checkpoints import UNTRAINED
+from sgaps.errors import SettingsError
 from sgaps.model import (
     collate,
     load_serving,
@@ -51,6 +52,11 @@ def test_without_a_checkpoint_the_prior_serves_and_claims_nothing(tmp_path: Path
     assert result.entropy.shape == result.grid == (4, 5)
     sent = np.round(frame().samples[:, 2] * 255).astype(np.uint8)
     np.testing.assert_array_equal(at_samples(result.image, frame()), sent)
+
+
+def test_a_model_for_color_is_no_setting_of_a_reconstructor(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"model\.color_channels"):
+        build_reconstructor(settings_of(tmp_path, "model.color_channels=3"))
 
 
 def test_entropy_is_computed_only_where_it_is_used(tmp_path: Path) -> None:

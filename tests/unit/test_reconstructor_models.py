@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-from reconstructor import models
+from reconstructor import checkpoints, models
 from reconstructor.checkpoints import follow_checkpoints
 from reconstructor.forward import Forward
 from reconstructor.inpaint import InpaintReconstructor
 from reconstructor.neural import NeuralReconstructor
 from sgaps.bus import MemoryBus, Publish
-from sgaps.checkpoints import POINTER_NAME, WEIGHTS_NAME
+from sgaps.checkpoints import MANIFEST_NAME, POINTER_NAME, WEIGHTS_NAME
+from sgaps.errors import BusRefused
 from sgaps.messages import CheckpointPublished
 from sgaps.metrics.reconstructor import CHECKPOINT_REFUSED, FAILED, WITHOUT_ROOM
 from sgaps.model import (
@@ -139,6 +140,77 @@ def test_what_is_refused_at_the_start_is_told_until_it_is_well(tmp_path: Path) -
     (store.root / "doom" / POINTER_NAME).unlink()
     reconstructor.refresh()
     assert refused() == {"pong": 0}
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, MANIFEST_NAME])
+@pytest.mark.parametrize("trouble", ["half of it", "a bit"])
+def test_what_was_copied_by_halves_or_is_mended_is_looked_at_again(
+    tmp_path: Path, name: str, trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path / "own", "doom")
+    reconstructor = neural(tmp_path)
+    new = publish(tmp_path / "own", "doom", seed=1)
+    path = tmp_path / "own" / "doom" / new.model_version / name
+    whole = path.read_bytes()
+    half = len(whole) // 2
+    path.write_bytes(whole[:half] + (b"" if trouble == "half of it" else b"\0" + whole[half + 1 :]))
+    os.utime(path, (1, 1))
+    assert [reconstructor.refresh(), reconstructor.refresh()] == [0, 0]
+    assert refused() == {"doom": 1}
+    assert len([r for r in caplog.records if r.levelno >= logging.ERROR]) == 1
+    path.write_bytes(whole)
+    assert reconstructor.refresh() == 1
+    assert reconstructor.serving()["doom"] == new.model_version
+    assert refused() == {"doom": 0}
+
+
+def test_what_is_refused_is_not_loaded_again_while_its_files_stay_as_they_are(
+    tmp_path: Path, loads: list[str]
+) -> None:
+    publish(tmp_path / "own", "doom")
+    reconstructor = neural(tmp_path)
+    new = publish(tmp_path / "own", "doom", seed=1)
+    os.truncate(tmp_path / "own" / "doom" / new.model_version / WEIGHTS_NAME, 1000)
+    for _ in range(3):
+        assert reconstructor.refresh() == 0
+    assert loads == ["doom"]
+
+
+def test_a_folder_that_cannot_be_listed_hands_nothing_to_the_shipped_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, shipped = tmp_path / "own", publish(tmp_path / "shipped", "default")
+    own = publish(root, "default", seed=1)
+    reconstructor = neural(tmp_path)
+    root.rename(tmp_path / "away")
+    root.touch()  # no folder: root could list any
+    failed = FAILED._value.get()
+    assert reconstructor.refresh() == 0
+    assert reconstructor.serving() == {"default": own.model_version}
+    assert FAILED._value.get() - failed == 1
+    assert f"{root} cannot be listed" in caplog.text
+    assert neural(tmp_path).serving() == {"default": shipped.model_version}
+    root.unlink()
+    (tmp_path / "away").rename(root)
+    newer = publish(root, "default", seed=2)
+    assert reconstructor.refresh() == 1
+    assert reconstructor.serving() == {"default": newer.model_version}
+    assert refused() == {"default": 0}
+
+
+def test_a_start_without_any_general_checkpoint_names_the_cure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path / "own", "doom")
+    neural(tmp_path)
+    (told,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert all(
+        word in told for word in ("data.checkpoints_dir", str(tmp_path / "own"), "untrained")
+    )
+    publish(tmp_path / "shipped", "default")
+    caplog.clear()
+    neural(tmp_path)
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize("trouble", ["descriptors", "not there yet", "memory"])
@@ -274,6 +346,33 @@ async def test_checkpoints_are_looked_at_again_whatever_went_wrong(
     assert FAILED._value.get() - before >= 2
 
 
+async def test_checkpoints_are_looked_at_though_announcements_cannot_be_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(checkpoints, "LOOK_AGAIN_SECS", 0.02)
+    monkeypatch.setattr(checkpoints, "RETRY_SECS", 0.01)
+    looks = asyncio.Queue[int]()
+
+    class Refusing(MemoryBus):
+        async def tail(self, *arguments: Any, **options: Any) -> Any:
+            raise BusRefused("no right to read sgaps:checkpoints")
+
+    class Looking(InpaintReconstructor):
+        def refresh(self) -> int:
+            loop.call_soon_threadsafe(looks.put_nowait, 1)
+            return 0
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    service = Service(name="reconstructor", settings=settings, bus=Refusing(), stop=stop)
+    looking = Looking("telea", radius_px=3, grid_stride=8, frames_at_once=1)
+    following = asyncio.create_task(follow_checkpoints(service, looking))
+    for _ in range(3):
+        await asyncio.wait_for(looks.get(), 10)
+    stop.set()
+    await asyncio.wait_for(following, 10)
+    assert caplog.messages == ["announcements of checkpoints: no right to read sgaps:checkpoints"]
+
+
 def test_frames_flow_while_models_are_swapped(tmp_path: Path) -> None:
     versions = {publish(tmp_path / "own", "doom").model_version}
     reconstructor = neural(tmp_path)
@@ -317,6 +416,7 @@ def test_what_nobody_plays_makes_room_and_what_is_played_stays(
         own["default"],
     ]
     reconstructor.reconstruct([frame("doom"), frame("doom", seed=1)])
+    assert reconstructor.serving() == {**own, "doom": own["default"]}
     assert WITHOUT_ROOM._value.get() - turned_away == 3
     newer = publish(tmp_path / "own", "quake", seed=9).model_version
     assert reconstructor.refresh() == 1
@@ -328,22 +428,46 @@ def test_what_nobody_plays_makes_room_and_what_is_played_stays(
     assert WITHOUT_ROOM._value.get() - turned_away == 4
 
 
-def test_a_start_loads_nothing_but_the_general_one(
+def test_a_look_beside_a_first_frame_takes_no_room_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    doom = publish(tmp_path / "own", "doom").model_version
+    reconstructor = neural(tmp_path, "reconstructor.max_models=1")
+    publish(tmp_path / "own", "pong", seed=1)
+    load = CheckpointStore.load
+
+    def beside_a_look(store: CheckpointStore, key: str, version: str) -> Checkpoint:
+        if key == "doom":
+            assert reconstructor.refresh() == 1
+            assert reconstructor.is_at_hand("pong")
+        return load(store, key, version)
+
+    monkeypatch.setattr(CheckpointStore, "load", beside_a_look)
+    assert versions_of(reconstructor, "doom") == [doom]
+    assert reconstructor.is_at_hand("doom")
+    assert not reconstructor.is_at_hand("pong")  # which nobody played
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of which a checkpoint is loaded from now on, in order."""
+    keys: list[str] = []
+    load = CheckpointStore.load
+
+    def counted(store: CheckpointStore, key: str, version: str) -> Checkpoint:
+        keys.append(key)
+        return load(store, key, version)
+
+    monkeypatch.setattr(CheckpointStore, "load", counted)
+    return keys
+
+
+def test_a_start_loads_nothing_but_the_general_one(tmp_path: Path, loads: list[str]) -> None:
     """A thousand keys would take minutes; a probe would have the replica killed before."""
     own = {
         key: publish(tmp_path / "own", key, seed=seed).model_version
         for seed, key in enumerate(["default", "doom", "pong"])
     }
-    loads: list[str] = []
-    load = CheckpointStore.load
-
-    def counted(store: CheckpointStore, key: str, version: str) -> Checkpoint:
-        loads.append(key)
-        return load(store, key, version)
-
-    monkeypatch.setattr(CheckpointStore, "load", counted)
     reconstructor = neural(tmp_path)
     assert loads == ["default"]
     assert reconstructor.serving() == own

@@ -16,6 +16,7 @@ from sgaps.bus import MemoryBus, Push
 from sgaps.errors import MessageError
 from sgaps.keys import history_key
 from sgaps.messages import FrameAccepted
+from sgaps.settings import Settings
 from unit.accepted_frames import frame, store
 
 FRAMES = 3
@@ -106,23 +107,46 @@ async def test_a_session_that_came_back_with_another_size_begins_anew(
 
 
 async def test_a_model_without_memory_needs_none() -> None:
+    """Not even of the frame that this replica had before: another one would not have it."""
     bus = AskedBus()
     pasts = Pasts(bus, frames=0)
-    for frame_id in range(3):
-        await before(pasts, frame(frame_id, frame_id - 1))
+    seen = [await before(pasts, frame(frame_id, frame_id - 1)) for frame_id in range(3)]
+    assert seen == [[[]]] * 3
     assert bus.trips == []
 
 
 async def test_sessions_that_were_not_seen_for_long_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(past, "MOST_SESSIONS", 2)
+    one_bytes = frame(0).samples.nbytes + past.BESIDES_BYTES
+    monkeypatch.setattr(past, "MOST_BYTES", 2 * one_bytes)
     bus = AskedBus()
     pasts = Pasts(bus, frames=FRAMES)
     for session_id in "abc":
         await before(pasts, frame(0, -1, session_id))
     await before(pasts, *(frame(1, 0, session_id) for session_id in "abc"))
     assert bus.trips == [[history_key("a")]]
+
+
+async def test_what_is_larger_than_all_room_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(past, "MOST_BYTES", past.BESIDES_BYTES)
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    for frame_id in range(2):
+        await store(bus, frame(frame_id))
+        seen = await before(pasts, frame(frame_id, frame_id - 1))
+    assert seen == [[0]]
+    assert bus.trips == [[history_key("a")]]
+
+
+async def test_all_sessions_of_a_gateway_are_remembered(settings: Settings) -> None:
+    bus = AskedBus()
+    pasts = Pasts(bus, frames=FRAMES)
+    names = [f"s{number}" for number in range(settings.server.max_sessions)]
+    for frame_id in range(2):
+        seen = await before(pasts, *(frame(frame_id, frame_id - 1, name) for name in names))
+    assert seen == [[0]] * len(names)
+    assert bus.trips == []
 
 
 async def test_what_cannot_be_read_is_refused() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from sampler import worker
-from sampler.choose import Draft, draft
+from sampler.choose import Draft, choose, draft
 from sampler.worker import Worker
 from sgaps.bus import Bus, Delivery, MemoryBus, Publish, Put, RedisBus
 from sgaps.errors import MessageError
@@ -54,24 +55,29 @@ async def answers(
     return chosen
 
 
+@pytest.mark.parametrize("draws", [draft, choose])
 async def test_a_batch_of_large_pictures_lets_the_loop_go_on(
-    monkeypatch: pytest.MonkeyPatch,
+    draws: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Heartbeats of a sampler that has hundreds of sessions to catch up with would be late."""
+    """Heartbeats of a sampler that has hundreds of sessions to catch up with would be late.
+
+    A set is drawn at once where it is due by its picture, and later where by its age.
+    """
     turns: list[int] = []
 
-    def slow(frame: FrameReconstructed, settings: Settings) -> Draft:
+    def slow(*arguments: Any) -> Any:
         time.sleep(0.02)
         turns.append(beats)
-        return draft(frame, settings)
+        return draws(*arguments)
 
-    monkeypatch.setattr(worker, "draft", slow)
+    monkeypatch.setattr(worker, draws.__name__, slow)
     monkeypatch.setattr(worker, "HOLDS_LOOP_SECS", 0.01)
     beats = 0
     batch = asyncio.create_task(answers(worker_of(MemoryBus(), KEPT), 1))
     while not batch.done():
         beats += 1
         await asyncio.sleep(0)
+    assert len(turns) == len(SESSIONS)
     assert turns == sorted(set(turns))
 
 

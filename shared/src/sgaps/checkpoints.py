@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
@@ -38,6 +38,8 @@ UNTRAINED = "untrained"
 WEIGHTS_NAME = "model.safetensors"
 ATLAS_NAME = "atlas.safetensors"
 MANIFEST_NAME = "manifest.json"
+FILE_NAMES = (WEIGHTS_NAME, ATLAS_NAME, MANIFEST_NAME)
+"""Of a version."""
 POINTER_NAME = "current"
 MAX_MANIFEST_BYTES = 1 << 22
 MAX_WEIGHTS_BYTES = 1 << 30
@@ -53,6 +55,8 @@ _BY_A_LINK = (errno.ELOOP, errno.ENOTDIR)
 DEFAULT_KEY = "default"
 """The key whose checkpoint serves every key that has none of its own."""
 
+Stamps: TypeAlias = tuple[tuple[int, int] | None, ...]
+"""(mtime in ns, size in bytes) of each file of a version, None where there is none."""
 
 _UNSAID = Field(exclude_if=lambda value: value is None)
 """Where it is not there it is not written: an older reader knows no such field."""
@@ -138,9 +142,18 @@ class CheckpointDirectory:
         self.root = root
 
     def all_keys(self) -> list[str]:
-        """Keys that have a current checkpoint."""
-        names = (pointer.parent.name for pointer in self.root.glob(f"*/{POINTER_NAME}"))
-        return sorted(name for name in names if is_valid_id(name))
+        """Keys that have a current checkpoint, or a folder that hides it: who reads it hears why.
+
+        Raises CheckpointUnreadable for a root that is there and cannot be listed.
+        """
+        # Not by glob(), to which a folder that it may not read is an empty one.
+        try:
+            names = [folder.name for folder in self.root.iterdir() if is_valid_id(folder.name)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise CheckpointUnreadable(f"{self.root} cannot be listed: {error}") from error
+        return sorted(name for name in names if _may_be_there(self.root / name / POINTER_NAME))
 
     def published_keys(self) -> list[str]:
         """Keys that have a version, though none may serve."""
@@ -196,6 +209,11 @@ class CheckpointDirectory:
             raise CheckpointRejected(f"{version!r} is no version")
         self.key_dir(key)
         return self._read([key, version, name], max_bytes)
+
+    def stamps(self, key: str, version: str) -> Stamps:
+        """Of a version's files, by which one sees that they changed. Raises CheckpointRejected."""
+        folder = self.key_dir(key) / version
+        return tuple(map(_stamp, (folder / name for name in FILE_NAMES)))
 
     def weights_of(self, manifest: Manifest) -> bytes:
         """What its manifest says. Raises CheckpointError."""
@@ -288,6 +306,24 @@ class CheckpointDirectory:
         if folder.is_symlink():
             raise CheckpointRejected(f"the folder of {key} is a link")
         return folder
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """(mtime in ns, size in bytes); None where nothing is to be seen."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _may_be_there(path: Path) -> bool:
+    """False only where it is known not to be."""
+    try:
+        path.stat()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
+    return True
 
 
 def _is_left_over(path: Path) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from reconstructor.frame import Reconstructor
-from sgaps.errors import BusError
+from sgaps.errors import BusError, BusUnavailable
 from sgaps.messages import CheckpointPublished
 from sgaps.metrics import reconstructor as metrics
 from sgaps.service import Service
@@ -22,7 +22,7 @@ async def follow_checkpoints(service: Service, reconstructor: Reconstructor) -> 
     """Refresh on every announcement, and now and then without one, until told to stop."""
     metrics.serve_models(reconstructor.serving())
     bus, after_id = service.bus, service.bus.START
-    looked_at_secs = 0.0
+    looked_at_secs, is_told = 0.0, False
     clock = asyncio.get_running_loop().time
     while not service.stop.is_set():
         try:
@@ -32,9 +32,13 @@ async def follow_checkpoints(service: Service, reconstructor: Reconstructor) -> 
                 count=100,
                 block_secs=service.settings.bus.block_secs,
             )
-        except BusError:
+            is_told = False
+        except BusError as error:
+            entries = []
+            if not isinstance(error, BusUnavailable) and not is_told:
+                log.error("announcements of checkpoints: %s", error)  # noqa: TRY400 - told once
+                is_told = True
             await asyncio.sleep(RETRY_SECS)
-            continue
         if entries:
             after_id = entries[-1].entry_id
         if entries or clock() - looked_at_secs > LOOK_AGAIN_SECS:

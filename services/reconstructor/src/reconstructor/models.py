@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 
 from reconstructor.forward import Forward
 from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
+from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED, Stamps
 from sgaps.errors import CheckpointError, CheckpointNotFound, CheckpointUnreadable
 from sgaps.metrics import reconstructor as metrics
 from sgaps.model import CheckpointStore, build_model, require_gray
@@ -43,6 +43,8 @@ class Place(NamedTuple):
     store: CheckpointStore
     key: str
     version: str
+    stamps: Stamps = ()
+    """Of its files: one that is copied by halves, or mended, is another one."""
 
 
 @dataclass
@@ -80,12 +82,19 @@ class Models:
         self._refused: set[Place] = set()
         """What is not looked at again."""
         self._told: set[Place] = set()
-        """What was in trouble, these among them: it is logged once."""
+        """What was in trouble, these among them: it is logged once for each state of its files."""
         self._told_to_lack_a_past: set[Place] = set()
         self._keys_in_trouble: set[str] = set()
         """Keys whose checkpoint in force was not taken at the last look."""
         self._is_starting = True
         self.refresh()
+        if DEFAULT_KEY not in self._in_force:
+            log.warning(
+                "no checkpoint of %r in %s serves, so an untrained model does: data.checkpoints_dir"
+                " and data.shipped_dir must be right, mounted, and readable to this user",
+                DEFAULT_KEY,
+                " or ".join(str(store.root) for store in stores),
+            )
 
     def of(self, key: str) -> Serving:
         """What serves a frame of this key, which is counted where it finds no room."""
@@ -96,7 +105,7 @@ class Models:
             if loaded := self._loaded.get(key):
                 loaded.played_at_secs = time.monotonic()
                 return loaded.serving
-            if not self._has_room():
+            if not self._makes_room():
                 metrics.WITHOUT_ROOM.inc()
                 return self._general
         try:
@@ -107,7 +116,8 @@ class Models:
                 self._in_force = {k: p for k, p in self._in_force.items() if p != place}
             return self._general
         with self._changing:
-            if self._in_force.get(key) == place:
+            # Asked again: a look may have taken the room meanwhile.
+            if self._in_force.get(key) == place and self._makes_room():
                 self._loaded[key] = _Loaded(serving, time.monotonic())
         return serving
 
@@ -117,19 +127,28 @@ class Models:
             return key in self._loaded or key == DEFAULT_KEY or key not in self._in_force
 
     def _has_room(self) -> bool:
-        """Whoever was not played for longest has to go, if it is long enough."""
+        """For one more, or in place of what was not played for longest, if it is long enough."""
         if len(self._loaded) < self._most:
             return True
-        longest = min(self._loaded, key=lambda key: self._loaded[key].played_at_secs)
-        if time.monotonic() - self._loaded[longest].played_at_secs < PLAYED_SECS:
+        played_at_secs = min(loaded.played_at_secs for loaded in self._loaded.values())
+        return time.monotonic() - played_at_secs >= PLAYED_SECS
+
+    def _makes_room(self) -> bool:
+        """Whether there is room, for one more."""
+        if not self._has_room():
             return False
-        del self._loaded[longest]
+        if len(self._loaded) == self._most:
+            del self._loaded[min(self._loaded, key=lambda key: self._loaded[key].played_at_secs)]
         return True
 
     def versions(self) -> dict[str, str]:
-        """Key → the version that serves it; `default` for every other key."""
-        own = {key: place.version for key, place in self._in_force.items()}
-        return own | {DEFAULT_KEY: self._general.version}
+        """Key → the version that serves a frame of it now; `default` for every other key."""
+        with self._changing:
+            has_room, general = self._has_room(), self._general.version
+            return {
+                key: place.version if has_room or key in self._loaded else general
+                for key, place in self._in_force.items()
+            } | {DEFAULT_KEY: general}
 
     def refresh(self) -> int:
         """Take what came into force; how many."""
@@ -145,9 +164,18 @@ class Models:
         """Where each key has checkpoints, in the order of the stores."""
         stores: dict[str, list[CheckpointStore]] = {}
         for store in self._stores:
-            for key in store.all_keys():
+            for key in self._keys_of(store):
                 stores.setdefault(key, []).append(store)
         return stores
+
+    def _keys_of(self, store: CheckpointStore) -> Iterable[str]:
+        """Of a store that cannot be listed, all: nothing of a later one may replace what serves."""
+        try:
+            return store.all_keys()
+        except CheckpointError as error:
+            log.error("the old models go on serving: %s", error)  # noqa: TRY400 - it says all
+            metrics.FAILED.inc()
+            return list(self._in_force)
 
     def _takes_newest(self, stores: Sequence[CheckpointStore], key: str) -> bool:
         """A later store is asked only where an earlier one has nothing usable for a key that has
@@ -166,7 +194,7 @@ class Models:
             version = store.current_version(key)
             if version is None:
                 return False
-            place = Place(store, key, version)
+            place = Place(store, key, version, store.stamps(key, version))
             if place in self._refused:
                 self._keys_in_trouble.add(key)
                 return False

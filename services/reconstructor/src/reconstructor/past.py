@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from cachetools import LRUCache
@@ -12,8 +13,10 @@ from sgaps.bus import Bus
 from sgaps.keys import PastSamples, history_key
 from sgaps.messages import Float32, FrameAccepted
 
-MOST_SESSIONS = 512
-"""Of which a replica remembers: of eight frames of 500 samples each these are 33 MB."""
+MOST_BYTES = 1 << 27
+"""That a replica remembers: eight frames of 500 samples of each of 1,950 sessions."""
+BESIDES_BYTES = 600
+"""Of a frame, at most, beside its numbers: what Python takes for it, and its part of a session."""
 
 Past: TypeAlias = tuple[tuple[int, Float32], ...]
 """(frame id, samples (N, 4)), newest first, all of one size of picture."""
@@ -24,6 +27,10 @@ class _Remembered(NamedTuple):
 
     size: tuple[int, int]
     past: Past
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(samples.nbytes + BESIDES_BYTES for _, samples in self.past)
 
 
 class Pasts:
@@ -36,14 +43,18 @@ class Pasts:
     def __init__(self, bus: Bus, *, frames: int) -> None:
         """`frames`: how many of a session the broker has; a model looks back to no more."""
         self._bus = bus
-        self._frames = max(1, frames)
-        self._remembered: LRUCache[str, _Remembered] = LRUCache(MOST_SESSIONS)
+        self._frames = frames
+        self._remembered: LRUCache[str, _Remembered] = LRUCache(
+            MOST_BYTES, getsizeof=attrgetter("size_bytes")
+        )
 
     async def before(self, frames: Sequence[FrameAccepted]) -> list[Past]:
         """Of each frame, in order; remembers these frames as well. Raises BusError, MessageError.
 
         No two frames of a session may be among them.
         """
+        if not self._frames:
+            return [()] * len(frames)
         known = {frame.session_id: self._known(frame) for frame in frames}
         unknown = [frame for frame in frames if known[frame.session_id] is None]
         pasts = known | dict(
@@ -70,9 +81,10 @@ class Pasts:
     def _remember(self, frame: FrameAccepted, past: Past) -> Past:
         remembered = self._remembered.get(frame.session_id)
         is_late = remembered and remembered.past[0][0] >= frame.frame_id
-        if not is_late:
-            together = ((frame.frame_id, frame.samples), *past)[: self._frames]
-            self._remembered[frame.session_id] = _Remembered(_size(frame), together)
+        together = ((frame.frame_id, frame.samples), *past)[: self._frames]
+        newest = _Remembered(_size(frame), together)
+        if not is_late and newest.size_bytes <= MOST_BYTES:
+            self._remembered[frame.session_id] = newest
         return past
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
-from sampler.choose import Draft, StoredCoordinates, choose, draft
+from sampler.choose import StoredCoordinates, choose, draft
 from sgaps import tracing
 from sgaps.bus import Bus, Consumer, Delivery, Effect, KeepNewest, Outcome, Publish, Put
 from sgaps.keys import MEMORY_TTL_SECS, sampler_key
@@ -21,6 +22,8 @@ MAX_UNREAD_COORDINATES = 10_000
 """Entries kept for a gateway that does not read: it is gone, and so are its sessions."""
 HOLDS_LOOP_SECS = 0.05
 """The points of a large picture take 30 ms, and a batch may hold those of hundreds of sessions."""
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -45,13 +48,13 @@ class Worker:
         answers: dict[str, list[Effect]] = {}
         with stage("sample", len(batch)):
             started_at_secs = time.time()
-            drafts = await self._drafts([delivery.message for delivery in batch])
+            drafts = [draft(d.message, self._settings) async for d in _in_turns(batch)]
             in_force = await self._sets_in_force(
                 d.message.session_id
                 for d, drafted in zip(batch, drafts, strict=True)
                 if not drafted.new
             )
-            for delivery, drafted in zip(batch, drafts, strict=True):
+            async for delivery, drafted in _in_turns(zip(batch, drafts, strict=True)):
                 session_id = delivery.message.session_id
                 chosen, state = choose(
                     delivery.message, drafted, in_force.get(session_id), self._settings
@@ -77,16 +80,6 @@ class Worker:
                 ]
         return Outcome(answers=answers)
 
-    async def _drafts(self, frames: Sequence[FrameReconstructed]) -> list[Draft]:
-        """Heartbeats go out and entries in hand are renewed meanwhile."""
-        drafts, held_since_secs = [], time.monotonic()
-        for frame in frames:
-            drafts.append(draft(frame, self._settings))
-            if time.monotonic() - held_since_secs > HOLDS_LOOP_SECS:
-                await asyncio.sleep(0)
-                held_since_secs = time.monotonic()
-        return drafts
-
     async def _sets_in_force(
         self, session_ids: Iterable[str]
     ) -> dict[str, StoredCoordinates | None]:
@@ -94,3 +87,13 @@ class Worker:
         ids = list(session_ids)
         stored = await self._bus.hashes(list(map(sampler_key, ids))) if ids else []
         return dict(zip(ids, map(StoredCoordinates.from_fields, stored), strict=True))
+
+
+async def _in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """The same; heartbeats go out and entries in hand are renewed between them."""
+    held_since_secs = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - held_since_secs > HOLDS_LOOP_SECS:
+            await asyncio.sleep(0)
+            held_since_secs = time.monotonic()

@@ -27,7 +27,6 @@ Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-
 def _as_browsers_send_it(origin: str) -> str:
     parts = urlsplit(origin)
     is_usual = (parts.scheme, parts.port) in {("https", 443), ("http", 80)}
