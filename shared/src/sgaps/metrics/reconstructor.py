@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from prometheus_client import Counter, Gauge
 
 MODEL_INFO = Gauge(
-    "sgaps_model_info", "1 for each checkpoint in force", ["checkpoint_key", "model_version"]
+    "sgaps_model_info",
+    "1 for each key with a checkpoint, by the version that serves it",
+    ["checkpoint_key", "model_version"],
 )
 CHECKPOINT_REFUSED = Gauge(
     "sgaps_checkpoint_refused",
