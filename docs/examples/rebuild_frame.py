@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 
+from sgaps.atlas.blend import Rebuilt, with_atlas
 from sgaps.model import collate, load_serving
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.sampling.adaptive import AdaptiveUVSampler
@@ -27,14 +28,16 @@ def main(key: str, recordings: Path, out: Path) -> None:
     settings = load_settings()
     checkpoint = load_serving(settings.data, key)
 
-    segments = find_segments(recordings, key)
+    # Of captured play every frame came whole, of a played session some did.
+    segments = [s for s in find_segments(recordings, key) if s.keyframe_count]
     if not segments:
-        sys.exit(f"no recordings of {key} in {recordings}: sgaps capture makes some")
-    with SegmentReader(segments[0].path) as reader:
-        frame = reader.read(len(reader) // 2)
+        sys.exit(f"no whole frames of {key} in {recordings}: sgaps capture makes some")
+    with SegmentReader(segments[0].path, sentinel=settings.sentinel_value) as reader:
+        whole = reader.keyframe_positions
+        frame = reader.read(int(whole[len(whole) // 2]))
     truth = picture_of(frame.keyframe, frame.width, frame.height)  # uint8 (H, W)
     if truth is None:
-        sys.exit(f"frame {frame.frame_id} of {segments[0].path} has no whole picture")
+        sys.exit(f"frame {frame.frame_id} of {segments[0].path} cannot be decoded")
 
     # 500 even squares; a played frame has its samples already, `frame.samples`.
     squares = AdaptiveUVSampler(settings.sampling, footprints=True).sample(
@@ -57,11 +60,18 @@ def main(key: str, recordings: Path, out: Path) -> None:
     )
     with torch.inference_mode():
         output = checkpoint.model(inputs)
-    rebuilt = output.frame[0, 0].mul(255).round().byte().numpy()
+    # Better where the checkpoint knows the level by heart; without an atlas as it was.
+    rebuilt = with_atlas(
+        checkpoint.atlas,
+        Rebuilt(output.frame[0, 0].mul(255).round().byte().numpy(), output.log_error[0].numpy()),
+        samples=samples,
+        state=frame.state,
+        sentinel=settings.sentinel_value,
+    )
 
-    if not cv2.imwrite(str(out), np.hstack([truth, rebuilt])):
+    if not cv2.imwrite(str(out), np.hstack([truth, rebuilt.frame])):
         sys.exit(f"{out} cannot be written")
-    print(f"{checkpoint.manifest.model_version}: {cv2.PSNR(truth, rebuilt):.2f} dB, {out}")
+    print(f"{checkpoint.manifest.model_version}: {cv2.PSNR(truth, rebuilt.frame):.2f} dB, {out}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,22 @@ def test_a_batch_of_pairs_has_no_more_pixels_than_one_of_frames(tmp_path: Path) 
     dataset = RecordingDataset(plain.segments, replace(plain._options, pairs=True))
     batches = dataset.batches(4, rng, most_pixels=4 * WIDTH * HEIGHT)
     assert max(map(len, batches)) == 2
+
+
+def test_many_frames_take_little_memory(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=2)
+    dataset, frames = dataset_of(find_segments(tmp_path)), 100_000
+    assert dataset._places.nbytes == 16 * len(dataset)
+    dataset._places = np.tile(dataset._places, (frames // 2, 1))
+    tracemalloc.start()
+    try:
+        batches = dataset.batches(8, np.random.default_rng(0), most_pixels=2**20)
+        kept_bytes, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(map(len, batches)) == frames
+    assert kept_bytes < 24 * frames
+    assert most_bytes < 50 * frames
 
 
 def test_an_efficiency_curve_is_of_fresh_samples_whatever_count_was_sent(

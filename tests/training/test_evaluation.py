@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from sgaps.checkpoints import DataCard, Metrics
 from sgaps.errors import CheckpointRejected, SgapsError
@@ -279,6 +280,50 @@ def test_sessions_too_short_or_damaged_do_not_cost_the_others(
     assert [row.sessions for row in report.rows] == [row.sessions for row in whole.rows]
     assert "2 sessions have fewer than two frames and are left out" in caplog.text
     assert "measured up to here" in caplog.text
+
+
+def test_a_session_with_a_hole_is_left_out(toy: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """Its whole segments are no session: between them nothing is known."""
+    folder = toy.data.recordings_dir / KEY / "holed"
+    for number, whole in ((2, True), (1, False), (0, True)):
+        record(toy.data.recordings_dir, "holed", frames=3, samples=0, keyframes=whole)
+        if number:
+            (folder / "000000.h5").rename(folder / f"{number:06d}.h5")
+    found = measured_frames.frames_to_measure(KEY, toy, frozenset(), count=9)
+    assert found.keys() == {"a", "bb"}
+    assert "1 sessions have frames that did not come whole and are left out, holed" in caplog.text
+    shutil.rmtree(toy.data.recordings_dir / KEY / "a")
+    shutil.rmtree(toy.data.recordings_dir / KEY / "bb")
+    with pytest.raises(SgapsError, match="no sessions of whole frames"):
+        measured_frames.frames_to_measure(KEY, toy, frozenset(), count=9)
+
+
+def test_a_checkpoint_is_measured_where_it_would_be_trained(
+    toy: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    training = toy.training.model_copy(update={"device": "cuda"})
+    with pytest.raises(SgapsError, match="torch sees no GPU"):
+        compare(KEY, toy.model_copy(update={"training": training}), frames=2, counts=(30,))
+    devices: list[str] = []
+
+    def table(_: Settings, model: nn.Module, *__: object, prior: nn.Module) -> None:
+        devices.extend(next(each.parameters()).device.type for each in (model, prior))
+        raise SgapsError("it is seen")
+
+    monkeypatch.setattr(comparison, "_Table", table)
+    monkeypatch.setattr(comparison, "pick_device", lambda _: torch.device("meta"))
+    with pytest.raises(SgapsError, match="it is seen"):
+        compare(KEY, toy, frames=2, counts=(30,))
+    assert devices == ["meta", "meta"]
+
+
+def test_what_a_checkpoint_was_chosen_by_is_told(
+    toy: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = published(toy, "elsewhere", val_sessions=("bb", "gone"))
+    compare(KEY, toy, frames=2, counts=(30,))
+    assert f"{version} was chosen by how good it is on bb" in caplog.messages
 
 
 def test_what_is_named_twice_is_measured_once(toy: Settings, tmp_path: Path) -> None:
@@ -597,6 +642,7 @@ def published(
     *train_sessions: str,
     model: SparsePixelTransformer | None = None,
     parent: str | None = None,
+    val_sessions: tuple[str, ...] = (),
 ) -> str:
     manifest = CheckpointStore(settings.data.checkpoints_dir).publish(
         KEY,
@@ -604,7 +650,7 @@ def published(
         settings=settings.model,
         metrics=Metrics(val_psnr_db=21.0, champion_psnr_db=20.0),
         parent=parent,
-        data=DataCard(frames=4, train_sessions=train_sessions, val_sessions=()),
+        data=DataCard(frames=4, train_sessions=train_sessions, val_sessions=val_sessions),
         training={},
     )
     return manifest.model_version

@@ -640,6 +640,26 @@ def test_a_frame_or_two_are_held_out_last(soon_better: Settings) -> None:
     assert "d" in published.data.train_sessions
 
 
+def test_what_has_no_whole_frames_is_not_held_out_where_others_have_some(
+    soon_better: Settings,
+) -> None:
+    root = soon_better.data.recordings_dir
+    for name in ("d", "e", "f", "g"):
+        record(root, name, frames=12, keyframes=name != "d")
+    segments = find_segments(root)
+    assert split_by_session(segments, val_share=0.25).val_sessions == ("d",)
+    assert split_by_session(segments, val_share=0.75, whole={"e", "f"}).val_sessions in {
+        ("e",),
+        ("f",),
+    }
+    assert split_by_session(segments, val_share=0.75, whole={"g"}).val_sessions == ("g",)
+    alone = [segment for segment in segments if segment.session_id == "g"]
+    assert split_by_session(alone, val_share=0.75, whole={"g"}).val_sessions == ()
+    published = train(soon_better).published
+    assert published is not None
+    assert "d" in published.data.train_sessions
+
+
 def test_what_the_champion_was_trained_on_is_held_out_last(tmp_path: Path) -> None:
     """However sessions come, none goes from training to the measure."""
     trained_on: set[str] = set()

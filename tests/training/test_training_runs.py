@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -45,13 +46,22 @@ from trainer.run import UNFINISHED_NAME, RunOptions, RunReport, train_key
 from trainer.run_lock import alone_with
 from trainer.run_log import RunLog
 from trainer.run_memory import RunMemory
-from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run, save_run
+from trainer.saved_run import (
+    CannotResume,
+    RunHeader,
+    SavedRun,
+    WouldBeLost,
+    load_run,
+    save_run,
+    settings_of,
+)
 from trainer.schedule import Progress
 from trainer.split import split_by_session
 from training.toy_recordings import KEY, dataset_of, record, toy_settings
 from waiting import wait_until
 
 MOST_PIXELS = 2**20
+BY_HAND = RunOptions(resumable=True)
 
 
 def plan(
@@ -170,12 +180,17 @@ class Run:
     def memory(
         self, *, resume: bool, champion: str = "untrained", versions: Collection[str] = ()
     ) -> RunMemory:
-        model = self.settings.model
+        settings = self.settings
         return RunMemory(
             self.path,
-            header=RunHeader(champion_version=champion, model=model, val_sessions=("b",)),
+            header=RunHeader(
+                champion_version=champion,
+                model=settings.model,
+                val_sessions=("b",),
+                learned_by=settings_of(settings),
+            ),
             taken_up=(
-                load_run(self.path, champion_version=champion, model=model, versions=versions)
+                load_run(self.path, champion_version=champion, settings=settings, versions=versions)
                 if resume
                 else None
             ),
@@ -238,12 +253,143 @@ def test_what_does_not_belong_to_a_run_is_not_taken_up(tmp_path: Path) -> None:
     with pytest.raises(CannotResume, match="without --resume"):
         run(resume=True)
     run(stop_after=1)
-    for versions, cure in (((), "now: start without"), (("untrained",), "promote KEY untrained")):
+    for versions, cure in (
+        ((), "now: delete .* and start"),
+        (("untrained",), "promote KEY untrained"),
+    ):
         with pytest.raises(CannotResume, match=cure):
             run.memory(resume=True, champion="v0001-00000000", versions=versions)
     run.path.write_bytes(run.path.read_bytes()[:100])
-    with pytest.raises(CannotResume, match="cannot be read"):
+    with pytest.raises(CannotResume, match=r"cannot be read .*: delete .*unfinished"):
         run(resume=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "training.max_epochs=3",
+        "training.curriculum=[{samples: [60], epochs: 1}]",
+        "augmentation.flip_share=0.5",
+        "loss.structural=1",
+        "model.ffn_dim=32",
+        "sampling.default_sample_count=50",
+        "sentinel_value=-1",
+    ],
+)
+def test_a_run_goes_on_only_as_it_began(tmp_path: Path, changed: str) -> None:
+    record(tmp_path / "recordings", "a", frames=8)
+    run = Run(tmp_path, toy_settings(tmp_path))
+    run(stop_after=1)
+    run.settings = toy_settings(tmp_path, changed)
+    name = changed.partition("=")[0]
+    with pytest.raises(CannotResume, match=rf"other settings \({name}\): give the same, or delete"):
+        run(resume=True)
+
+
+def test_a_run_may_go_on_for_another_time_and_elsewhere(tmp_path: Path) -> None:
+    record(tmp_path / "recordings", "a", frames=8)
+    run = Run(tmp_path, toy_settings(tmp_path))
+    run(stop_after=1)
+    elsewhere = ("max_secs=7", "workers=2", "device=cpu", "cpu_threads=2", "save_every_secs=9")
+    run.settings = toy_settings(tmp_path, *(f"training.{setting}" for setting in elsewhere))
+    run.memory(resume=True)
+
+
+def test_a_run_that_was_saved_before_its_settings_were_is_taken_up(tmp_path: Path) -> None:
+    record(tmp_path / "recordings", "a", frames=8)
+    run = Run(tmp_path, toy_settings(tmp_path))
+    run(stop_after=1)
+    old = {"champion_version": "untrained", "val_sessions": ["b"], "step": 1, "elapsed_secs": 0.5}
+    old["model"] = run.settings.model.model_dump(mode="json")
+    tensors = safetensors.torch.load_file(run.path)
+    safetensors.torch.save_file(tensors, run.path, metadata={"run": json.dumps(old)})
+    run.settings = toy_settings(tmp_path, "training.max_epochs=3")
+    run(resume=True)
+    assert run.report.steps == 6
+
+
+@pytest.mark.parametrize("stop_after", [0, 1])
+def test_a_run_that_learned_nothing_yet_saves_nothing(tmp_path: Path, stop_after: int) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=16)
+    settings = toy_settings(tmp_path, "training.accumulation_steps=2")
+    report = cut_off(settings, stop_after=stop_after)
+    assert (report.fit.steps, report.finished, report.resumable) == (stop_after, False, False)
+    assert not (settings.data.checkpoints_dir / KEY / UNFINISHED_NAME).exists()
+
+
+def cut_off(
+    settings: Settings,
+    *,
+    stop_after: int = 10**9,
+    options: RunOptions = BY_HAND,
+) -> RunReport:
+    """A run by hand that is told to stop after so many steps."""
+    stop = threading.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.step == stop_after:
+            stop.set()
+
+    if not stop_after:
+        stop.set()
+    return train_key(
+        KEY,
+        find_segments(settings.data.recordings_dir, KEY),
+        settings,
+        stop=stop,
+        report=watch,
+        options=options,
+    )
+
+
+@pytest.mark.usefixtures("ever_better")
+def test_a_run_that_was_cut_off_is_lost_to_no_other_one(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path, "training.max_epochs=2")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=24)
+    saved_at = settings.data.checkpoints_dir / KEY / UNFINISHED_NAME
+    assert cut_off(settings, stop_after=2).resumable
+    kept = saved_at.read_bytes()
+    for cut_after in (0, 10**9):
+        with pytest.raises(
+            WouldBeLost, match=rf"after 2 steps .* by --resume, or delete {saved_at}"
+        ):
+            cut_off(settings, stop_after=cut_after)
+    # One that the trainer starts by itself comes to its end beside it.
+    assert cut_off(settings, options=RunOptions()).published is not None
+    assert saved_at.read_bytes() == kept
+    saved_at.write_bytes(kept[:100])
+    with pytest.raises(CannotResume, match=f"cannot be read .* delete {saved_at}"):
+        cut_off(settings)
+    saved_at.unlink()
+    assert cut_off(settings).finished
+
+
+def test_what_a_run_was_trained_on_is_not_held_out_when_it_is_taken_up(tmp_path: Path) -> None:
+    settings = toy_settings(tmp_path)
+    for name in ("a", "b", "c"):
+        record(settings.data.recordings_dir, name, frames=16)
+    segments = find_segments(settings.data.recordings_dir, KEY)
+
+    def run_on(train: str, val: str, *, resume: bool) -> None:
+        stop = threading.Event()
+        train_key(
+            KEY,
+            [segment for segment in segments if segment.session_id in train],
+            settings,
+            stop=stop,
+            report=lambda _: stop.set(),
+            options=RunOptions(
+                resumable=True,
+                resume=resume,
+                val=tuple(segment for segment in segments if segment.session_id in val),
+            ),
+        )
+
+    run_on("ab", "c", resume=False)
+    with pytest.raises(SgapsError, match=r"goes on from was trained on 1 of .* b among them"):
+        run_on("a", "b", resume=True)
 
 
 def paired(root: Path, *, resample: bool) -> RecordingDataset:
@@ -382,19 +528,11 @@ def test_a_key_has_one_run_at_a_time(
 def test_a_run_that_cannot_be_published_can_be_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = toy_settings(tmp_path)
+    """And then tells how good it is, though there is nothing left to learn."""
+    runs = f"data.runs_dir={tmp_path / 'runs'}"
+    settings = toy_settings(tmp_path, runs, "logging.wandb=disabled")
     for name in ("a", "b"):
         record(settings.data.recordings_dir, name, frames=24)
-
-    def run(*, resume: bool) -> RunReport:
-        return train_key(
-            KEY,
-            find_segments(settings.data.recordings_dir, KEY),
-            settings,
-            stop=threading.Event(),
-            report=lambda _: None,
-            options=RunOptions(resumable=True, resume=resume),
-        )
 
     def full(folder: Path) -> None:
         if folder.name.startswith(".v"):
@@ -403,11 +541,17 @@ def test_a_run_that_cannot_be_published_can_be_taken_up(
     with monkeypatch.context() as patched:
         patched.setattr(durable, "fsync_folder", full)
         with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left.*--resume"):
-            run(resume=False)
+            cut_off(settings)
     key_dir = settings.data.checkpoints_dir / KEY
     assert not list(key_dir.glob(".v*"))
     assert (key_dir / UNFINISHED_NAME).exists()
-    assert run(resume=True).published is not None
+    log = RunLog(KEY, settings)
+    report = cut_off(settings, options=RunOptions(resumable=True, resume=True, log=log))
+    log.close()
+    assert report.published is not None
+    *_, last = (log.folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(last)["step"] == report.fit.steps > 0
+    assert "psnr_db_at_500" in last
     assert not (key_dir / UNFINISHED_NAME).exists()
 
 
@@ -463,6 +607,21 @@ def test_a_named_folder_without_recordings_is_refused(
     settings = toy_settings(tmp_path, f"{setting}=[{tmp_path / folder}]")
     with pytest.raises(SgapsError, match=rf"{setting}: no sealed .*<key>/<session>/\*\.h5"):
         train._run(KEY, settings, threading.Event(), ranks=ALONE, resume=False)
+
+
+@pytest.mark.parametrize("setting", ["data.train", "data.val"])
+def test_what_is_named_twice_counts_once(tmp_path: Path, setting: str) -> None:
+    folder = tmp_path / "recordings"
+    record(folder, "a", frames=2)
+    (tmp_path / "link").symlink_to(folder)
+    named = [folder, folder / ".." / "recordings", tmp_path / "link"]
+    assert len(train._segments(setting, named)) == 1
+    assert train._segments(setting, [folder, folder / KEY / "a" / "000000.h5"]) == find_segments(
+        folder
+    )
+    shutil.copytree(folder, tmp_path / "copy")
+    with pytest.raises(SgapsError, match=rf"session a is in .*: name one of them in {setting}"):
+        train._segments(setting, [folder, tmp_path / "copy"])
 
 
 TRAIN_BY_TWO_CLOCKS = """
@@ -557,7 +716,7 @@ def test_without_a_key_the_general_checkpoint_learns_from_all_recordings(
 
 
 def test_an_interrupted_command_can_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("a", "b"):
         record(tmp_path / "recordings", name, frames=24)
@@ -578,7 +737,15 @@ def test_an_interrupted_command_can_be_resumed(
     assert "--resume" in told
     assert "Traceback" not in told
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    assert run_here(tmp_path, "training.max_epochs=12", "training.max_secs=100", "--resume") == 0
+    kept = saved.read_bytes()
+    for other, told in (
+        (["training.max_epochs=2000"], "--resume, or delete"),
+        (["training.max_epochs=3", "--resume"], "other settings (training.max_epochs)"),
+    ):
+        assert run_here(tmp_path, *other) == 1
+        assert told in capsys.readouterr().err
+        assert saved.read_bytes() == kept
+    assert run_here(tmp_path, "training.max_epochs=2000", "training.max_secs=2", "--resume") == 0
     assert not saved.exists()
     manifest = json.loads(
         next((tmp_path / "checkpoints" / KEY).glob("v*/manifest.json")).read_text()
@@ -606,14 +773,19 @@ def test_a_run_that_is_interrupted_together_with_who_reads_it_is_saved(tmp_path:
     """`sgaps train 2>&1 | tee log` and Ctrl-C."""
     for name in ("a", "b"):
         record(tmp_path / "recordings", name, frames=24)
+    looking = ("training.max_epochs=2000", "logging.look_every_secs=0.1")
+
+    def has_learned() -> bool:
+        return any('"loss"' in log.read_text() for log in tmp_path.glob("runs/*/*/metrics.jsonl"))
+
     begun = subprocess.Popen(
-        [sys.executable, *command(tmp_path, "training.max_epochs=2000")],
+        [sys.executable, *command(tmp_path, *looking)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
     assert begun.stdout is not None
     try:
-        wait_until(lambda: list(tmp_path.glob("runs/*/*/metrics.jsonl")))
+        wait_until(has_learned)
         begun.stdout.close()
         begun.send_signal(signal.SIGINT)
         assert begun.wait(timeout=60) == 130
@@ -670,7 +842,7 @@ def test_what_an_interrupted_command_says_is_true(
 
 @pytest.mark.usefixtures("ever_better")
 def test_a_run_taken_up_holds_out_what_it_held_out(tmp_path: Path) -> None:
-    """However many come meanwhile; and it is told where they are gone."""
+    """However many come meanwhile; and it tells all that it was trained on, also what is gone."""
     settings = toy_settings(tmp_path, "training.max_epochs=2")
     root = settings.data.recordings_dir
     for name in ("e", "g"):
@@ -696,6 +868,7 @@ def test_a_run_taken_up_holds_out_what_it_held_out(tmp_path: Path) -> None:
     for name in ("d", "f"):  # which would be held out
         record(root, name, frames=24)
     assert split_by_session(find_segments(root), val_share=0.25).val_sessions == ("d",)
+    shutil.rmtree(root / KEY / "g")
     run(resume=True, stop_after=6)
     published = run(resume=True, stop_after=10**9).published
     assert published is not None

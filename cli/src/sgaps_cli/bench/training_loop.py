@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sgaps.model import build_model, pick_device, prepare_cpu
 from sgaps.recording import SegmentInfo, find_segments
@@ -49,7 +50,7 @@ class OneBatch(RecordingDataset):
 
     def batches(
         self, batch_size: int, rng: np.random.Generator, *, most_pixels: int
-    ) -> list[list[int]]:
+    ) -> list[NDArray[np.intp]]:
         rng = np.random.default_rng(0)
         return super().batches(batch_size, rng, most_pixels=most_pixels)[:1]
 

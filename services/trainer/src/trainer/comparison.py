@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,13 @@ from tqdm import tqdm
 from sgaps.atlas.atlas import Atlas
 from sgaps.checkpoints import UNTRAINED, Manifest
 from sgaps.errors import CheckpointNotFound
-from sgaps.model import SparsePixelTransformer, build_model, load_serving, predicted_psnr_db
+from sgaps.model import (
+    SparsePixelTransformer,
+    build_model,
+    load_serving,
+    pick_device,
+    predicted_psnr_db,
+)
 from sgaps.settings import Settings
 from trainer.baselines import dct_oracle, linear, telea, x264
 from trainer.champion import sessions_of
@@ -31,6 +38,8 @@ from trainer.scores import (
     mean_over,
     rank_correlation,
 )
+
+log = logging.getLogger(__name__)
 
 POINTS_ALONE = Loop(guide="nothing", footprints=False, pattern="jittered_grid", history=False)
 SQUARES_ALONE = Loop(guide="nothing", history=False)
@@ -76,13 +85,17 @@ def compare(
 ) -> tuple[Report, list[Picture]]:
     """The report, and a strip of pictures for some of the frames. Raises SgapsError."""
     model, manifest, atlas = _checkpoint(key, settings)
+    device = pick_device(settings.training.device)
+    version = manifest.model_version if manifest else UNTRAINED
     if manifest is not None:  # it is served in its own shape, whatever is configured
         settings = settings.model_copy(update={"model": manifest.model})
     trained_on = sessions_of(manifest, settings.data) if manifest else frozenset()
     sessions = frames_to_measure(key, settings, trained_on, count=frames)
+    if manifest and (chosen_by := sorted(sessions.keys() & set(manifest.data.val_sessions))):
+        log.warning("%s was chosen by how good it is on %s", version, ", ".join(chosen_by))
     counts = possible_counts(counts or (settings.sampling.default_sample_count,), sessions.values())
-    version = manifest.model_version if manifest else UNTRAINED
-    table = _Table(settings, model, version, atlas, prior=build_model(settings.model).eval())
+    prior = build_model(settings.model).eval().to(device)
+    table = _Table(settings, model.to(device), version, atlas, prior=prior)
     bar = tqdm(desc=f"evaluate {key}", total=len(sessions) * len(counts), unit="session")
     medians = medians_of_others(sessions)
     for session_id, played in sessions.items():

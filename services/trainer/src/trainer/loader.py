@@ -11,6 +11,7 @@ from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from sgaps.errors import SgapsError
@@ -71,10 +72,10 @@ class BatchPlan(Sampler[list[Request]]):
                     mine = batches[k * self._ranks.count + self._ranks.rank]
                     yield self._requests(step, epoch, mine)
 
-    def _requests(self, step: int, epoch: int, indices: list[int]) -> list[Request]:
+    def _requests(self, step: int, epoch: int, indices: NDArray[np.intp]) -> list[Request]:
         rng = np.random.default_rng((self._training.seed, step, self._ranks.rank))
         shape = self._augmentation.shape(int(rng.choice(self._counts(step))), rng)
-        return [Request(index=index, shape=shape, epoch=epoch) for index in indices]
+        return [Request(index=index, shape=shape, epoch=epoch) for index in indices.tolist()]
 
 
 def most_pixels_of_a_batch(training: TrainingSettings, ranks: Ranks) -> int:

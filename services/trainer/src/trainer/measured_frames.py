@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from sgaps.settings import DataSettings, Settings
 from trainer.baselines import X264_LEAST_BYTES
 from trainer.closed_loop import Frames
 from trainer.pictures import Picture
-from trainer.segments import KeyframeCorrupt, whole_frame
+from trainer.segments import KeyframeCorrupt, each_once, whole_frame
 
 log = logging.getLogger(__name__)
 
@@ -45,27 +44,33 @@ def frames_to_measure(
 def _sessions(
     key: str, settings: Settings, trained_on: frozenset[str]
 ) -> dict[str, list[SegmentInfo]]:
-    """Segments with whole frames, by session. Raises SgapsError where there are none.
+    """Segments of sessions of whole frames, by session. Raises SgapsError where there are none.
 
     Of the recordings folder only those that the checkpoint was not trained on; what data.test
     names is measured all the same, with a warning.
     """
-    sessions: dict[str, list[SegmentInfo]] = {}
+    found: dict[str, list[SegmentInfo]] = {}
     for segment in _segments(key, settings.data):
-        if segment.keyframe_count == segment.frame_count:
-            sessions.setdefault(segment.session_id, []).append(segment)
+        found.setdefault(segment.session_id, []).append(segment)
+    sessions = {name: segments for name, segments in found.items() if _is_whole(segments)}
     if not sessions:
         paths = settings.data.test or (settings.data.recordings_dir,)
         raise SgapsError(
             f"no sessions of whole frames of {key!r} in {', '.join(map(str, paths))}; "
             f"make some: sgaps capture GAME --key {key}, or play with server.keyframe_interval=1"
         )
+    if holed := [name for name in found if name not in sessions]:
+        log.warning(
+            "%d sessions have frames that did not come whole and are left out, %s for one",
+            len(holed),
+            holed[0],
+        )
     seen = sorted(trained_on & sessions.keys())
     if settings.data.test:
         if seen:
             log.warning("the checkpoint was trained on %s: too good here", ", ".join(seen))
         return sessions
-    unseen = {name: found for name, found in sessions.items() if name not in trained_on}
+    unseen = {name: of_it for name, of_it in sessions.items() if name not in trained_on}
     if not unseen:
         raise SgapsError(
             f"the checkpoint was trained on every session of {key!r} in "
@@ -75,26 +80,21 @@ def _sessions(
     return unseen
 
 
-def _segments(key: str, data: DataSettings) -> list[SegmentInfo]:
-    """Those of the key in the folders that data.test names, and the files that it names: each once.
+def _is_whole(segments: Sequence[SegmentInfo]) -> bool:
+    return all(segment.keyframe_count == segment.frame_count for segment in segments)
 
-    Raises SgapsError where two sessions have one id.
+
+def _segments(key: str, data: DataSettings) -> list[SegmentInfo]:
+    """Those of the key in the folders that data.test names, and the files that it names.
+
+    Raises SgapsError.
     """
     if not data.test:
         return find_segments(data.recordings_dir, key)
     found = chain.from_iterable(
         find_segments(path, key) if path.is_dir() else [segment_info(path)] for path in data.test
     )
-    segments = list({segment.path.resolve(): segment for segment in found}.values())
-    folders: dict[str, Path] = {}
-    for segment in segments:
-        folder = segment.path.resolve().parent
-        if folders.setdefault(segment.session_id, folder) != folder:
-            raise SgapsError(
-                f"session {segment.session_id} is in {folders[segment.session_id]} and in "
-                f"{folder}: name one of them in data.test"
-            )
-    return segments
+    return each_once("data.test", found)
 
 
 def possible_counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[int]:

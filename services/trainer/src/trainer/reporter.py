@@ -44,7 +44,7 @@ class Reporter:
         self.look(step, model)
         self._note(
             lambda run_log: run_log.efficiency(
-                efficiency(model, self._held_out, self._settings, EFFICIENCY_COUNTS)
+                step, efficiency(model, self._held_out, self._settings, EFFICIENCY_COUNTS)
             )
         )
 

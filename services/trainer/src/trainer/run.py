@@ -35,7 +35,14 @@ from trainer.reporter import Reporter
 from trainer.run_lock import alone_with
 from trainer.run_log import RunLog
 from trainer.run_memory import RunMemory
-from trainer.saved_run import CannotResume, RunHeader, SavedRun, load_run
+from trainer.saved_run import (
+    CannotResume,
+    RunHeader,
+    SavedRun,
+    load_run,
+    refuse_to_replace,
+    settings_of,
+)
 from trainer.schedule import Progress
 from trainer.segments import close_segments, frames_to_learn_from
 from trainer.split import Split, split_at, split_by_session
@@ -94,7 +101,7 @@ def train_key(
     """Delete old versions, train from the champion's weights, validate both, publish if better.
 
     What a run has had to its end is noted as trained. Raises SgapsError: BeingTrained,
-    TrainingFailed, PerceptualUnavailable, CannotResume and others.
+    TrainingFailed, PerceptualUnavailable, CannotResume, WouldBeLost and others.
     """
     data, is_first = settings.data, options.ranks.is_first
     with ExitStack() as held:
@@ -167,16 +174,23 @@ def _train(
     if options.resume:
         versions = store.versions(checkpoint_key)
         taken_up = load_run(
-            saved_at, champion_version=champion.version, model=settings.model, versions=versions
+            saved_at, champion_version=champion.version, settings=settings, versions=versions
         )
+    elif options.resumable:  # else it saves nothing, and what is there stays
+        refuse_to_replace(saved_at)
     begun = begun_from(checkpoint_key, champion, settings)
-    known = champion.trained_on | begun.trained_on
+    had = frozenset(taken_up.header.train_sessions if taken_up else ())
+    known = champion.trained_on | begun.trained_on | had
     split = _split(segments, settings, options, champion, known, taken_up)
     contest = Contest(champion, split, settings, stop)
     model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, ExampleOptions.of(settings))
     header = RunHeader(
-        champion_version=champion.version, model=settings.model, val_sessions=split.val_sessions
+        champion_version=champion.version,
+        model=settings.model,
+        val_sessions=split.val_sessions,
+        train_sessions=tuple(sorted(had.union(split.train_sessions))),
+        learned_by=settings_of(settings),
     )
     writes = options.resumable and options.ranks.is_first
     memory = RunMemory(saved_at, header=header, taken_up=taken_up, writes=writes)
@@ -197,7 +211,7 @@ def _train(
     finished, published = not stop.is_set(), None
     if finished and is_won:
         # An atlas has pictures of the one before it.
-        inherited = begun.trained_on | (champion.trained_on if challenger.atlas else set())
+        inherited = begun.trained_on | had | (champion.trained_on if challenger.atlas else set())
         with _resume_as_the_cure(memory):
             published = store.publish(
                 checkpoint_key,
@@ -268,17 +282,17 @@ def _split(
     known: frozenset[str],
     taken_up: SavedRun | None,
 ) -> Split:
-    """`known` are the sessions that champion and challenger come from.
+    """`known` are the sessions that champion and challenger were trained on so far.
 
     Raises SgapsError where nothing would be held out, or what was trained on.
     """
     if options.val:
         split = Split(train=tuple(segments), val=options.val)
-        _refuse_known(split, champion, known)
+        _refuse_known(split, known)
         return split
     # Else what a broken client sent may be all that is held out, in every run.
     frames = frames_to_learn_from(segments)
-    segments = [segment for segment in segments if frames[segment.session_id]]
+    segments = [segment for segment in segments if frames[segment.session_id].frames]
     if taken_up is not None:
         split = split_at(segments, held_out=taken_up.header.val_sessions)
         if not (split.train and split.val):
@@ -291,7 +305,8 @@ def _split(
         segments,
         val_share=settings.training.val_share,
         trained_on=known,
-        short={name for name, count in frames.items() if count < FEWEST_HELD_OUT},
+        whole={name for name, found in frames.items() if found.are_whole},
+        short={name for name, found in frames.items() if found.frames < FEWEST_HELD_OUT},
     )
     if not split.val:
         raise SgapsError(
@@ -307,14 +322,14 @@ def _split(
     return split
 
 
-def _refuse_known(split: Split, champion: Champion, known: frozenset[str]) -> None:
+def _refuse_known(split: Split, known: frozenset[str]) -> None:
     """What was learned by heart tells nothing of how good a model is elsewhere."""
     val = set(split.val_sessions)
     if both := val.intersection(split.train_sessions):
         raise SgapsError(f"data.val: {min(both)} is in data.train too")
     if seen := val & known:
         raise SgapsError(
-            f"data.val: {champion.version} was trained on {len(seen)} of these sessions, "
+            f"data.val: what this run goes on from was trained on {len(seen)} of these sessions, "
             f"{min(seen)} among them; hold out others: sgaps capture makes some (another --seed)"
         )
 

@@ -72,10 +72,9 @@ class RunLog:
                 self._wandb.log({"held_out": Image(pictures)}, step=step)
         self._metrics.flush()
 
-    def efficiency(self, psnr_db_by_count: Mapping[int, float]) -> None:
+    def efficiency(self, step: int, psnr_db_by_count: Mapping[int, float]) -> None:
         """PSNR by sample count, at the end."""
         self._efficiency = dict(psnr_db_by_count)
-        step = self._losses[-1][0] if self._losses else 0
         self._write(step, {f"psnr_db_at_{n}": v for n, v in self._efficiency.items()})
 
     def close(self) -> None:
@@ -83,7 +82,7 @@ class RunLog:
         self._metrics.close()
         if self._wandb:
             self._wandb.finish()
-        if not self._losses:
+        if not (self._losses or self._efficiency):
             shutil.rmtree(self.folder)
             return
         _curves(self._losses, self._looks, self._efficiency).savefig(self.folder / CURVES_NAME)

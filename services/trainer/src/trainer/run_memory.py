@@ -33,10 +33,14 @@ class RunMemory:
         return self._taken_up.header.step, self._taken_up.header.elapsed_secs
 
     def keep(self, stepper: Stepper, step: int, elapsed_secs: float) -> None:
-        """Where it cannot be written, what was kept before stays, and the run goes on."""
-        if not self._writes:
+        """Where it cannot be written, what was kept before stays, and the run goes on.
+
+        Nothing before the first update of the weights: there is nothing to take up.
+        """
+        saved_step = step - stepper.accumulated
+        if not (self._writes and saved_step):
             return
-        now = {"step": step - stepper.accumulated, "elapsed_secs": elapsed_secs}
+        now = {"step": saved_step, "elapsed_secs": elapsed_secs}
         header = self._header.model_copy(update=now)
         try:
             save_run(self._path, SavedRun(header=header, tensors=stepper.tensors()))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgaps import whole_frames
-from sgaps.errors import RecordingCorrupt
+from sgaps.errors import RecordingCorrupt, SgapsError
 from sgaps.recording import RecordedFrame, SegmentInfo, SegmentReader
 
 log = logging.getLogger(__name__)
@@ -21,12 +21,28 @@ log = logging.getLogger(__name__)
 OPEN_SEGMENTS = 64
 FEWEST_SAMPLES = 2
 """Of a frame to learn from without a whole one: one to see, one to judge by."""
-Places: TypeAlias = NDArray[np.int64]
+Places: TypeAlias = NDArray[np.int32]
 """(frames, 4): segment, position in it, width, height."""
 
 
 class KeyframeCorrupt(RecordingCorrupt):
     """A whole frame that cannot be decoded, of a segment that can be read."""
+
+
+def each_once(setting: str, segments: Iterable[SegmentInfo]) -> list[SegmentInfo]:
+    """What the paths of a setting lead to, however often. Raises SgapsError where two sessions have
+    one id.
+    """
+    found = list({segment.path.resolve(): segment for segment in segments}.values())
+    folders: dict[str, Path] = {}
+    for segment in found:
+        folder = segment.path.resolve().parent
+        if folders.setdefault(segment.session_id, folder) != folder:
+            raise SgapsError(
+                f"session {segment.session_id} is in {folders[segment.session_id]} and in "
+                f"{folder}: name one of them in {setting}"
+            )
+    return found
 
 
 def places_to_learn_from(segments: Sequence[SegmentInfo]) -> tuple[Places, bool]:
@@ -42,12 +58,20 @@ def places_to_learn_from(segments: Sequence[SegmentInfo]) -> tuple[Places, bool]
     return _places(segments, keyframes=False), False
 
 
-def frames_to_learn_from(segments: Sequence[SegmentInfo]) -> dict[str, int]:
-    """How many each session has. Raises RecordingCorrupt."""
+class Lessons(NamedTuple):
+    """What there is to learn from in a session."""
+
+    frames: int
+    are_whole: bool
+
+
+def frames_to_learn_from(segments: Sequence[SegmentInfo]) -> dict[str, Lessons]:
+    """Those of each session by itself. Raises RecordingCorrupt."""
     sessions: dict[str, list[SegmentInfo]] = defaultdict(list)
     for segment in segments:
         sessions[segment.session_id].append(segment)
-    return {name: len(places_to_learn_from(found)[0]) for name, found in sessions.items()}
+    found = {name: places_to_learn_from(of_session) for name, of_session in sessions.items()}
+    return {name: Lessons(len(places), whole) for name, (places, whole) in found.items()}
 
 
 def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8]:
@@ -94,7 +118,7 @@ def is_good(segment: SegmentInfo, position: int) -> bool:
 
 
 def _places(segments: Sequence[SegmentInfo], *, keyframes: bool) -> Places:
-    rows = [np.empty((0, 4), np.int64)]
+    rows = [np.empty((0, 4), np.int32)]
     for number, segment in enumerate(segments):
         if segment.keyframe_count or not keyframes:
             rows.append(_places_in(segment.path, number, keyframes=keyframes))
@@ -107,7 +131,7 @@ def _places_in(path: Path, number: int, *, keyframes: bool) -> Places:
         if not keyframes:
             positions = np.flatnonzero(reader.sample_counts >= FEWEST_SAMPLES)
         rows = [(number, int(p), *reader.resolution(int(p))) for p in positions]
-    return np.array(rows, np.int64).reshape(-1, 4)
+    return np.array(rows, np.int32).reshape(-1, 4)
 
 
 def _without_dead_sizes(segments: Sequence[SegmentInfo], places: Places) -> Places:

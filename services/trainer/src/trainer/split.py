@@ -31,19 +31,23 @@ def split_by_session(
     *,
     val_share: float,
     trained_on: Collection[str] = (),
+    whole: Collection[str] = (),
     short: Collection[str] = (),
 ) -> Split:
     """Hold out `val_share` of the sessions, at least one, and leave at least one to train on.
 
-    Short ones are held out last: a frame or two are no measure. Before them come those that the
-    champion was trained on: it would look better on them than it is. Else the choice depends on the
-    session id alone.
+    Where some have whole frames, of those alone: else one run would be judged by whole frames, the
+    next by samples. Short ones are held out last: a frame or two are no measure. Before them come
+    those that the champion was trained on: it would look better on them than it is. Else the choice
+    depends on the session id alone.
     """
+    sessions = _sessions(segments)
     ranked = sorted(
-        _sessions(segments),
+        [session for session in sessions if session in whole] or sessions,
         key=lambda session: (session in short, session in trained_on, _rank(session)),
     )
-    return split_at(segments, held_out=ranked[: _val_count(len(ranked), val_share)])
+    count = max(_val_count(len(ranked), val_share), min(1, len(sessions) - 1))
+    return split_at(segments, held_out=ranked[:count])
 
 
 def split_at(segments: Sequence[SegmentInfo], *, held_out: Collection[str]) -> Split:

@@ -25,6 +25,7 @@ from trainer.ranks import Ranks, joined
 from trainer.run import RunOptions, RunReport, train_key
 from trainer.run_log import RunLog, wandb_is_wanted_but_missing
 from trainer.schedule import Progress
+from trainer.segments import each_once
 
 INTERRUPTED = 128 + signal.SIGINT
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -126,8 +127,10 @@ def _close(log: RunLog) -> None:
 
 
 def _segments(setting: str, paths: Sequence[Path]) -> list[SegmentInfo]:
-    """Segments named as files or as folders of recordings. Raises SgapsError where one has none."""
-    segments = []
+    """Segments named as files or as folders of recordings. Raises SgapsError where one has none, or
+    two sessions have one id.
+    """
+    segments: list[SegmentInfo] = []
     for path in paths:
         found = find_segments(path) if path.is_dir() else [segment_info(path)]
         if not found:
@@ -136,7 +139,7 @@ def _segments(setting: str, paths: Sequence[Path]) -> list[SegmentInfo]:
                 "<key>/<session>/*.h5 in it, or such files"
             )
         segments += found
-    return segments
+    return each_once(setting, segments)
 
 
 def _told(report: RunReport) -> str:
