@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -104,3 +105,11 @@ def test_without_the_trainer_its_package_is_named(
     done = run_here(command)
     assert done.returncode == 1
     assert "there is no package sgaps-trainer here" in done.stderr
+
+
+def test_its_version_is_told() -> None:
+    done = run_here("--version")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"sgaps {importlib.metadata.version('sgaps-cli')}\n",
+    )

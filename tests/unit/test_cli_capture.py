@@ -27,7 +27,7 @@ from sgaps_cli import capture
 from sgaps_client.pictures import decoded_png
 from sgaps_client.sources import GameFrame
 from sgaps_command import run_here, run_process
-from videos import write_video
+from videos import dented_video, write_video
 
 SHADES = tuple(range(0, 240, 20))
 
@@ -339,6 +339,18 @@ def test_a_broken_video_costs_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert done.stderr == (
         f"sgaps: {tmp_path}/broken.mp4 cannot be opened as a video; check it with a player\n"
     )
+
+
+def test_what_can_be_decoded_of_a_damaged_video_is_kept_and_told(tmp_path: Path) -> None:
+    video = dented_video(write_video(tmp_path / "ramp.mp4", SHADES))
+    done = run_here("import", video, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    kept, told = done.stderr.strip().splitlines()[-2:]
+    (pictures,) = recorded(tmp_path / "out", "ramp").values()
+    assert f"{len(pictures)} whole frames of ramp" in kept
+    assert "kept of what was cut off" in kept
+    assert told.startswith(f"sgaps: {video} is damaged or cut off: ")
+    assert f" of {len(SHADES)} pictures could be decoded" in told
 
 
 class EndingSource:

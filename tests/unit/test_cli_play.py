@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from ports import free_port
 from sgaps.errors import SourceError
 from sgaps_cli import play as play_module
 from sgaps_cli.play import key_of, open_anew, play_with_line
-from sgaps_command import SGAPS
+from sgaps_command import SGAPS, run_here
 from unit.flat_game import Flat, options
 from unit.scripted_gateway import ScriptedGateway
 
@@ -71,6 +72,15 @@ async def test_the_line_of_figures_ends_where_nobody_watches_it() -> None:
         chosen, console = options(gateway, frames=2), Console(file=piped)
         await play_with_line(Flat(), chosen, stop=asyncio.Event(), console=console)
     assert piped.getvalue().endswith("\n")
+
+
+def test_a_gateway_that_is_not_there_fails_the_play(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((6, 8), np.uint8))
+    url = f"ws://127.0.0.1:{free_port()}/ws/stream"
+    done = run_here("play", tmp_path, "--key", "k", "--url", url, "--wait", 0, "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    *_, told = done.stderr.splitlines()
+    assert told.startswith(f"sgaps: no session within 0 s: no connection to {url} ")
 
 
 async def test_a_source_is_played_in_another_width_under_the_same_key(tmp_path: Path) -> None:

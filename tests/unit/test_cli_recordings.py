@@ -356,6 +356,18 @@ def test_without_a_folder_it_says_so(command: Command, tmp_path: Path) -> None:
     assert "there is no folder" in command("verify", status=1)
 
 
+def test_started_elsewhere_it_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for what in ("recordings", "checkpoints"):
+        monkeypatch.setenv(f"SGAPS__DATA__{what.upper()}_DIR", f"data/{what}")
+        done = run_here(what, "list")
+        assert done.returncode == 1
+        assert f" {tmp_path}/data/{what}: cd to where sgaps up runs, " in done.stderr
+        assert "--root" in done.stderr
+
+
 @pytest.mark.parametrize("what", ["list", "verify", "repair"])
 @pytest.mark.parametrize("where", ["..", "doom", "doom/a"])
 def test_a_folder_of_something_else_is_not_well(tmp_path: Path, what: str, where: str) -> None:

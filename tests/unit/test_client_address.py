@@ -15,6 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from sgaps.errors import SettingsError
+from sgaps.protocol.messages import Error
 from sgaps_client import client as client_module
 from sgaps_client.address import (
     http_client,
@@ -24,7 +25,7 @@ from sgaps_client.address import (
     shown,
     told_loss,
 )
-from sgaps_client.client import SgapsClient
+from sgaps_client.client import NoSession, SgapsClient
 from sgaps_client.state import SessionConfig
 from unit.scripted_gateway import ScriptedGateway
 from waiting import eventually
@@ -280,7 +281,7 @@ async def test_who_had_a_session_waits_for_its_socket(
     """A proxy says 404, or shows a page, while the gateway behind it restarts."""
     gateway = ScriptedGateway()
     async with gateway.running():
-        client = SgapsClient(config_of(gateway.url))
+        client = SgapsClient(config_of(gateway.url), wait_secs=0)
         await client.__aenter__()
     async with answering(status, gateway.port):
         caplog.clear()
@@ -302,6 +303,53 @@ async def test_a_refused_handshake_names_path_and_token_and_is_tried_again(
         await asyncio.wait({starting})
     assert "/ws/stream" in caplog.messages[0]
     assert "token" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "cure"),
+    [
+        (None, "is a gateway there?"),
+        (HTTPStatus.FORBIDDEN, "is the token right?"),
+        (HTTPStatus.BAD_GATEWAY, "sgaps doctor --url"),
+    ],
+)
+async def test_where_no_session_begins_in_time_the_last_reason_is_raised(
+    status: HTTPStatus | None, cure: str
+) -> None:
+    async with answering(status or HTTPStatus.OK) as url:
+        if status is not None:
+            await gives_up(url, cure)
+    if status is None:  # nobody answers at this port any more
+        await gives_up(url, cure)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "cure"), [("ws", "is a gateway there?"), ("wss", "ws:// instead of wss://?")]
+)
+async def test_what_speaks_another_protocol_is_given_up_too(scheme: str, cure: str) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"+OK ready\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await gives_up(f"{scheme}://127.0.0.1:{port}/ws/stream", cure)
+
+
+async def gives_up(url: str, cure: str) -> None:
+    with pytest.raises(NoSession, match=r"^no session within 0\.1 s: ") as caught:
+        await asyncio.wait_for(SgapsClient(config_of(url), wait_secs=0.1).__aenter__(), 15)
+    assert cure in str(caught.value)
+    assert shown(url) in str(caught.value)
+
+
+async def test_a_server_that_is_full_for_too_long_is_named_as_such() -> None:
+    full = Error(code="too_many_sessions", message="full", fatal=True, retry_after_secs=60)
+    gateway = ScriptedGateway(refuse_starts=[full])
+    async with gateway.running():
+        client = SgapsClient(config_of(gateway.url), wait_secs=30)
+        with pytest.raises(NoSession, match=r"within 30 s: .*too_many_sessions: full"):
+            await asyncio.wait_for(client.__aenter__(), 15)
 
 
 def test_a_lost_connection_is_told_as_one() -> None:

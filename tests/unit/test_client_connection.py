@@ -244,6 +244,36 @@ async def test_the_pause_a_full_server_asks_for_is_prolonged_by_chance(
         assert time.monotonic() - started_at_secs >= pause_secs
 
 
+async def dropped(client: SgapsClient, gateway: ScriptedGateway) -> None:
+    """Play until each connection that the gateway drops is there again."""
+    for count in range(1, len(gateway.drop_at_frames) + 1):
+        await send(client, 1)
+        await eventually(lambda count=count: len(gateway.starts) > count)  # type: ignore[misc]
+
+
+async def test_the_pauses_grow_while_sessions_end_as_soon_as_they_have_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "FIRST_BACKOFF_SECS", 0.05)
+    monkeypatch.setattr(random, "uniform", lambda _low, high: high)
+    gateway = ScriptedGateway(drop_at_frames={0, 1, 2, 3})
+    started_at_secs = time.monotonic()
+    async with gateway.running(), client_of(gateway) as client:
+        await dropped(client, gateway)
+    assert time.monotonic() - started_at_secs >= 0.05 + 0.1 + 0.2 + 0.4
+
+
+async def test_after_a_session_that_lasted_the_pauses_begin_small_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "STEADY_SECS", 0.0)
+    monkeypatch.setattr(client_module, "MAX_BACKOFF_SECS", 3600.0)
+    gateway = ScriptedGateway(drop_at_frames=set(range(16)))  # else they would add up to minutes
+    async with gateway.running(), client_of(gateway) as client:
+        await dropped(client, gateway)
+    assert len(gateway.starts) == 17
+
+
 async def test_a_refused_frame_makes_the_sender_pause() -> None:
     slower = Error(code="rate_limited", message="slower", retry_after_secs=0.3)
     gateway = ScriptedGateway(refuse_frames={1: slower})

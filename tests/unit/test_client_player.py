@@ -13,7 +13,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from sgaps.errors import ProtocolError
-from sgaps.protocol.messages import Error, FrameData
+from sgaps.protocol.messages import Error, FrameData, SessionStart
 from sgaps_client import client as client_module
 from sgaps_client import player, state
 from sgaps_client.pictures import encoded_png
@@ -55,6 +55,24 @@ async def test_a_new_session_begins_after_so_many_frames() -> None:
     assert summary.sessions == ["session-0", "session-1", "session-2"]
     assert [len(gateway.frames[s]) for s in summary.sessions] == [10, 10, 5]
     assert summary.recorded == 25
+
+
+class FullForTheSecond(ScriptedGateway):
+    """It has no place for the second session when it is asked first."""
+
+    def _refusal_of(self, start: SessionStart) -> Error | None:
+        is_second = len(self.starts) == 2
+        full = Error(code="too_many_sessions", message="full", fatal=True)
+        return full if is_second else super()._refusal_of(start)
+
+
+async def test_only_the_first_session_is_not_waited_for() -> None:
+    """Who had one knows that there is a gateway."""
+    gateway = FullForTheSecond()
+    async with gateway.running():
+        chosen = replace(options(gateway, frames=4, session_frames=2), wait_secs=0)
+        summary = await play(Flat(), chosen, stop=asyncio.Event())
+    assert (summary.sent, len(summary.sessions), len(gateway.starts)) == (4, 2, 3)
 
 
 @pytest.mark.parametrize("limit", [None, 20])

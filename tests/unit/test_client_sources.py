@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,10 +33,11 @@ from sgaps.settings import load_settings
 from sgaps_client.sources import GameFrame, Source, doom, open_source
 from sgaps_client.sources.base import MISSING
 from sgaps_client.sources.bot import NEAR, STUCK_MOVE, WanderBot
+from sgaps_client.sources.containers import is_cut_off
 from sgaps_client.sources.doom import DoomSource
 from sgaps_client.sources.video import carried_on
 from tools import require_tool
-from videos import write_video
+from videos import cut_video, dented_video, write_video
 from waiting import wait_until
 
 
@@ -378,6 +379,79 @@ def test_two_recordings_joined_in_one_file_are_given_whole(tmp_path: Path) -> No
     joined.write_bytes(first.read_bytes() + second.read_bytes())
     means = [frame.image.mean() for frame in some_frames(open_source(str(joined)), 1000)]
     np.testing.assert_allclose(means, range(0, 180, 6), atol=3)
+
+
+SHADES = list(range(0, 240, 8))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mp4", "MJPG"), ("mkv", "MJPG"), ("avi", "MJPG"), ("webm", "VP80")]
+)
+def test_a_video_that_is_whole_is_not_called_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, codec: str
+) -> None:
+    path = write_video(tmp_path / f"ramp.{suffix}", SHADES, codec=codec)
+    assert len(some_frames(open_source(str(path)), 1000)) == len(SHADES)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damaged"),
+    [("avi", cut_video), ("mkv", cut_video), ("mp4", dented_video)],
+)
+def test_of_a_damaged_video_what_can_be_decoded_is_given_and_then_told(
+    tmp_path: Path, suffix: str, damaged: Callable[[Path], Path]
+) -> None:
+    path = damaged(write_video(tmp_path / f"ramp.{suffix}", SHADES))
+    given: list[float] = []
+    with pytest.raises(SourceError, match=rf"{path}.* of {len(SHADES)} pictures could be decoded"):
+        given.extend(frame.image.mean() for frame in open_source(str(path)).frames())
+    assert given[:3] == pytest.approx(SHADES[:3], abs=3)
+    if damaged is dented_video:  # and not only what comes before the dent
+        assert given[-3:] == pytest.approx(SHADES[-3:], abs=3)
+        assert len(given) == pytest.approx(len(SHADES), abs=1)
+
+
+def test_a_video_whose_pictures_end_early_is_told_and_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of one with sound that goes on it looks the same."""
+    path = dented_video(write_video(tmp_path / "ramp.mkv", SHADES))
+    given = some_frames(open_source(str(path)), 1000)
+    assert 3 <= len(given) < len(SHADES) - 10
+    (told,) = caplog.messages
+    assert f"its pictures end after {len(given) / 10:.1f} of 3.0 s" in told
+
+
+MP4_HEAD = b"\0\0\0\x10ftypisom\0\0\2\0"
+EBML_HEAD = bytes.fromhex("1a45dfa3 84 42868101 18538067")
+
+
+@pytest.mark.parametrize(
+    ("data", "cut_off"),
+    [
+        (MP4_HEAD + b"\0\0\0\x0cmdat1234", False),
+        (MP4_HEAD + b"\0\0\0\x0cmdat123", True),
+        (MP4_HEAD + b"\0\0\0\x0cmoov1234" + b"\0\0\0\x0cmdat123", True),
+        (MP4_HEAD + b"\0\0\0\1mdat\0\0\0\0\0\0\0\x14123", True),  # a length in 64 bits
+        (MP4_HEAD + b"\0\0\0\1mdat\0\0\0\0\0\0\0\x141234", False),
+        (MP4_HEAD + b"\0\0\0\0mdat1234", False),  # to the end, wherever that is
+        (MP4_HEAD + b"\0\0\0\x08mdat" + b"what a camera appends", False),
+        (b"RIFF\x08\0\0\0AVI 1234", False),
+        (b"RIFF\x08\0\0\0AVI 123", True),
+        (EBML_HEAD + bytes.fromhex("84 01020304"), False),
+        (EBML_HEAD + bytes.fromhex("84 010203"), True),
+        (EBML_HEAD + bytes.fromhex("0100000000000004 010203"), True),
+        (EBML_HEAD + bytes.fromhex("01ffffffffffffff 010203"), False),  # nobody knew the length
+        (EBML_HEAD, False),
+        (b"", False),
+        (b"GIF89a", False),
+    ],
+)
+def test_a_container_tells_where_it_ends(tmp_path: Path, data: bytes, cut_off: bool) -> None:
+    path = tmp_path / "video"
+    path.write_bytes(data)
+    assert is_cut_off(path) is cut_off
 
 
 def test_a_video_is_scaled_when_asked(tmp_path: Path) -> None:

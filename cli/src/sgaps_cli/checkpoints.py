@@ -49,7 +49,8 @@ def list_(root: Root = None) -> None:
         shipped = load_settings().data.shipped_dir
         there = f"; the shipped ones are in {shipped}: --root" if shipped.is_dir() else ""
         raise CheckpointNotFound(
-            f"no checkpoints in {directory.root}; make one: sgaps train{there}"
+            f"no checkpoints in {directory.root.absolute()}: cd to where sgaps up runs, name "
+            f"another with --root, or make one: sgaps train{there}"
         )
     for row in rows:
         table.add_row(*row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -53,6 +54,22 @@ Out = Annotated[Path | None, typer.Option(help="Folder of recordings; default: a
 Token = Annotated[str | None, typer.Option(envvar="SGAPS_TOKEN", help="auth_token of the gateway.")]
 
 
+def _print_version(is_wished: bool) -> None:
+    if is_wished:
+        typer.echo(f"sgaps {importlib.metadata.version('sgaps-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sgaps(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
+    ] = False,
+) -> None:
+    """What comes before a command."""
+
+
 @app.command(epilog="Example: `sgaps up --port 8000 --data-dir data --play doom/my_way_home`")
 def up(
     port: Annotated[
@@ -101,6 +118,12 @@ def play(
     session_frames: Annotated[
         int | None, typer.Option(min=1, help="Begin a new session after so many frames.")
     ] = None,
+    wait_secs: Annotated[
+        float,
+        typer.Option(
+            "--wait", min=0, help="Seconds to wait for the first session; inf: until it is there."
+        ),
+    ] = 30,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Play a game or file through a running system and print how it went."""
@@ -114,6 +137,7 @@ def play(
             seed=seed,
             token=token,
             session_frames=session_frames,
+            wait_secs=wait_secs,
             as_json=as_json,
         )
     )

@@ -37,9 +37,13 @@ def play_source(
     seed: int | None,
     token: str | None,
     session_frames: int | None,
+    wait_secs: float,
     as_json: bool,
 ) -> int:
-    """Play and print the summary; the exit status is 1 if no frame was answered."""
+    """Play and print the summary; the exit status is 1 if no frame was answered.
+
+    Raises SgapsError, also where no session has begun within `wait_secs`.
+    """
     console = Console(stderr=as_json)
     options = PlayOptions(
         url=url,
@@ -47,6 +51,7 @@ def play_source(
         frames=frames,
         session_frames=session_frames,
         auth_token=token,
+        wait_secs=wait_secs,
     )
     opened = (
         partial(open_anew, source_name, console, width=width)

@@ -19,7 +19,10 @@ def recordings_folder(root: Path | None) -> Path:
     with reading(folder):
         is_there = folder.is_dir()
     if not is_there:
-        raise RecordingError(f"there is no folder {folder}; record something: sgaps up")
+        raise RecordingError(
+            f"there is no folder {folder.absolute()}: cd to where sgaps up runs, name another "
+            "(of recordings with --root), or record something: sgaps up"
+        )
     return folder
 
 

@@ -24,7 +24,8 @@ TOKEN_CURE = "give its token with --token or in SGAPS_TOKEN"  # noqa: S105 - it 
 CLOCK_OFF_SECS = 3.0
 """The gateway tells whole seconds."""
 CERTIFICATE_DAYS = 14
-BETWEEN_LOOKS_SECS = 1.0
+BETWEEN_LOOKS_SECS = 3.0
+"""One player's 30 frames: what happens to one of them alone is nothing yet."""
 
 T = TypeVar("T")
 

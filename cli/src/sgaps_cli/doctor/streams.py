@@ -132,7 +132,8 @@ def _of_letters(look: Look) -> Finding:
         what="dead letters",
         well=not look.waiting,
         detail=f"{look.waiting or 'none'} in {look.stream}",
-        cure="sgaps dead says which frames, and why each failed",
+        cure="sgaps dead says which frames, and why each failed; once that is mended, "
+        "sgaps dead --remove",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -18,7 +19,7 @@ STARTS_WITHIN_SECS = 90.0
 """A replica may be unready for so long without anything being wrong."""
 FSYNC_WITHIN_SECS = 30.0
 MANY = 0.05
-"""Share of the frames above which a reason of drops is told as wrong."""
+"""Share of the frames that end above which a reason of drops is told as wrong."""
 SLOW_SECS = 1.0
 LOSSES = ("dead_", "lost_", "undecodable")
 CAUSES = {
@@ -33,6 +34,8 @@ CAUSES = {
     "lost_flush": "the broker lost its memory: appendonly yes, and no FLUSHALL",
 }
 LOSS_CAUSE = "its consumers failed or died on it: sgaps dead says why; their logs name the entry"
+NO_FRAMES = ("dead_", "undecodable")
+"""Ends of entries that may have been none: what somebody else wrote was never received."""
 BROKER_CURE = (
     "start the broker, or mend the way to it (bus.url); REDIS_URL=… sgaps doctor says more"
 )
@@ -134,8 +137,8 @@ def _listed(serving: Mapping[str, set[str]]) -> str:
 
 
 def work_found(before: Status, now: Status, sessions: Sequence[Session]) -> Iterator[Finding]:
-    """Whether frames come through and are kept; `before` is a second older."""
-    yield from _ledger(now.ledger)
+    """Whether frames come through and are kept; `before` is some seconds older."""
+    yield from _ledger(before.ledger, now.ledger)
     recorders = [s for s in now.services if s.service == "recorder"]
     is_flowing = now.ledger.get("received", 0) > before.ledger.get("received", 0)
     yield from (_recorder(recorder, is_flowing=is_flowing) for recorder in recorders)
@@ -143,27 +146,41 @@ def work_found(before: Status, now: Status, sessions: Sequence[Session]) -> Iter
         yield _checkpoint(key, now.model_versions)
 
 
-def _ledger(counts: Mapping[str, int]) -> Iterator[Finding]:
-    received = counts.get("received", 0)
-    flying = in_flight(counts)
+def _ledger(before: Mapping[str, int], now: Mapping[str, int]) -> Iterator[Finding]:
+    """What is wrong now. The ledger is never set back: by its totals a bad hour would be for ever.
+
+    Dead letters stay wrong as long as they are in their stream, which is looked at in the broker.
+    """
+    received = now.get("received", 0)
+    flying = in_flight(now)
+    strange = sum(now.get(name, 0) for name in ENDS if name.startswith(NO_FRAMES))
     yield Finding(
         what="ledger",
-        well=flying >= 0,
-        detail=f"{received} received, {counts.get('delivered', 0)} delivered, {flying} in flight",
+        well=flying + strange >= 0,
+        detail=f"{received} received, {now.get('delivered', 0)} delivered, {flying} in flight",
         cure="more ends than frames: was the broker's data put back, or shared by two systems?",
     )
-    drops = {n: c for n, c in counts.items() if c and (n in ENDS or n.endswith("_recorder"))}
-    drops.pop("delivered", None)
-    wrong = [n for n, c in drops.items() if c > MANY * received or n.startswith(LOSSES)]
-    for name in wrong:
+    lately = Counter(now) - Counter(before)
+    ended = sum(lately[name] for name in ENDS)
+    drops = _drops(lately)
+    for name in (n for n, c in drops.items() if c > MANY * ended or n.startswith(LOSSES)):
         yield Finding(
             what=f"drops: {name}",
             well=False,
-            detail=f"{drops[name]} of {received} frames",
+            detail=f"{drops[name]} of the {ended} frames that ended just now",
             cure=CAUSES.get(name, LOSS_CAUSE),
         )
-    few = [f"{n} {c / max(1, received):.1%}" for n, c in drops.items() if n not in wrong]
-    yield Finding(what="drops", well=True, detail=", ".join(few) or "no others")
+    totals = ", ".join(f"{name} {count}" for name, count in _drops(now).items())
+    detail = f"{totals or 'none'}, of all frames since the broker began"
+    yield Finding(what="drops", well=True, detail=detail)
+
+
+def _drops(counts: Mapping[str, int]) -> dict[str, int]:
+    return {
+        name: count
+        for name, count in counts.items()
+        if count and name != "delivered" and (name in ENDS or name.endswith("_recorder"))
+    }
 
 
 def _recorder(recorder: ServiceSaid, *, is_flowing: bool) -> Finding:

@@ -143,6 +143,8 @@ def told_loss(error: Exception, url: str, *, had_session: bool) -> str:
             f"{shown(url)} refuses the connection ({status}): the gateway listens at /ws/stream; "
             "if that is the path, is the token right?"
         )
+    if "WRONG_VERSION_NUMBER" in str(error) and not had_session:
+        return f"{shown(url)} speaks no TLS: is its address ws:// instead of wss://?"
     reason = str(error) or type(error).__name__
     if had_session:
         return f"connection lost ({reason})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from websockets.exceptions import (
 )
 from websockets.typing import Subprotocol
 
-from sgaps.errors import ErrorCode, ProtocolError
+from sgaps.errors import ErrorCode, ProtocolError, SgapsError
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, WholeFrame
 from sgaps.protocol.messages import (
@@ -49,6 +50,8 @@ SILENCE_TIMEOUT_SECS = 10.0
 CLOSE_TIMEOUT_SECS = 1.0
 FIRST_BACKOFF_SECS = 0.2
 MAX_BACKOFF_SECS = 5.0
+STEADY_SECS = 5.0
+"""A session that lasted so long is no start that fails; after it the pauses begin small again."""
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 # Codes after which the same client may come back; any other fatal one is its own fault.
@@ -71,6 +74,10 @@ _CONNECTION_LOST = (
 )
 
 
+class NoSession(SgapsError):
+    """No session could be started in the time given for it; the message says why not at last."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SentFrame:
     """A frame on its way."""
@@ -84,9 +91,9 @@ class SgapsClient:
     """`async with SgapsClient(config) as client: await client.send_frame(image, state)`.
 
     Sending never waits for answers: a frame is sampled at the newest coordinates known.
-    Raises ProtocolError where the server refuses for good, SettingsError where the first one that
-    answers has no such socket, or leads to a page, and where the environment names a proxy that
-    cannot be used.
+    Raises ProtocolError where the server refuses for good, NoSession where none was started within
+    `wait_secs`, SettingsError where the first server that answers has no such socket, or leads to a
+    page, and where the environment names a proxy that cannot be used.
     """
 
     def __init__(
@@ -94,8 +101,10 @@ class SgapsClient:
         config: SessionConfig,
         *,
         on_answer: Callable[[CoordinateSet], None] = lambda _: None,
+        wait_secs: float = math.inf,
     ) -> None:
         self.config = config
+        self._wait_secs = wait_secs
         self.state = ClientState()
         self._on_answer = on_answer
         self._connection: ClientConnection | None = None
@@ -187,23 +196,27 @@ class SgapsClient:
     async def _run(self) -> None:
         """Connect, play, and come back with growing pauses when the connection is lost.
 
-        Raises ProtocolError, SettingsError.
+        Raises ProtocolError, NoSession, SettingsError.
         """
+        last_at_secs = time.monotonic() + self._wait_secs
         while True:
-            asked_pause_secs = 0.0
+            trouble, asked_pause_secs = "the server closed the connection", 0.0
             try:
                 await self._connect_and_play()
             except _CONNECTION_LOST as error:
                 had_session = bool(self.state.accounts)
-                loss = told_loss(error, self.config.url, had_session=had_session)
-                log.warning("%s, trying again", loss)
+                trouble = told_loss(error, self.config.url, had_session=had_session)
             except ProtocolError as error:
                 if error.code not in WORTH_RETRYING:
                     raise
-                log.warning("the server is not ready (%s), trying again", error)
+                trouble = f"the server is not ready ({error})"
                 asked_pause_secs = error.retry_after_secs or 0.0
             # Not the longer of both: who was told the same pause must not come back as one.
-            await asyncio.sleep(asked_pause_secs + self._next_backoff_secs())
+            pause_secs = asked_pause_secs + self._next_backoff_secs()
+            if not self.state.accounts and time.monotonic() + pause_secs > last_at_secs:
+                raise NoSession(f"no session within {self._wait_secs:g} s: {trouble}")
+            log.warning("%s, trying again", trouble)
+            await asyncio.sleep(pause_secs)
 
     async def _connect_and_play(self) -> None:
         async with await self._connected() as connection:
@@ -241,7 +254,7 @@ class SgapsClient:
             await self._start(connection)
         self._connection = connection
         self._ready.set()
-        self._backoff_secs = FIRST_BACKOFF_SECS
+        steady_at_secs = time.monotonic() + STEADY_SECS
         beating = asyncio.create_task(self._beat(connection))
         try:
             await self._listen(connection)
@@ -249,6 +262,8 @@ class SgapsClient:
             self._connection = None
             self._ready.clear()
             beating.cancel()
+            if time.monotonic() >= steady_at_secs:
+                self._backoff_secs = FIRST_BACKOFF_SECS
 
     async def _listen(self, connection: ClientConnection) -> None:
         """Take what comes until the connection is closed. Raises TimeoutError where it is dead."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -108,6 +109,8 @@ class PlayOptions:
     session_frames: int | None
     """Begin a new session after so many frames; None = never."""
     auth_token: str | None
+    wait_secs: float = math.inf
+    """Give up where the first session has not begun by then."""
 
 
 async def play(
@@ -119,7 +122,7 @@ async def play(
 ) -> PlaySummary:
     """Play until the source, the frames or the patience end.
 
-    Raises ProtocolError, SettingsError, SourceError.
+    Raises ProtocolError, NoSession, SettingsError, SourceError.
     """
     stats = PlayStats()
     reporting = asyncio.create_task(_report_every_second(stats, report))
@@ -175,6 +178,7 @@ class _SessionPlay:
                 auth_token=options.auth_token,
             ),
             on_answer=self._note_answer,
+            wait_secs=math.inf if stats.sessions else options.wait_secs,
         )
 
     async def run(self, frames: Iterator[GameFrame], stop: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,10 +19,17 @@ from sgaps_client.sources.base import (
     gray_from_bgr,
     resize,
 )
+from sgaps_client.sources.containers import is_cut_off
+
+log = logging.getLogger(__name__)
 
 ROUNDING_SECS = 1e-6
 MAX_STEP_SECS = 60.0
 """Of two pictures whose times are further apart the clock was set between them."""
+MAX_UNDECODABLE = 1000
+"""So many failures in a row are taken for the end of a file, which looks the same."""
+SHORT_SECS = 1.0
+"""By so much pictures may end before the file: a last one stays, or the sound goes on."""
 
 
 class VideoSource:
@@ -42,9 +50,13 @@ class VideoSource:
         if min(native) < 1 or not math.isfinite(self._own_rate) or self._own_rate <= 0:
             raise SourceError(f"{path} has no pictures or no frame rate; is it a video file?")
         self.width, self.height = fit_size(native, width=width)
+        self._decoded = self._undecodable = 0
 
     def frames(self) -> Iterator[GameFrame]:
-        """See Source; ends with the file."""
+        """See Source; ends with the file, with SourceError where that is damaged or cut off.
+
+        A picture that cannot be decoded is the one before it.
+        """
         given = 0
         for image, gone_at_secs in self._pictures():
             while given / FRAMES_PER_SEC < gone_at_secs - ROUNDING_SECS:
@@ -53,6 +65,30 @@ class VideoSource:
                 given += 1
         if given == 0:
             raise SourceError(f"{self._path}: no picture of it can be decoded")
+        self._require_whole(given / FRAMES_PER_SEC)
+
+    def _require_whole(self, end_secs: float) -> None:
+        """Raises SourceError where pictures are missing, and warns where that may be.
+
+        How many there are is an estimate in some containers, and how long they are in all of them:
+        by that alone a file is not broken.
+        """
+        told = float(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        told_secs = told / self._own_rate
+        is_short = self._decoded < told
+        if self._undecodable or (is_short and is_cut_off(self._path)):
+            count = max(round(told), self._decoded + self._undecodable)
+            raise SourceError(
+                f"{self._path} is damaged or cut off: {self._decoded} of {count} pictures could be "
+                "decoded; copy it again from where it is whole"
+            )
+        if is_short and end_secs < told_secs - SHORT_SECS:
+            log.warning(
+                "%s: its pictures end after %.1f of %.1f s; does it end there in a player, too?",
+                self._path,
+                end_secs,
+                told_secs,
+            )
 
     def close(self) -> None:
         self._capture.release()
@@ -67,7 +103,9 @@ class VideoSource:
         for at_secs in carried_on(self._told_secs(), own_step_secs=own_step_secs):
             found, picture = self._capture.retrieve()
             if not found:
-                break
+                self._undecodable += 1
+                continue
+            self._decoded += 1
             if shown is not None:
                 yield shown, at_secs
                 stays_secs = at_secs - shown_at_secs
@@ -79,7 +117,13 @@ class VideoSource:
     def _told_secs(self) -> Iterator[float]:
         """When the picture begins that is to be retrieved next, as the file tells it; phones and
         recorded screens have no rate that one could rely on."""
-        while self._capture.grab():
+        failed = 0
+        while failed < MAX_UNDECODABLE:
+            if not self._capture.grab():
+                failed += 1
+                continue
+            self._undecodable += failed
+            failed = 0
             yield float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
 
 
