@@ -59,10 +59,9 @@ namespace Sgaps.Client.Editor
 
         private void TakeCoordinates(UVCoordinates coordinates)
         {
-            var session = _client.Session;
             var milliseconds = (int)((_nowSecs() - _beganAtSecs) * 1000);
             End("The gateway works: " + coordinates.Coords.Length + " coordinates after " + milliseconds + " ms, " + _client.Subprotocol
-                + ", model " + session.ModelVersion + (session.CheckpointLoaded ? "" : " (no checkpoint of this key yet)") + ".");
+                + ", " + SessionReport.Model(_client.Session) + ".");
         }
 
         private void End(string report)

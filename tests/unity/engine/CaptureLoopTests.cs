@@ -1,16 +1,15 @@
 using System;
 using System.Collections.Generic;
 using System.Reflection;
-using System.Threading;
 using NUnit.Framework;
 using UnityEngine;
 
 namespace Sgaps.Client.EngineTests
 {
-    /// <summary>SGAPSManager where Unity's part is played by the test. No server listens: it comes back again and again.</summary>
+    /// <summary>SGAPSManager where Unity's part is played by the test. There is no such server, and no socket: Mono may end where one is closed while it connects.</summary>
     public class CaptureLoopTests
     {
-        private const string Endpoint = "ws://127.0.0.1:1/ws/stream";
+        private const string Endpoint = "ws://sgaps.invalid/ws/stream";
 
         private const BindingFlags Private = BindingFlags.NonPublic | BindingFlags.Instance;
 
@@ -22,7 +21,7 @@ namespace Sgaps.Client.EngineTests
             Stub.ScreenWidth = 64;
             Stub.Logged.Clear();
             _manager = new SGAPSManager { Endpoint = Endpoint };
-            typeof(SGAPSManager).GetMethod("OnEnable", Private).Invoke(_manager, null);
+            Call(_manager, "OnEnable");
         }
 
         [TearDown]
@@ -32,8 +31,55 @@ namespace Sgaps.Client.EngineTests
         }
 
         [Test]
+        public void CodeSetsUpAComponentThatItAddsBeforeTheFirstConnection()
+        {
+            Assert.That(_manager.Client, Is.Null, "other scripts start first");
+            _manager.CheckpointKey = "another";
+            _manager.AuthToken = "open sesame";
+            _manager.MaxCaptureHeight = 24;
+            Call(_manager, "Update");
+            var config = _manager.Client.Config;
+            Assert.That(new[] { config.CheckpointKey, config.AuthToken }, Is.EqualTo(new[] { "another", "open sesame" }));
+            Assert.That(config.Height, Is.EqualTo(24));
+        }
+
+        [Test]
+        public void WhatCodeBeganBeforeTheFirstUpdateGoesOn()
+        {
+            _manager.Connect();
+            var client = _manager.Client;
+            Call(_manager, "Update");
+            Assert.That(_manager.Client, Is.SameAs(client));
+        }
+
+        [Test]
+        public void CodeMayTurnAutoConnectOffUntilTheFirstUpdate()
+        {
+            _manager.AutoConnect = false;
+            Call(_manager, "Update");
+            _manager.AutoConnect = true;
+            Call(_manager, "Update");
+            Assert.That(_manager.Client, Is.Null);
+        }
+
+        [Test]
+        public void APictureThatIsNotFoundIsLookedForWhereTheReportSays()
+        {
+            _manager.Endpoint = "wss://sgaps.invalid/sgaps/ws/stream";
+            _manager.Connect();
+            var account = Activator.CreateInstance(typeof(SessionAccount), Private, null, new object[] { "s-1" }, null);
+            typeof(SessionState).GetProperty("Account").SetValue(_manager.Client.Session, account, null);
+            Stub.ResponseCode = 404;
+            var picture = new SessionPicture("reconstruction.png");
+            picture.Poll(_manager.Client, 1);
+            picture.Poll(_manager.Client, 1);
+            Assert.That(picture.Status, Is.EqualTo("no picture yet, or no gateway at https://sgaps.invalid/sgaps"));
+        }
+
+        [Test]
         public void AnotherSizeOfTheScreenStartsAnotherSession()
         {
+            _manager.Connect();
             Resize(80);
             Assert.That(_manager.CaptureHandler.Width, Is.EqualTo(80));
             Assert.That(Stub.Logged, Is.Empty);
@@ -42,6 +88,7 @@ namespace Sgaps.Client.EngineTests
         [Test]
         public void ARestartThatFailsEndsTheSessionAndNotTheLoop()
         {
+            _manager.Connect();
             _manager.Endpoint = "nowhere";
             Resize(80);
             EndFrame();
@@ -56,6 +103,7 @@ namespace Sgaps.Client.EngineTests
         [Test]
         public void ConnectWithAWrongSettingLeavesTheSessionThatRuns()
         {
+            _manager.Connect();
             var capture = _manager.CaptureHandler;
             _manager.CheckpointKey = "a/b";
             Assert.Throws<ArgumentException>(() => _manager.Connect());
@@ -66,16 +114,13 @@ namespace Sgaps.Client.EngineTests
         [Test]
         public void AnotherSizeOfTheScreenWaitsForThePauseBetweenTwoTries()
         {
+            _manager.Connect();
             var client = _manager.Client;
-            for (var i = 0; i < 1000 && client.State != ConnectionState.Waiting; i++)
-            {
-                Thread.Sleep(10);
-                client.Poll();
-            }
+            Call(client, "Lose", "cut", 0.0);
             Resize(80);
             Assert.That(client.State, Is.EqualTo(ConnectionState.Waiting));
             Assert.That(_manager.Client, Is.SameAs(client));
-            client.Poll();
+            Call(client, "Connect");
             Assert.That(client.State, Is.EqualTo(ConnectionState.Connecting));
             EndFrame();
             Assert.That(_manager.CaptureHandler.Width, Is.EqualTo(80));
@@ -85,7 +130,7 @@ namespace Sgaps.Client.EngineTests
         [TestCase(CoordinateSource.Checkerboard)]
         public void AFixedPatternIsMadeAnewWhereTheServerWantsAnotherNumberOfSamples(CoordinateSource source)
         {
-            typeof(SGAPSManager).GetField("coordinateSource", Private).SetValue(_manager, source);
+            _manager.CoordinateSource = source;
             _manager.Connect();
             var ofBefore = Own(20);
             Assert.That(ofBefore.Coords.Length, Is.EqualTo(20));
@@ -109,7 +154,12 @@ namespace Sgaps.Client.EngineTests
         private UVCoordinates Own(int sampleCount)
         {
             typeof(SessionState).GetProperty("SampleCount").SetValue(_manager.Client.Session, sampleCount, null);
-            return (UVCoordinates)typeof(SGAPSManager).GetMethod("Coordinates", Private).Invoke(_manager, null);
+            return (UVCoordinates)Call(_manager, "Coordinates");
+        }
+
+        private static object Call(object target, string method, params object[] arguments)
+        {
+            return target.GetType().GetMethod(method, Private).Invoke(target, arguments);
         }
 
         private void Resize(int width)

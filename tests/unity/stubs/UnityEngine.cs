@@ -27,6 +27,7 @@ namespace UnityEngine
         public static int Frame;
         public static IEnumerator Coroutine;
         public static readonly List<Exception> Logged = new List<Exception>();
+        public static long ResponseCode;
     }
 
     public class Object
@@ -256,19 +257,19 @@ namespace UnityEngine.Networking
     {
         public enum Result { InProgress, Success, ConnectionError, ProtocolError, DataProcessingError }
         public int timeout { get; set; }
-        public bool isDone { get { throw new NotImplementedException(); } }
-        public Result result { get { throw new NotImplementedException(); } }
-        public long responseCode { get { throw new NotImplementedException(); } }
+        public bool isDone { get { return true; } }
+        public Result result { get { return Result.ProtocolError; } }
+        public long responseCode { get { return Stub.ResponseCode; } }
         public string error { get { throw new NotImplementedException(); } }
-        public UnityWebRequestAsyncOperation SendWebRequest() { throw new NotImplementedException(); }
+        public UnityWebRequestAsyncOperation SendWebRequest() { return new UnityWebRequestAsyncOperation(); }
         public void SetRequestHeader(string name, string value) { throw new NotImplementedException(); }
         public string GetResponseHeader(string name) { throw new NotImplementedException(); }
-        public void Dispose() { throw new NotImplementedException(); }
+        public void Dispose() { }
     }
 
     public static class UnityWebRequestTexture
     {
-        public static UnityWebRequest GetTexture(string uri) { throw new NotImplementedException(); }
+        public static UnityWebRequest GetTexture(string uri) { return new UnityWebRequest(); }
     }
 
     public sealed class DownloadHandlerTexture

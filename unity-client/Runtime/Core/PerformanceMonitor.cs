@@ -40,7 +40,7 @@ namespace Sgaps.Client
             }
         }
 
-        /// <summary>Milliseconds of the main thread that a captured frame costs.</summary>
+        /// <summary>Milliseconds of the main thread to capture a frame, without reading its coordinates, encoding and sending it.</summary>
         public double CaptureMs
         {
             get { return _captureMs.Mean; }

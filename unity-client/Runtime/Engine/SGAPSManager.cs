@@ -8,42 +8,12 @@ namespace Sgaps.Client
 {
     /// <summary>
     /// Drop it into a scene and the game streams: it captures the final screen at the server's rate, samples it where the
-    /// server asks, and survives lost connections and changes of the screen's size.
+    /// server asks, and survives lost connections and changes of the screen's size. Its settings are in SGAPSManager.Settings.cs.
     /// </summary>
     [DisallowMultipleComponent]
     [AddComponentMenu("SGAPS/SGAPS Manager")]
-    public sealed class SGAPSManager : MonoBehaviour
+    public sealed partial class SGAPSManager : MonoBehaviour
     {
-        [SerializeField, Tooltip("Address of the gateway's socket.")]
-        private string endpoint = "ws://127.0.0.1:8000/ws/stream";
-
-        [SerializeField, Tooltip("Names your game: which checkpoint serves it and learns from it.")]
-        private string checkpointKey = "my-game";
-
-        [SerializeField, Tooltip("What the server asks for, if it does. It is saved in the scene in plain text.")]
-        private string authToken = "";
-
-        [SerializeField, Tooltip("Connect when the component is enabled.")]
-        private bool autoConnect = true;
-
-        [SerializeField, Range(0, ProtocolLimits.MaxStateDim), Tooltip("Told to the server as the most that your game adds to a frame. It cuts nothing: how many are sent is the server's own max_state_dim.")]
-        private int maxStateDim = 64;
-
-        [SerializeField, Range(16, 2160), Tooltip("A higher screen is scaled down to so many rows before it is sampled.")]
-        private int maxCaptureHeight = 240;
-
-        [SerializeField, Tooltip("Send the whole frames that the server asks for; it learns from them.")]
-        private bool sendKeyframes = true;
-
-        [SerializeField, Tooltip("Let the server send its importance map with the coordinates.")]
-        private bool wantsImportance;
-
-        [SerializeField, Tooltip("Anything but Server speaks JSON and is for comparisons.")]
-        private CoordinateSource coordinateSource = CoordinateSource.Server;
-
-        [SerializeField, Tooltip("Only if the reconstruction in the debug panel is upside down.")]
-        private bool flipRows;
-
         private readonly WaitForEndOfFrame _endOfFrame = new WaitForEndOfFrame();
         private readonly Stopwatch _captureTime = new Stopwatch();
         private readonly System.Random _random = new System.Random();
@@ -52,6 +22,7 @@ namespace Sgaps.Client
         private FramePacer _pacer;
         private Coroutine _loop;
         private UVCoordinates _own;
+        private bool _awaitsFirstUpdate;
 
         /// <summary>A manager with nothing gathered yet; Unity makes it.</summary>
         public SGAPSManager()
@@ -90,27 +61,6 @@ namespace Sgaps.Client
         /// <summary>How it goes, in lines for people.</summary>
         public string Report => SessionReport.Of(_client, Performance, _capture == null ? "stopped" : _capture.ToString());
 
-        /// <summary>Address of the gateway's socket; the next <see cref="Connect"/> uses it.</summary>
-        public string Endpoint
-        {
-            get { return endpoint; }
-            set { endpoint = value; }
-        }
-
-        /// <summary>Which checkpoint serves; the next <see cref="Connect"/> uses it.</summary>
-        public string CheckpointKey
-        {
-            get { return checkpointKey; }
-            set { checkpointKey = value; }
-        }
-
-        /// <summary>What the server asks for; the next <see cref="Connect"/> uses it.</summary>
-        public string AuthToken
-        {
-            get { return authToken; }
-            set { authToken = value; }
-        }
-
         /// <summary>Whether frames flow.</summary>
         public bool IsStreaming => _client != null && _client.State == ConnectionState.Streaming;
 
@@ -134,6 +84,7 @@ namespace Sgaps.Client
         /// <summary>End the session and free what it used. Does nothing where there is none.</summary>
         public void Disconnect()
         {
+            _awaitsFirstUpdate = false;
             if (_client != null) _client.Dispose();
             if (_capture != null) _capture.Dispose();
             _capture = null;
@@ -143,7 +94,7 @@ namespace Sgaps.Client
         private void OnEnable()
         {
             _loop = StartCoroutine(CaptureLoop());
-            if (autoConnect) Connect();
+            _awaitsFirstUpdate = true;
         }
 
         private void OnDisable()
@@ -155,7 +106,15 @@ namespace Sgaps.Client
 
         private void Update()
         {
+            if (_awaitsFirstUpdate) ConnectIfWanted();
             if (_client != null) _client.Poll();
+        }
+
+        // Not in OnEnable: code that adds the component, and the Start of other scripts, set it up first.
+        private void ConnectIfWanted()
+        {
+            _awaitsFirstUpdate = false;
+            if (autoConnect) Connect();
         }
 
         // Runs without a connection too, for the state is emptied at the end of each frame. Unity ends a loop that throws.

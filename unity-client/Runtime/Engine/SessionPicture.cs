@@ -13,6 +13,7 @@ namespace Sgaps.Client
 
         private readonly string _name;
         private UnityWebRequest _request;
+        private string _gateway;
         private double _nextAtSecs;
 
         /// <summary>`reconstruction.png` or `importance.png`.</summary>
@@ -46,7 +47,8 @@ namespace Sgaps.Client
         private void Begin(NetworkClient client, double nowSecs)
         {
             _nextAtSecs = nowSecs + PeriodSecs;
-            var address = client.Config.HttpAddress + "/api/sessions/" + client.Session.Account.SessionId + "/" + _name;
+            _gateway = client.Config.HttpAddress;
+            var address = _gateway + "/api/sessions/" + client.Session.Account.SessionId + "/" + _name;
             _request = UnityWebRequestTexture.GetTexture(address);
             _request.timeout = TimeoutSecs;
             // Not even an empty one without a token: in a browser it makes the server's permission necessary.
@@ -68,7 +70,7 @@ namespace Sgaps.Client
         {
             if (!_request.isDone) return;
             if (_request.result == UnityWebRequest.Result.Success) Show(DownloadHandlerTexture.GetContent(_request));
-            else Status = _request.responseCode == NotFound ? "no picture yet" : _request.error;
+            else Status = _request.responseCode == NotFound ? "no picture yet, or no gateway at " + _gateway : _request.error;
             End();
         }
 

@@ -1,4 +1,5 @@
 using System;
+using System.Diagnostics;
 using System.Text;
 using NUnit.Framework;
 
@@ -20,6 +21,24 @@ namespace Sgaps.Client.Tests
             {
                 FrameId = 7, Pixels = pixels, State = new[] { 1.5f, -999f, 3f }, StateCount = 2, Width = 320, Height = 240, TimestampSecs = 12.25,
             };
+        }
+
+        [Test]
+        public void ALongStringIsReadInATimeThatGrowsWithItsLengthOnly()
+        {
+            var process = Process.GetCurrentProcess();
+            Func<int, int, double> readMs = (times, length) =>
+            {
+                var error = Wire.Error("x", false).Replace("\"m\"", "\"" + new string('m', length) + "\"");
+                process.Refresh();
+                var before = process.TotalProcessorTime;
+                for (var i = 0; i < times; i++) Wire.Decode(error);
+                process.Refresh();
+                return (process.TotalProcessorTime - before).TotalMilliseconds;
+            };
+            readMs(100, 1000);
+            var shortMs = readMs(4000, 1000);
+            Assert.That(readMs(1, 4000000), Is.LessThan(6 * shortMs), "as many characters");
         }
 
         [Test]

@@ -94,6 +94,27 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
+        public void RandomPixelsAreDrawnWithoutAListOfAll()
+        {
+            SamplingPatterns.Create(SamplingPattern.Random, 500, 1920, 1080, new Random(0));
+            var allocatedBytes = GC.GetAllocatedBytesForCurrentThread();
+            SamplingPatterns.Create(SamplingPattern.Random, 500, 1920, 1080, new Random(0));
+            Assert.That(GC.GetAllocatedBytesForCurrentThread() - allocatedBytes, Is.LessThan(1920 * 1080 / 4), "a list has four bytes for each");
+        }
+
+        [Test]
+        public void RandomPixelsAreOfAllThereAre()
+        {
+            var drawn = new int[12];
+            var random = new Random(0);
+            for (var i = 0; i < 3000; i++)
+            {
+                foreach (var coord in SamplingPatterns.Create(SamplingPattern.Random, 4, 4, 3, random)) drawn[(int)(coord.V * 3) * 4 + (int)(coord.U * 4)]++;
+            }
+            Assert.That(drawn, Is.All.InRange(850, 1150), "1000 on average, give or take six standard deviations");
+        }
+
+        [Test]
         public void AGridIsEven()
         {
             var coords = SamplingPatterns.Create(SamplingPattern.UniformGrid, 4, 8, 8, new Random(0));

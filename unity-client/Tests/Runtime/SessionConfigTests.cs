@@ -20,13 +20,15 @@ namespace Sgaps.Client.Tests
             Assert.Throws<ArgumentException>(() => Use(config));
         }
 
-        [Test]
-        public void TheHttpAddressFollowsFromTheEndpoint()
+        [TestCase("ws://127.0.0.1:1/ws/stream", "http://127.0.0.1:1")]
+        [TestCase("wss://example.org/ws/stream", "https://example.org")]
+        [TestCase("wss://example.org/sgaps/ws/stream", "https://example.org/sgaps")]
+        [TestCase("wss://example.org/another", "https://example.org")]
+        public void TheHttpAddressFollowsFromTheEndpoint(string endpoint, string expected)
         {
             var config = Config();
-            Assert.That(config.HttpAddress, Is.EqualTo("http://127.0.0.1:1"));
-            config.Endpoint = "wss://example.org/ws/stream";
-            Assert.That(config.HttpAddress, Is.EqualTo("https://example.org"));
+            config.Endpoint = endpoint;
+            Assert.That(config.HttpAddress, Is.EqualTo(expected));
         }
 
         [TestCase(null, null)]

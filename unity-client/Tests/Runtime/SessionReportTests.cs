@@ -56,7 +56,7 @@ namespace Sgaps.Client.Tests
                 "Streaming  \nws://127.0.0.1:1/ws/stream\nsession s-1, resumed 0 times\n"
                 + "10.0 frames/s of 12.5 wanted, latency 100 ms\n" + bytes
                 + "capture 0.25 ms, 8x6 gathered on the GPU\n3 sent, 1 answered, 1 refused, 0 lost\n"
-                + "1 dropped here, recorded up to frame 1\nlast refusal: rate_limited\nmodel telea, predicted PSNR 27.5 dB\n"));
+                + "1 dropped here, recorded up to frame 1\nlast refusal: rate_limited\nmodel telea (no trained checkpoint serves), predicted PSNR 27.5 dB\n"));
         }
 
         [Test]
@@ -70,13 +70,29 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
-        public void AModelThatIsNotTrainedForThisKeyIsNamedSo()
+        public void AModelThatIsNotTrainedIsNamedSoUntilOneThatIsServes()
         {
             Client.Start();
             Transport.State = TransportState.Open;
-            Transport.Says(Wire.Ack().Replace("\"checkpoint_loaded\":true", "\"checkpoint_loaded\":false"));
+            Transport.Says(Wire.Ack().Replace("\"v1\"", "\"none\"").Replace("\"checkpoint_loaded\":true", "\"checkpoint_loaded\":false"));
             Client.Poll();
-            StringAssert.EndsWith("model v1 (no checkpoint of this key), predicted PSNR ? dB\n", Report());
+            StringAssert.EndsWith("\nmodel none (no reconstructor runs), predicted PSNR ? dB\n", Report());
+            Transport.Says(Wire.Answer(-1, 1).Replace("telea", "untrained"));
+            Client.Poll();
+            StringAssert.EndsWith("\nmodel untrained (no trained checkpoint serves), predicted PSNR ? dB\n", Report());
+            Transport.Says(Wire.Answer(0, 2).Replace("telea", "v0007"));
+            Client.Poll();
+            StringAssert.EndsWith("\nmodel v0007, predicted PSNR ? dB\n", Report());
+        }
+
+        [Test]
+        public void ASizeOfWhichNoKeyframesAreWantedIsNamed()
+        {
+            Client.Start();
+            Transport.State = TransportState.Open;
+            Transport.Says(Wire.Ack().Replace("\"keyframe_interval\":3", "\"keyframe_interval\":0"));
+            Client.Poll();
+            StringAssert.EndsWith("\nthe server wants no keyframes of this size\n", Report());
         }
     }
 }

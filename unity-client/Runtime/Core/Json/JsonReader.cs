@@ -102,16 +102,17 @@ namespace Sgaps.Client.Json
         private string String()
         {
             if (!Takes('"')) throw Bad("expected a string");
-            var text = new StringBuilder();
+            var characters = new StringBuilder();
             while (!Takes('"'))
             {
                 var next = Peek();
                 if (next < ' ') throw Bad("a control character in a string");
                 _at++;
-                text.Append(next == '\\' ? Escaped() : next);
+                characters.Append(next == '\\' ? Escaped() : next);
             }
+            var text = characters.ToString();
             RequireWholeCharacters(text);
-            return text.ToString();
+            return text;
         }
 
         private char Escaped()
@@ -144,7 +145,7 @@ namespace Sgaps.Client.Json
             return (char)unit;
         }
 
-        private void RequireWholeCharacters(StringBuilder text)
+        private void RequireWholeCharacters(string text)
         {
             for (var i = 0; i < text.Length; i++)
             {

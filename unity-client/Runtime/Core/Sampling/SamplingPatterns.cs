@@ -82,17 +82,30 @@ namespace Sgaps.Client
         private static IEnumerable<int> Filled(SortedSet<int> pixels, int count, int pixelCount, Random random)
         {
             // Floyd's way to draw without repetition, from what is not taken yet.
-            var missing = count - pixels.Count;
-            var free = new List<int>(pixelCount - pixels.Count);
-            for (var pixel = 0; pixel < pixelCount; pixel++) if (!pixels.Contains(pixel)) free.Add(pixel);
-            var drawn = new HashSet<int>();
-            for (var last = free.Count - missing; last < free.Count; last++)
+            var free = pixelCount - pixels.Count;
+            var drawn = new SortedSet<int>();
+            for (var last = free - (count - pixels.Count); last < free; last++)
             {
                 var candidate = random.Next(last + 1);
                 if (!drawn.Add(candidate)) drawn.Add(last);
             }
-            foreach (var index in drawn) pixels.Add(free[index]);
+            pixels.UnionWith(new List<int>(FreePixels(drawn, pixels)));
             return pixels;
+        }
+
+        // The pixels that are the first, second... of the free ones, without a list of them: it would be as long as the picture.
+        private static IEnumerable<int> FreePixels(SortedSet<int> ranks, SortedSet<int> taken)
+        {
+            var takenBefore = 0;
+            using (var next = taken.GetEnumerator())
+            {
+                var isTaken = next.MoveNext();
+                foreach (var rank in ranks)
+                {
+                    for (; isTaken && next.Current <= rank + takenBefore; isTaken = next.MoveNext()) takenBefore++;
+                    yield return rank + takenBefore;
+                }
+            }
         }
 
         private static UVCoordinate[] Centres(IEnumerable<int> pixels, int width, int height)

@@ -79,7 +79,7 @@ namespace Sgaps.Client
         private void BeginStreaming()
         {
             State = ConnectionState.Streaming;
-            _backoff.Reset();
+            _steadyAtSecs = _nowSecs() + SteadySecs;
             _nextHeartbeatSecs = _nowSecs();
             _deadlineSecs = _nowSecs() + SilenceTimeoutSecs;
         }
@@ -136,6 +136,7 @@ namespace Sgaps.Client
         private void Lose(string reason, double askedPauseSecs)
         {
             CloseTransport();
+            if (State == ConnectionState.Streaming && _nowSecs() >= _steadyAtSecs) _backoff.Reset();
             // Not the longer of both: who was told the same pause must not come back as one.
             WaitUntil(_nowSecs() + askedPauseSecs + _backoff.NextSecs());
             if (askedPauseSecs > 0) _notBeforeSecs = _deadlineSecs;

@@ -14,6 +14,9 @@ namespace Sgaps.Client
         private const double BackloggedSecs = 1;
         private const double StartTimeoutSecs = 10;
         private const double SilenceTimeoutSecs = 10;
+
+        // One that ends sooner may be ended by what it was asked, and so may the next.
+        private const double SteadySecs = 5;
         private const int MaxBacklogBytes = 1024 * 1024;
         private static readonly DateTime Epoch = new DateTime(1970, 1, 1, 0, 0, 0, DateTimeKind.Utc);
 
@@ -30,6 +33,7 @@ namespace Sgaps.Client
         private double _notBeforeSecs = double.NegativeInfinity;
         private double _polledAtSecs;
         private double _nextHeartbeatSecs;
+        private double _steadyAtSecs;
 
         /// <summary>
         /// A client that is not started yet. `newTransport` makes a transport for each connection, `nowSecs` is a

@@ -14,6 +14,9 @@ namespace Sgaps.Client
         private readonly HashSet<long> _refused = new HashSet<long>();
         private readonly HashSet<long> _lost = new HashSet<long>();
 
+        // Of the refused: those that a heartbeat without an answer may have been refused for.
+        private readonly List<long> _doubtful = new List<long>();
+
         // Those that are not answered yet, the oldest first, and when they were sent by the client's clock.
         private readonly Queue<(double TimestampSecs, double SentAtSecs)> _heartbeats = new Queue<(double, double)>();
 
@@ -84,7 +87,9 @@ namespace Sgaps.Client
         internal void BookRefused()
         {
             var newest = NewestTakenFrameId();
-            if (newest >= 0) _refused.Add(newest);
+            if (newest < 0) return;
+            _refused.Add(newest);
+            if (_doubtful.Count < _heartbeats.Count) _doubtful.Add(newest);
         }
 
         // How long the oldest heartbeat without an answer has waited for it; 0 where there is none.
@@ -104,12 +109,16 @@ namespace Sgaps.Client
             LastRecordedFrameId = Math.Max(LastRecordedFrameId, ack.LastRecordedFrameId);
             if (!_heartbeats.Any(sent => sent.TimestampSecs == ack.TimestampSecs)) return;
             while (_heartbeats.Dequeue().TimestampSecs != ack.TimestampSecs) ForgiveNewestRefusal();
+            _doubtful.Clear();
         }
 
         // The connection broke, and the server knows nothing of what was sent after this frame.
         internal void BookLost(long afterFrameId)
         {
             _heartbeats.Clear();
+            // Taken for the heartbeats'. Beyond this frame it makes no difference: what was not refused is lost there.
+            _refused.ExceptWith(_doubtful.Where(frameId => frameId < afterFrameId));
+            _doubtful.Clear();
             _refused.Remove(afterFrameId); // it was stored after all
             for (var frameId = afterFrameId + 1; frameId < NextFrameId; frameId++)
             {

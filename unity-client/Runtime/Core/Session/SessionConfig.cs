@@ -7,6 +7,8 @@ namespace Sgaps.Client
     /// <summary>What a session is about. Checked when a client is made of it.</summary>
     public sealed class SessionConfig
     {
+        private const string SocketPath = "/ws/stream";
+
         private static readonly Regex Identifier = new Regex(@"\A[A-Za-z0-9_-]{1,64}\z");
 
         /// <summary>Address of the gateway's socket, such as ws://127.0.0.1:8000/ws/stream.</summary>
@@ -47,13 +49,18 @@ namespace Sgaps.Client
             }
         }
 
-        /// <summary>Address of the gateway's HTTP API, without a slash at its end: http://127.0.0.1:8000.</summary>
+        /// <summary>
+        /// Address of the gateway's HTTP API, without a slash at its end: http://127.0.0.1:8000. A proxy that serves the gateway
+        /// below a path serves this below the same.
+        /// </summary>
         public string HttpAddress
         {
             get
             {
                 var endpoint = new Uri(Endpoint);
-                return (endpoint.Scheme == "wss" ? "https://" : "http://") + endpoint.Authority;
+                var path = endpoint.AbsolutePath;
+                var above = path.EndsWith(SocketPath, StringComparison.Ordinal) ? path.Substring(0, path.Length - SocketPath.Length) : "";
+                return (endpoint.Scheme == "wss" ? "https://" : "http://") + endpoint.Authority + above;
             }
         }
 

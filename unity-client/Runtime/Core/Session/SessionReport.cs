@@ -23,6 +23,14 @@ namespace Sgaps.Client
             return text.ToString();
         }
 
+        /// <summary>The model that serves, and what is missing where it is no trained checkpoint.</summary>
+        public static string Model(SessionState session)
+        {
+            if (session.CheckpointLoaded) return "model " + session.ModelVersion;
+            var isNone = session.ModelVersion == SessionState.NoReconstructor;
+            return "model " + session.ModelVersion + (isNone ? " (no reconstructor runs)" : " (no trained checkpoint serves)");
+        }
+
         private static void Connection(NetworkClient client, StringBuilder text)
         {
             Line(text, "{0}  {1}", client.State, client.Subprotocol ?? "");
@@ -51,7 +59,8 @@ namespace Sgaps.Client
         private static void Server(SessionState session, StringBuilder text)
         {
             var psnr = session.PredictedPsnrDb.HasValue ? session.PredictedPsnrDb.Value.ToString("0.0", CultureInfo.InvariantCulture) : "?";
-            Line(text, "model {0}{1}, predicted PSNR {2} dB", session.ModelVersion, session.CheckpointLoaded ? "" : " (no checkpoint of this key)", psnr);
+            Line(text, "{0}, predicted PSNR {1} dB", Model(session), psnr);
+            if (session.KeyframeInterval == 0) Line(text, "the server wants no keyframes of this size");
         }
 
         private static void Line(StringBuilder text, string format, params object[] values)

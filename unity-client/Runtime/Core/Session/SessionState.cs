@@ -1,13 +1,20 @@
 using System;
+using System.Collections.Generic;
 
 namespace Sgaps.Client
 {
     /// <summary>What the server told last, and what went over the wire.</summary>
     public sealed class SessionState
     {
+        /// <summary>The model version while no reconstructor runs.</summary>
+        internal const string NoReconstructor = "none";
+
+        // As the server names them: what serves where no checkpoint does.
+        private static readonly HashSet<string> Checkpointless = new HashSet<string> { NoReconstructor, "untrained", "telea", "navier_stokes" };
+
         internal SessionState()
         {
-            ModelVersion = "none";
+            ModelVersion = NoReconstructor;
             TargetFps = 10;
         }
 
@@ -25,11 +32,14 @@ namespace Sgaps.Client
             get { return Sets.Newest; }
         }
 
-        /// <summary>The checkpoint that serves.</summary>
+        /// <summary>The checkpoint that serves, or what serves in its place: `none` while no reconstructor runs, `untrained`, `telea`, `navier_stokes`.</summary>
         public string ModelVersion { get; private set; }
 
-        /// <summary>Whether it is a trained one of this key.</summary>
-        public bool CheckpointLoaded { get; private set; }
+        /// <summary>Whether a trained checkpoint serves: one of this key, or the general one.</summary>
+        public bool CheckpointLoaded
+        {
+            get { return !Checkpointless.Contains(ModelVersion); }
+        }
 
         /// <summary>What the server expects of its newest rebuilt frame, in dB; null where it does not know.</summary>
         public double? PredictedPsnrDb { get; private set; }
@@ -75,7 +85,6 @@ namespace Sgaps.Client
             TargetFps = ack.TargetFps;
             KeyframeInterval = ack.KeyframeInterval;
             ModelVersion = ack.ModelVersion;
-            CheckpointLoaded = ack.CheckpointLoaded;
         }
 
         private void RequireSameSession(SessionStartAck ack)

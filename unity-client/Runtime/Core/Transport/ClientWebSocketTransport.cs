@@ -14,6 +14,8 @@ namespace Sgaps.Client
     /// </summary>
     public sealed class ClientWebSocketTransport : IWebSocketTransport
     {
+        private const int LastMessagesMs = 1000;
+
         private readonly ClientWebSocket _socket = new ClientWebSocket();
         private readonly CancellationTokenSource _stop = new CancellationTokenSource();
         private readonly MessagePool _pool = new MessagePool();
@@ -21,6 +23,8 @@ namespace Sgaps.Client
         private readonly ConcurrentQueue<PooledMessage> _outgoing = new ConcurrentQueue<PooledMessage>();
         private readonly SemaphoreSlim _hasOutgoing = new SemaphoreSlim(0);
         private PooledMessage _lent;
+        private string _server;
+        private Task _connecting = Task.CompletedTask;
         private int _backlogBytes;
         private volatile string _closeReason;
         private volatile int _state = (int)TransportState.Connecting;
@@ -53,7 +57,10 @@ namespace Sgaps.Client
         public void Connect(Uri endpoint, IList<string> subprotocols)
         {
             foreach (var name in subprotocols) _socket.Options.AddSubProtocol(name);
-            Task.Run(() => RunAsync(endpoint));
+            _stop.Token.Register(Abort);
+            _server = endpoint.Authority;
+            _connecting = Task.Run(() => ConnectAsync(endpoint));
+            Task.Run(RunAsync);
         }
 
         /// <inheritdoc/>
@@ -79,19 +86,35 @@ namespace Sgaps.Client
             return true;
         }
 
-        /// <summary>End the connection without waiting for the other side: a session outlives its connections.</summary>
+        /// <summary>
+        /// End the connection without waiting for the other side: a session outlives its connections. What was queued is
+        /// still sent, in the background and for a second at most.
+        /// </summary>
         public void Dispose()
         {
-            _stop.Cancel();
+            if (!_connecting.IsCompleted) HangingAttempts.Add(_connecting, _server);
+            _hasOutgoing.Release(); // of no message: the end of the queue
+            if (State == TransportState.Open) _stop.CancelAfter(LastMessagesMs);
+            else _stop.Cancel();
+        }
+
+        private void Abort()
+        {
             _socket.Abort();
             _socket.Dispose();
         }
 
-        private async Task RunAsync(Uri endpoint)
+        private async Task ConnectAsync(Uri endpoint)
+        {
+            HangingAttempts.RequireFew(_server);
+            await _socket.ConnectAsync(endpoint, _stop.Token).ConfigureAwait(false);
+        }
+
+        private async Task RunAsync()
         {
             try
             {
-                await _socket.ConnectAsync(endpoint, _stop.Token).ConfigureAwait(false);
+                await _connecting.ConfigureAwait(false);
                 _state = (int)TransportState.Open;
                 var writing = WriteAsync();
                 var reading = ReadAsync();
@@ -142,7 +165,7 @@ namespace Sgaps.Client
             {
                 PooledMessage message;
                 await _hasOutgoing.WaitAsync(_stop.Token).ConfigureAwait(false);
-                if (!_outgoing.TryDequeue(out message)) continue;
+                if (!_outgoing.TryDequeue(out message)) return;
                 var type = message.IsText ? WebSocketMessageType.Text : WebSocketMessageType.Binary;
                 await _socket.SendAsync(new ArraySegment<byte>(message.Bytes, 0, message.Count), type, true, _stop.Token).ConfigureAwait(false);
                 Interlocked.Add(ref _backlogBytes, -message.Count);
