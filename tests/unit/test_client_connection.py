@@ -316,6 +316,21 @@ def test_a_refused_frame_that_was_stored_after_all_is_accepted() -> None:
     assert (account.refused, account.lost, account.accepted) == (0, 0, 1)
 
 
+@pytest.mark.parametrize(("heartbeats", "refused"), [(0, 2), (1, 2), (2, 1), (3, 0)])
+def test_what_heartbeats_were_refused_for_is_forgiven_where_the_connection_breaks(
+    heartbeats: int, refused: int
+) -> None:
+    account = SessionAccount(session_id="s")
+    for _ in range(30):
+        account.book_sent()
+    for second in range(heartbeats):
+        account.book_heartbeat_sent(float(second), now_secs=float(second))
+    for _ in range(3):
+        account.book_refused()
+    account.book_lost(after_frame_id=29)  # the newest one was stored, whatever was said
+    assert (account.refused, account.lost, account.accepted) == (refused, 0, 30 - refused)
+
+
 async def test_a_refused_frame_is_not_lost_as_well() -> None:
     full = Error(code="overloaded", message="storage does not answer")
     gateway = ScriptedGateway(refuse_frames={2: full}, drop_at_frames={3})

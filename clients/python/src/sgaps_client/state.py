@@ -94,6 +94,8 @@ class SessionAccount:
     last_recorded_frame_id: int = -1
     _refused: set[int] = field(default_factory=set)
     """Frame ids; a refusal names none, so it is taken for one of the newest frame."""
+    _doubtful: list[int] = field(default_factory=list)
+    """Of the refused: those that a heartbeat without an answer may have been refused for."""
     _lost: set[int] = field(default_factory=set)
     _heartbeats: dict[float, float] = field(default_factory=dict)
     """Timestamps of those not answered yet, the oldest first: monotonic time each was sent at."""
@@ -134,8 +136,11 @@ class SessionAccount:
     def book_refused(self) -> None:
         """The server refused a frame, as far as can be told."""
         newest = self._newest_taken_frame_id()
-        if newest >= 0:
-            self._refused.add(newest)
+        if newest < 0:
+            return
+        self._refused.add(newest)
+        if len(self._doubtful) < len(self._heartbeats):
+            self._doubtful.append(newest)
 
     def is_backlogged(self, *, now_secs: float) -> bool:
         """Whether the network is slower than the game, at a monotonic time.
@@ -158,10 +163,14 @@ class SessionAccount:
             if self._refused:
                 self._refused.remove(max(self._refused))
         del self._heartbeats[oldest]
+        self._doubtful.clear()
 
     def book_lost(self, *, after_frame_id: int) -> None:
         """The connection broke, and the server knows nothing of what was sent after this frame."""
         self._heartbeats.clear()
+        # Taken for the heartbeats'. Beyond this frame it makes no difference: all are lost there.
+        self._refused.difference_update(i for i in self._doubtful if i < after_frame_id)
+        self._doubtful.clear()
         self._refused.discard(after_frame_id)  # it was stored after all
         self._lost |= set(range(after_frame_id + 1, self.next_frame_id)) - self._refused
         self.next_frame_id = max(self.next_frame_id, after_frame_id + 1)
