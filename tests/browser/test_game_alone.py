@@ -50,6 +50,8 @@ class Gateway:
     frames: list[binary_codec.ValuesOfFrame] = field(default_factory=list)
     is_full: bool = False
     """It sends all viewers away."""
+    is_shut: bool = False
+    """It lets no viewer in, and says nothing."""
     is_silent: bool = False
     """It answers no frame."""
 
@@ -61,6 +63,8 @@ class Gateway:
         self.viewers.append(socket)
         if self.is_full:
             refuse(socket)
+        if self.is_shut:
+            socket.close()
 
     def _take(self, socket: WebSocketRoute, raw: str | bytes) -> None:
         message = decoded(raw)
@@ -263,6 +267,31 @@ def test_who_gets_no_pictures_is_told_and_sends_a_still_one_no_longer(
     expect(words).to_have_text("Connected")
     viewer.send(view_of(gateway.frames[-1]))
     expect(page.locator("#reconstruction-psnr")).to_contain_text("dB")
+
+
+def test_where_no_pictures_get_through_it_is_said(tab: Tab, gateway: Gateway) -> None:
+    """As behind a proxy that lets no viewers pass."""
+    words = tab.page.locator("#state-text")
+    gateway.is_shut = True
+    eventually(tab.page, lambda: gateway.viewers)[0].close()
+    expect(words).to_contain_text("No pictures: the page reaches it, but nothing comes over")
+    gateway.is_shut = False
+    then = len(gateway.viewers)
+    viewer = eventually(tab.page, lambda: gateway.viewers[then:])[0]
+    viewer.send(json.dumps({"type": "view_status"}))
+    expect(words).to_have_text("Connected")
+
+
+def test_who_lost_the_session_to_another_page_can_start_again(tab: Tab, gateway: Gateway) -> None:
+    again = tab.page.get_by_role("button", name="Start again")
+    eventually(tab.page, lambda: gateway.frames)
+    taken = {"code": "session_taken_over", "message": "by another page"}
+    gateway.streams[-1].send(json.dumps({"type": "error", "fatal": True, **taken}))
+    expect(tab.page.locator("#state-text")).to_have_text("Refused: by another page")
+    again.click()
+    expect(tab.page.locator("#state-text")).to_have_text("Connected")
+    expect(again).to_be_hidden()
+    assert [start.resume_session_id for start in gateway.starts] == [None, None]
 
 
 SLOW_TURNS = """

@@ -31,8 +31,11 @@ LUMA = """id => {
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`sgaps replay` of two recordings, with the shipped checkpoint."""
+    """`sgaps replay` of some recordings, with the shipped checkpoint."""
     root = tmp_path_factory.mktemp("recordings")
+    record(root, "hollow", [])
+    torn = {"keyframe_encoding": "png", "keyframe": b"no PNG"}
+    record(root, "torn", [served(0, **torn), served(1), served(2, **torn)])
     record(root, "session", map(served, range(FRAMES)))
     record(root, "capture", map(captured, range(2)))
     broken = root / KEY / "broken" / "000000.h5"
@@ -169,6 +172,83 @@ def test_a_recording_that_cannot_be_read_shows_nothing_of_the_one_before(
         expect(page.locator(shown)).to_be_visible()
     assert all("422" in text or "404" in text for text in tab.troubles)
     tab.troubles.clear()
+
+
+def test_a_recording_without_frames_says_so(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.goto(url)
+    page.locator("#recordings").select_option(f"{KEY}/hollow")
+    expect(page.locator("#notice")).to_have_text("this recording has no frames; choose another one")
+    expect(page.locator("#recordings :checked")).to_have_text(f"{KEY} · hollow · 0 frames")
+    expect(page.locator("#facts")).to_contain_text("no frames · ")
+    choose(page, "session")
+    expect(page.locator("#notice")).to_be_hidden()
+    assert all("422" in text for text in tab.troubles)
+    tab.troubles.clear()
+
+
+def test_where_nothing_can_be_measured_it_is_said(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.goto(url)
+    page.locator("#recordings").select_option(f"{KEY}/torn")
+    told = "none of 2 true frames can be measured for both"
+    expect(page.locator("#course")).to_contain_text(told, timeout=SLOW_MS)
+    assert all("422" in text for text in tab.troubles)
+    tab.troubles.clear()
+
+
+def test_a_recording_begins_with_its_own_pair_unless_one_was_chosen(tab: Tab, url: str) -> None:
+    page, a, b = tab.page, tab.page.locator("#checkpoint-a"), tab.page.locator("#checkpoint-b")
+
+    def catalog(route: Route) -> None:
+        """As where they are of different games."""
+        listed = route.fetch().json()
+        for one in listed["recordings"]:
+            one["pair"] = one["pair"][:: -1 if one["session"] == "capture" else 1]
+        route.fulfill(json=listed)
+
+    page.route("**/api/catalog", catalog)
+    page.goto(url)
+    choose(page, "session")
+    expect(b).to_have_value(UNTRAINED)
+    expect(page).to_have_url(re.compile(f"session&frame=0&.*&b={UNTRAINED}$"))
+    page.reload()
+    wait_for_frame(page, 0)
+    choose(page, "capture")
+    expect(a).to_have_value(UNTRAINED)
+    b.select_option(UNTRAINED)  # by hand
+    expect(page).to_have_url(re.compile(f"capture&frame=0&a={UNTRAINED}&b={UNTRAINED}$"))
+    page.reload()
+    wait_for_frame(page, 0)
+    choose(page, "session")
+    expect(a).to_have_value(UNTRAINED)
+
+
+def test_a_link_to_what_is_gone_is_told_and_kept_until_something_is_chosen(
+    tab: Tab, url: str
+) -> None:
+    page, notice = tab.page, tab.page.locator("#notice")
+    page.goto(f"{url}#recording={KEY}%2Fgone&frame=2")
+    expect(notice).to_contain_text(f"The link names the recording {KEY}/gone, which is not here")
+    expect(page.locator("#recordings")).to_have_value("")
+    expect(page.locator("#pictures")).to_be_hidden()
+    page.wait_for_timeout(1500)  # the address is told half a second later
+    expect(page).to_have_url(re.compile(f"#recording={KEY}%2Fgone&frame=2$"))
+    choose(page, "session")
+    expect(notice).to_be_hidden()
+    expect(page).to_have_url(re.compile(f"#recording={KEY}%2Fsession&frame=0&"))
+
+    link = f"recording={KEY}%2Fsession&frame=2&a=own%2Fx%2Fv1&b={UNTRAINED}"
+    page.evaluate("link => { location.hash = link; }", link)
+    wait_for_frame(page, 2)
+    expect(notice).to_contain_text("The link names own/x/v1, which is not here any more")
+    expect(page.locator("#state")).to_have_attribute("data-state", "paused")
+    page.wait_for_timeout(1500)
+    expect(page).to_have_url(re.compile(f"#{link}$"))
+    page.keyboard.press("Shift+T")  # the next true frame, as with t
+    wait_for_frame(page, 3)
+    expect(notice).to_be_hidden()
+    expect(page).to_have_url(re.compile("&frame=3&a=shipped"))
 
 
 def test_what_cannot_be_rebuilt_is_said_on_the_page(tab: Tab, url: str) -> None:

@@ -19,7 +19,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import START, chosen, frame, heartbeat, png, receive, refusal, send, start
-from sgaps.bus import Put, RedisBus
+from sgaps.bus import Operation, Put, RedisBus
+from sgaps.errors import BusFull
 from sgaps.keys import PastSamples, history_key
 from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats
 from sgaps.service import heartbeat_key
@@ -468,7 +469,7 @@ async def test_a_view_is_made_only_while_somebody_looks(gateway: RunningGateway)
     async with gateway.connect() as socket, httpx.AsyncClient() as http:
         session_id = (await start(socket))["session_id"]
         url = f"{gateway.http_url}/api/sessions/{session_id}/reconstruction.png"
-        assert (await http.get(url, timeout=5)).status_code == 404
+        assert (await http.get(url, timeout=5)).status_code == 503
         assert await gateway.bus.keys("sgaps:watch:") == [f"sgaps:watch:{session_id}"]
         await gateway.bus.publish(
             ViewEncoded(
@@ -485,6 +486,32 @@ async def test_a_view_is_made_only_while_somebody_looks(gateway: RunningGateway)
     assert (picture.headers["X-Frame-Id"], picture.headers["X-Model-Version"]) == ("3", "v1")
 
 
+async def test_why_there_is_no_reconstruction_is_told(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def why_not() -> tuple[int, str]:
+        reply = await http.get(f"/api/sessions/{session_id}/reconstruction.png")
+        return reply.status_code, reply.json()["detail"]
+
+    async def full(*_: Operation) -> None:
+        raise BusFull("no room")
+
+    monkeypatch.setattr("gateway.api.VIEW_WAIT_SECS", 0.1)
+    async with gateway.connect() as socket, httpx.AsyncClient(base_url=gateway.http_url) as http:
+        session_id = (await start(socket))["session_id"]
+
+        async def told() -> bool:
+            return "reconstructor: no heartbeat" in (await why_not())[1]
+
+        await eventually(told)  # before, the broker had not been looked at
+        assert (await why_not())[0] == 503
+        monkeypatch.setattr("gateway.api.what_is_missing", lambda _: {})
+        missing = "no frame of this session was rebuilt in 0.1 s; does its game send any?"
+        assert await why_not() == (404, f"no reconstruction yet: {missing}")
+        monkeypatch.setattr(gateway.bus, "write", full)
+        assert await why_not() == (503, "the broker is full: no room")
+
+
 async def test_the_http_side_tells_how_things_are(gateway: RunningGateway) -> None:
     async with httpx.AsyncClient(base_url=gateway.http_url) as http:
         assert (await http.get("/api/health")).json() == {"status": "ok"}
@@ -495,6 +522,14 @@ async def test_the_http_side_tells_how_things_are(gateway: RunningGateway) -> No
         assert "SGAPS-MAE" in (await http.get("/")).text
         paths = (await http.get("/openapi.json")).json()["paths"]
     assert "/api/sessions/{session_id}/reconstruction.png" in paths
+
+
+async def test_a_folder_of_checkpoints_that_cannot_be_listed_is_told(
+    gateway: RunningGateway,
+) -> None:
+    gateway.settings.data.checkpoints_dir.write_text("a file")
+    reply = await get(gateway, "/api/checkpoints")
+    assert (reply.status_code, "cannot be listed" in reply.text) == (503, True)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from replays import record, served
+from replays import KEY, record, served
 from sgaps.settings import load_settings
 from sgaps_cli.replay import server
 from sgaps_command import SGAPS, run_here
@@ -67,6 +67,13 @@ def test_without_a_recording_the_cure_is_named(made: str, cure: str, tmp_path: P
     assert done.stderr.startswith("sgaps: ")
     assert cure in done.stderr
     assert str(root) in done.stderr
+
+
+def test_a_folder_too_deep_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    record(tmp_path, "s", [served(0)])
+    done = run_here("replay", tmp_path / KEY, "--no-browser", "--port", "0")
+    assert done.returncode == 1
+    assert "name the folder of <key>/<session>/" in done.stderr
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:

@@ -110,3 +110,11 @@ def test_it_plays_at_the_recorded_rate_without_its_pauses() -> None:
     clock = np.array([100.0, 100.2, 100.2, 99.0, 900.0])
     assert playing_times(clock, 0.1) == [0.0, 0.2, 0.3, 0.4, 0.4 + LONGEST_PAUSE_SECS]
     assert playing_times(np.empty(0), 0.1) == []
+
+
+def test_a_recording_without_a_frame_is_told(tmp_path: Path) -> None:
+    record(tmp_path, "s", [])
+    library = Library(tmp_path)
+    (recording,) = library.scan()
+    with pytest.raises(ReplayError, match="has no frames"):
+        library.reel(recording.recording_id)

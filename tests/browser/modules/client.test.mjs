@@ -101,6 +101,48 @@ for (const setMs of [-HOUR_MS, HOUR_MS]) {
   });
 }
 
+/** As a gateway says it whose workers end at once. */
+const AWAY = { type: "error", code: "shutting_down", message: "bye", fatal: true };
+
+test("a session that ends at once is come back to ever later, one that went on for 5 s at once", t => {
+  const rig = streaming(t);
+  const waits = [4999, 4999, 4999, 5000, 5000].map(streamedMs => {
+    rig.nowMs += streamedMs;
+    rig.says(AWAY);
+    const { waitsMs } = rig;
+    rig.due();
+    rig.open();
+    rig.says({ ...ACK, resumed: true });
+    rig.says(SET);
+    assert.ok(rig.client.isReady);
+    return waitsMs;
+  });
+  assert.deepEqual(waits, [100, 200, 400, 100, 100]);
+});
+
+const TAKEN = {
+  "is told so": rig => rig.says({ ...AWAY, code: "session_taken_over" }),
+  "learns it on its way back": rig => {
+    rig.says(AWAY);
+    rig.due();
+    rig.open();
+    rig.says({ ...ACK, resumed: true, last_frame_id: 7 });
+  },
+};
+for (const [how, take] of Object.entries(TAKEN)) {
+  test(`who lost a session to another client and ${how} begins a new one`, t => {
+    const rig = streaming(t);
+    take(rig);
+    assert.deepEqual([rig.client.state, rig.client.sessionId], ["refused", null]);
+    rig.client.restart({});
+    rig.open();
+    assert.equal(rig.sent.at(-1).resume_session_id ?? null, null);
+    rig.says({ ...ACK, session_id: "t" });
+    rig.says(SET);
+    assert.ok(rig.client.isReady);
+  });
+}
+
 test("an answered heartbeat answers for those before it, which were refused", t => {
   const rig = streaming(t);
   rig.beat();

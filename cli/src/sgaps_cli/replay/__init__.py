@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgaps.settings import load_settings
-from sgaps_cli.recordings_folder import recordings_folder
+from sgaps_cli.recordings_folder import recorded_sessions
 from sgaps_cli.replay.errors import ReplayError
 
 
@@ -15,7 +15,7 @@ def replay_recordings(
 ) -> None:
     """Serve the page until Ctrl-C. Raises SgapsError."""
     settings = load_settings(overrides)
-    found = recordings_folder(folder or settings.data.recordings_dir)
+    found, _ = recorded_sessions(folder or settings.data.recordings_dir)
     try:
         from sgaps_cli.replay.server import serve  # noqa: PLC0415 - no other command needs torch
     except ModuleNotFoundError as error:

@@ -126,6 +126,8 @@ class Library:
                 "no segment of this recording can be read; save what is left of it with "
                 f"`sgaps recordings repair --root {self.folder}`"
             )
+        if not recording.frame_count:
+            raise ReplayError("this recording has no frames; choose another one")
         return self._reel(recording)
 
     def read(self, reel: Reel, position: int) -> RecordedFrame:

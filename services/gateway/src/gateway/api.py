@@ -121,7 +121,11 @@ async def session(session_id: str, gateway: TheGateway) -> SessionStatus:
 @guarded_router.get(
     "/api/sessions/{session_id}/reconstruction.png",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, 404: {}},
+    responses={
+        200: {"content": {"image/png": {}}},
+        404: {},
+        503: {"description": "What makes them, or the broker, is missing."},
+    },
 )
 async def reconstruction(session_id: str, gateway: TheGateway) -> Response:
     """The newest reconstruction; the header X-Frame-Id tells the frame it belongs to.
@@ -131,7 +135,7 @@ async def reconstruction(session_id: str, gateway: TheGateway) -> Response:
     _find(gateway, session_id)
     view = await newest_view(gateway.bus, session_id, watch_secs=gateway.settings.server.watch_secs)
     if view is None:
-        raise HTTPException(404, "no reconstruction yet: the session sends no frames")
+        raise _no_view(gateway)
     return _png(view.reconstruction_png, frame_id=view.frame_id, version=view.model_version)
 
 
@@ -165,7 +169,7 @@ async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
             serving=version_for(serving, manifest.checkpoint_key) == manifest.model_version,
         )
         for directory in directories
-        for key in directory.all_keys()
+        for key in _keys(directory)
         if (manifest := _current(directory, key)) is not None
     ]
 
@@ -173,6 +177,13 @@ async def checkpoints(gateway: TheGateway) -> list[CheckpointStatus]:
 @guarded_router.get("/metrics", include_in_schema=False)
 async def prometheus() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _keys(directory: CheckpointDirectory) -> list[str]:
+    try:
+        return directory.all_keys()
+    except CheckpointError as error:
+        raise HTTPException(503, str(error)) from error
 
 
 def _current(directory: CheckpointDirectory, key: str) -> Manifest | None:
@@ -194,6 +205,17 @@ async def newest_view(bus: Bus, session_id: str, *, watch_secs: float) -> ViewEn
         fresh = await bus.tail(stream, last_id, count=1, block_secs=VIEW_WAIT_SECS)
     entries = fresh or await bus.tail(stream, bus.START, count=10, block_secs=0)
     return ViewEncoded.decode(entries[-1].data) if entries else None
+
+
+def _no_view(gateway: Gateway) -> HTTPException:
+    if why := what_is_missing(gateway):
+        told = "; ".join(f"{name}: {reason}" for name, reason in why.items())
+        return HTTPException(503, f"no reconstruction yet: {told}")
+    return HTTPException(
+        404,
+        f"no reconstruction yet: no frame of this session was rebuilt in {VIEW_WAIT_SECS:g} s; "
+        "does its game send any?",
+    )
 
 
 def importance_png(chosen: CoordinatesChosen) -> bytes:

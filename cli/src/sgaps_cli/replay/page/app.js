@@ -29,6 +29,7 @@ const page = {
   askedAtMs: 0,
   isPairChosen: false, // by hand: then it stays with the next recording
   trouble: "",         // why nothing can be shown
+  gone: "",            // what a link names that is not here; while it is told, the link stays in the address
 };
 
 const pair = () => selects.map(select => select.value);
@@ -124,17 +125,22 @@ function drawCourse() {
 
 /* Recordings and checkpoints. */
 
-async function choose(recordingId, position = 0) {
+/** Nothing of the recording that was looked through is shown any more. */
+function turnTo(recording, gone) {
   playing.stop();
   measuring.stop();
-  const recording = page.listed.recordings.find(one => one.recording_id === recordingId);
   free(page.results);
-  Object.assign(page, { recording, frames: null, results: null, isWanted: false, trouble: "" });
+  Object.assign(page, { recording, gone, frames: null, results: null, isWanted: false, trouble: "" });
   delete byId("pictures").dataset.position;
   reveal(false);
-  address.tell({ recording: recordingId });
-  byId("recordings").value = recordingId;
-  byId("facts").textContent = factsOf(recording);
+  byId("recordings").value = recording?.recording_id ?? "";
+  byId("facts").textContent = recording ? factsOf(recording) : "";
+}
+
+async function choose(recording, position = 0, gone = "") {
+  const { recording_id: recordingId } = recording;
+  turnTo(recording, gone);
+  if (!gone) address.tell({ recording: recordingId });
   if (!page.isPairChosen) selects.forEach((select, index) => { select.value = recording.pair[index]; });
   say();
   try {
@@ -153,12 +159,13 @@ function factsOf({ frames, keyframes, damaged, recorded_at_secs: at, size_bytes:
   const day = new Date(at * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
   const whole = keyframes === frames ? "all whole" : `${keyframes} whole`;
   const lost = damaged ? ` · ${damaged} damaged segment${damaged > 1 ? "s" : ""} left out (sgaps recordings repair)` : "";
-  if (!frames) return `no frame can be read · ${(size / 1e6).toFixed(1)} MB${lost}`;
+  if (!frames) return `${damaged ? "no frame can be read" : "no frames"} · ${(size / 1e6).toFixed(1)} MB${lost}`;
   return `${frames} frames, ${whole} · ${(size / 1e6).toFixed(1)} MB · ${day}${lost}`;
 }
 
 function comparePair() {
   page.isPairChosen = true;
+  page.gone = "";
   measuring.start(page.recording.recording_id, page.frames.keyframes, pair());
   goTo(page.position);
 }
@@ -189,8 +196,8 @@ function say() {
   const [name, text] = state(), { frames, position } = page;
   byId("state").dataset.state = name;
   rewrite(byId("state-text"), text);
-  byId("notice").hidden = !page.trouble;
-  rewrite(byId("notice"), page.trouble);
+  byId("notice").hidden = !page.trouble && !page.gone;
+  rewrite(byId("notice"), page.trouble || page.gone);
   byId("play").textContent = playing.isOn ? "Pause" : "Play";
   for (const id of ["position", "back", "play", "forth"]) byId(id).disabled = !frames;
   byId("next-truth").disabled = !frames?.keyframes.length;
@@ -204,20 +211,25 @@ function sayWhere({ frame_ids: ids, times_secs: times }, position) {
   byId("position").setAttribute("aria-valuetext", `frame ${position + 1} of ${count}`);
   byId("where").replaceChildren("Frame ", strong, ` of ${count} · ${times[position].toFixed(1)} s of ${times.at(-1).toFixed(1)} · id ${ids[position]}`);
   const [a, b] = pair();
-  if (!playing.isOn) address.tell({ recording: page.recording.recording_id, frame: position, a, b });
+  if (!playing.isOn && !page.gone) address.tell({ recording: page.recording.recording_id, frame: position, a, b });
 }
 
 /* What people do. */
 
-const step = count => { playing.stop(); goTo(page.position + count); };
-const toggle = () => playing.isOn ? playing.stop() : page.frames && playing.start(page.frames.times_secs, page.position);
+const move = position => { playing.stop(); page.gone = ""; goTo(position); };
+const step = count => move(page.position + count);
+const toggle = () => {
+  if (playing.isOn) return playing.stop();
+  page.gone = "";
+  if (page.frames) playing.start(page.frames.times_secs, page.position);
+};
 const nextTruth = () => {
   const next = page.frames?.keyframes.find(at => at > page.position) ?? page.frames?.keyframes[0];
-  if (next !== undefined) { playing.stop(); goTo(next); }
+  if (next !== undefined) move(next);
 };
 const KEYS = {
   ArrowLeft: () => step(-1), ArrowRight: () => step(1), PageDown: () => step(-10), PageUp: () => step(10),
-  Home: () => step(-Infinity), End: () => step(Infinity), " ": toggle, t: nextTruth,
+  Home: () => step(-Infinity), End: () => step(Infinity), " ": toggle, t: nextTruth, T: nextTruth,
 };
 
 addEventListener("keydown", event => {
@@ -227,16 +239,16 @@ addEventListener("keydown", event => {
   event.preventDefault();
   KEYS[event.key]();
 });
-byId("position").addEventListener("input", () => { playing.stop(); goTo(byId("position").valueAsNumber); });
+byId("position").addEventListener("input", () => move(byId("position").valueAsNumber));
 byId("back").addEventListener("click", () => step(-1));
 byId("forth").addEventListener("click", () => step(1));
 byId("play").addEventListener("click", toggle);
 byId("next-truth").addEventListener("click", nextTruth);
-byId("recordings").addEventListener("change", () => choose(byId("recordings").value));
+byId("recordings").addEventListener("change", () => choose(listedAs(byId("recordings").value)));
 for (const select of selects) select.addEventListener("change", comparePair);
 document.querySelector(".overlays").addEventListener("input", () => redraw());
 course.canvas.addEventListener("click", event => {
-  if (page.frames) { playing.stop(); goTo(Math.round(course.shareAt(event) * (page.frames.frame_ids.length - 1))); }
+  if (page.frames) move(Math.round(course.shareAt(event) * (page.frames.frame_ids.length - 1)));
 });
 addEventListener("themechange", drawCourse);
 new ResizeObserver(drawCourse).observe(byId("course"));
@@ -244,19 +256,28 @@ setInterval(say, SLOW_MS);
 
 function offer({ recordings, checkpoints, folder }) {
   byId("folder").textContent = folder;
-  byId("recordings").replaceChildren(...recordings.map(({ key, session, frames, recording_id: id }) =>
-    new Option(`${key} · ${session} · ${frames ? `${frames} frames` : "damaged"}`, id)));
+  byId("recordings").replaceChildren(...recordings.map(({ key, session, frames, damaged, recording_id: id }) =>
+    new Option(`${key} · ${session} · ${damaged && !frames ? "damaged" : `${frames} frames`}`, id)));
   for (const select of selects) select.replaceChildren(...checkpoints.map(one => new Option(checkpointText(one), one.checkpoint_id)));
 }
 
-/** What a link wants, as far as it is here. */
+const listedAs = recordingId => page.listed.recordings.find(one => one.recording_id === recordingId);
+
+/** What a link wants; what of it is gone is told. A pair that the page would begin with was not chosen by hand. */
 function follow(wanted) {
-  const { recordings, checkpoints } = page.listed;
-  const known = recordings.find(one => one.recording_id === wanted.get("recording"));
-  const asked = SIDES.map(side => wanted.get(side)).filter(id => checkpoints.some(one => one.checkpoint_id === id));
-  page.isPairChosen = asked.length === SIDES.length;
+  const recordingId = wanted.get("recording"), recording = recordingId === null ? page.listed.recordings[0] : listedAs(recordingId);
+  if (!recording) return miss(recordingId);
+  const asked = SIDES.map(side => wanted.get(side)).filter(id => id !== null);
+  const gone = asked.filter(id => !page.listed.checkpoints.some(one => one.checkpoint_id === id));
+  page.isPairChosen = asked.length === SIDES.length && !gone.length && asked.some((id, index) => id !== recording.pair[index]);
   if (page.isPairChosen) selects.forEach((select, index) => { select.value = asked[index]; });
-  choose((known ?? recordings[0]).recording_id, known ? Number.parseInt(wanted.get("frame"), 10) || 0 : 0);
+  const told = gone.length ? `The link names ${gone.join(" and ")}, which is not here any more; shown is what the recording begins with.` : "";
+  choose(recording, Number.parseInt(wanted.get("frame"), 10) || 0, told);
+}
+
+function miss(recordingId) {
+  turnTo(null, "");
+  fail(new Refused(`The link names the recording ${recordingId}, which is not here any more; choose another one.`));
 }
 
 (async () => {

@@ -39,9 +39,10 @@ export class Course extends Chart {
 
   _sum() {
     const [ours, theirs] = this.scores;
-    const both = [...ours.keys()].filter(at => ours.get(at) !== null && theirs.get(at) !== null && theirs.has(at));
+    const tried = [...ours.keys()].filter(at => theirs.has(at));
+    const both = tried.filter(at => ours.get(at) !== null && theirs.get(at) !== null);
     if (!this.wanted) return "no true frame was recorded";
-    if (!both.length) return "measuring…";
+    if (!both.length) return tried.length < this.wanted ? "measuring…" : `none of ${this.wanted} true frames can be measured for both`;
     const means = [ours, theirs].map(one => mean(both.map(at => one.get(at))));
     const how = both.length < this.wanted ? `${both.length} of ${this.wanted} frames` : `all ${this.wanted} frames`;
     return `${NAMES.map((name, index) => `${name} ${means[index].toFixed(2)}`).join(", ")}: ${signed(means[0] - means[1])} for A, mean of ${how}`;

@@ -17,6 +17,9 @@ export class Refused extends Error {
   }
 }
 
+/** Told of the second end in a row without any message: the gateway itself would have said why. */
+const UNHEARD = "the page reaches it, but nothing comes over its WebSocket to /ws/view. Does a proxy on the way let WebSockets through?";
+
 /** A socket that ended without a reason, or on which nothing comes any more. */
 export class Gone extends Error {}
 
@@ -47,13 +50,16 @@ function authorization() {
 export async function getJson(path) {
   const reply = await fetch(path, { headers: authorization(), signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (reply.status === 401) throw new Unauthorized();
-  if (reply.status === 403) throw new Refused((await reply.json()).detail);
-  if (!reply.ok) throw new Error(`${path}: ${reply.status}`);
-  return reply.json();
+  if (reply.ok) return reply.json();
+  const told = await reply.json().catch(() => ({})); // a proxy may say no in its own words
+  throw new Refused(told.detail ?? `${path} is answered with HTTP ${reply.status}`);
 }
 
 /** Looks at one session until it is closed. */
 export class Look {
+  /** How many ended without a message, one after the other. */
+  static unheard = 0;
+
   /** on: {view(buffer), status(message), end(error)}; `end` is called once, unless we close it. */
   constructor(sessionId, on) {
     this.sessionId = sessionId;
@@ -64,6 +70,8 @@ export class Look {
     this.socket.onopen = () => this.socket.send(JSON.stringify({ type: "view_start", ...(token.get() && { auth_token: token.get() }) }));
     this.socket.onmessage = ({ data }) => {
       this._wait(on);
+      this.isHeard = true;
+      Look.unheard = 0;
       if (data instanceof ArrayBuffer) return on.view(data);
       const message = JSON.parse(data);
       if (message.type === "view_status") on.status(message);
@@ -76,11 +84,12 @@ export class Look {
   /** A connection that a proxy or a router forgot ends on neither side by itself. */
   _wait(on) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => { this.close(); on.end(new Gone()); }, SILENCE_MS);
+    this.timer = setTimeout(() => { this.close(); on.end(this._reason()); }, SILENCE_MS);
   }
 
   _reason() {
-    if (!this.why) return new Gone();
+    if (!this.isHeard) Look.unheard += 1;
+    if (!this.why) return Look.unheard > 1 ? new Refused(UNHEARD) : new Gone();
     const { code, message, retry_after_secs } = this.why;
     return code === "unauthorized" ? new Unauthorized() : new Refused(message, retry_after_secs ?? 0);
   }

@@ -1,17 +1,22 @@
 // The live page: which session, what is known of it, and how old that is.
 
 import { Charts } from "./session-charts.js";
+import { showFacts } from "./facts.js";
 import { getJson, Gone, Look, Refused, token, Unauthorized } from "./gateway.js";
 import { comparisonOf, draw, layersOf } from "./pictures.js";
+import { Vector } from "./vector.js";
 import { readView } from "./wire.js";
 import { rewrite } from "./words.js";
 
 const byId = id => document.getElementById(id);
-const POLL_MS = 1000, STALE_MS = 1500, TICK_MS = 250;
+const POLL_MS = 1000, TICK_MS = 250;
+/** A picture is old after so many times as long as the one before it was shown, within these bounds. */
+const STALE = { times: 2.5, leastMs: 1500, mostMs: 10_000 };
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 const canvases = Object.fromEntries(["sent", "rebuilt", "next", "truth", "error"].map(id => [id, byId(id)]));
 const whole = new Intl.NumberFormat("en");
-const charts = new Charts(byId("charts"));
+const charts = new Charts(byId("charts")), vector = new Vector(byId("vector"));
+const FIRST_WORDS = Object.fromEntries(["lead-samples", "lead-text", "sent-text", "rebuilt-text", "truth-text"].map(id => [id, byId(id).textContent]));
 
 const page = {
   sessions: null,        // as the gateway lists them; null before the first answer
@@ -19,17 +24,19 @@ const page = {
   status: null,          // the newest view_status
   layers: null,          // what is drawn
   shownAtMs: null,       // when it was drawn
+  intervalMs: 0,         // how long the one before it was shown
   waiting: null,         // the newest view that is not drawn yet
   comparing: null,       // the newest one that came with its true frame: it may be an older one
   isDrawing: false,
-  isPaused: false,
+  pausedAtMs: null,      // null: it is not paused
   isLost: false,
-  wantedId: null,        // the session to be looked at, whether a socket is open or not
+  chosen: null,          // the session that was chosen from the list; null: the newest one
+  wantedId: null,        // the session to be looked at, whether it is there, and a socket open, or not
   denial: "",            // why the gateway lists no sessions
   refusal: "",           // why the gateway shows nothing of it
   unreadable: "",        // why the newest view cannot be shown
   lookAgainAtMs: 0,      // before that it wants to be asked for no session
-  wantsToken: false,
+  wantsTokenFor: null,   // "list" or "view": what the gateway refuses for want of a token
 };
 
 /* What comes in. */
@@ -82,16 +89,29 @@ async function drawNewest() {
 function show(layers) {
   page.layers?.free(layers);
   page.layers = layers;
-  page.shownAtMs = performance.now();
+  const nowMs = performance.now();
+  page.intervalMs = nowMs - (page.shownAtMs ?? nowMs);
+  page.shownAtMs = nowMs;
   page.unreadable = "";
   redraw();
   say();
 }
 
-/** The newest of this session: true frames come now and then. */
-async function comparison(view, comparing) {
+/** The newest of this session and size, which another start may change: true frames come now and then. */
+async function comparison({ header }, comparing) {
   const newest = comparing && await comparisonOf(comparing);
-  return [newest, page.layers?.held].find(held => held?.sessionId === view.header.session_id);
+  return [newest, page.layers?.held].find(held =>
+    held?.sessionId === header.session_id && held.truth.width === header.width && held.truth.height === header.height);
+}
+
+/** As before the first picture: what is shown of one session says nothing of another. */
+function forget() {
+  page.layers.free();
+  page.layers = page.shownAtMs = null;
+  for (const canvas of Object.values(canvases)) canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  for (const [id, text] of Object.entries(FIRST_WORDS)) byId(id).textContent = text;
+  for (const id of ["truth-age", "error-age"]) byId(id).hidden = true;
+  vector.show([], null);
 }
 
 function redraw() {
@@ -104,58 +124,72 @@ function redraw() {
 /* Which session. */
 
 function wanted() {
-  const connected = page.sessions.filter(session => session.connected).sort((a, b) => b.started_at_secs - a.started_at_secs);
-  const pinned = page.sessions.find(session => session.session_id === byId("sessions").value);
-  return pinned ?? connected.find(session => session.session_id === page.look?.sessionId) ?? connected[0];
+  const { sessions, chosen, wantedId, pausedAtMs } = page;
+  const keptId = chosen?.session_id ?? (pausedAtMs === null ? null : wantedId); // what is read must not go meanwhile
+  if (keptId) return sessions.find(session => session.session_id === keptId);
+  const connected = sessions.filter(session => session.connected).sort((a, b) => b.started_at_secs - a.started_at_secs);
+  return connected.find(session => session.session_id === wantedId) ?? connected[0];
 }
 
+/** A chosen session that is listed no more may come back, as after a restart of the gateway. */
 function offerSessions() {
-  const select = byId("sessions"), options = page.sessions.map(session => {
-    const name = `${session.checkpoint_key} · ${session.session_id.slice(0, 6)}${session.connected ? "" : " (left)"}`;
-    return [name, session.session_id];
-  });
-  options.unshift(["The newest one", ""]);
+  const { sessions, chosen } = page, select = byId("sessions"), chosenId = chosen?.session_id ?? "";
+  const offer = ({ checkpoint_key: key, session_id: id }, note) => [`${key} · ${id.slice(0, 6)}${note}`, id];
+  const options = [["The newest one", ""], ...sessions.map(session => offer(session, session.connected ? "" : " (left)"))];
+  if (chosen && !wanted()) options.push(offer(chosen, " (gone)"));
   const isSame = options.length === select.length && options.every(([name, id], index) => select[index].value === id && select[index].text === name);
   if (isSame) return; // an open list must not change under the reader's hand without need
-  const chosen = select.value;
-  select.replaceChildren(...options.map(([name, id]) => new Option(name, id, false, id === chosen)));
+  select.replaceChildren(...options.map(([name, id]) => new Option(name, id, false, id === chosenId)));
 }
 
-function lookAt(session) {
-  const wantedId = session?.session_id ?? null;
-  if (wantedId !== page.wantedId) page.refusal = page.unreadable = ""; // it was said of another session
-  page.wantedId = wantedId;
-  if (page.look?.sessionId === session?.session_id) return;
+/** Show what there is of the wanted session, and nothing of another. */
+function turnToWanted() {
+  const session = wanted(), isUnseen = document.hidden || page.pausedAtMs !== null;
+  if (session) turnTo(session.session_id);
+  lookAt(isUnseen ? null : session?.session_id ?? null);
+  showFacts(byId("facts"), session);
+}
+
+function turnTo(sessionId) {
+  if (sessionId !== page.wantedId) page.refusal = page.unreadable = ""; // it was said of another session
+  page.wantedId = sessionId;
+  charts.turnTo(sessionId);
+  if (page.layers && page.layers.header.session_id !== sessionId) forget();
+}
+
+function lookAt(sessionId) {
+  if (!sessionId) page.refusal = page.unreadable = ""; // who looks at nothing is refused nothing
+  if ((page.look?.sessionId ?? null) === sessionId) return;
   page.look?.close();
   page.look = page.status = page.waiting = page.comparing = null;
-  if (!session || performance.now() < page.lookAgainAtMs) return;
-  page.look = new Look(session.session_id, {
+  if (!sessionId || performance.now() < page.lookAgainAtMs) return;
+  page.look = new Look(sessionId, {
     view: onView,
     status: onStatus,
-    end: error => { page.look = page.status = null; if (!(error instanceof Gone)) fail(error); say(); },
+    end: error => { page.look = page.status = null; if (!(error instanceof Gone)) fail(error, "view"); say(); },
   });
 }
 
 async function poll() {
   try {
     page.sessions = await getJson("/api/sessions");
-    page.isLost = page.wantsToken = false;
+    page.isLost = false;
+    page.wantsTokenFor = null;
     page.denial = "";
+    byId("ask").hidden = true;
     offerSessions();
-    const session = wanted();
-    lookAt(document.hidden || page.isPaused ? null : session);
-    showFacts(session);
+    turnToWanted();
   } catch (error) {
-    if (error instanceof Refused) page.denial = error.message;
-    else fail(error);
+    page.denial = error instanceof Refused ? error.message : "";
+    if (!page.denial) fail(error, "list");
   }
   say();
 }
 
-function fail(error) {
+function fail(error, asked) {
   if (error instanceof Unauthorized) {
-    if (!page.wantsToken) askForToken();
-    page.wantsToken = true;
+    if (!page.wantsTokenFor) askForToken();
+    page.wantsTokenFor = asked;
   } else if (error instanceof Refused) {
     page.refusal = error.message;
     page.lookAgainAtMs = performance.now() + 1000 * error.retryAfterSecs;
@@ -168,15 +202,17 @@ function fail(error) {
 
 function state() {
   const ageMs = page.shownAtMs === null ? Infinity : performance.now() - page.shownAtMs;
-  if (page.wantsToken) return ["lost", "This gateway wants a token"];
+  const staleMs = Math.min(Math.max(STALE.leastMs, STALE.times * page.intervalMs), STALE.mostMs);
+  if (page.wantsTokenFor) return ["lost", "This gateway wants a token"];
   if (page.denial) return ["lost", `The gateway shows nothing: ${page.denial}`];
   if (page.isLost) return ["lost", "The gateway does not answer; trying again"];
   if (page.unreadable) return ["lost", `What the gateway shows is ${page.unreadable}`];
   if (page.refusal) return ["lost", `The gateway shows nothing: ${page.refusal}`];
-  if (page.isPaused) return ["paused", "Paused"];
+  if (page.pausedAtMs !== null) return ["paused", "Paused"];
   if (page.sessions === null) return ["waiting", "Connecting…"];
+  if (page.chosen && !wanted()) return ["stale", "The chosen session is gone; waiting for it"];
   if (!page.sessions.some(session => session.connected)) return ["stale", "Nobody plays. Try: sgaps play doom/my_way_home"];
-  if (ageMs < STALE_MS) return ["live", "Live"];
+  if (ageMs < staleMs) return ["live", "Live"];
   const missing = Object.entries(page.status?.missing ?? {});
   if (missing.length) return ["stale", `No new picture: ${missing.map(([name, why]) => `${name}: ${why}`).join("; ")}`];
   if (page.status && !page.status.connected) return ["stale", "The game has left"];
@@ -213,40 +249,6 @@ function showCaptions({ header, held }) {
   byId("truth-text").textContent = held ? "sent now and then, to train and compare" : "none came yet";
 }
 
-function showFacts(session) {
-  const facts = session ? {
-    Key: session.checkpoint_key, Client: session.client || "–", Picture: `${session.width} × ${session.height}`,
-    "Playing for": `${Math.round(session.duration_secs)} s`, Frames: whole.format(session.frames_received),
-    Answered: whole.format(session.frames_answered), Refused: whole.format(session.messages_refused),
-    "Latency, p50 / p99": session.latency_p50_ms === null ? "–" : `${session.latency_p50_ms.toFixed(0)} / ${session.latency_p99_ms.toFixed(0)} ms`,
-    Model: session.model_version ?? "–",
-  } : {};
-  const list = byId("facts"), names = Object.keys(facts);
-  if (list.children.length !== 2 * names.length) {
-    list.replaceChildren(...names.flatMap(name => [Object.assign(document.createElement("dt"), { textContent: name }), document.createElement("dd")]));
-  }
-  Object.values(facts).forEach((value, index) => rewrite(list.children[2 * index + 1], value));
-}
-
-let largest = [], largestOf = null;
-function showVector() {
-  const { state: values = [], session_id: sessionId = null } = page.layers?.header ?? {}, list = byId("vector");
-  if (largestOf !== sessionId) [largest, largestOf] = [[], sessionId];
-  largest = values.map((value, index) => Math.max(largest[index] ?? 1e-6, Math.abs(value ?? 0)));
-  while (list.children.length > values.length) list.lastChild.remove();
-  while (list.children.length < values.length) {
-    const row = document.createElement("li");
-    row.append(String(list.children.length), document.createElement("i"), document.createElement("b"));
-    list.append(row);
-  }
-  values.forEach((value, index) => {
-    const row = list.children[index];
-    row.dataset.sign = value < 0 ? "-" : "+";
-    row.style.setProperty("--size", Math.abs(value ?? 0) / largest[index]);
-    rewrite(row.lastChild, value === null ? "missing" : value.toFixed(3));
-  });
-}
-
 function askForToken() {
   byId("ask").hidden = false;
   byId("ask-why").textContent = token.get() ? "That token is wrong." : "";
@@ -260,25 +262,38 @@ byId("ask").addEventListener("submit", event => {
   token.set(byId("token").value.trim());
   byId("token").value = "";
   byId("ask").hidden = true;
-  page.wantsToken = false;
+  page.wantsTokenFor = null;
   poll();
 });
 byId("pause").addEventListener("click", () => {
-  page.isPaused = !page.isPaused;
-  byId("pause").setAttribute("aria-pressed", page.isPaused);
-  if (page.isPaused) lookAt(null);
+  page.pausedAtMs = page.pausedAtMs === null ? performance.now() : null;
+  byId("pause").setAttribute("aria-pressed", page.pausedAtMs !== null);
+  if (page.pausedAtMs !== null) lookAt(null);
   poll();
 });
 byId("sessions").addEventListener("change", () => {
-  page.shownAtMs = null; // what is drawn is not what was asked for
-  lookAt(null); // and nothing of it may be drawn while the list is asked for
+  page.chosen = page.sessions.find(session => session.session_id === byId("sessions").value) ?? null;
+  page.wantedId = null; // who wants the newest one has not chosen that of before
+  lookAt(null);
+  turnToWanted();
   say();
   poll();
 });
 document.querySelector(".overlays").addEventListener("input", redraw);
 document.addEventListener("visibilitychange", poll); // nobody looks at a hidden page, so nothing is made for it
-addEventListener("themechange", () => charts.draw());
+addEventListener("themechange", drawCharts);
 
-setInterval(() => { say(); showVector(); if (!isCalm.matches) charts.draw(); }, TICK_MS);
-setInterval(() => { if (isCalm.matches) charts.draw(); }, POLL_MS);
-(async () => { for (;;) { if (!page.wantsToken) await poll(); await new Promise(next => setTimeout(next, POLL_MS)); } })();
+/** While it is paused they stand still, too. */
+function drawCharts() {
+  charts.draw(page.pausedAtMs ?? performance.now());
+}
+
+setInterval(() => {
+  const { state = [], session_id: sessionId = null } = page.layers?.header ?? {};
+  say();
+  vector.show(state, sessionId);
+  if (!isCalm.matches) drawCharts();
+}, TICK_MS);
+setInterval(() => { if (isCalm.matches) drawCharts(); }, POLL_MS);
+// Where it is a view that wants a token, the list would come, and each time the form would go from under the hand.
+(async () => { for (;;) { if (page.wantsTokenFor !== "view") await poll(); await new Promise(next => setTimeout(next, POLL_MS)); } })();

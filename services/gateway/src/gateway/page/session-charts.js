@@ -9,7 +9,7 @@ export class Charts {
     this.quality = new Chart(parent, {
       title: "Quality, PSNR", unit: "dB", digits: 1, fromZero: false,
       series: [{ name: "expected by the model", colour: "accent" }, { name: "measured", colour: "good" }],
-      headline: ([expected, measured]) => measured ?? expected ? `${(measured ?? expected).toFixed(1)} dB` : "–",
+      headline: ([expected, measured]) => (measured ?? expected)?.toFixed(1).concat(" dB") ?? "–",
     });
     this.latency = new Chart(parent, {
       title: "Latency by stage", unit: "ms", stacked: true,
@@ -32,14 +32,14 @@ export class Charts {
     });
     this.model = new Chart(parent, {
       title: "Model", series: [{ name: "swaps in this minute", colour: "violet" }],
-      headline: () => this.version ?? "–",
+      headline: ([swaps]) => swaps === undefined ? "–" : this.version,
     });
     this.all = [this.quality, this.latency, this.bytes, this.samples, this.frames, this.model];
-    this._turnTo(null);
+    this.turnTo(null);
   }
 
   /** Another session has nothing to do with what was drawn. */
-  _turnTo(sessionId) {
+  turnTo(sessionId) {
     if (sessionId === this.sessionId) return;
     [this.sessionId, this.version, this.marks, this.before] = [sessionId, null, [], null];
     for (const chart of this.all) chart.clear();
@@ -47,7 +47,7 @@ export class Charts {
 
   /** Of each frame. */
   add(header) {
-    this._turnTo(header.session_id);
+    this.turnTo(header.session_id);
     const nowMs = performance.now(), { queue, inference, answer } = header.stages_ms;
     if (this.version !== null && this.version !== header.model_version) this.marks.push({ atMs: nowMs });
     this.version = header.model_version;
@@ -61,7 +61,7 @@ export class Charts {
 
   /** Counters become rates, once a second. */
   count(counters, sessionId) {
-    this._turnTo(sessionId);
+    this.turnTo(sessionId);
     const nowMs = performance.now(), { before } = this;
     const secs = before ? (nowMs - before.nowMs) / 1000 : 0;
     if (before && secs < 1) return;
@@ -72,8 +72,8 @@ export class Charts {
     this.frames.add(nowMs, [rate("frames_received"), rate("frames_answered"), rate("frames_dropped")]);
   }
 
-  draw() {
-    const nowMs = performance.now();
+  /** Of the minute that ends at `nowMs`. */
+  draw(nowMs) {
     for (const chart of this.all) chart.draw(nowMs, this.marks);
   }
 }

@@ -12,8 +12,9 @@ const element = (name, properties = {}, ...children) => {
 const shortNumber = value => value >= 1e6 ? `${(value / 1e6).toFixed(1)}M` : value >= 1e4 ? `${Math.round(value / 1e3)}k`
   : value >= 1e3 ? `${(value / 1e3).toFixed(1)}k` : value >= 10 || value === 0 ? value.toFixed(0) : value.toFixed(1);
 
-/** One chart: {title, unit, series: [{name, colour}], stacked, fromZero, headline(newest) → text}. What is older than
- * `windowMs` is not shown; points further apart than `gapMs` are not joined. */
+/** One chart: {title, unit, series: [{name, colour}], stacked, fromZero, headline(newest) → text}; `newest` has what
+ * was added last, undefined for a series that got nothing then. What is older than `windowMs` is not shown; points further
+ * apart than `gapMs` are not joined. */
 export class Chart {
   constructor(parent, { title, series, stacked = false, fromZero = true, headline, digits = 0, unit = "", windowMs = WINDOW_MS, gapMs = GAP_MS }) {
     Object.assign(this, { title, stacked, fromZero, headline, unit, windowMs, gapMs });
@@ -48,7 +49,7 @@ export class Chart {
     this.canvas.height = height * ratio;
     const drawing = this.canvas.getContext("2d");
     drawing.scale(ratio, ratio);
-    this._say();
+    this._say(nowMs);
     const style = getComputedStyle(this.canvas);
     const { low, high } = this._range(nowMs);
     const plot = {
@@ -67,9 +68,11 @@ export class Chart {
     drawing.restore();
   }
 
-  _say() {
-    for (const { points, value } of this.series) value.textContent = this.format(points.at(-1)?.[1]);
-    this.big.textContent = this.headline ? this.headline(this.series.map(({ points }) => points.at(-1)?.[1])) : "";
+  _say(nowMs) {
+    const newest = this.series.map(({ points }) => points.at(-1)).map(point => point?.[0] < nowMs - this.windowMs ? undefined : point);
+    const newestAtMs = Math.max(...newest.map(point => point?.[0] ?? -Infinity));
+    this.series.forEach(({ value }, index) => { value.textContent = this.format(newest[index]?.[1]); });
+    this.big.textContent = this.headline ? this.headline(newest.map(point => point?.[0] === newestAtMs ? point[1] : undefined)) : "";
     this.canvas.setAttribute("aria-label", `${this.title}: ${this.series.map(one => `${one.name} ${one.value.textContent}`).join(", ")}`);
   }
 

@@ -5,6 +5,8 @@ import { BINARY, JSON_FORM, ProtocolError, decode, encodeFrame, encodeHeartbeat,
 
 const HEARTBEAT_MS = 1000, START_TIMEOUT_MS = 10_000, SILENCE_TIMEOUT_MS = 10_000;
 const FIRST_BACKOFF_SECS = 0.2, MAX_BACKOFF_SECS = 5;
+/** A server that begins sessions and ends them at once is one to stay away from ever longer. */
+const STEADY_MS = 5000;
 const SETS_KEPT = 16;
 const MAX_UNSENT_BYTES = 262_144;
 /** A heartbeat that waits longer for its answer waits behind frames. */
@@ -47,6 +49,7 @@ export class Client {
   /** Of heartbeats: {timestampSecs, sentAtMs}, the oldest first. */
   #unanswered = [];
   #backoffSecs = FIRST_BACKOFF_SECS;
+  #streamingSinceMs = 0;
   #nextFrameId = 0;
   /** As performance.now() counts: a clock that is set would stretch the pause. */
   #pausedUntilMs = 0;
@@ -161,7 +164,10 @@ export class Client {
   #takeAck(ack) {
     if (ack.type !== "session_start_ack") throw new ProtocolError("bad_message", `${ack.type} before the session began`);
     const isOurs = ack.session_id === this.sessionId && ack.last_frame_id < this.#nextFrameId;
-    if (ack.resumed && !isOurs) throw new ProtocolError("bad_message", "resumed is not what this client began");
+    if (ack.resumed && !isOurs) {
+      this.sessionId = null; // another client went on with it
+      throw new ProtocolError("bad_message", "resumed is not what this client began");
+    }
     this.#nextFrameId = ack.resumed ? this.#nextFrameId : 0;
     this.resumed = ack.resumed ? this.resumed + 1 : 0;
     [this.ack, this.sessionId, this.targetFps] = [ack, ack.session_id, ack.target_fps];
@@ -175,7 +181,7 @@ export class Client {
   }
 
   #beginStreaming() {
-    this.#backoffSecs = FIRST_BACKOFF_SECS;
+    this.#streamingSinceMs = performance.now();
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     this.#giveUpIn(SILENCE_TIMEOUT_MS);
     this.#enter("streaming");
@@ -206,12 +212,15 @@ export class Client {
 
   /** What is thrown while a message is taken ends the connection, or the session. */
   #end(error) {
+    if (error.code === "session_taken_over") this.sessionId = null; // it is another client's now
     if (!PERMANENT.has(error.code)) return this.#lose(error.message, error.retryAfterSecs ?? 0);
     this.#close();
     this.#enter("refused", error.message, error.code);
   }
 
   #lose(reason, askedPauseSecs = 0) {
+    const isSteady = this.state === "streaming" && performance.now() - this.#streamingSinceMs >= STEADY_MS;
+    if (isSteady) this.#backoffSecs = FIRST_BACKOFF_SECS;
     this.#close();
     // Not the longer of both: who was told the same pause must not come back as one.
     const pauseMs = 1000 * (askedPauseSecs + this.#nextBackoffSecs());
