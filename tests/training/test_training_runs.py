@@ -734,6 +734,7 @@ def test_an_interrupted_command_can_be_resumed(
     finally:
         begun.kill()
     assert begun.returncode == 130
+    assert "once more ends it at once" in told
     assert "--resume" in told
     assert "Traceback" not in told
     monkeypatch.setattr(signal, "signal", lambda *_: None)

@@ -25,6 +25,12 @@ def example() -> Callable[[str, Path, Path], None]:
     return main
 
 
+def test_without_arguments_it_says_how_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["rebuild_frame.py"])
+    with pytest.raises(SystemExit, match=r"rebuild_frame\.py atari-space_invaders data"):
+        runpy.run_path(str(ROOT / "docs" / "examples" / "rebuild_frame.py"), run_name="__main__")
+
+
 def test_a_rebuilt_frame_that_cannot_be_written_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,10 +47,11 @@ class Worker:
         frames = [delivery.message for delivery in batch]
         pasts = await self._pasts.before(frames)
         inputs = [frame_input(f, past) for f, past in zip(frames, pasts, strict=True)]
-        started_at_secs = time.time()
+        started_at_secs, begun_secs = time.time(), time.monotonic()
         with stage("reconstruct", len(frames)):
             results = await self._rebuilt(inputs)
-        inference_secs = time.time() - started_at_secs
+        # Not by the first one, which may be set back meanwhile.
+        inference_secs = time.monotonic() - begun_secs
         answers: dict[str, list[Effect]] = {}
         for delivery, result in zip(batch, results, strict=True):
             traceparent = tracing.passed(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from trainer.schedule import Progress
 from trainer.segments import each_once
 
 INTERRUPTED = 128 + signal.SIGINT
+STDERR_FILENO = 2
+STOPPING = b"\ntrain: ends after this step; once more ends it at once\n"
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
@@ -58,6 +62,8 @@ def _stop(stop: threading.Event, number: signal.Signals, *_: object) -> None:
     """The run ends by itself; whoever does not want to wait for that asks once more."""
     stop.set()
     signal.signal(number, signal.SIG_DFL)
+    with suppress(OSError):  # past sys.stderr, in which this thread may just have been writing
+        os.write(STDERR_FILENO, STOPPING)
 
 
 def _parser() -> argparse.ArgumentParser:
