@@ -132,6 +132,22 @@ async def test_inference_reads_all_that_waits_before_it_does_anything(
     assert await bus.pending(STREAM, GROUP, count=99, min_idle_secs=0.0) == []
 
 
+async def test_inference_reads_no_more_where_it_can_do_all_that_it_read(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = bus_settings().batch_size
+    monkeypatch.setattr(reading_module, "FIRST_READ", most)
+    handler = Recorder()
+    newest = consumer(bus, handler, policy=KeepNewest(most))
+    await bus.ensure_group(STREAM, GROUP)
+    for session in range(2 * most):
+        await publish(bus, session, session_id=f"s{session}")
+    for turn in range(1, 3):
+        await newest.turn()
+        assert handler.seen == list(range(turn * most))
+    assert await bus.ledger() == {"seen": 2 * most}
+
+
 async def test_inference_does_something_though_more_comes_than_it_can_read(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,8 +161,9 @@ class Consumer(Generic[M]):
     async def _read(self) -> list[Delivery[M]]:
         """What is to be done next.
 
-        Where old entries are let go, all that wait are read first: a read is as long as its bytes
-        allow, and if a turn took one read of a long backlog, the newest would wait at its end.
+        Where there is more than can be done, all that waits is read first: if a turn took one read
+        of a long backlog, the newest would wait at its end for ever. A read that its bytes kept
+        short does not tell whether there is.
         """
         kept: list[Delivery[M]] = []
         block_secs, until_secs = self._settings.block_secs, 0.0
@@ -173,10 +174,11 @@ class Consumer(Generic[M]):
             )
             self._turned()
             self._read_size.learn(entries)
-            deliveries = [d for entry in entries if (d := await self._decode(entry))]
-            kept = await self._without_superseded([*kept, *deliveries])
+            read = [d for entry in entries if (d := await self._decode(entry))]
+            before, kept = len(kept) + len(read), await self._without_superseded([*kept, *read])
             block_secs, until_secs = 0.0, until_secs or time.monotonic() + MAX_READING_SECS
-            is_backlog = self._policy.lets_go and len(entries) == asked
+            is_too_much = len(kept) < before or asked < self._settings.batch_size
+            is_backlog = self._policy.lets_go and len(entries) == asked and is_too_much
             if not is_backlog or time.monotonic() > until_secs or self._stop.is_set():
                 return kept
 
