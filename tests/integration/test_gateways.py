@@ -61,6 +61,7 @@ async def test_a_session_that_comes_back_to_a_gateway_does_not_go_backwards(
         async with second.connect() as socket:
             await start(socket, resume_session_id=session_id)
             await send(socket, frame(1))
+            assert (await heartbeat(socket))["type"] == "heartbeat_ack"  # the frame is stored
             await second.bus.write(Publish(chosen(session_id, 1, gateway_id="other")))
             assert (await receive(socket))["frame_id"] == 1
         async with first.connect() as socket:

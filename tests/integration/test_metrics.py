@@ -147,7 +147,9 @@ def test_what_every_service_tells(service: str, scraped: Scraped) -> None:
     assert found.of("sgaps_ready") == 1
     assert found.of("sgaps_build_info", version=version("sgaps")) == 1
     for name in ("claims", "failures", "buried", "broker_waits"):
-        assert found.of(f"sgaps_{name}_total", group=service) == 0
+        value = found.of(f"sgaps_{name}_total", group=service)
+        # A trainer that gets no processor meanwhile hears the broker's answer too late.
+        assert value == 0 or (service, name) == ("trainer", "broker_waits")
     for stage in STAGES[service]:
         batches = found.of("sgaps_stage_seconds_count", stage=stage)
         assert batches > 0
