@@ -32,6 +32,9 @@ MAX_FIELDS = 64
 MAX_OTHER_BYTES = 1 << 17
 """Of all fields that are neither pixels nor text: to build a million lists only to refuse them
 would hold up everybody. 4,096 state values with all digits of a double fit."""
+PIXELS_WITHIN_BYTES = 4096
+"""Who sends more before them has them read as a whole; a keyframe of a megabyte is not looked
+through for what it has not."""
 MAX_REASON_CHARS = 300
 """A reason names the wrong field, which may be a megabyte of the client's own."""
 
@@ -88,10 +91,12 @@ def _fields_around_rows(raw: bytes) -> dict[str, Any] | None:
     Taken out first, they are passed once: a parser has to read what it skips. None: to be read as a
     whole, as is all that is to be refused, or could hide a second field of that name.
     """
-    named, end = raw.find(_PIXELS_NAMED), raw.rfind(_ROWS_END) + len(_ROWS_END)
-    begin = named + len(_PIXELS_NAMED)
+    named = raw.find(_PIXELS_NAMED, 0, PIXELS_WITHIN_BYTES)
+    if named < 0:
+        return None
+    begin, end = named + len(_PIXELS_NAMED), raw.rfind(_ROWS_END) + len(_ROWS_END)
     around = raw[:begin] + b"0" + raw[end:]
-    if named < 0 or around.count(_PIXELS_QUOTED) > 1 or b"\\" in around:
+    if around.count(_PIXELS_QUOTED) > 1 or b"\\" in around:
         return None
     samples = samples_of_rows(raw[begin:end])
     if samples is None:
