@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
 from operator import attrgetter
 from typing import NamedTuple, TypeAlias
@@ -82,9 +83,9 @@ class Pasts:
         remembered = self._remembered.get(frame.session_id)
         is_late = remembered and remembered.past[0][0] >= frame.frame_id
         together = ((frame.frame_id, frame.samples), *past)[: self._frames]
-        newest = _Remembered(_size(frame), together)
-        if not is_late and newest.size_bytes <= MOST_BYTES:
-            self._remembered[frame.session_id] = newest
+        if not is_late:
+            with suppress(ValueError):  # larger than all room: the broker is asked for it
+                self._remembered[frame.session_id] = _Remembered(_size(frame), together)
         return past
 
 
