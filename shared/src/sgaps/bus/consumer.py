@@ -165,22 +165,26 @@ class Consumer(Generic[M]):
         of a long backlog, the newest would wait at its end for ever. A read that its bytes kept
         short does not tell whether there is.
         """
-        kept: list[Delivery[M]] = []
-        block_secs, until_secs = self._settings.block_secs, 0.0
-        while True:
-            asked = self._read_size.entries
-            entries = await self._bus.read(
-                self._stream, self._group, self._name, count=asked, block_secs=block_secs
-            )
-            self._turned()
-            self._read_size.learn(entries)
-            read = [d for entry in entries if (d := await self._decode(entry))]
-            before, kept = len(kept) + len(read), await self._without_superseded([*kept, *read])
-            block_secs, until_secs = 0.0, until_secs or time.monotonic() + MAX_READING_SECS
-            is_too_much = len(kept) < before or asked < self._settings.batch_size
-            is_backlog = self._policy.lets_go and len(entries) == asked and is_too_much
-            if not is_backlog or time.monotonic() > until_secs or self._stop.is_set():
-                return kept
+        kept, is_backlog = await self._read_more([], self._settings.block_secs)
+        until_secs = time.monotonic() + MAX_READING_SECS
+        while is_backlog and time.monotonic() < until_secs and not self._stop.is_set():
+            kept, is_backlog = await self._read_more(kept, 0.0)
+        return kept
+
+    async def _read_more(
+        self, kept: Sequence[Delivery[M]], block_secs: float
+    ) -> tuple[list[Delivery[M]], bool]:
+        """What is kept after one read more, and whether to go on."""
+        asked = self._read_size.entries
+        entries = await self._bus.read(
+            self._stream, self._group, self._name, count=asked, block_secs=block_secs
+        )
+        self._turned()
+        self._read_size.learn(entries)
+        together = [*kept, *[d for entry in entries if (d := await self._decode(entry))]]
+        kept_now = await self._without_superseded(together)
+        is_too_much = len(kept_now) < len(together) or asked < self._settings.batch_size
+        return kept_now, self._policy.lets_go and len(entries) == asked and is_too_much
 
     async def _without_superseded(self, deliveries: Sequence[Delivery[M]]) -> list[Delivery[M]]:
         kept, superseded = self._policy.split(deliveries)

@@ -30,7 +30,7 @@ class Policy(Protocol[M]):
     """Which entries are done."""
 
     lets_go: bool
-    """Whether any are superseded; then a turn reads all that waits before it does anything."""
+    """Whether any may be superseded."""
 
     def split(self, deliveries: Sequence[Delivery[M]]) -> Split[M]:
         """Of what was read so far. What is kept may be split again, with what is read next."""
