@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -170,14 +171,7 @@ def _train(
     store = CheckpointStore(settings.data.checkpoints_dir)
     champion = champion_of(checkpoint_key, settings)
     saved_at = store.key_dir(checkpoint_key) / UNFINISHED_NAME
-    taken_up = None
-    if options.resume:
-        versions = store.versions(checkpoint_key)
-        taken_up = load_run(
-            saved_at, champion_version=champion.version, settings=settings, versions=versions
-        )
-    elif options.resumable:  # else it saves nothing, and what is there stays
-        refuse_to_replace(saved_at)
+    taken_up = _taken_up(saved_at, champion, store.versions(checkpoint_key), settings, options)
     begun = begun_from(checkpoint_key, champion, settings)
     had = frozenset(taken_up.header.train_sessions if taken_up else ())
     known = champion.trained_on | begun.trained_on | had
@@ -272,6 +266,23 @@ def _resume_as_the_cure(memory: RunMemory) -> Iterator[None]:
         raise CheckpointError(
             f"{error}; mend that, and the same command with --resume publishes what was trained"
         ) from error
+
+
+def _taken_up(
+    saved_at: Path,
+    champion: Champion,
+    versions: Sequence[str],
+    settings: Settings,
+    options: RunOptions,
+) -> SavedRun | None:
+    """The run to go on with, if it is to be gone on with. Raises CannotResume, WouldBeLost."""
+    if options.resume:
+        return load_run(
+            saved_at, champion_version=champion.version, settings=settings, versions=versions
+        )
+    if options.resumable:  # else it saves nothing, and what is there stays
+        refuse_to_replace(saved_at)
+    return None
 
 
 def _split(
