@@ -13,10 +13,7 @@ namespace Sgaps.Client.Tests
             Transport.Says(Wire.Error("overloaded", false, "0"));
             Client.Poll();
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(1));
-            Transport.Breaks("cut");
-            Wait(0);
-            Wait(1);
-            Connect(resumed: true, lastFrameId: 1);
+            ComesBack(lastFrameId: 1);
             var account = Client.Session.Account;
             Assert.That(new long[] { account.Refused, account.Lost, account.Accepted }, Is.EqualTo(new long[] { 0, 0, 2 }));
         }
@@ -33,10 +30,7 @@ namespace Sgaps.Client.Tests
                 Client.Poll();
             }
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(3));
-            Transport.Breaks("cut");
-            Wait(0);
-            Wait(1);
-            Connect(resumed: true, lastFrameId: 29);
+            ComesBack(lastFrameId: 29);
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(0));
             Assert.That(Client.Session.Account.Accepted, Is.EqualTo(30));
         }
@@ -51,10 +45,7 @@ namespace Sgaps.Client.Tests
             Client.Poll();
             Send();
             Wait(1.1);
-            Transport.Breaks("cut");
-            Wait(0);
-            Wait(1);
-            Connect(resumed: true, lastFrameId: 30);
+            ComesBack(lastFrameId: 30);
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(1), "no heartbeat was unanswered when it came");
         }
 
@@ -67,10 +58,7 @@ namespace Sgaps.Client.Tests
             AnswerHeartbeats();
             Send();
             Wait(1.1);
-            Transport.Breaks("cut");
-            Wait(0);
-            Wait(1);
-            Connect(resumed: true, lastFrameId: 1);
+            ComesBack(lastFrameId: 1);
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(1));
         }
 
@@ -93,6 +81,14 @@ namespace Sgaps.Client.Tests
             Connect(resumed: true, lastFrameId: 4);
             Assert.That(Client.Session.Account.Refused, Is.EqualTo(0));
             Assert.That(Client.Session.Account.Accepted, Is.EqualTo(5));
+        }
+
+        private void ComesBack(long lastFrameId)
+        {
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(1);
+            Connect(resumed: true, lastFrameId: lastFrameId);
         }
     }
 }
