@@ -24,6 +24,9 @@ SMALLEST_SSIM_PX = 11
 """The window of SSIM, which has to fit into a frame."""
 
 Terms: TypeAlias = dict[str, Tensor]
+PERCEPTUAL_WINDOW_PX = 128
+"""Side of the window that a step compares as the eye does: a whole frame of 320x240 takes a CPU
+four times as long as all else of the step."""
 EYE_TERMS = ("structural", "perceptual")
 """Of single whole frames, and no squared errors."""
 
@@ -58,7 +61,7 @@ class TemporalLoss(nn.Module):
 
 
 class ReconstructionLoss(nn.Module):
-    """The weighted sum of all terms.
+    """The weighted sum of all terms; in training, how a frame looks is told from a window of it.
 
     Building it raises PerceptualUnavailable where that term counts and its weights are missing.
     """
@@ -85,9 +88,23 @@ class ReconstructionLoss(nn.Module):
             if len(batch.pairs):
                 terms["temporal"] = self._temporal(output.frame, batch.target, batch.pairs)
             if self._perceptual and smallest_px >= SMALLEST_SIDE_PX:
-                terms["perceptual"] = self._perceptual(output.frame, batch.target)
+                looked_at = (output.frame, batch.target)
+                if self.training:
+                    looked_at = _window(*looked_at)
+                terms["perceptual"] = self._perceptual(*looked_at)
         weighted = [getattr(self.weights, name) * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), terms
+
+
+def _window(frame: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The same window, somewhere, of all frames (B, 1, H, W) and their targets."""
+    sides = [min(side, PERCEPTUAL_WINDOW_PX) for side in frame.shape[-2:]]
+    firsts = [
+        int(torch.randint(whole - side + 1, ()))
+        for whole, side in zip(frame.shape[-2:], sides, strict=True)
+    ]
+    rows, columns = (slice(first, first + side) for first, side in zip(firsts, sides, strict=True))
+    return frame[..., rows, columns], target[..., rows, columns]
 
 
 def means_at(frame: Tensor, points: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def validate(
             "with data.val=[…]"
         )
     model.eval()
-    loss = ReconstructionLoss(settings.loss).to(next(model.parameters()).device)
+    loss = ReconstructionLoss(settings.loss).to(next(model.parameters()).device).eval()
     by_session: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for index in spread(len(dataset), max_examples):
         if stop.is_set() and by_session:
