@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import trainer.losses
-from sgaps.model import build_model
+from sgaps.model import ModelOutput, build_model
 from sgaps.recording import find_segments
 from trainer import perceptual
-from trainer.batch import make_batch
+from trainer.batch import Batch, make_batch
 from trainer.losses import EYE_TERMS, ReconstructionLoss, Terms
 from trainer.perceptual import (
     SMALLEST_SIDE_PX,
@@ -23,7 +23,7 @@ from trainer.perceptual import (
     PerceptualScore,
     PerceptualUnavailable,
 )
-from training.toy_recordings import HEIGHT, dataset_of, record, scene, toy_settings
+from training.toy_recordings import HEIGHT, WIDTH, dataset_of, record, scene, toy_settings
 
 
 def pattern(shift_px: int = 0) -> Tensor:
@@ -150,6 +150,32 @@ def test_frames_that_are_too_small_for_the_term_are_learned_without(
     small = losses(tmp_path / "is too small", *weights)
     assert small.keys().isdisjoint(EYE_TERMS)
     assert "full" in small
+
+
+def place_seen(loss: ReconstructionLoss, batch: Batch, frame: Tensor) -> tuple[int, int, int, int]:
+    """First row and column that the term hangs on, and how many of each."""
+    frame = frame.clone().requires_grad_()
+    output = ModelOutput(frame=frame, log_error=torch.zeros(1, 2, 2), entropy=None, attention=None)
+    term = loss(output, batch)[1]["perceptual"]
+    (gradient,) = torch.autograd.grad(term, frame)
+    rows, columns = (gradient[0, 0].any(axis).nonzero().flatten() for axis in (1, 0))
+    return int(rows[0]), int(columns[0]), len(rows), len(columns)
+
+
+def test_a_step_looks_at_a_window_somewhere_and_a_validation_at_the_whole_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.losses, "PERCEPTUAL_WINDOW_PX", 24)
+    record(tmp_path, "a", frames=1, keyframes=True)
+    settings = toy_settings(tmp_path, "loss.perceptual=1")
+    example = dataset_of(find_segments(tmp_path))[0]
+    batch = make_batch([example], settings, torch.device("cpu"))
+    frame = torch.rand(1, 1, HEIGHT, WIDTH)
+    loss = ReconstructionLoss(settings.loss)
+    seen = [place_seen(loss, batch, frame) for _ in range(8)]
+    assert len({place[:2] for place in seen}) > 1
+    assert all(place[2:] == (24, 24) for place in seen)
+    assert place_seen(loss.eval(), batch, frame) == (0, 0, HEIGHT, WIDTH)
 
 
 @pytest.mark.usefixtures("without_weights")
