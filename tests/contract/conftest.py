@@ -22,7 +22,7 @@ from sgaps.bus import (
     RedisBus,
     Trimmer,
 )
-from sgaps.bus.consumer import nothing_to_prepare
+from sgaps.bus.consumer import Handler, nothing_to_prepare
 from sgaps.bus.policy import Policy
 from sgaps.errors import BusFull, BusUnavailable
 from sgaps.messages import FrameAccepted
@@ -135,7 +135,7 @@ class ProcessDied(BaseException):
 
 def consumer(
     bus: Bus,
-    handler: Recorder,
+    handler: Handler[FrameAccepted],
     *,
     name: str = "one",
     prepare: Callable[[FrameAccepted], Awaitable[None]] = nothing_to_prepare,

@@ -120,6 +120,50 @@ async def test_a_poisoned_entry_ends_in_the_dead_stream_alone(bus: Bus) -> None:
     assert (await bus.ledger())[f"dead_{GROUP}"] == 1
 
 
+async def test_what_a_handler_names_as_failed_costs_the_others_of_its_batch_nothing(
+    bus: Bus,
+) -> None:
+    """It comes again as any entry does that stays pending, and the others are not done twice."""
+    await publish(bus, 1, 2, 3)
+    batches: list[list[int]] = []
+
+    async def handle(batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        batches.append([d.message.frame_id for d in batch])
+        return Outcome(failed=frozenset(d.entry_id for d in batch if d.message.frame_id == 2))
+
+    await bus.ensure_group(STREAM, GROUP)
+    worker = consumer(bus, handle)
+    await worker.turn()
+    assert batches == [[1, 2, 3]]
+    assert len(await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0)) == 1
+    await asyncio.sleep(0.06)
+    await worker.turn()
+    assert batches == [[1, 2, 3], [2]]
+
+
+@pytest.mark.parametrize("are_left_behind", [True, False], ids=["claimed", "of a failed batch"])
+async def test_who_is_told_to_stop_tries_no_other_one_alone(
+    bus: Bus, *, are_left_behind: bool
+) -> None:
+    await publish(bus, 1, 2, 3)
+    await bus.ensure_group(STREAM, GROUP)
+    if are_left_behind:
+        await read(bus, "one")
+    stop = asyncio.Event()
+    alone: list[int] = []
+
+    async def handle(batch: Sequence[Delivery[FrameAccepted]]) -> Outcome:
+        if len(batch) > 1:
+            raise ValueError(batch)
+        alone.append(batch[0].message.frame_id)
+        stop.set()
+        return Outcome()
+
+    await asyncio.wait_for(consumer(bus, handle, name="one").run(stop), PATIENCE_SECS)
+    assert alone == [1]
+    assert len(await bus.pending(STREAM, GROUP, count=9, min_idle_secs=0.0)) == 2
+
+
 async def test_who_fails_at_everything_says_so_and_who_does_anything_does_not(bus: Bus) -> None:
     """Else it would be ready for ever, and read faster than its healthy peers."""
     handler = Recorder(poison=frozenset({1, 2}))

@@ -242,6 +242,8 @@ class Consumer(Generic[M]):
         let_go = await self._let_go(pending)
         unfinished = 0
         for row in pending:
+            if self._stop.is_set():
+                break
             if row.entry_id in let_go:
                 continue
             # A claim would take an entry that was trimmed off the list, and nobody would count it.
@@ -303,19 +305,31 @@ class Consumer(Generic[M]):
             return None
 
     async def _attempt(self, deliveries: Sequence[Delivery[M]]) -> bool:
-        """Try the batch; where it fails, each alone, so that the innocent pass. Are all done?"""
+        """Try the batch; where its handler breaks, each alone, so that the innocent pass. Are all
+        done?
+
+        What a handler names as failed it has told apart already: that comes again as any entry
+        that was left pending does, for one session that cannot be written must not make a batch
+        of sixty as slow as sixty batches.
+        """
         with self._in_hand.held([delivery.entry_id for delivery in deliveries]):
-            if await self._try(deliveries):
-                return True
-            if len(deliveries) == 1:
-                return False
-            return all([await self._try_alone(delivery) for delivery in deliveries])
+            failed = await self._try(deliveries)
+            if failed is None and len(deliveries) > 1:
+                return await self._try_each(deliveries)
+            return failed == 0
 
-    async def _try_alone(self, delivery: Delivery[M]) -> bool:
-        self._in_hand.begin_anew()
-        return await self._try([delivery])
+    async def _try_each(self, deliveries: Sequence[Delivery[M]]) -> bool:
+        """Each alone, until told to stop: what is left then stays pending."""
+        done = 0
+        for delivery in deliveries:
+            if self._stop.is_set():
+                break
+            self._in_hand.begin_anew()
+            done += await self._try([delivery]) == 0
+        return done == len(deliveries)
 
-    async def _try(self, deliveries: Sequence[Delivery[M]]) -> bool:
+    async def _try(self, deliveries: Sequence[Delivery[M]]) -> int | None:
+        """How many the handler names as failed; None where it broke."""
         try:
             outcome = await self._patiently(lambda: self._handle(deliveries))
             done = [d.entry_id for d in deliveries if d.entry_id not in outcome.failed]
@@ -328,9 +342,9 @@ class Consumer(Generic[M]):
             entries = [d.entry_id for d in deliveries][:8]
             log.exception("%s: failed on %s", self._group, entries, extra=whose)
             self._book_failures(len(deliveries), deliveries)
-            return False
+            return None
         self._book_failures(len(outcome.failed), deliveries)
-        return not outcome.failed
+        return len(outcome.failed)
 
     def _book_failures(self, failed: int, tried: Sequence[Delivery[M]]) -> None:
         self._meter.failures.inc(failed)
