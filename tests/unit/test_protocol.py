@@ -153,6 +153,7 @@ def test_pixels_of_one_message_have_one_form() -> None:
         ('{"type":' + "[" * 100_000, ErrorCode.BAD_JSON),
         ('{"type":"heartbeat","timestamp":"\ud800"}', ErrorCode.BAD_JSON),
         ('{"type":"heartbeat","\\ud800":1}', ErrorCode.BAD_JSON),
+        (FRAME.replace('"pixels":', '"pixels":\ufeff'), ErrorCode.BAD_JSON),
         (FRAME.replace("0.125", "NaN"), ErrorCode.BAD_JSON),
         (FRAME.replace("0.125", "1e400"), ErrorCode.BAD_MESSAGE),
         (FRAME.replace("1.5", "Infinity"), ErrorCode.BAD_JSON),

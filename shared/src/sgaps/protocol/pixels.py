@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -70,6 +71,8 @@ def samples_of_rows(raw: bytes) -> Samples | None:
     count = structure.count(b"]") - 1
     row = _SQUARE if structure[1:].startswith(_SQUARE[:-1]) else _POINT
     if not 0 < count <= MAX_SAMPLES or structure != b"[" + (row * count)[:-1] + b"]":
+        return None
+    if raw.startswith(BOM_UTF8):  # which simdjson passes over, though this is no file's beginning
         return None
     try:
         rows = simdjson.Parser().parse(raw)
