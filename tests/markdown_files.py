@@ -10,7 +10,13 @@ from pathlib import Path
 from paths import ROOT
 
 GUIDES = ("for-game-developers", "for-researchers", "for-platform-engineers")
-PLACES = ("*.md", "docs/*.md", "unity-client/*.md", "unity-client/Documentation~/*.md")
+PLACES = (
+    "*.md",
+    "docs/*.md",
+    "clients/python/*.md",
+    "unity-client/*.md",
+    "unity-client/Documentation~/*.md",
+)
 FENCE = "```"
 
 

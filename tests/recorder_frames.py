@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sgaps.messages import FrameAccepted, pack_floats, pack_pixels
+from sgaps.messages import FrameAccepted
+from sgaps.packing import pack_floats, pack_pixels
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.settings import Settings
 

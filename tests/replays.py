@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.settings import load_settings
+from sgaps_client.pictures import encoded_png
 
 WIDTH, HEIGHT = 96, 64
 SAMPLES = 120
@@ -45,7 +45,7 @@ def served(frame_id: int, **changes: Any) -> RecordedFrame:
         "received_at_secs": 1e9 + frame_id * FRAME_SECS,
     }
     if frame_id % KEYFRAME_INTERVAL == 0:
-        fields |= {"keyframe_encoding": "png", "keyframe": png(image)}
+        fields |= {"keyframe_encoding": "png", "keyframe": encoded_png(image)}
     return RecordedFrame(**(fields | changes))
 
 
@@ -57,12 +57,8 @@ def _sampler() -> AdaptiveUVSampler:
 def captured(frame_id: int) -> RecordedFrame:
     """Whole, without samples, as `sgaps capture` writes it."""
     nothing = np.empty((0, 4), np.float32)
-    whole = png(scene(frame_id))
+    whole = encoded_png(scene(frame_id))
     return served(frame_id, samples=nothing, keyframe_encoding="png", keyframe=whole)
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    return bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def record(root: Path, session: str, frames: Iterable[RecordedFrame]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from sgaps_cli import main as cli
 from waiting import PATIENCE_SECS
 
 SGAPS = Path(sys.executable).with_name("sgaps")
+Command = Callable[..., str]
+"""Arguments and the wanted `status` → what it says."""
 
 
 def run_process(
@@ -45,3 +47,15 @@ def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
     status = ended.value.code
     assert isinstance(status, int)
     return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
+
+
+def command_on(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`sgaps NAME … --root ROOT` with tables that are not folded."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str, status: int = 0) -> str:
+        done = run_here(name, *arguments, "--root", root)
+        assert done.returncode == status, done.stderr
+        return done.stdout if "--json" in arguments and not status else done.stdout + done.stderr
+
+    return run

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import DataCard, Manifest, Metrics
+from sgaps.manifest import DataCard, Manifest, Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.sampling.patterns import sample_pattern
 from sgaps.settings import ModelSettings
@@ -59,9 +59,11 @@ def publish(
     color_channels: int = 1,
     parent: str | None = None,
     atlas: Atlas | None = None,
+    shape: ModelSettings | None = None,
 ) -> Manifest:
+    """Untrained, and small unless it has another shape."""
     torch.manual_seed(seed)
-    settings = small(color_channels=color_channels)
+    settings = shape or small(color_channels=color_channels)
     return CheckpointStore(root).publish(
         key,
         build_model(settings),

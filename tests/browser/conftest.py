@@ -6,8 +6,11 @@ missing skips the tests at home and fails them in CI.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +18,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from e2e.conftest import System, start_system
+from gateway.app import PAGE
+from ports import free_port
+from sgaps.site import Site
 from tools import require_tool
 
 DESKTOP, PHONE = (1280, 800), (390, 844)
@@ -95,6 +104,30 @@ def tab(chromium: Browser) -> Iterator[Tab]:
         yield opened
 
 
+@contextmanager
+def pages() -> Iterator[str]:
+    """The gateway's pages without a gateway; their address."""
+    port = free_port()
+    pages_alone = Starlette(routes=[Mount("/", Site(PAGE))])
+    server = uvicorn.Server(uvicorn.Config(pages_alone, port=port, log_level="error"))
+    serving = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    serving.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        serving.join()
+
+
+@pytest.fixture(scope="package")
+def url() -> Iterator[str]:
+    """Of the gateway's pages without a gateway."""
+    with pages() as address:
+        yield address
+
+
 @pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """`sgaps up` for all tests of this folder, with nobody playing."""
@@ -119,8 +152,7 @@ def words_said_again(page: Page) -> list[str]:
 
 
 def list_sessions(page: Page, *sessions: dict[str, Any]) -> None:
-    """All that the page hears of, beside a gateway that the test plays."""
-    page.unroute_all()
+    """All that the page hears of, beside a gateway that the test plays. The newest route counts."""
     page.route("**/api/sessions", lambda route: route.fulfill(json=sessions))
 
 

@@ -1,4 +1,4 @@
-"""Both pages where the gateway wants a token."""
+"""Both pages where the gateway wants a token, and where a test says that it does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from playwright.sync_api import expect
 from websockets.sync.client import connect
 
-from browser.conftest import Tab
+from browser.conftest import SESSION_ID, Tab, list_sessions
 from browser.game_page import UNHEARD, remember_states, wait_for_passing
+from browser.live_page import SESSION, WATCH, refuse_views
 from integration.talk import START
 from ports import free_port
 from waiting import PATIENCE_SECS, answers, wait_until
@@ -76,3 +77,49 @@ def test_the_game_asks_for_the_token_and_keeps_it_in_the_tab(tab: Tab, guarded: 
     assert page.evaluate("sessionStorage.getItem('token')") == TOKEN
     assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
     tab.troubles = [t for t in tab.troubles if not any(part in t for part in UNHEARD)]
+
+
+def test_a_viewer_whose_token_is_refused_stays_away(tab: Tab, url: str) -> None:
+    came = refuse_views(tab.page, code="unauthorized", message="wrong token")
+    list_sessions(tab.page)
+    tab.page.goto(url)
+    tab.page.evaluate(WATCH, SESSION_ID)
+    tab.page.wait_for_timeout(2500)
+    assert len(came) == 1
+
+
+def test_a_token_that_no_header_can_hold_is_a_wrong_one(tab: Tab, url: str) -> None:
+    page, why = tab.page, tab.page.locator("#ask-why")
+    page.route("**/api/sessions", lambda route: route.fulfill(status=401))
+    page.goto(url)
+    page.locator("#token").fill("se\u200bcret")
+    page.locator("#token").press("Enter")
+    expect(why).to_have_text("That token is wrong.")
+    expect(page.locator("#ask")).to_be_visible()
+    page.reload()
+    expect(why).to_have_text("That token is wrong.")
+    tab.troubles = [trouble for trouble in tab.troubles if "401" not in trouble]
+
+
+def test_nobody_is_asked_for_a_token_that_is_wanted_no_more(tab: Tab, url: str) -> None:
+    page = tab.page
+    page.route("**/api/sessions", lambda route: route.fulfill(status=401))
+    page.goto(url)
+    expect(page.locator("#ask")).to_be_visible()
+    list_sessions(page)
+    expect(page.locator("#ask")).to_be_hidden()
+    expect(page.locator("#state-text")).to_contain_text("Nobody plays")
+    tab.troubles = [trouble for trouble in tab.troubles if "401" not in trouble]
+
+
+def test_a_token_that_the_pictures_want_can_be_entered_in_peace(tab: Tab, url: str) -> None:
+    """Where a proxy adds the token to requests, which it cannot to a socket's messages."""
+    page, token = tab.page, tab.page.locator("#token")
+    came = refuse_views(page, code="unauthorized", message="wrong token")
+    list_sessions(page, SESSION)
+    page.goto(url)
+    token.fill("half of i")
+    page.wait_for_timeout(2500)
+    expect(token).to_be_visible()
+    expect(token).to_have_value("half of i")
+    assert len(came) == 1

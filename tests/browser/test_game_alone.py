@@ -15,8 +15,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 
 from browser.conftest import SESSION_ID, Tab, list_sessions, words_said_again
 from browser.game_page import UNHEARD, eventually, remember_states, wait_for_passing, wait_for_state
-from browser.walks import HEIGHT, WIDTH, pages
-from replays import png
+from browser.walks import HEIGHT, WIDTH
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.messages import (
     Heartbeat,
@@ -25,6 +24,7 @@ from sgaps.protocol.messages import (
     SessionStartAck,
     UvCoordinates,
 )
+from sgaps_client.pictures import encoded_png
 
 STATE_VALUES, TURNING = 11, 5
 GRANTED = 300
@@ -120,7 +120,7 @@ def coordinates(frame_id: int) -> str:
     return json_codec.encode(message)
 
 
-GRAY = png(np.full((HEIGHT, WIDTH), 128, np.uint8))
+GRAY = encoded_png(np.full((HEIGHT, WIDTH), 128, np.uint8))
 
 
 def view_of(frame: binary_codec.ValuesOfFrame, picture: bytes = GRAY) -> bytes:
@@ -132,12 +132,6 @@ def view_of(frame: binary_codec.ValuesOfFrame, picture: bytes = GRAY) -> bytes:
     }
     raw = json.dumps(header).encode()
     return struct.pack("<2sBBI", b"SG", 1, 4, len(raw)) + raw + picture
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with pages() as address:
-        yield address
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from browser.conftest import PHONE, SLOW_MS, TIMEOUT_MS, Tab, open_tab, playing
 from e2e.conftest import System
-from sgaps.checkpoints import DataCard, Metrics
-from sgaps.model import CheckpointStore, build_model
-from sgaps.settings import load_settings
+from sgaps.settings import Settings
+from toy_models import publish
 
 KEY = "doom-my_way_home"
 PICTURES = ("rebuilt", "sent", "next", "truth", "error")
@@ -177,17 +176,8 @@ def test_a_lost_gateway_is_shown_and_recovered_from(live: Tab, system: System) -
     live.troubles.clear()
 
 
-def test_a_hot_swap_leaves_a_mark(live: Tab, system: System) -> None:
-    settings = load_settings(environment={})
-    manifest = CheckpointStore(system.data_dir / "checkpoints").publish(
-        KEY,
-        build_model(settings.model),
-        settings=settings.model,
-        metrics=Metrics(val_psnr_db=21.0, champion_psnr_db=20.0),
-        parent=None,
-        data=DataCard(frames=0, train_sessions=(), val_sessions=()),
-        training={},
-    )
+def test_a_hot_swap_leaves_a_mark(live: Tab, system: System, default_settings: Settings) -> None:
+    manifest = publish(system.data_dir / "checkpoints", KEY, shape=default_settings.model)
     model = live.page.locator(".chart", has_text="swaps in this minute")
     expect(model).to_contain_text(manifest.model_version, timeout=SLOW_MS)
     expect(model).to_contain_text("swaps in this minute 1")

@@ -7,26 +7,16 @@ game walks by itself, ten frames for each second of its time, in the Chromium of
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
 import secrets
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 from playwright.sync_api import Page, sync_playwright
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
-from browser.conftest import ARGUMENTS
-from gateway.app import PAGE
-from ports import free_port
-from sgaps.site import Site
+from browser.conftest import ARGUMENTS, pages
 from sgaps_cli.capture import record
 from sgaps_client.sources import GameFrame
 from tools import require_tool
@@ -67,23 +57,6 @@ class Walk:
 
     def close(self) -> None:
         """The tab is closed by who opened it."""
-
-
-@contextmanager
-def pages() -> Iterator[str]:
-    """The gateway's pages without a gateway; their address."""
-    port = free_port()
-    pages_alone = Starlette(routes=[Mount("/", Site(PAGE))])
-    server = uvicorn.Server(uvicorn.Config(pages_alone, port=port, log_level="error"))
-    serving = threading.Thread(target=lambda: asyncio.run(server.serve()))
-    serving.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        serving.join()
 
 
 def main() -> int:

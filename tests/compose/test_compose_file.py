@@ -46,7 +46,7 @@ def test_every_container_is_bounded_and_can_be_scaled() -> None:
     workers = ("gateway", "reconstructor", "sampler", "recorder", "trainer")
     for name in workers:
         assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
-        assert services[name]["stop_grace_period"] == "15s"
+        assert services[name]["stop_grace_period"] == ("1m0s" if name == "trainer" else "15s")
         assert services[name]["develop"]["watch"]
 
 
@@ -142,6 +142,13 @@ def test_only_the_edge_has_a_way_out() -> None:
 def test_replicas_are_a_variable() -> None:
     services = configuration("compose.yaml", RECONSTRUCTOR_REPLICAS="4")
     assert services["reconstructor"]["deploy"]["replicas"] == 4
+
+
+def test_a_broker_with_more_memory_has_a_container_with_more() -> None:
+    services = configuration("compose.yaml", REDIS_MAXMEMORY="2gb", REDIS_MEMORY_LIMIT="4g")
+    command = services["redis"]["command"]
+    assert command[command.index("--maxmemory") + 1] == "2gb"
+    assert services["redis"]["deploy"]["resources"]["limits"]["memory"] == str(4 * 2**30)
 
 
 def test_each_gpu_replica_sees_all_and_leases_one() -> None:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from e2e.conftest import System
 from e2e.recordings import wait_until_recorded
 from integration.processes import SERVICES
-from sgaps.checkpoints import DataCard, Metrics
-from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.sampling.footprints import sample_image
-from sgaps.settings import load_settings
+from sgaps.settings import Settings
+from toy_models import publish
 from videos import write_video
 from waiting import wait_until
 
@@ -76,19 +75,12 @@ def test_the_ledger_balances(system: System) -> None:
     assert ledger["delivered"] + ledger.get("superseded", 0) == 100
 
 
-def test_a_published_checkpoint_is_swapped_in_while_a_game_runs(system: System) -> None:
+def test_a_published_checkpoint_is_swapped_in_while_a_game_runs(
+    system: System, default_settings: Settings
+) -> None:
     playing = system.start_play("doom/my_way_home", "--frames", "170")
     wait_until(lambda: frames_answered(system) >= 30)
-    settings = load_settings(environment={})
-    manifest = CheckpointStore(system.data_dir / "checkpoints").publish(
-        KEY,
-        build_model(settings.model),
-        settings=settings.model,
-        metrics=Metrics(val_psnr_db=21.0, champion_psnr_db=20.0),
-        parent=None,
-        data=DataCard(frames=0, train_sessions=(), val_sessions=()),
-        training={},
-    )
+    manifest = publish(system.data_dir / "checkpoints", KEY, shape=default_settings.model)
     output, _ = playing.communicate(timeout=120)
     summary = json.loads(output)
     assert summary["model_version"] == manifest.model_version

@@ -14,7 +14,8 @@ from faults.report import FaultTable
 from faults.rig import Rig
 from hostile.checkpoints import TENSORS, WEIGHTS
 from sgaps.bus import RedisBus
-from sgaps.checkpoints import DataCard, Manifest, Metrics, version_number
+from sgaps.checkpoints import version_number
+from sgaps.manifest import DataCard, Manifest, Metrics
 from sgaps.messages import CheckpointPublished
 from sgaps.model import CheckpointStore, build_model
 from sgaps.settings import Settings, load_settings

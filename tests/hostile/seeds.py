@@ -19,9 +19,8 @@ from sgaps.messages import (
     Packed,
     SegmentSealed,
     ViewEncoded,
-    pack_floats,
-    pack_pixels,
 )
+from sgaps.packing import pack_floats, pack_pixels
 
 PICTURE_SIZE = (16, 12)
 

@@ -12,8 +12,9 @@ import pytest
 from hostile.checkpoints import Damage, hostile_checkpoints, two_frames
 from reconstructor.neural import NeuralReconstructor
 from sgaps.atlas.pictures import decoded
-from sgaps.checkpoints import MANIFEST_NAME, POINTER_NAME, Manifest
+from sgaps.checkpoints import MANIFEST_NAME, POINTER_NAME
 from sgaps.errors import CheckpointError, CheckpointRejected
+from sgaps.manifest import Manifest
 from sgaps.model import CheckpointStore
 from sgaps.settings import Settings
 from toy_models import publish

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from integration.conftest import ClientConnection
-from sgaps.messages import CoordinatesChosen, pack_floats
+from sgaps.messages import CoordinatesChosen
+from sgaps.packing import pack_floats
 
 START = {
     "type": "session_start",

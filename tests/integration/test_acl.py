@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from sgaps.errors import BusRefused
 from sgaps.settings import Settings
 from sgaps_cli import acl, broker
 from sgaps_client.player import PlayOptions, play
+from tools import require_tool
 from waiting import answers, wait_until
 
 FRAMES = 30
@@ -274,6 +276,27 @@ async def test_what_may_not_be_done_to_its_end_is_not_begun(
             await bus.close()
             admin.delete("stream")
             admin.acl_load()
+
+
+def test_the_exporter_is_refused_nothing(guarded: GuardedBroker) -> None:
+    """Else each scrape writes into the log of the refused, and nothing else is found in it."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        require_tool("prometheus-redis-exporter", "prometheus-redis-exporter"),
+        *(f"-redis.addr={guarded.url}", "-redis.user=monitor", "-config-command=-"),
+        f"-web.listen-address={address}",
+    ]
+    password = guarded.password_file("monitor").read_text().strip()
+    with guarded.as_user("admin") as admin:
+        admin.acl_log_reset()
+        with subprocess.Popen(command, env={**os.environ, "REDIS_PASSWORD": password}) as exporter:
+            try:
+                wait_until(lambda: answers(f"http://{address}/health"))
+                told = httpx.get(f"http://{address}/metrics").text
+            finally:
+                exporter.terminate()
+        assert "\nredis_up 1\n" in told
+        assert admin.acl_log() == []
 
 
 @pytest.mark.parametrize("user", SERVICES)

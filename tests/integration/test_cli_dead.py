@@ -16,6 +16,7 @@ from sgaps.bus import Publish, RedisBus
 from sgaps.errors import BusUnavailable, SettingsError
 from sgaps.messages import DeadLetter, FrameAccepted
 from sgaps.settings import Settings
+from sgaps_cli import dead
 from sgaps_cli.commands import app
 from sgaps_cli.data_folder import Running, alone_in, tell
 
@@ -91,6 +92,23 @@ async def test_what_was_listed_is_removed_if_that_is_wished(gateway_settings: Se
     removed = await asyncio.to_thread(told, gateway_settings, "--json", "--remove")
     assert [letter["frame_id"] for letter in json.loads(removed)] == [0, 1]
     assert "no dead letters" in await asyncio.to_thread(told, gateway_settings, "--remove")
+
+
+async def test_of_many_the_newest_are_shown(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead, "NEWEST", 2)
+    for number in range(3):
+        await bury(gateway_settings, frame(number, f"player-{number}").encode(), "died")
+    shown = await asyncio.to_thread(told, gateway_settings)
+    assert "player-0" not in shown
+    assert "player-1" in shown
+    assert "the newest 2 of 3; all of them: sgaps dead --all" in shown
+    for options in (["--all"], ["--remove"]):
+        everything = await asyncio.to_thread(told, gateway_settings, *options)
+        assert "player-0" in everything
+        assert "the newest" not in everything
+    assert "no dead letters" in await asyncio.to_thread(told, gateway_settings)
 
 
 @pytest.mark.parametrize("more", ["", "?db=0"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import resource
 import threading
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from integration.talk import START, chosen, frame, heartbeat, png, receive, refu
 from sgaps.bus import Operation, Put, RedisBus
 from sgaps.errors import BusFull
 from sgaps.keys import PastSamples, history_key
-from sgaps.messages import FrameAccepted, ViewEncoded, pack_floats
+from sgaps.messages import FrameAccepted, ViewEncoded
+from sgaps.packing import pack_floats
 from sgaps.service import heartbeat_key
 from sgaps.settings import Settings
 from waiting import eventually
@@ -556,7 +558,9 @@ async def test_pages_come_under_a_strict_policy(
     )
 
 
-async def test_beside_the_pages_nothing_is_served(gateway: RunningGateway) -> None:
+async def test_beside_the_pages_nothing_is_served(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture
+) -> None:
     for path in ("/../api.py", "/%2e%2e/api.py", "/..%2fapi.py", "/api/nothing", "/nothing.js"):
         assert (await get(gateway, path)).status_code == 404
     for path in ("/nothing", "/ws/strem", "/", "/ws/view"):
@@ -564,6 +568,7 @@ async def test_beside_the_pages_nothing_is_served(gateway: RunningGateway) -> No
             await connect(f"ws://127.0.0.1:{gateway.port}{path}")
         assert refused.value.response.status_code == 404
         assert b"/ws/stream" in (refused.value.response.body or b"")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_head_answers_as_get_without_the_body(gateway: RunningGateway) -> None:

@@ -132,3 +132,19 @@ async def test_a_real_session_says_what_it_says(gateway: RunningGateway, documen
     ]
     for message in (*sent, *heard):
         assert troubles(document, message) == [], message["type"]
+
+
+async def test_a_message_is_told_by_its_type_and_an_error_by_its_code(document: Json) -> None:
+    """What programs that write classes from the document go by."""
+    for name, message in document["components"]["messages"].items():
+        if "$ref" in message["payload"]:
+            schema = pointed_at(document, message["payload"]["$ref"])
+            assert schema["required"].count("type") == 1, name
+    error = {"type": "error", "code": "overloaded", "message": "full"}
+    assert troubles(document, error) == []
+    assert troubles(document, {**error, "code": "no_such_code"})
+
+
+async def test_a_frame_has_a_pixel_at_least(document: Json) -> None:
+    assert troubles(document, frame(0)) == []
+    assert troubles(document, frame(0, pixels=[]))

@@ -13,7 +13,8 @@ from websockets.typing import Subprotocol
 from gateway_sessions import a_session
 from integration.conftest import RunningGateway, running_gateway
 from sgaps.bus import Publish
-from sgaps.messages import CoordinatesChosen, FrameAccepted, pack_floats, pack_footprints
+from sgaps.messages import CoordinatesChosen, FrameAccepted
+from sgaps.packing import pack_floats, pack_footprints
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame, WholeFrame
 from sgaps.protocol.messages import Resolution

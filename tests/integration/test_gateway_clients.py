@@ -34,7 +34,8 @@ from integration.talk import (
     start,
 )
 from sgaps.bus import Publish
-from sgaps.messages import FrameAccepted, pack_floats
+from sgaps.messages import FrameAccepted
+from sgaps.packing import pack_floats
 from sgaps.settings import Settings
 from sgaps.whole_frames import picture_of
 from waiting import eventually

@@ -24,7 +24,8 @@ from integration.conftest import (
 from integration.raw_client import HANDSHAKE, raw_client
 from integration.talk import chosen, frame, heartbeat, receive, refusal, send, start
 from sgaps.keys import watch_key
-from sgaps.messages import ViewEncoded, pack_floats, pack_pixels
+from sgaps.messages import ViewEncoded
+from sgaps.packing import pack_floats, pack_pixels
 from sgaps.protocol.views import View, decode_view, unpack_samples
 from sgaps.settings import Settings
 
@@ -105,6 +106,7 @@ async def test_a_frame_comes_with_all_that_is_known_of_it(gateway: RunningGatewa
                     0,
                     predicted_psnr_db=25.5,
                     measured_psnr_db=24.0,
+                    sample_error=0.25,
                     keyframe_encoding="jpeg",
                     keyframe=b"the truth",
                 )
@@ -124,6 +126,7 @@ async def test_a_frame_comes_with_all_that_is_known_of_it(gateway: RunningGatewa
     assert (header.session_id, header.frame_id, header.model_version) == (session_id, 0, "v1")
     assert (header.width, header.height, header.true_frame) == (32, 24, "jpeg")
     assert (header.predicted_psnr, header.measured_psnr) == (25.5, 24.0)
+    assert header.sample_error == 0.25
     assert header.state == [1.5, None]
     assert header.importance is not None
     assert (header.importance.frame_id, header.importance.width, header.importance.height) == (

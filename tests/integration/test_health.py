@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from integration.processes import ending, start_service
+from integration.toy_loop import Loop
 from ports import free_port
 from sgaps import health
 from sgaps.service import ALIVE_WITHIN_SECS, TURN_WITHIN_SECS, turns_or_waits
@@ -109,12 +110,6 @@ def test_the_check_imports_next_to_nothing() -> None:
         for c in (code, bare)
     )
     assert imported == before
-
-
-class Loop:
-    last_turn_at_secs = 0.0
-    waiting_for = ""
-    fails_for_secs = 0.0
 
 
 def test_a_loop_lives_while_it_turns_or_waits() -> None:

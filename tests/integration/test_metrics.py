@@ -117,8 +117,7 @@ def has_settled(ports: Mapping[str, int]) -> bool:
         published + sum(others) > 0
         and reconstructor.of("sgaps_model_reloads_total", outcome="swapped") == published
         and all(scrape(port).of("sgaps_ready") == 1 for port in ports.values())
-        and gateway.of("sgaps_probe_recorded_timestamp_seconds") > 0
-        and gateway.of("sgaps_probe_answered_timestamp_seconds") > 0
+        and gateway.of("sgaps_probes_total", outcome="answered") > 0
         and recorder.of("sgaps_segments_sealed_total") > 0
     )
 

@@ -81,6 +81,11 @@ class Pipeline:
         wanted = self.probes(outcome) + more
         wait_until(lambda: self.probes(outcome) >= wanted, timeout_secs=SLOW_SECS)
 
+    def wait_for_recorded(self) -> None:
+        """Until one more probe is seen to be recorded."""
+        before_secs = self.seen_at_secs("recorded")
+        wait_until(lambda: self.seen_at_secs("recorded") > before_secs, timeout_secs=SLOW_SECS)
+
 
 @pytest.fixture(scope="module")
 def pipeline(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
@@ -99,7 +104,7 @@ def pipeline(broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_without_a_recorder_answers_go_on_and_recording_stands_still(pipeline: Pipeline) -> None:
-    wait_until(lambda: pipeline.seen_at_secs("recorded") > 0, timeout_secs=SLOW_SECS)
+    pipeline.wait_for_recorded()
     pipeline.kill("recorder")
     pipeline.wait_for("answered", more=2)  # what was recorded before is seen by now
     stood_at_secs = pipeline.seen_at_secs("recorded")
@@ -126,7 +131,7 @@ def test_without_a_reconstructor_probes_are_lost_and_told_once(pipeline: Pipelin
 
 
 def test_a_probe_goes_through_all_stages_and_leaves_no_trace(pipeline: Pipeline) -> None:
-    wait_until(lambda: pipeline.seen_at_secs("recorded") > 0, timeout_secs=SLOW_SECS)
+    pipeline.wait_for_recorded()
     found = scrape(pipeline.metrics_port)
     status = pipeline.get("/api/status")
     answered = found.of("sgaps_probes_total", outcome="answered")
@@ -287,8 +292,31 @@ def recorded_at_secs() -> float:
 
 async def test_an_interval_of_0_is_never() -> None:
     bus = MemoryBus()
+    forget_what_was_seen()
     await Probe(bus, gateway_id="g", interval_secs=0).run(asyncio.Event())
     assert await bus.length(FrameAccepted.STREAM) == 0
+    assert (answered_at_secs(), recorded_at_secs()) == (0, 0)
+
+
+async def test_the_silence_before_the_first_answer_began_with_the_first_probe() -> None:
+    """And not in 1970."""
+    bus, stop, began_at_secs = MemoryBus(), asyncio.Event(), time.time()
+    forget_what_was_seen()
+    probing = asyncio.create_task(Probe(bus, gateway_id="g", interval_secs=60).run(stop))
+    await eventually(lambda: bus.length(FrameAccepted.STREAM))
+    stop.set()
+    await probing
+    assert began_at_secs <= answered_at_secs() <= time.time()
+    assert began_at_secs <= recorded_at_secs() <= time.time()
+
+
+def forget_what_was_seen() -> None:
+    metrics.PROBE_ANSWERED_AT_SECS.set(0)
+    metrics.PROBE_RECORDED_AT_SECS.set(0)
+
+
+def answered_at_secs() -> float:
+    return REGISTRY.get_sample_value("sgaps_probe_answered_timestamp_seconds") or 0
 
 
 async def test_a_gateways_probes_are_its_own() -> None:

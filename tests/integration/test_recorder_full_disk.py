@@ -20,7 +20,8 @@ from integration.recorder_process import (
 )
 from recorder_frames import frame, recorded
 from sgaps.bus import RedisBus
-from sgaps.messages import DeadLetter, FrameAccepted, pack_pixels
+from sgaps.messages import DeadLetter, FrameAccepted
+from sgaps.packing import pack_pixels
 from sgaps.recording import SegmentWriter, note_trained, segment_info
 from sgaps.settings import Settings
 from small_disk import fill, small_disk
@@ -95,7 +96,7 @@ async def test_on_a_full_disk_trained_recordings_make_room(
     )
     root = settings.data.recordings_dir
     trained, untrained = (old_segment(root, session) for session in ("trained", "untrained"))
-    note_trained(settings.data.checkpoints_dir, "doom", [segment_info(trained)], root=root)
+    note_trained("doom", settings.data.checkpoints_dir, [segment_info(trained)], root=root)
     limits = ("recorder.keep_secs=1e9", f"recorder.min_free_bytes={6 * 2**20}")
     async with (
         Redis.from_url(clean_broker) as redis,

@@ -12,6 +12,7 @@ import pytest
 
 from integration.processes import heartbeats
 from integration.stuck_service import HANGS
+from integration.toy_loop import Loop
 from ports import free_port
 from sgaps.health import why_not
 from sgaps.service import HEARTBEAT_SECS, TURN_WITHIN_SECS, turns_lately
@@ -67,12 +68,6 @@ def _read_until_it_hangs(process: subprocess.Popen[str]) -> str:
     while HANGS not in seen:
         seen += process.stderr.readline()
     return seen
-
-
-class Loop:
-    last_turn_at_secs = 0.0
-    waiting_for = ""
-    fails_for_secs = 0.0
 
 
 def test_a_loop_is_ready_once_it_turned_and_while_it_turns() -> None:

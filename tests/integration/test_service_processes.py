@@ -20,7 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from integration.processes import SERVICES, ServiceProcess, ending, heartbeats, start_service
 from ports import free_port
 from sgaps.bus import Publish, RedisBus
-from sgaps.messages import FrameAccepted, FrameReconstructed, pack_floats, pack_pixels
+from sgaps.messages import FrameAccepted, FrameReconstructed
+from sgaps.packing import pack_floats, pack_pixels
 from sgaps.protocol.json_codec import encode
 from sgaps.protocol.messages import FrameData, Resolution, SessionStart
 from sgaps.recording import SegmentReader, find_segments

@@ -164,7 +164,9 @@ def test_limits_and_time_to_stop_are_those_of_compose(base: Manifests) -> None:
         limits = pod["containers"][0]["resources"]["limits"]
         told = COMPOSE[name]["deploy"]["resources"]["limits"]
         assert limits["cpu"] == default_of(told["cpus"])
-        assert limits["memory"] == re.sub("([mg])$", lambda m: m[1].upper() + "i", told["memory"])
+        assert limits["memory"] == re.sub(
+            "([mg])$", lambda m: m[1].upper() + "i", default_of(told["memory"])
+        )
         stop_secs = pod["terminationGracePeriodSeconds"]
         assert stop_secs == int(COMPOSE[name]["stop_grace_period"].rstrip("s"))
         assert stop_secs > DRAIN_SECS

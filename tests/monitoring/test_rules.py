@@ -136,6 +136,13 @@ def test_the_document_knows_no_other_alerts() -> None:
     assert re.findall(r'<a id="(\w+)"></a>', DOCUMENT.read_text()) == list(ALERTS)
 
 
+def test_a_target_that_is_missed_is_ours() -> None:
+    """A Prometheus may have others too."""
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    (matcher,) = re.findall(r'up\{job=~"(.*)"\} == 0', ALERTS["TargetDown"]["expr"])
+    assert matcher.split("|") == [job["job_name"] for job in jobs]
+
+
 def test_rules_are_where_prometheus_looks() -> None:
     (pattern,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["rule_files"]
     assert sorted(PROMETHEUS.glob(pattern)) == RULES

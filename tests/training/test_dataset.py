@@ -16,13 +16,20 @@ import torch
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.locks import try_lock
 from sgaps.model import build_model
-from sgaps.recording import SegmentInfo, find_segments, reader, trained_segments, untrained
+from sgaps.recording import (
+    SegmentInfo,
+    SegmentReader,
+    find,
+    find_segments,
+    trained_segments,
+    untrained,
+)
 from sgaps.settings import PoseLayout
 from trainer import snapshot, validation
 from trainer.atlas import views_of
 from trainer.augment import BatchShape
 from trainer.batch import make_batch
-from trainer.dataset import Example, RecordingDataset, Request
+from trainer.dataset import Example, ExampleOptions, RecordingDataset, Request
 from trainer.measured_frames import frames_to_measure
 from trainer.rebuild import rebuilt
 from trainer.run import train_key
@@ -80,7 +87,7 @@ def test_a_session_of_nothing_but_broken_pictures_ends_no_run(
     segments = find_segments(root, KEY)
     assert split_by_session(segments, val_share=0.25).val_sessions == ("d",)
     assert train(settings).finished
-    trained = trained_segments(settings.data.checkpoints_dir, KEY)
+    trained = trained_segments(KEY, settings.data.checkpoints_dir)
     assert untrained(segments, trained, root=root) == []
 
 
@@ -160,13 +167,13 @@ def test_what_is_known_is_not_opened_again(tmp_path: Path, monkeypatch: pytest.M
     known, opened = find_segments(tmp_path), []
     record(tmp_path, "c", frames=2)
     os.utime(known[0].path, (1, 1))  # another file by now
-    look = reader.segment_info
+    look = find.segment_info
 
     def counted(path: Path) -> SegmentInfo:
         opened.append(path)
         return look(path)
 
-    monkeypatch.setattr(reader, "segment_info", counted)
+    monkeypatch.setattr(find, "segment_info", counted)
     found = find_segments(tmp_path, known=known)
     assert [segment.session_id for segment in found] == ["a", "b", "c"]
     assert opened == [found[0].path, found[2].path]
@@ -269,3 +276,39 @@ def test_what_a_state_lacked_is_missing_whatever_the_sentinel_was(tmp_path: Path
     assert [state.tolist() for _, state in found["a"]] == [[-999], [1], [2]]
     layout = PoseLayout(values=(0, 0, 0, 0), nearest=1)
     assert {view.position for view in views_of(segments, layout, -999)} == {1, 2}
+
+
+def test_a_session_is_judged_by_what_it_sent(tmp_path: Path) -> None:
+    """However many samples, of whatever kind: as the champion sees it, so does a challenger."""
+    record(tmp_path, "a", frames=4, samples=37)
+    segments = find_segments(tmp_path)
+    with SegmentReader(segments[0].path) as reader:
+        sent = [reader.read(position).samples for position in range(4)]
+    dataset = dataset_of(segments)
+    settings = toy_settings(tmp_path, "training.curriculum=[{epochs: 1, samples: [60]}]")
+    own = RecordingDataset(segments, ExampleOptions.of(settings))
+    for position in range(4):
+        for example in (dataset[position], own[position]):
+            np.testing.assert_array_equal(example.samples, sent[position])
+        for age, past in own[position].history:
+            np.testing.assert_array_equal(past, sent[position - age])
+
+
+@pytest.mark.parametrize("squares", [True, False])
+def test_a_session_is_learned_in_its_own_way(tmp_path: Path, squares: bool) -> None:
+    """As many samples of the kind that it sent, also where they are drawn anew."""
+    record(tmp_path, "a", frames=8, samples=37, squares=squares)
+    dataset = dataset_of(find_segments(tmp_path), resample=True)
+
+    def counts_of(shape: BatchShape, dataset: RecordingDataset) -> set[int]:
+        wanted = [Request(index=i, shape=shape, epoch=e) for i in range(8) for e in range(8)]
+        examples = [dataset[request] for request in wanted]
+        assert {bool((e.samples[:, 3] > 1).any()) for e in examples} == {squares}
+        assert len({example.samples.tobytes() for example in examples}) > 8  # drawn ones, too
+        return {len(example.samples) for example in examples}
+
+    assert counts_of(BatchShape(samples=60), dataset) == {37}
+    assert counts_of(BatchShape(samples=15, crop=0.5), dataset) == {9}
+    by_curriculum = replace(dataset._options, curriculum=True)
+    taught = RecordingDataset(dataset.segments, by_curriculum)
+    assert counts_of(BatchShape(samples=60), taught) == {60}

@@ -17,38 +17,22 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 from lockless import refuse_locks
 from sgaps.bus.memory_bus import MemoryBus
-from sgaps.checkpoints import DEFAULT_KEY, DataCard, Metrics
-from sgaps.errors import CheckpointUnreadable, SettingsError, SgapsError
-from sgaps.model import (
-    CheckpointStore,
-    ModelOutput,
-    SparsePixelTransformer,
-    build_model,
-    pick_device,
-    prepare_cpu,
-)
+from sgaps.errors import SettingsError, SgapsError
+from sgaps.model import CheckpointStore, build_model, pick_device, prepare_cpu
+from sgaps.model.inpaint import on_black
 from sgaps.recording import find_segments, note_trained, trained_segments, untrained
-from sgaps.sampling.footprints import as_points, sample_image
-from sgaps.sampling.importance import NOTHING_KNOWN
-from sgaps.sampling.quadtree import split_tiling
+from sgaps.sampling.footprints import sample_image
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
 from toy_models import publish
 from trainer import cards, contest, draw, run, validation
-from trainer.augment import AugmentationPipeline, BatchShape
+from trainer.augment import BatchShape
 from trainer.batch import make_batch
-from trainer.champion import champion_of
-from trainer.dataset import ExampleOptions, RecordingDataset, Request
+from trainer.dataset import Request
 from trainer.fit import FitReport, fit
-from trainer.losses import SampledPixelL2Loss, log_error_loss, log_mse_loss, means_at
-from trainer.pictures import on_black
-from trainer.run import RunOptions, RunReport, train_key
-from trainer.schedule import Schedule, sample_counts
-from trainer.split import split_by_session
 from trainer.stepper import TrainingFailed, moving_average
 from trainer.validation import HeldOut
 from trainer.worker import Worker, enough_to_train
@@ -117,16 +101,6 @@ def test_a_key_is_trained_on_a_file_system_without_locks(
     assert train(settings).finished
 
 
-def test_where_a_keys_own_checkpoint_is_for_color_the_general_one_is_the_champion(
-    tmp_path: Path,
-) -> None:
-    """As it is what serves the key."""
-    data = (settings := toy_settings(tmp_path)).data
-    general = publish(data.shipped_dir, DEFAULT_KEY)
-    publish(data.checkpoints_dir, KEY, color_channels=3)
-    assert champion_of(KEY, settings).version == general.model_version
-
-
 def test_a_model_for_color_is_not_trained_on_gray_recordings(tmp_path: Path) -> None:
     settings = toy_settings(tmp_path, "model.color_channels=3")
     for name in ("a", "b"):
@@ -164,16 +138,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         train(settings)
 
 
-def test_whole_sessions_are_held_out(tmp_path: Path) -> None:
-    for name in ("a", "b", "c", "d"):
-        record(tmp_path, name, frames=2)
-    split = split_by_session(find_segments(tmp_path), val_share=0.25)
-    train_sessions = {segment.session_id for segment in split.train}
-    val_sessions = {segment.session_id for segment in split.val}
-    assert (len(train_sessions), len(val_sessions)) == (3, 1)
-    assert train_sessions.isdisjoint(val_sessions)
-
-
 @pytest.mark.parametrize(("known", "enough"), [(0, True), (1, True), (2, False)])
 def test_a_run_waits_for_new_frames(tmp_path: Path, known: int, enough: bool) -> None:
     settings = toy_settings(tmp_path, "training.min_new_frames=12")
@@ -194,21 +158,21 @@ def test_what_a_run_had_is_noted_however_it_came_out(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     train(settings, stop)
-    assert untrained(had, trained_segments(checkpoints, KEY), root=root) == had
+    assert untrained(had, trained_segments(KEY, checkpoints), root=root) == had
     train(settings)
-    assert untrained(had, trained_segments(checkpoints, KEY), root=root) == []
+    assert untrained(had, trained_segments(KEY, checkpoints), root=root) == []
     record(root, "c", frames=1)
-    (new,) = untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root)
+    (new,) = untrained(find_segments(root), trained_segments(KEY, checkpoints), root=root)
     assert new.session_id == "c"
     had[0].path.unlink()  # it goes, and is recorded anew under its name
     record(root, had[0].session_id, frames=7)
     later_ns = had[0].modified_at_ns + 2 * 10**9  # what is noted counts whole seconds
     os.utime(had[0].path, ns=(later_ns, later_ns))
-    new_names = untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root)
+    new_names = untrained(find_segments(root), trained_segments(KEY, checkpoints), root=root)
     assert {segment.session_id for segment in new_names} == {"c", had[0].session_id}
     train(settings)
-    assert untrained(find_segments(root), trained_segments(checkpoints, KEY), root=root) == []
-    assert len(trained_segments(checkpoints, KEY)) == 3
+    assert untrained(find_segments(root), trained_segments(KEY, checkpoints), root=root) == []
+    assert len(trained_segments(KEY, checkpoints)) == 3
 
 
 def test_a_trainer_knows_after_a_restart_what_was_trained(tmp_path: Path) -> None:
@@ -217,7 +181,7 @@ def test_a_trainer_knows_after_a_restart_what_was_trained(tmp_path: Path) -> Non
     for name in ("a", "b"):
         record(root, name, frames=6)
     had = find_segments(root)
-    note_trained(checkpoints, KEY, had, root=root)
+    note_trained(KEY, checkpoints, had, root=root)
     had[0].path.unlink()  # retention makes fewer frames of a key, and that hides no new ones
     record(root, "c", frames=2)
     service = Service(name="trainer", settings=settings, bus=MemoryBus(), stop=asyncio.Event())
@@ -284,40 +248,6 @@ def test_every_frame_is_in_one_batch_of_an_epoch(tmp_path: Path) -> None:
     assert max(map(len, batches)) == 4
 
 
-def test_means_are_read_where_samples_were_taken() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH)).astype(np.uint8)
-    rng = np.random.default_rng(1)
-    coords = split_tiling(
-        NOTHING_KNOWN, guided_share=0, count=60, width=WIDTH, height=HEIGHT, rng=rng
-    )
-    points = np.concatenate([coords, as_points(rng.random((50, 2), np.float32))])
-    samples = torch.from_numpy(sample_image(image, points)[None])
-    frame = torch.from_numpy(image).float().div(255)[None, None]
-    np.testing.assert_allclose(means_at(frame, samples)[0], samples[0, :, 2], atol=0.5 / 255 + 1e-6)
-    loss = SampledPixelL2Loss()
-    valid = torch.ones(samples.shape[:2], dtype=torch.bool)
-    assert float(loss(frame, samples, valid)) < (0.5 / 255) ** 2
-    assert float(loss(frame + 0.5, samples, valid)) == pytest.approx(0.25, abs=1e-3)
-
-
-@pytest.mark.parametrize("side", [1, 2, 64])
-def test_a_mean_at_an_edge_is_that_of_the_pixel_behind_it(side: int) -> None:
-    """As the protocol has it, and 1 is in the last one."""
-    columns, rows = -(-WIDTH // side), -(-HEIGHT // side)
-    numbers = np.arange(1, rows * columns + 1, dtype=np.float32).reshape(rows, columns)
-    image = numbers.repeat(side, 0).repeat(side, 1)[:HEIGHT, :WIDTH]
-    frame = torch.from_numpy(image.copy())[None, None].requires_grad_()
-    x, y = (axis.ravel() for axis in np.meshgrid(np.arange(WIDTH + 1), np.arange(HEIGHT + 1)))
-    rest = np.full((len(x), 2), [0, side])
-    points = torch.from_numpy(np.column_stack([x / WIDTH, y / HEIGHT, rest]).astype(np.float32))
-    expected = image[np.minimum(y, HEIGHT - 1), np.minimum(x, WIDTH - 1)]
-    means = means_at(frame, points[None])[0]
-    np.testing.assert_allclose(means.detach().numpy(), expected, rtol=1e-5)
-    means.sum().backward()  # type: ignore[no-untyped-call]
-    assert frame.grad is not None
-    assert float(frame.grad.sum()) == pytest.approx(len(points), rel=1e-5)
-
-
 def test_nobody_is_told_of_noise_below_a_grey_level(tmp_path: Path) -> None:
     """Or one black frame would outweigh all others."""
     record(tmp_path, "a", frames=1)
@@ -330,38 +260,6 @@ def test_nobody_is_told_of_noise_below_a_grey_level(tmp_path: Path) -> None:
     assert off == pytest.approx(20, abs=0.01)
 
 
-def test_the_frame_loss_falls_with_psnr() -> None:
-    target = torch.zeros(2, 1, 4, 4)
-    near, far = log_mse_loss(target + 0.05, target), log_mse_loss(target + 0.5, target)
-    assert float(far - near) == pytest.approx(2 * np.log(10), abs=0.01)
-
-
-def test_the_predicted_error_is_that_of_frames_and_its_cells_differ_as_theirs_do() -> None:
-    """Where a cell cannot be foretold, its best logarithm alone would tell too good a frame."""
-    rng = torch.Generator().manual_seed(0)
-    spread = torch.exp(torch.randn(4000, 1, 6, 8, generator=rng))  # unforeseeable, of one kind
-    slope = torch.linspace(-1, 1, 8).expand(6, 8)
-    error = 0.05 * F.interpolate(spread * slope.exp(), scale_factor=2.0)
-    told = torch.zeros(6, 8, requires_grad=True)
-    optimiser = torch.optim.Adam([told], lr=0.1)
-    for _ in range(300):
-        output = ModelOutput(
-            frame=error, log_error=told.expand(4000, -1, -1), entropy=None, attention=None
-        )
-        optimiser.zero_grad()
-        log_error_loss(output, torch.zeros_like(error)).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    cells = told.detach()
-    torch.testing.assert_close(cells - cells.mean(), slope, atol=0.1, rtol=0)
-    torch.testing.assert_close(log_rms(cells.exp()[None, None]), log_rms(error), atol=0.01, rtol=0)
-    assert float(cells.mean()) > math.log(0.05) + 0.5  # the best of each cell alone
-
-
-def log_rms(error: torch.Tensor) -> torch.Tensor:
-    """Mean over frames (B, 1, H, W)."""
-    return 0.5 * error.square().mean((1, 2, 3)).log().mean()
-
-
 def test_a_batch_has_the_true_frames_beside_its_input(tmp_path: Path) -> None:
     record(tmp_path, "a", frames=2)
     dataset = dataset_of(find_segments(tmp_path))
@@ -371,25 +269,6 @@ def test_a_batch_has_the_true_frames_beside_its_input(tmp_path: Path) -> None:
     assert batch.target.shape == (2, 1, HEIGHT, WIDTH)
     assert batch.inputs.uv.shape == (2, 120, 2)
     assert batch.inputs.valid.sum(1).tolist() == [60, 120]
-
-
-def test_the_schedule_warms_up_falls_and_ends() -> None:
-    schedule = Schedule(warmup_part=0.1, total_steps=100, max_secs=50)
-    factors = [schedule.factor(step, 0.0) for step in range(100)]
-    assert factors[0] < factors[5] < max(factors)
-    assert factors[99] < 0.01
-    assert schedule.factor(20, 49.0) < 0.01
-    assert schedule.done(100, 0.0)
-    assert schedule.done(1, 50.0)
-    assert not schedule.done(99, 49.0)
-
-
-def test_a_run_that_ends_by_time_warms_up_in_its_share_of_the_time() -> None:
-    schedule = Schedule(warmup_part=0.1, total_steps=10_000, max_secs=600)
-    by_time = [schedule.factor(round(secs), secs) for secs in (0, 30, 60, 300, 599)]
-    assert by_time == pytest.approx([0.001, 0.5, 0.976, 0.5, 0.0], abs=2e-3)
-    assert by_time[0] > 0
-    assert Schedule(warmup_part=0, total_steps=100, max_secs=600).factor(0, 0.0) == 1
 
 
 def test_training_draws_every_kind_of_samples(tmp_path: Path) -> None:
@@ -457,271 +336,6 @@ def test_of_what_a_short_run_began_with_nothing_is_kept() -> None:
     assert float(kept[0]) == pytest.approx(0.999, abs=1e-3)
 
 
-def test_the_curriculum_goes_through_its_phases(tmp_path: Path) -> None:
-    settings = load_settings(environment={})
-    counts = [sample_counts(settings, part) for part in (0, 0.29, 0.31, 0.69, 0.71, 1)]
-    assert counts == [(1000,), (1000,), (500,), (500,), (250,), (250,)]
-    assert sample_counts(toy_settings(tmp_path), 0.5) == (60,)
-    general = load_settings(["training=general"], environment={})
-    assert set(sample_counts(general, 1)) == {250, 500, 1000}
-
-
-def augmented(**shares: float) -> AugmentationPipeline:
-    nothing = load_settings(environment={}).augmentation
-    return AugmentationPipeline(nothing.model_copy(update=shares), sentinel=-999.0)
-
-
-def test_without_shares_nothing_is_augmented() -> None:
-    rng, pipeline = np.random.default_rng(0), augmented()
-    state = np.array([1, 2], np.float32)
-    shape = pipeline.shape(40, rng)
-    assert shape == BatchShape(samples=40)
-    (truth,) = pipeline.truths([scene(1)], shape, rng, flip=pipeline.flips(rng))
-    np.testing.assert_array_equal(pipeline.seen(truth, rng), scene(1))
-    np.testing.assert_array_equal(pipeline.state(state, rng), state)
-
-
-def test_augmented_frames_are_smaller_mirrored_and_noisy_but_judged_by_the_truth() -> None:
-    rng = np.random.default_rng(0)
-    pipeline = augmented(scale_share=1.0, noise_std=0.1, compression_share=1.0)
-    shape = pipeline.shape(40, rng)
-    assert 0.5 <= shape.scale < 1
-    small, flipped = (pipeline.truths([scene(1)], shape, rng, flip=f)[0] for f in (False, True))
-    assert small.shape == (round(HEIGHT * shape.scale), round(WIDTH * shape.scale))
-    np.testing.assert_array_equal(flipped, small[:, ::-1])
-    seen = pipeline.seen(small, rng)
-    assert 1 < np.abs(seen.astype(int) - small).mean() < 60
-
-
-def test_crops_of_a_session_lie_in_one_place_and_have_as_many_samples_for_their_area() -> None:
-    rng = np.random.default_rng(0)
-    shape = augmented(crop_share=1.0).shape(1000, rng)
-    assert 0.5 <= shape.crop < 1
-    assert shape.samples == round(1000 * shape.crop**2)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    pictures = [x.astype(np.uint8), y.astype(np.uint8)]
-    columns, rows = augmented().truths(pictures, shape, rng, flip=False)
-    height, width = round(HEIGHT * shape.crop), round(WIDTH * shape.crop)
-    assert columns.shape == rows.shape == (height, width)
-    np.testing.assert_array_equal(columns, x[:height, :width] + columns[0, 0])
-    np.testing.assert_array_equal(rows, y[:height, :width] + rows[0, 0])
-    assert columns[0, 0] <= WIDTH - width
-    assert rows[0, 0] <= HEIGHT - height
-
-
-def test_a_pose_that_lies_is_missing() -> None:
-    rng = np.random.default_rng(0)
-    state = np.ones(1000, np.float32)
-    assert (augmented().state(state, rng, lies=True) == -999).all()
-    dropped = augmented(state_drop_share=0.2).state(state, rng)
-    assert 0.15 < (dropped == -999).mean() < 0.25
-
-
-def test_some_examples_come_without_any_state() -> None:
-    rng = np.random.default_rng(0)
-    pipeline = augmented(state_absent_share=0.2)
-    states = [pipeline.state(np.ones(9, np.float32), rng) for _ in range(500)]
-    shares = np.array([(state == -999).mean() for state in states])
-    assert set(shares) == {0.0, 1.0}
-    assert 0.15 < shares.mean() < 0.25
-
-
-def options_of(pipeline: AugmentationPipeline) -> ExampleOptions:
-    sampling = load_settings(["sampling.default_sample_count=60"], environment={}).sampling
-    return ExampleOptions(
-        history_frames=2, sampling=sampling, seed=0, sentinel=-999.0, augmentation=pipeline
-    )
-
-
-@pytest.mark.parametrize(("keyframes", "samples"), [(True, 0), (True, 60), (False, 60)])
-def test_recorded_and_drawn_examples_come_without_a_state_alike(
-    tmp_path: Path, keyframes: bool, samples: int
-) -> None:
-    record(tmp_path, "a", frames=9, keyframes=keyframes, samples=samples)
-    pipeline = augmented(state_absent_share=0.5)
-    options = options_of(pipeline)
-    dataset = RecordingDataset(find_segments(tmp_path), options)
-    whole = BatchShape(samples=60)
-    requests = [Request(index=i, shape=whole, epoch=e) for i in range(9) for e in range(30)]
-    absent = [(dataset[request].state == -999).all() for request in requests]
-    assert 0.4 < np.mean(absent) < 0.6
-
-
-@pytest.mark.parametrize(("crop", "flip"), [(0.7, 0.0), (1.0, 1.0)])
-def test_in_a_mirror_and_in_a_cut_a_pose_is_missing(
-    tmp_path: Path, crop: float, flip: float
-) -> None:
-    record(tmp_path, "a", frames=3, samples=0)
-    pipeline = augmented(flip_share=flip)
-    options = options_of(pipeline)
-    dataset = RecordingDataset(find_segments(tmp_path), options)
-    example = dataset[Request(index=2, shape=BatchShape(samples=60, crop=crop), epoch=0)]
-    assert (example.state == -999).all()
-
-
-def test_a_batch_of_augmented_examples_has_one_shape(tmp_path: Path) -> None:
-    record(tmp_path, "a", frames=6)
-    pipeline = augmented(flip_share=0.5, noise_std=0.1, compression_share=0.5, state_drop_share=0.5)
-    options = options_of(pipeline)
-    dataset = RecordingDataset(find_segments(tmp_path), options)
-    shape = BatchShape(samples=40, scale=0.6)
-    examples = [dataset[Request(index=i, shape=shape, epoch=0)] for i in range(len(dataset))]
-    assert {(e.width, e.height, len(e.samples)) for e in examples} == {(29, 19, 40)}
-    batch = make_batch(examples, toy_settings(tmp_path), torch.device("cpu"))
-    assert batch.target is not None
-    assert batch.target.shape == (6, 1, 19, 29)
-
-
-def test_a_model_of_another_shape_has_to_beat_what_serves(tmp_path: Path) -> None:
-    settings = toy_settings(tmp_path)
-    for name in ("a", "b", "c"):
-        record(settings.data.recordings_dir, name, frames=24)
-    first = train(settings)
-    assert first.published is not None
-    other = ("model.ffn_dim=40", "model.history_frames=1", "model.attended_frames=1")
-    report = train(
-        toy_settings(tmp_path, *other, "training.max_epochs=1", "training.min_gain_db=50")
-    )
-    assert report.champion_version == first.published.model_version
-    assert report.champion.psnr_db == pytest.approx(first.challenger.psnr_db, abs=1e-3)
-    assert report.published is None
-    assert CheckpointStore(settings.data.checkpoints_dir).current(KEY) == first.published
-
-
-def test_a_model_of_another_shape_starts_from_the_general_one_that_has_it(
-    soon_better: Settings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """As after an update that brings a general checkpoint of a new shape."""
-    settings = soon_better
-    for name in ("a", "b", "c"):
-        record(settings.data.recordings_dir, name, frames=4)
-    own = train(settings).published
-    assert own is not None
-    other = toy_settings(tmp_path, "model.ffn_dim=40", "training.max_epochs=1")
-    CheckpointStore(settings.data.shipped_dir).publish(
-        DEFAULT_KEY,
-        build_model(other.model),
-        settings=other.model,
-        metrics=own.metrics,
-        parent=None,
-        data=own.data.model_copy(update={"train_sessions": own.data.val_sessions}),
-        training={},
-    )
-    begun: list[torch.Tensor] = []
-
-    def fit_seen(model: SparsePixelTransformer, *args: Any, **kwargs: Any) -> FitReport:
-        begun.append(model.grid.patch.weight.detach().clone())
-        return fit(model, *args, **kwargs)
-
-    monkeypatch.setattr("trainer.run.fit", fit_seen)
-    assert train(other).champion_version == own.model_version
-    shipped, *_ = CheckpointStore(settings.data.shipped_dir).load_current(DEFAULT_KEY)
-    torch.testing.assert_close(begun[0], shipped.grid.patch.weight, rtol=0, atol=0)
-    assert "was trained on what is held out" in caplog.text  # by the general one
-    shutil.rmtree(settings.data.shipped_dir)
-    train(other)
-    assert not torch.equal(begun[1], begun[0])
-
-
-def test_a_frame_or_two_are_held_out_last(soon_better: Settings) -> None:
-    root = soon_better.data.recordings_dir
-    for name in ("d", "e", "f", "g"):
-        record(root, name, frames=2 if name == "d" else 10)
-    segments = find_segments(root)
-    assert split_by_session(segments, val_share=0.25).val_sessions == ("d",)
-    known = {"e", "f", "g"}
-    last = split_by_session(segments, val_share=0.25, trained_on=known, short={"d"})
-    assert not known.isdisjoint(last.val_sessions)
-    published = train(soon_better).published
-    assert published is not None
-    assert "d" in published.data.train_sessions
-
-
-def test_what_has_no_whole_frames_is_not_held_out_where_others_have_some(
-    soon_better: Settings,
-) -> None:
-    root = soon_better.data.recordings_dir
-    for name in ("d", "e", "f", "g"):
-        record(root, name, frames=12, keyframes=name != "d")
-    segments = find_segments(root)
-    assert split_by_session(segments, val_share=0.25).val_sessions == ("d",)
-    assert split_by_session(segments, val_share=0.75, whole={"e", "f"}).val_sessions in {
-        ("e",),
-        ("f",),
-    }
-    assert split_by_session(segments, val_share=0.75, whole={"g"}).val_sessions == ("g",)
-    alone = [segment for segment in segments if segment.session_id == "g"]
-    assert split_by_session(alone, val_share=0.75, whole={"g"}).val_sessions == ()
-    published = train(soon_better).published
-    assert published is not None
-    assert "d" in published.data.train_sessions
-
-
-def test_what_the_champion_was_trained_on_is_held_out_last(tmp_path: Path) -> None:
-    """However sessions come, none goes from training to the measure."""
-    trained_on: set[str] = set()
-    for count in range(2, 13):
-        record(tmp_path, f"session-{count}", frames=1)
-        record(tmp_path, f"another-{count}", frames=1)
-        split = split_by_session(find_segments(tmp_path), val_share=0.25, trained_on=trained_on)
-        assert len(split.val_sessions) == math.ceil((2 * count - 2) / 4)
-        assert trained_on.isdisjoint(split.val_sessions)
-        trained_on = set(split.train_sessions)
-    everything = set(split.train_sessions) | set(split.val_sessions)
-    again = split_by_session(find_segments(tmp_path), val_share=0.25, trained_on=everything)
-    assert len(again.val_sessions) == len(split.val_sessions)
-
-
-def test_a_run_holds_out_what_its_champion_has_not_seen(soon_better: Settings) -> None:
-    settings = soon_better
-    for name in ("d", "e", "f"):
-        record(settings.data.recordings_dir, name, frames=4)
-    first = train(settings).published
-    assert first is not None
-    assert first.data.train_sessions == ("e", "f")
-    for name in ("a", "b", "c", "g"):
-        record(settings.data.recordings_dir, name, frames=4)
-    unaware = split_by_session(find_segments(settings.data.recordings_dir), val_share=0.25)
-    assert "f" in unaware.val_sessions
-    again = train(settings).published
-    assert again is not None
-    assert len(again.data.val_sessions) == 2
-    assert {"e", "f"}.isdisjoint(again.data.val_sessions)
-
-
-def test_a_run_ends_where_its_champion_cannot_be_read(
-    soon_better: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A challenger that had only to beat the prior would take its place."""
-    settings = soon_better
-    for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=4)
-    assert train(settings).published is not None
-
-    def no_descriptor(*_: object) -> bytes:
-        raise CheckpointUnreadable("no descriptor left")
-
-    monkeypatch.setattr(CheckpointStore, "read_file", no_descriptor)
-    with pytest.raises(CheckpointUnreadable):
-        train(settings)
-
-
-def test_a_champion_that_knows_all_is_said_to(
-    soon_better: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings = soon_better
-    for name in ("a", "b", "c"):
-        record(settings.data.recordings_dir, name, frames=4)
-    first = train(settings).published
-    assert first is not None
-    shutil.rmtree(settings.data.recordings_dir / KEY / first.data.val_sessions[0])
-    train(settings)
-    assert "was trained on what is held out" in caplog.text
-
-
 def test_a_run_that_goes_on_from_another_draws_other_samples(
     soon_better: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -741,80 +355,6 @@ def test_a_run_that_goes_on_from_another_draws_other_samples(
     assert seeds == [0, 1]
     assert again.published is not None
     assert again.published.training["seed"] == 0
-
-
-def test_held_out_sessions_that_are_known_are_refused(soon_better: Settings) -> None:
-    settings = soon_better
-    for name in ("a", "b", "c"):
-        record(settings.data.recordings_dir, name, frames=4)
-    segments = find_segments(settings.data.recordings_dir)
-
-    def run_on(train: set[str], val: set[str]) -> RunReport:
-        return train_key(
-            KEY,
-            [s for s in segments if s.session_id in train],
-            settings,
-            stop=threading.Event(),
-            report=lambda _: None,
-            options=RunOptions(val=tuple(s for s in segments if s.session_id in val)),
-        )
-
-    with pytest.raises(SgapsError, match=r"b is in data\.train too"):
-        run_on({"a", "b"}, {"b", "c"})
-    first = run_on({"a", "b"}, {"c"})
-    assert first.published is not None
-    with pytest.raises(SgapsError, match=r"was trained on 1 of .* a among them.*another --seed"):
-        run_on({"c"}, {"a"})
-    run_on({"a"}, {"c"})
-
-
-def test_a_champion_was_trained_on_what_its_parents_were(tmp_path: Path) -> None:
-    """But for those of another shape, whose weights it has not."""
-    settings = toy_settings(tmp_path)
-    other = toy_settings(tmp_path, "model.embed_dim=16")
-    parent = None
-    runs = [
-        ("other", other, tmp_path / "shipped", DEFAULT_KEY),
-        ("general", settings, tmp_path / "shipped", DEFAULT_KEY),
-        ("first", settings, settings.data.checkpoints_dir, KEY),
-        ("second", settings, settings.data.checkpoints_dir, KEY),
-    ]
-    for session, shape, root, key in runs:
-        manifest = CheckpointStore(root).publish(
-            key,
-            build_model(shape.model),
-            settings=shape.model,
-            metrics=Metrics(val_psnr_db=21, champion_psnr_db=20),
-            parent=parent,
-            data=DataCard(frames=1, train_sessions=(session,), val_sessions=("held_out",)),
-            training={},
-        )
-        parent = manifest.model_version
-    assert champion_of(KEY, settings).trained_on == {"general", "first", "second"}
-    shutil.rmtree(settings.data.checkpoints_dir / KEY / str(manifest.parent))
-    assert champion_of(KEY, settings).trained_on == {"second"}
-
-
-def test_what_was_rolled_back_during_a_run_does_not_come_back_unmeasured(
-    soon_better: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = soon_better
-    for name in ("a", "b"):
-        record(settings.data.recordings_dir, name, frames=4)
-    root = settings.data.checkpoints_dir
-    first, second = (publish(root, KEY, seed=seed).model_version for seed in range(2))
-
-    def rolled_back(*arguments: Any, **options: Any) -> FitReport:
-        CheckpointStore(root).promote(KEY, first)
-        return fit(*arguments, **options)
-
-    monkeypatch.setattr(run, "fit", rolled_back)
-    report = train(settings)
-    assert report.champion_version == first
-    assert (report.champion.psnr_db, report.challenger.psnr_db) == (2, 1)  # measured last: best
-    assert report.published is None
-    assert CheckpointStore(root).current_version(KEY) == first
-    assert second in CheckpointStore(root).versions(KEY)
 
 
 @pytest.mark.parametrize("gain_db", [0.0, 1e-3])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from sgaps.bus.memory_bus import MemoryBus
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import SgapsError
 from sgaps.metrics import trainer as metrics
-from sgaps.recording import find_segments
+from sgaps.recording import SegmentInfo, find_segments
 from sgaps.service import Service
 from sgaps.settings import Settings
 from trainer import __main__ as process
 from trainer import run
 from trainer import worker as worker_module
-from trainer.attempts import MOST_KILLED, Attempts, attempts_at
+from trainer.attempts import MOST_KILLED, Attempts, attempt, attempts_at
 from trainer.run_lock import BeingTrained
 from trainer.schedule import Progress
 from trainer.worker import Worker
@@ -131,6 +132,40 @@ data = load_settings(sys.argv[1:]).data
 with attempt("{KEY}", find_segments(data.recordings_dir), data):
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+@pytest.mark.parametrize("is_about_to_begin", [False, True])
+async def test_a_run_that_was_told_to_stop_is_no_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_about_to_begin: bool
+) -> None:
+    """Though it is killed then: on a busy machine it may not come to its end in time."""
+    service = service_with_sessions(tmp_path)
+    data = service.settings.data
+    data.checkpoints_dir.joinpath(KEY).mkdir(parents=True)
+    is_there, is_counted, may_end = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(
+        key: str, segments: Sequence[SegmentInfo], *_: Any, stop: threading.Event, **__: Any
+    ) -> None:
+        is_there.set()
+        if is_about_to_begin:
+            assert stop.wait(PATIENCE_SECS)
+        with attempt(key, segments, data):
+            is_counted.set()
+            assert may_end.wait(PATIENCE_SECS)
+        raise SgapsError("enough")
+
+    monkeypatch.setattr(process, "_give_way", lambda: None)
+    monkeypatch.setattr(run, "train_key", slow)
+    trainer = asyncio.create_task(process.main(service))
+    try:
+        await eventually(is_there.is_set if is_about_to_begin else is_counted.is_set)
+        service.stop.set()
+        await eventually(is_counted.is_set)
+        await eventually(lambda: attempts_at(KEY, data.checkpoints_dir) == Attempts())
+    finally:
+        may_end.set()
+        await trainer
 
 
 @pytest.mark.parametrize("trouble", [None, MemoryError()])

@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 from pytorch_msssim import ssim
 
-from sgaps.checkpoints import Metrics
+from sgaps.manifest import Metrics
 from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import find_segments
 from trainer import contest

@@ -35,6 +35,7 @@ def record(
     frames: int,
     keyframes: bool = True,
     samples: int = 60,
+    squares: bool = False,
     broken: Collection[int] = (),
     half_from: int | None = None,
     sentinel: float = -999.0,
@@ -49,7 +50,9 @@ def record(
         sentinel=sentinel,
     )
     rng = np.random.default_rng(len(session_id))
-    recorded = [_frame(i, rng, keyframes=keyframes, samples=samples) for i in range(frames)]
+    recorded = [
+        _frame(i, rng, keyframes=keyframes, samples=samples, squares=squares) for i in range(frames)
+    ]
     if half_from is not None:
         recorded[half_from:] = map(_halved, recorded[half_from:])
     for i in broken:
@@ -65,17 +68,18 @@ def _halved(frame: RecordedFrame) -> RecordedFrame:
 
 
 def _frame(
-    frame_id: int, rng: np.random.Generator, *, keyframes: bool, samples: int
+    frame_id: int, rng: np.random.Generator, *, keyframes: bool, samples: int, squares: bool
 ) -> RecordedFrame:
     image = scene(frame_id)
-    coords = rng.random((samples, 2), np.float32)
+    coords = as_points(rng.random((samples, 2), np.float32))
+    coords[:, 2] = 4 if squares else 1
     _, png = cv2.imencode(".png", image)
     return RecordedFrame(
         frame_id=frame_id,
         coordinate_set_id=0,
         width=WIDTH,
         height=HEIGHT,
-        samples=sample_image(image, as_points(coords)),
+        samples=sample_image(image, coords),
         state=np.array([frame_id], np.float32),
         client_time_secs=0.0,
         received_at_secs=0.0,
@@ -127,3 +131,18 @@ def dataset_of(segments: list[SegmentInfo], *, resample: bool = False) -> Record
         augmentation=AugmentationPipeline(nothing, sentinel=-999.0) if resample else None,
     )
     return RecordingDataset(segments, options)
+
+
+def paired(root: Path, *, resample: bool) -> RecordingDataset:
+    """Examples with the one before each."""
+    plain = toy_settings(root)
+    augmentation = AugmentationPipeline(plain.augmentation, sentinel=-999.0)
+    options = ExampleOptions(
+        history_frames=2,
+        sampling=plain.sampling,
+        seed=1,
+        sentinel=-999.0,
+        augmentation=augmentation if resample else None,
+        pairs=True,
+    )
+    return RecordingDataset(find_segments(root), options)

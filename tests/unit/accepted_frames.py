@@ -6,7 +6,8 @@ import numpy as np
 
 from sgaps.bus import MemoryBus, Push
 from sgaps.keys import PastSamples, history_key
-from sgaps.messages import FrameAccepted, pack_floats, pack_pixels
+from sgaps.messages import FrameAccepted
+from sgaps.packing import pack_floats, pack_pixels
 
 KEPT = 4
 """Frames in the list of a session."""

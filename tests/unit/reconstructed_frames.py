@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sgaps.messages import FrameReconstructed, pack_floats
+from sgaps.messages import FrameReconstructed
+from sgaps.packing import pack_floats
 
 RISING = np.linspace(0, 1, 1200).reshape(30, 40)
 

@@ -16,8 +16,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from sgaps.checkpoints import MANIFEST_NAME, WEIGHTS_NAME, DataCard, Metrics
+from sgaps.checkpoints import MANIFEST_NAME, WEIGHTS_NAME
 from sgaps.errors import CheckpointNotFound, CheckpointRejected, CheckpointUnreadable
+from sgaps.manifest import DataCard, Metrics
 from sgaps.model import CheckpointStore, build_model, load_serving
 from sgaps.settings import DataSettings, ModelSettings
 from toy_models import publish, small

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampler.choose import StoredCoordinates, choose, draft
-from sgaps.messages import CoordinatesChosen, FrameReconstructed, chosen_set_id, pack_floats
+from sgaps.messages import CoordinatesChosen, FrameReconstructed, chosen_set_id
+from sgaps.packing import pack_floats
 from sgaps.settings import Settings, load_settings
 from unit.reconstructed_frames import frame_of
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lockless import refuse_locks
-from sgaps.errors import RecordingError, SourceError
+from sgaps.errors import DiskFull, RecordingError, SourceError
 from sgaps.recording import (
     RecordedFrame,
     SegmentReader,
@@ -23,6 +23,7 @@ from sgaps.recording import (
     find_segments,
     recover_parts,
 )
+from sgaps.settings import load_settings
 from sgaps_cli import capture
 from sgaps_client.pictures import decoded_png
 from sgaps_client.sources import GameFrame
@@ -439,6 +440,26 @@ def test_pictures_before_one_that_cannot_be_read_are_kept(tmp_path: Path, folder
     assert "9.png is not a readable picture; remove it" in line
     assert "3 whole frames of pictures in" in done.stderr
     assert recorded(tmp_path / "out", "pictures").popitem()[1].shape[0] == 3
+
+
+def test_a_capture_leaves_a_recorder_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It filled the disk, on which a recorder then recorded nothing."""
+    reserve_bytes = load_settings().recorder.min_free_bytes
+    free_bytes = iter([2 * reserve_bytes, 2 * reserve_bytes, reserve_bytes])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free_bytes)))
+    with pytest.raises(DiskFull, match="are needed; make room"):
+        capture.record(
+            EndingSource(999, SourceError("it went on")),
+            tmp_path,
+            key="k",
+            session_id="s",
+            frames=None,
+        )
+    assert "100 whole frames of k" in capsys.readouterr().err
+    assert recorded(tmp_path, "k")["s"].shape[0] == 100
 
 
 def full_after(batches: int, append: Callable[..., None]) -> Callable[..., None]:

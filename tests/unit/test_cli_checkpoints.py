@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,23 +18,14 @@ from sgaps.checkpoints import (
     WEIGHTS_NAME,
     CheckpointDirectory,
 )
-from sgaps_command import SGAPS, run_here, run_process
+from sgaps_command import SGAPS, Command, command_on, run_process
 from toy_models import publish
 from unit.toy_room import atlas_of, walk
-
-Command = Callable[..., str]
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str, status: int = 0) -> str:
-        done = run_here("checkpoints", *arguments, "--root", tmp_path)
-        assert done.returncode == status, done.stderr
-        return done.stdout + done.stderr
-
-    return run
+    return command_on(tmp_path, "checkpoints", monkeypatch)
 
 
 def test_all_versions_are_listed_and_the_one_in_force_is_marked(
@@ -81,6 +71,28 @@ def test_a_manifest_is_shown_and_two_are_compared(command: Command, tmp_path: Pa
     different = command("compare", "doom", first.model_version, second.model_version)
     assert "training.seed" in different
     assert "model.embed_dim" not in different
+
+
+def retell(root: Path, version: str, group: str, **changes: object) -> None:
+    path = root / "doom" / version / MANIFEST_NAME
+    manifest = json.loads(path.read_text())
+    manifest[group] |= changes
+    path.write_text(json.dumps(manifest))
+
+
+def test_lists_are_compared_by_what_is_in_them(command: Command, tmp_path: Path) -> None:
+    """Of equal length they were taken for equal."""
+    one, other = (publish(tmp_path, seed=seed).model_version for seed in range(2))
+    retell(tmp_path, other, "model", coarse_channels=[12, 16])
+    for version, sessions in ((one, ["a", "b", "c"]), (other, ["c", "d", "e"])):
+        retell(tmp_path, version, "data", train_sessions=sessions, val_sessions=["v"])
+    rows = command("compare", "doom", one, other).splitlines()
+    (channels,) = (row for row in rows if "model.coarse_channels" in row)
+    assert "[6, 8]" in channels
+    assert "[12, 16]" in channels
+    (sessions_row,) = (row for row in rows if "data.train_sessions" in row)
+    assert sessions_row.count("3, of which 2 are not in the other") == 2
+    assert not any("data.val_sessions" in row for row in rows)
 
 
 def test_promotion_and_its_way_back(command: Command, tmp_path: Path) -> None:

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import os
-import ssl
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import msgspec
 import pytest
-import trustme
 
 from ports import free_port
 from sgaps.messages import SegmentSealed
@@ -28,68 +20,11 @@ from sgaps_cli.doctor.containers import published_url
 from sgaps_cli.doctor.finding import Finding
 from sgaps_cli.doctor.streams import Look, streams_found
 from sgaps_command import run_here
+from unit.asked_doctor import Asked, answers_of, bad_lines, http_server
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 LOOKED_AT = ("Python", "package torch", "package vizdoom", "settings", "broker", "data folder")
-
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No broker of this test run, and no system that happens to run on this machine."""
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    monkeypatch.setenv("SGAPS__SERVER__PORT", str(free_port()))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Runs the command in this process."""
-
-    data_dir: Path
-
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        done = run_here("doctor", "--data-dir", self.data_dir, *arguments)
-        return done.returncode, done.stdout
-
-
-@pytest.fixture
-def asked(tmp_path: Path) -> Asked:
-    return Asked(tmp_path / "data")
-
-
-def bad_lines(said: str) -> list[str]:
-    return [line for line in said.splitlines() if line.startswith("bad")]
-
-
-@contextmanager
-def http_server(
-    answers: dict[str, object],
-    *,
-    status: int = 200,
-    token: str | None = None,
-    certificate: trustme.LeafCert | None = None,
-) -> Iterator[str]:
-    """Something that answers at some addresses; its own address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            allowed = token is None or self.headers["Authorization"] == f"Bearer {token}"
-            self.send_response(status if allowed else 401)
-            self.end_headers()
-            answer = answers.get(self.path, {}) if allowed else {"detail": "no token"}
-            self.wfile.write(msgspec.json.encode(answer))
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(context)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_a_machine_that_is_well(asked: Asked) -> None:
@@ -380,18 +315,6 @@ def test_a_detail_of_another_server_is_no_trouble_of_the_gateway(asked: Asked, s
     assert "cure: start the system" in said
 
 
-NEEDED = ("gateway", "reconstructor", "sampler", "recorder")
-
-
-def answers_of(status: dict[str, object], missing: Sequence[str] = ()) -> dict[str, object]:
-    """Of a system in which all that is needed lives but what is missing."""
-    services = [{"service": n, "instance": f"{n}-1"} for n in NEEDED if n not in missing]
-    return {
-        "/api/status": {"uptime_secs": 12.3, "services": services, **status},
-        "/api/ready": {"ready": not missing, "why": dict.fromkeys(missing, "no heartbeat")},
-    }
-
-
 @pytest.mark.parametrize("missing", [[], ["sampler", "recorder"]])
 def test_a_running_system(asked: Asked, missing: list[str]) -> None:
     with http_server(answers_of({}, missing)) as url:
@@ -522,6 +445,24 @@ def test_a_recorder_that_waits_or_does_not_write() -> None:
     assert (full.well, "free space" in full.cure) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("versions", "well", "detail"),
+    [
+        ({"doom": "v0007-1a2b3c4d", "default": "untrained"}, True, "v0007-1a2b3c4d"),
+        ({"default": "untrained"}, False, "untrained"),
+        ({}, False, "none"),
+        ({"default": "telea"}, True, "none: reconstructor.method=telea needs none"),
+    ],
+)
+def test_whether_a_session_has_a_checkpoint(
+    versions: dict[str, str], well: bool, detail: str
+) -> None:
+    now = system.Status(uptime_secs=1.0, services=[], model_versions=versions)
+    sessions = [system.Session(checkpoint_key="doom", connected=True)]
+    told = {f.what: f for f in system.work_found(now, now, sessions)}["checkpoint of doom"]
+    assert (told.well, told.detail) == (well, detail)
+
+
 def test_what_metrics_tell() -> None:
     text = (
         "# TYPE sgaps_frames_received counter\nsgaps_frames_received_total 90\n"
@@ -582,105 +523,6 @@ def test_secrets_are_looked_at_where_compose_has_them(
     assert f"ok   secrets {folder}: " in asked()[1]
     monkeypatch.setenv("SGAPS_SECRETS_DIR", "another")  # counts more
     assert "ok   secrets" not in asked()[1]
-
-
-def test_a_certificate_that_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority = trustme.CA()
-    ca_file = asked.data_dir.parent / "ca.pem"
-    authority.cert_pem.write_to_path(ca_file)
-    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
-    ends = datetime.now(UTC) + timedelta(days=5, hours=1)
-    certificate = authority.issue_cert("127.0.0.1", not_after=ends)
-    with http_server(answers_of({}), certificate=certificate) as url:
-        code, said = asked("--url", url)
-        monkeypatch.delenv("SSL_CERT_FILE")
-        unknown, why = asked("--url", url)
-    assert code == 1
-    assert bad_lines(said) == ["bad  certificate: ends in 5 days"]
-    assert unknown == 1
-    assert "name its authority's in SSL_CERT_FILE" in why
-
-
-@dataclass(frozen=True)
-class OwnTls:
-    """A gateway of this machine that is configured for TLS."""
-
-    authority: trustme.CA
-    monkeypatch: pytest.MonkeyPatch
-
-    def at(self, url: str) -> None:
-        self.monkeypatch.setenv("SGAPS__SERVER__PORT", url.rpartition(":")[2])
-
-
-@pytest.fixture
-def own_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OwnTls:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    for name in ("CERTIFICATE", "KEY"):
-        monkeypatch.setenv(f"SGAPS__SERVER__TLS_{name}", str(tmp_path / name))
-    return OwnTls(authority, monkeypatch)
-
-
-def test_a_gateway_that_speaks_tls_is_asked_by_tls(asked: Asked, own_tls: OwnTls) -> None:
-    code, said = asked()
-    assert (code, "none runs; sgaps up starts one" in said) == (0, True)
-    certificate = own_tls.authority.issue_cert("127.0.0.1")
-    with http_server(answers_of({}), certificate=certificate) as url:
-        own_tls.at(url)
-        code, said = asked()
-    assert code == 0
-    assert f"ok   gateway {url}: up 12 s" in said
-    assert "ok   certificate: ends in " in said
-
-
-def test_a_certificate_of_another_name_is_told(asked: Asked, own_tls: OwnTls) -> None:
-    certificate = own_tls.authority.issue_cert("game.example")
-    with http_server(answers_of({}), certificate=certificate) as url:
-        own_tls.at(url)
-        code, said = asked()
-        own_tls.monkeypatch.delenv("SSL_CERT_FILE")
-        unknown, why = asked()
-    assert code == 1
-    (line,) = bad_lines(said)
-    assert f"gateway {url}: its certificate is not accepted" in line
-    assert "cure: name it as its certificate does: --url https://" in said
-    assert unknown == 1
-    assert "name its authority's in SSL_CERT_FILE" in why
-
-
-def test_no_token_is_sent_in_plain_text_where_tls_is_configured(
-    asked: Asked, own_tls: OwnTls
-) -> None:
-    answered: dict[str, object] = {}
-    with http_server(answered, token="secret") as url:  # noqa: S106
-        own_tls.at(url)
-        code, said = asked("--token", "secret")
-    assert code == 1
-    (line,) = bad_lines(said)
-    assert f"gateway {url.replace('http', 'https')}: does not answer" in line
-
-
-def test_a_system_of_sgaps_up_speaks_no_tls(asked: Asked, own_tls: OwnTls) -> None:
-    with http_server(answers_of({})) as url, data_folder.alone_in(asked.data_dir) as lock:
-        data_folder.tell(lock, Running(port=int(url.split(":")[-1])))
-        assert f"gateway {url}: up 12 s" in asked()[1]
-
-
-def test_a_gateway_with_a_token(asked: Asked) -> None:
-    with http_server(answers_of({}), token="secret") as url:  # noqa: S106
-        without, with_it = asked("--url", url), asked("--url", url, "--token", "secret")
-    assert (without[0], with_it[0]) == (1, 0)
-    assert "cure: give its token with --token or in SGAPS_TOKEN" in without[1]
-
-
-def test_a_token_that_no_gateway_has_is_not_told(asked: Asked) -> None:
-    with http_server(answers_of({})) as url:
-        code, said = asked("--url", url, "--token", "secret\n")
-    assert code == 1
-    assert bad_lines(said) == [f"bad  gateway {url}: cannot be asked"]
-    assert "cure: the token has blanks or control characters" in said
-    assert "secret" not in said
 
 
 @pytest.mark.parametrize(

@@ -20,22 +20,13 @@ from sgaps.recording import RecordedFrame, SegmentReader, find_segments
 from sgaps.recording.disk import lock_recordings
 from sgaps_cli import recordings, recordings_folder
 from sgaps_cli.replay.library import Library
-from sgaps_command import run_here, run_process
-from toy_segments import make_frame, open_writer, write_segment
-
-Command = Callable[..., str]
+from sgaps_command import Command, command_on, run_here, run_process
+from toy_segments import content, make_frame, open_writer, write_segment
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str, status: int = 0) -> str:
-        done = run_here("recordings", *arguments, "--root", tmp_path)
-        assert done.returncode == status, done.stderr
-        return done.stdout if "--json" in arguments and not status else done.stdout + done.stderr
-
-    return run
+    return command_on(tmp_path, "recordings", monkeypatch)
 
 
 def whole_frame(frame_id: int, *, width: int = 160, height: int = 120) -> RecordedFrame:
@@ -197,6 +188,7 @@ def test_sound_recordings_are_verified(command: Command, tmp_path: Path) -> None
         "segments": 2,
         "frames": 20,
         "findings": [],
+        "set_aside": [],
     }
     living.abandon()
 
@@ -217,6 +209,11 @@ def _sample(path: Path) -> None:
 def _keyframe(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["/doom/a/frames/keyframes"][0] = 0
+
+
+def _undecodable(path: Path) -> None:
+    frame = make_frame(99, keyframe_encoding="png", keyframe=b"\x89PNG no picture")
+    seal(path.parents[2], "a", 7, [frame])
 
 
 def _twice(path: Path) -> None:
@@ -240,9 +237,10 @@ def _part(path: Path) -> None:
         (_nonsense, "000000.h5: .*no valid segment", 0),
         (_index, "000000.h5: .*index row 3 points nowhere", 9),
         (_sample, "000000.h5: frame 1: a sample is outside", 9),
-        (_keyframe, "000000.h5: frame 0: its keyframe cannot be decoded", 9),
+        (_keyframe, "000000.h5: frame 0: its keyframe is not what was written", 9),
+        (_undecodable, "000007.h5: frame 99: its keyframe cannot be decoded", 11),
         (_twice, "000007.h5: frame 8 is recorded twice", 11),
-        (_larger, "000007.h5: frame 99: its keyframe has 161x120 pixels", 10),
+        (_larger, "000007.h5: frame 99: its keyframe has 161x120 pixels", 11),
         (_part, "000007.h5.part: left by a killed writer", 12),
     ],
 )
@@ -260,6 +258,28 @@ def test_what_is_not_well_is_found_and_mended(
     ids = recorded_ids(tmp_path)
     assert len(ids) == len(set(ids)) == left + 1
     assert before <= {file.read_bytes() for file in tmp_path.rglob("*.h5*")}
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_samples_are_kept_where_the_keyframe_beside_them_is_damaged(
+    command: Command, tmp_path: Path, *, is_older: bool
+) -> None:
+    path = seal(tmp_path, "a", 0, frames(*range(10)))
+    with h5py.File(path, "r+") as file:
+        group = file["/doom/a/frames"]
+        group["keyframes"][:8] = 0  # of frame 0, which has no samples
+        group["keyframes"][len(group["keyframes"]) // 2 :] = 0  # of frame 5, which has five
+        if is_older:
+            del group["checksums"]
+    told = command("repair")
+    assert "9 frames are in 000001.h5, 1 of them without their keyframes" in told
+    with SegmentReader(path.with_name("000001.h5")) as reader:
+        (kept,) = (frame for frame in reader if frame.frame_id == 5)
+    assert content(kept) == content(make_frame(5))
+    told = command("verify")
+    assert "doom/a/000000.h5.bad: set aside" in told
+    assert "9 frames, 0 problems" in told
+    assert json.loads(command("verify", "--json"))["set_aside"] == ["doom/a/000000.h5.bad"]
 
 
 def test_a_repair_that_was_killed_is_finished(command: Command, tmp_path: Path) -> None:
@@ -339,15 +359,42 @@ def test_a_session_that_may_not_be_read_is_told_beside_the_others(
     assert {one.session: one.frame_count for one in Library(tmp_path).scan()} == {"a": 10, "b": 0}
 
 
-@pytest.mark.parametrize("which", [".", "doom"])
+def test_a_key_that_may_not_be_read_is_told_beside_the_others(
+    command: Command, closed: Callable[[Path], None], tmp_path: Path
+) -> None:
+    seal(tmp_path, "a", 0, frames(*range(10)))
+    write_segment(tmp_path, frames(1), checkpoint_key="pong", session_id="b")
+    closed(tmp_path / "pong")
+    rows = [(r["key"], r["session"], r["state"]) for r in listed(command, status=1).values()]
+    assert rows == [("doom", "a", "sealed"), ("pong", "", "unreadable")]
+    told = command("verify", status=1)
+    assert "pong: " in told
+    assert "pong cannot be listed: Permission denied" in told
+    assert "1 segments, 10 frames, 1 problems" in told
+    assert "pong: left as it is: " in command("repair", status=1)
+    assert sum(one.frame_count for one in Library(tmp_path).scan()) == 10
+
+
+def test_a_folder_that_can_be_no_key_is_passed_over(
+    command: Command, closed: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """As every disk has one, which only root may read."""
+    seal(tmp_path, "a", 0, frames(*range(10)))
+    (tmp_path / "lost+found").mkdir()
+    closed(tmp_path / "lost+found")
+    assert listed(command).keys() == {"a"}
+    assert "1 segments, 10 frames, 0 problems" in command("verify")
+    assert "nothing to repair" in command("repair")
+
+
 @pytest.mark.parametrize("doing", ["list", "verify", "repair"])
 def test_a_folder_that_may_not_be_read_is_told_in_a_line(
-    which: str, doing: str, command: Command, closed: Callable[[Path], None], tmp_path: Path
+    doing: str, command: Command, closed: Callable[[Path], None], tmp_path: Path
 ) -> None:
     seal(tmp_path, "a", 0, frames(1))
-    closed(tmp_path / which)
+    closed(tmp_path)
     *_, line = command(doing, status=1).splitlines()
-    assert line.startswith(f"sgaps: {tmp_path / which} cannot be ")
+    assert line.startswith(f"sgaps: {tmp_path} cannot be ")
     assert line.endswith(": Permission denied")
 
 

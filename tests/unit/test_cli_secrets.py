@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -79,6 +80,26 @@ def test_a_secret_is_there_whole_or_not_at_all(
     before = contents(tmp_path)
     monkeypatch.setattr(os, "fsync", cut_off)
     with pytest.raises(KeyboardInterrupt):
+        write_secrets(tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["users.acl", "redis_exporter.json"])
+def test_what_is_written_again_is_the_old_one_where_the_disk_is_full(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that is started with an empty users.acl is open to all."""
+
+    def full(descriptor: int) -> None:
+        unfinished = tmp_path.glob(f".{name}.*")
+        if os.fstat(descriptor).st_ino in {path.stat().st_ino for path in unfinished}:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_secrets(tmp_path)
+    (tmp_path / name).write_text("of the version before\n")
+    before = contents(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AclError, match="No space left on device"):
         write_secrets(tmp_path)
     assert contents(tmp_path) == before
 

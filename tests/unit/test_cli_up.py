@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from lost_output import Closed, Full
 from ports import free_port
 from sgaps.errors import SourceError
 from sgaps.settings import load_settings
@@ -116,19 +117,9 @@ def test_a_broker_that_has_no_place_is_told(
     assert said == f"sgaps: the broker cannot be started: {reason}: '{path}'\n"
 
 
-class _Closed(io.StringIO):
-    def write(self, _: str) -> int:
-        raise BrokenPipeError
-
-
 def test_where_nobody_reads_any_more_the_end_has_its_order() -> None:
     """`sgaps up | tee log`: Ctrl-C ends both, and rich would end us before our services."""
-    Console(file=dispensable(_Closed())).print("stopping…")
-
-
-class _Full(io.StringIO):
-    def write(self, _: str) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    Console(file=dispensable(Closed())).print("stopping…")
 
 
 class _Ascii(io.StringIO):
@@ -136,7 +127,7 @@ class _Ascii(io.StringIO):
         return len(text.encode("ascii"))
 
 
-@pytest.mark.parametrize("file", [_Full(), _Ascii()])
+@pytest.mark.parametrize("file", [Full(), _Ascii()])
 async def test_a_service_is_started_again_though_that_cannot_be_told(
     file: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Pure parts of the client: PSNR, names, sizes, resampling of pictures."""
+"""Pure parts of the client: PNG, names, sizes, resampling of pictures."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from sgaps.protocol.ids import is_valid_id
 from sgaps_client.address import http_url
-from sgaps_client.pictures import MAX_PSNR_DB, decoded_png, encoded_png, psnr_db
+from sgaps_client.pictures import decoded_png, encoded_png
 from sgaps_client.sources import checkpoint_key
 from sgaps_client.sources.base import fit_size, gray_from_bgr, gray_from_rgb
-
-
-def test_psnr_of_a_known_error() -> None:
-    truth = np.zeros((4, 4), np.uint8)
-    assert psnr_db(np.full((4, 4), 51, np.uint8), truth) == pytest.approx(20 * np.log10(5))
-    assert psnr_db(truth, truth) == MAX_PSNR_DB
 
 
 def test_png_keeps_every_pixel() -> None:

@@ -313,15 +313,17 @@ def test_doom_refuses_a_size_it_does_not_draw() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "package", "extra"),
-    [("doom/my_way_home", "vizdoom", "doom"), ("atari/pong", "ale_py", "atari")],
+    ("spec", "package", "named"),
+    [("doom/my_way_home", "vizdoom", "vizdoom"), ("atari/pong", "ale_py", "ale-py")],
 )
-def test_a_missing_package_names_its_extra(
-    spec: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_package_is_named_as_the_index_has_it(
+    spec: str, package: str, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"sgaps_client.sources.{extra}", raising=False)
-    with pytest.raises(SourceError, match=rf"pip install sgaps-client\[{extra}\]"):
+    monkeypatch.delitem(
+        sys.modules, f"sgaps_client.sources.{spec.partition('/')[0]}", raising=False
+    )
+    with pytest.raises(SourceError, match=f"pip install {named}$"):
         open_source(spec)
 
 
@@ -480,6 +482,38 @@ def test_pictures_come_by_name_in_one_size(folder: Path) -> None:
     frames = some_frames(open_source(str(folder)), 10)
     assert [round(float(f.image.mean())) for f in frames] == [10, 20, 30]
     assert {f.image.shape for f in frames} == {(6, 8)}
+
+
+def test_how_many_pictures_are_of_another_size_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    some_frames(open_source(str(folder)), 10)
+    (told,) = caplog.messages
+    assert "1 pictures of another size became 8x6" in told
+    (folder / "c.PNG").unlink()
+    caplog.clear()
+    some_frames(open_source(str(folder)), 10)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("kind", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_what_is_transparent_is_over_black(
+    kind: type[np.unsignedinteger], white: int, tmp_path: Path
+) -> None:
+    """Whatever colour a program left under it."""
+    picture = np.full((1, 3, 4), white, kind)
+    picture[0, :, 3] = (0, white // 5, white)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    (frame,) = some_frames(open_source(str(tmp_path)), 10)
+    assert frame.image.tolist() == [[0, 51, 255]]
+
+
+def test_a_colour_that_stands_for_none_is_black(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
+    picture.putpalette([200, 200, 200, 100, 100, 100])
+    picture.save(tmp_path / "a.png", transparency=0)
+    (frame,) = some_frames(open_source(str(tmp_path)), 10)
+    assert frame.image.tolist() == [[0, 100]]
 
 
 def test_a_broken_picture_is_named(folder: Path) -> None:

@@ -10,12 +10,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
-from sgaps.messages import (
+from sgaps.packing import (
+    pack_floats,
     pack_footprints,
     pack_pixels,
-    unpack_samples,
+    unpack_coords,
+    unpack_pixels,
     unpack_together,
-    with_footprints,
 )
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import (
@@ -157,6 +158,25 @@ def test_where_not_even_the_largest_squares_fit_most_lie_where_importance_is() -
     assert is_left.sum() == pytest.approx(300 + 200 * 200 / 700, abs=30)
 
 
+@pytest.mark.parametrize("is_upright", [False, True])
+@pytest.mark.parametrize("thick_px", [1, 3])
+def test_where_a_frame_is_so_thin_that_squares_are_pixels_most_lie_where_importance_is(
+    thick_px: int, is_upright: bool
+) -> None:
+    importance = np.full((thick_px, 128), 1e-3, np.float32)
+    importance[-1, 96:] = 1
+    coords = split_tiling(
+        importance.T if is_upright else importance,
+        guided_share=0.6,
+        count=100,
+        width=thick_px if is_upright else 1024,
+        height=1024 if is_upright else thick_px,
+        rng=np.random.default_rng(0),
+    )
+    along, across = coords[:, [1, 0] if is_upright else [0, 1]].T
+    assert ((along > 0.75) & (across > 1 - 1 / thick_px)).sum() >= 60
+
+
 def test_even_squares_lie_elsewhere_in_every_frame() -> None:
     one, other = (
         split_tiling(
@@ -218,8 +238,8 @@ def test_footprints_travel_as_bytes(sides: list[int]) -> None:
     footprints = np.array(sides, np.float32)
     data = pack_footprints(footprints)
     assert len(data) == (0 if set(sides) == {1} else len(sides))
-    uv = np.zeros((len(sides), 2), np.float32)
-    np.testing.assert_array_equal(with_footprints(uv, data)[:, 2], footprints)
+    uv = pack_floats(np.zeros((len(sides), 2), np.float32))
+    np.testing.assert_array_equal(unpack_coords(uv, data)[:, 2], footprints)
 
 
 @given(st.floats(width=32) | st.sampled_from(FOOTPRINTS_PX) | st.integers(-300, 300))
@@ -231,9 +251,9 @@ def test_a_footprint_is_a_power_of_two(side: float) -> None:
 @pytest.mark.parametrize("data", [b"\x01", b"\x01\x03", b"\x00\x01", b"\x01\x80"])
 def test_wrong_footprints_are_refused(data: bytes) -> None:
     with pytest.raises(MessageError, match="footprints"):
-        with_footprints(np.zeros((2, 2), np.float32), data)
+        unpack_coords(pack_floats(np.zeros((2, 2))), data)
     with pytest.raises(MessageError, match="footprints"):
-        unpack_samples(bytes(10), data)
+        unpack_pixels(bytes(10), data)
 
 
 def test_a_picture_in_color_is_sampled_channel_by_channel() -> None:
@@ -253,10 +273,10 @@ def test_what_comes_in_the_steps_of_the_wire_is_packed_without_loss(
     pixels = np.column_stack([uv.astype(np.float32) / UV_STEPS, values.astype(np.float32) / 255])
     packed = pack_pixels(pixels)
     assert packed == uv.astype("<u2").tobytes() + values.tobytes()
-    samples = unpack_samples(packed, bytes([8] * 7))
+    samples = unpack_pixels(packed, bytes([8] * 7))
     np.testing.assert_array_equal(samples[:, :3], pixels)
     np.testing.assert_array_equal(samples[:, 3], 8)
-    np.testing.assert_array_equal(unpack_samples(packed, b"")[:, 3], 1)
+    np.testing.assert_array_equal(unpack_pixels(packed, b"")[:, 3], 1)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=4))
@@ -270,7 +290,7 @@ def test_samples_of_many_frames_are_unpacked_as_those_of_each(
     ]
     together = unpack_together(packed)
     for samples, one in zip(together, packed, strict=True):
-        np.testing.assert_array_equal(samples, unpack_samples(*one))
+        np.testing.assert_array_equal(samples, unpack_pixels(*one))
     for bad in ((bytes(4), b""), (bytes(5), bytes([3])), (bytes(10), bytes([8]))):
         with pytest.raises(MessageError):
             unpack_together([*packed, bad])
@@ -279,4 +299,4 @@ def test_samples_of_many_frames_are_unpacked_as_those_of_each(
 @pytest.mark.parametrize("size", [1, 4, 6])
 def test_half_a_pixel_is_refused(size: int) -> None:
     with pytest.raises(MessageError, match="no pixels"):
-        unpack_samples(bytes(size), b"")
+        unpack_pixels(bytes(size), b"")

@@ -24,7 +24,7 @@ RUN_BY = {
     "sgaps capture": GUIDES,
     "sgaps import": "tests/unit/test_cli_capture.py::test_a_video_is_imported_by_the_command",
     "sgaps train": GUIDES,
-    "torchrun": "tests/training/test_training_runs.py::test_two_ranks_train_one_checkpoint",
+    "torchrun": "tests/training/test_train_command.py::test_two_ranks_train_one_checkpoint",
     "sgaps evaluate": GUIDES,
     "sgaps replay": "tests/browser/test_replay.py::test_a_recording_is_looked_through",
     "sgaps bench": GUIDES,

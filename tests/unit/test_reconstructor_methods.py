@@ -133,6 +133,7 @@ def test_a_checkpoint_of_another_state_length_serves(tmp_path: Path) -> None:
 
 def test_predicted_psnr_is_that_of_the_mean_squared_error() -> None:
     assert predicted_psnr_db(np.log(np.full((3, 4), 0.1, np.float32))) == pytest.approx(20.0)
+    assert predicted_psnr_db(np.full((3, 4), 2.0, np.float32)) == 0
     assert predicted_psnr_db(np.full((3, 4), 1e6, np.float32)) is None
     assert predicted_psnr_db(np.full((3, 4), np.nan, np.float32)) is None
     uneven = np.log(np.array([[0.1, 0.3]], np.float32))

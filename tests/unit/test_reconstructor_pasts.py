@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,27 +11,16 @@ from hypothesis import strategies as st
 
 from reconstructor import past
 from reconstructor.past import Pasts
-from sgaps.bus import MemoryBus, Push
+from sgaps.bus import Push
 from sgaps.errors import MessageError
 from sgaps.keys import history_key
 from sgaps.messages import FrameAccepted
 from sgaps.settings import Settings
 from unit.accepted_frames import frame, store
+from unit.asked_bus import AskedBus
 
 FRAMES = 3
 """A model looks back to."""
-
-
-class AskedBus(MemoryBus):
-    """Notes which lists it was asked for, trip by trip."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trips: list[list[str]] = []
-
-    async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
-        self.trips.append(list(keys))
-        return await super().lists(keys, count=count)
 
 
 async def before(pasts: Pasts, *frames: FrameAccepted) -> list[list[int]]:

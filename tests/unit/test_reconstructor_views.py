@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import cv2
 import msgspec
@@ -17,14 +16,13 @@ from reconstructor.view import ViewPublisher, encode_view
 from reconstructor.worker import summary
 from sgaps.bus import Bus, MemoryBus, Put
 from sgaps.keys import watch_key
-from sgaps.messages import FrameAccepted, ViewEncoded, pack_pixels
+from sgaps.messages import FrameAccepted, ViewEncoded
+from sgaps.packing import pack_pixels
+from sgaps_client.pictures import encoded_png
 from unit.accepted_frames import frame
+from unit.asked_bus import AskedBus
 
 IMAGE = np.full((6, 8), 100, np.uint8)
-
-
-def encoded(image: NDArray[np.uint8]) -> bytes:
-    return bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def accepted(session_id: str, frame_id: int, keyframe: bytes = b"") -> FrameAccepted:
@@ -63,16 +61,6 @@ async def watch(bus: Bus, *session_ids: str) -> None:
     await bus.write(*(Put(watch_key(name), {"watched": b"1"}, 99) for name in session_ids))
 
 
-class AskedBus(MemoryBus):
-    """Counts how often it was asked for hashes."""
-
-    asked = 0
-
-    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
-        self.asked += 1
-        return await super().hashes(keys)
-
-
 async def test_what_nobody_watches_is_neither_encoded_nor_asked_for_again_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -82,7 +70,7 @@ async def test_what_nobody_watches_is_neither_encoded_nor_asked_for_again_at_onc
     for frame_id in range(50):
         offer(views, accepted("a", frame_id))
         await asyncio.sleep(0)
-    assert bus.asked == 1
+    assert len(bus.trips) == 1
     await watch(bus, "a")
     async with asyncio.timeout(10):
         while not await published(bus, "a"):
@@ -114,21 +102,22 @@ async def test_of_each_session_the_newest_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keyframe", "psnr_db"),
+    ("keyframe", "psnr_db", "sample_error"),
     [
-        (encoded(IMAGE + np.uint8(16)), 24.05),
-        (encoded(IMAGE), 100),
-        (encoded(IMAGE[:4]), None),
-        (b"no picture", None),
-        (b"", None),
+        (encoded_png(IMAGE + np.uint8(16)), 24.05, 1 - 116 / 255),
+        (encoded_png(IMAGE), 100, 1 - 100 / 255),
+        (encoded_png(IMAGE[:4]), None, None),
+        (b"no picture", None, None),
+        (b"", None, None),
     ],
 )
-def test_a_picture_is_measured_against_the_true_frame(
-    keyframe: bytes, psnr_db: float | None
+def test_a_picture_and_its_samples_are_measured_against_the_true_frame(
+    keyframe: bytes, psnr_db: float | None, sample_error: float | None
 ) -> None:
     frame = accepted("a", 1, keyframe)
     view = encode_view(frame, rebuilt(), summary(frame, rebuilt(), 2.5, 0.25, ""))
     assert view.measured_psnr_db == (psnr_db and pytest.approx(psnr_db, abs=0.01))
+    assert view.sample_error == (sample_error and pytest.approx(sample_error, abs=1e-6))
     assert (view.keyframe, view.predicted_psnr_db) == (keyframe, 20)
     shown = cv2.imdecode(np.frombuffer(view.reconstruction_png, np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(np.asarray(shown), IMAGE)

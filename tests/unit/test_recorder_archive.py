@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from recorder import archive as archive_module
+from recorder import capacity
 from recorder.archive import Archive
 from recorder_frames import frame, frames, recorded_ids, with_recorder
 from sgaps.errors import DiskFull, MessageError, RecordingError
-from sgaps.messages import pack_floats
+from sgaps.packing import pack_floats
 from sgaps.recording import SegmentReader, find_segments
 from sgaps.settings import Settings
 
@@ -47,7 +47,7 @@ def test_a_batch_of_many_sessions_is_recorded(settings: Settings) -> None:
     picture = frame("b", 7, keyframe_encoding="png", keyframe=b"picture")
     bytes_before = recorded_bytes()
     report = archive.record([*frames("a", 1, 2), picture, *frames("a", 3)])
-    assert (report.recorded, report.duplicates, report.failed) == (4, 0, {})
+    assert (report.recorded, report.failed) == (4, {})
     assert report.newest_frame_ids == {"a": 3, "b": 7}
     assert recorded_bytes() - bytes_before == 4 * (5 * (3 * 4 + 1) + 2 * 4) + len(b"picture")
     sealed = {segment.session_id: segment for segment in archive.seal_all()}
@@ -69,10 +69,10 @@ def test_what_comes_again_is_recorded_once(settings: Settings) -> None:
     archive = Archive(settings)
     archive.record(frames("a", 1, 2, 2, 5))
     report = archive.record(frames("a", 5, 3, 1, 3, 6))
-    assert (report.recorded, report.duplicates) == (2, 3)
+    assert report.recorded == 2
     assert report.newest_frame_ids == {"a": 6}
     report = archive.record(frames("a", 1, 2, 3))
-    assert (report.recorded, report.duplicates) == (0, 3)
+    assert report.recorded == 0
     assert report.newest_frame_ids == {"a": 6}
     archive.seal_all()
     assert recorded_ids(settings, "a") == [1, 2, 5, 3, 6]
@@ -140,13 +140,13 @@ def test_a_long_session_costs_no_more_than_a_short_one(
     archive = Archive(settings)
     names = opened(monkeypatch)
     # After a restart the newest segment tells what the older ones have.
-    assert archive.record(frames("a", 199, 200)).duplicates == 1
+    assert archive.record(frames("a", 199, 200)).recorded == 1
     assert names == ["000019.h5", "000019.h5"]
     # What was never recorded is looked for everywhere, once.
     assert archive.record(frames("a", 55)).recorded == 1
     assert len(names) == 2 + 19
     names.clear()
-    assert archive.record(frames("a", 15, 55, 199, 56)).duplicates == 4
+    assert archive.record(frames("a", 15, 55, 199, 56)).recorded == 0
     assert sorted(set(names)) == ["000001.h5", "000005.h5", "000019.h5"]
 
 
@@ -191,7 +191,7 @@ def test_no_more_segments_are_open_than_the_container_has_memory_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "memory.max").write_text(limit)
-    monkeypatch.setattr(archive_module, "_CONTAINER_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(capacity, "_CONTAINER_LIMIT", tmp_path / "memory.max")
     found = Archive(settings)._max_open_segments
     assert found >= most if limit == "max\n" else found == most
 
@@ -205,7 +205,7 @@ def test_silent_sessions_are_sealed(settings: Settings, frame_count: int, secs: 
     (sealed,) = archive.seal_idle(time.monotonic() + secs)
     assert sealed.frame_count == frame_count
     report = archive.record(frames("a", 0, frame_count))
-    assert (report.recorded, report.duplicates) == (1, 1)
+    assert report.recorded == 1
     assert segment_names(settings, "a") == ["000000.h5", "000001.h5.part"]
 
 
@@ -224,7 +224,7 @@ def test_what_takes_long_is_done_before_a_frame_is_written(settings: Settings) -
     assert recorded_ids(settings, "a") == [1, 2]
     archive.seal_idle(time.monotonic())
     report = archive.record(frames("a", 2, 3))
-    assert (report.recorded, report.duplicates) == (1, 1)
+    assert report.recorded == 1
 
 
 def test_bad_frames_fail_alone(settings: Settings) -> None:
@@ -234,7 +234,7 @@ def test_bad_frames_fail_alone(settings: Settings) -> None:
     nan = frame("a", 4, state_bytes=pack_floats(np.full(2, np.nan)))
     path = frame("../a", 5)
     report = archive.record([*frames("a", 1), odd, long, nan, path, *frames("a", 6)])
-    assert (report.recorded, report.duplicates) == (2, 0)
+    assert report.recorded == 2
     assert list(report.failed) == [("a", 2), ("a", 3), ("a", 4), ("../a", 5)]
     assert isinstance(report.failed["a", 2], MessageError)
     assert isinstance(report.failed["a", 3], RecordingError)
@@ -392,10 +392,10 @@ def test_another_sessions_frames_are_not_taken_for_its_own(settings: Settings, n
     misplace(settings, name)
     archive = Archive(settings)
     report = archive.record(frames("a", *range(5)))
-    assert (report.recorded, report.duplicates) == (5, 0)
+    assert report.recorded == 5
     assert report.newest_frame_ids == {"a": 4}
     report = archive.record(frames("a", *range(3, 7)))
-    assert (report.recorded, report.duplicates) == (2, 2)
+    assert report.recorded == 2
 
 
 def unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -424,7 +424,7 @@ def test_a_folder_that_cannot_be_listed_costs_its_own_session_only(
     assert report.recorded == 1
     assert report.failed.keys() == {("a", 1)}
     monkeypatch.undo()
-    assert archive.record(frames("a", 0, 1)).duplicates == 1
+    assert archive.record(frames("a", 0, 1)).recorded == 1
     archive.seal_all()
     assert recorded_ids(settings, "a") == [0, 1]
 

@@ -14,7 +14,8 @@ import pytest
 from recorder.archive import Archive
 from recorder_frames import frame, recorded_ids, with_recorder
 from sgaps.errors import DiskFull, StorageFails
-from sgaps.messages import FrameAccepted, pack_pixels
+from sgaps.messages import FrameAccepted
+from sgaps.packing import pack_pixels
 from sgaps.recording import RecordedFrame, recover_parts
 from sgaps.recording.writer import growth_bytes
 from sgaps.sampling.footprints import as_points

@@ -39,7 +39,7 @@ def seal(root: Path, key: str, session: str, number: int, *, age_secs: float) ->
 def train(settings: Settings, key: str, *paths: Path) -> None:
     root = settings.data.recordings_dir
     had = [info for info in find_segments(root, key) if info.path in paths]
-    note_trained(settings.data.checkpoints_dir, key, had, root=root)
+    note_trained(key, settings.data.checkpoints_dir, had, root=root)
 
 
 def clean(settings: Settings, **options: int) -> list[str]:
@@ -254,7 +254,7 @@ def test_nothing_goes_without_a_readable_note(
     note = settings.data.checkpoints_dir / "doom" / "trained.json"
     note.write_bytes(content)
     with pytest.raises(RecordingError, match=r"trained\.json"):
-        trained_segments(settings.data.checkpoints_dir, "doom")
+        trained_segments("doom", settings.data.checkpoints_dir)
     assert clean(with_recorder(settings, keep_secs=1)) == ["doom/a/000000.h5"]
 
 

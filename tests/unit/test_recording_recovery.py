@@ -9,6 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -251,11 +252,68 @@ def test_what_is_readable_of_a_damaged_segment_is_salvaged(tmp_path: Path) -> No
     path = seal(tmp_path, 40)
     with h5py.File(path, "r+") as file:
         file["/doom/s-1/frames/index"][7, "pixels_offset"] = 10**6
-    outcome = salvage(path, wanted=lambda frame: frame.frame_id > 1)
+    outcome = salvage(
+        path, take=lambda reader, position: reader.read(position) if position > 1 else None
+    )
     assert (outcome.path.name, outcome.reason) == ("000000.h5.bad", "")
     assert files(tmp_path) == ["000000.h5.bad", "000001.h5"]
     left = [number for number in range(2, 40) if number != 7]
     assert frame_ids(path.with_name("000001.h5")) == left
+
+
+PAGE_BYTES = 4096
+
+
+def test_a_frame_whose_samples_a_power_cut_lost_is_left_out(tmp_path: Path) -> None:
+    """Its index was there before them: it was recovered with zeros, and never taken again."""
+    part = leave_part(tmp_path, 40)
+    samples = np.ascontiguousarray(make_frame(39).samples[:, :3]).tobytes()
+    data = part.read_bytes()
+    assert data.count(samples) == 1
+    part.write_bytes(data.replace(samples, bytes(len(samples))))
+    (recovered,) = recover_parts(tmp_path)
+    assert frame_ids(recovered.path) == list(range(39))
+
+
+@pytest.mark.parametrize("acknowledged", [64, 256])
+def test_a_page_that_a_power_cut_lost_hides_no_acknowledged_frame(
+    tmp_path: Path, acknowledged: int
+) -> None:
+    """Where metadata grows, torn metadata hid the whole part."""
+    writer = open_writer(tmp_path, max_state_dim=8)
+    writer.append([make_frame(i) for i in range(acknowledged)])
+    writer.sync()
+    before = writer.part_path.read_bytes()
+    writer.append([make_frame(acknowledged)])
+    writer.flush()
+    after = writer.part_path.read_bytes()
+    writer.abandon()
+    before = before.ljust(len(after), b"\0")
+    pages = [slice(at, at + PAGE_BYTES) for at in range(0, len(after), PAGE_BYTES)]
+    new = [page for page in pages if before[page] != after[page]]
+    assert len(new) > 5
+    for page in new:
+        torn = after[: page.start] + before[page] + after[page.stop :]
+        shutil.rmtree(tmp_path)
+        writer.part_path.parent.mkdir(parents=True)
+        writer.part_path.write_bytes(torn)
+        (recovered,) = recover_parts(tmp_path)
+        assert set(frame_ids(recovered.path)) >= set(range(acknowledged))
+
+
+def test_a_file_that_a_power_cut_left_shorter_than_it_says_has_what_is_there(
+    tmp_path: Path,
+) -> None:
+    writer = open_writer(tmp_path, max_state_dim=8)
+    writer.append([make_frame(i) for i in range(9)])
+    writer.sync()
+    synced_bytes = writer.size_bytes
+    writer.append([replace(make_frame(9), keyframe=bytes(10**6), keyframe_encoding="png")])
+    writer.sync()
+    writer.abandon()
+    os.truncate(writer.part_path, synced_bytes)
+    (recovered,) = recover_parts(tmp_path)
+    assert frame_ids(recovered.path) == list(range(9))
 
 
 def test_what_is_aside_is_not_replaced(tmp_path: Path) -> None:

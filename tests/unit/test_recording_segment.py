@@ -27,14 +27,14 @@ from sgaps.recording import (
     SegmentReader,
     SegmentWriter,
     being_read,
+    find,
     find_segments,
-    reader,
     recover_parts,
     segment_info,
 )
+from sgaps.recording.datasets import MAX_CHUNK_BYTES
 from sgaps.recording.disk import ensure_free_space, lock_recordings
 from sgaps.recording.layout import part_paths, sealed_paths
-from sgaps.recording.reader import MAX_CHUNK_BYTES
 from toy_segments import content, keyframe, make_frame, open_writer, write_segment
 
 GROUP = "/doom/s-1/frames"
@@ -94,6 +94,7 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
             "state_vectors": ((2, 4), "float32"),
             "resolution": ((2, 2), "uint32"),
             "timestamps": ((2, 2), "float64"),
+            "checksums": ((2, 2), "uint32"),
         }
         assert group["state_vectors"][0, 2:].tolist() == [-999.0, -999.0]
         assert group["resolution"][0].tolist() == [160, 120]
@@ -101,6 +102,60 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         assert group["index"][:].tolist() == [(2, 0, 2, 0, 0, 0, 3, 2), (3, 2, 3, 0, 5, 1, 4, 3)]
         encodings = h5py.check_enum_dtype(group["index"].dtype["keyframe_encoding"])
         assert encodings == {"none": 0, "png": 1, "jpeg": 2}
+
+
+def change(path: Path, name: str, row: int, value: Any) -> None:
+    """As a disk may do it, or a power cut: to something that might have been written."""
+    dataset_name, _, field = name.partition(".")
+    with h5py.File(path, "r+") as file:
+        dataset = file[f"{GROUP}/{dataset_name}"]
+        before, rows = dataset[:], dataset[:]
+        (rows[field] if field else rows)[row] = value
+        assert (before != rows).any()
+        dataset[:] = rows
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "value"),
+    [
+        ("pixels", 4, 0.0),
+        ("footprints", 4, 16),
+        ("state_vectors", 1, 0.5),
+        ("resolution", 1, (320, 240)),
+        ("timestamps", 1, 0.0),
+        ("index.frame_id", 1, 9),
+        ("index.coordinate_set_id", 1, 9),
+        ("index.pixels_offset", 1, 1),
+        ("index.pixels_count", 1, 2),
+        ("index.keyframe_encoding", 1, 2),
+        ("keyframes", 4, 0),
+        ("checksums", 1, 0),
+    ],
+)
+def test_what_was_not_written_is_not_read(name: str, row: int, value: Any, tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [make_frame(2), keyframe(3)])
+    change(path, name, row, value)
+    with SegmentReader(path) as reader:
+        assert content(reader.read(0)) == content(make_frame(2))
+        with pytest.raises(RecordingCorrupt, match="is not what was written"):
+            reader.read(1)
+
+
+def test_beside_a_keyframe_that_is_not_what_was_written_the_rest_is_read(tmp_path: Path) -> None:
+    path = write_segment(tmp_path, [keyframe(3)])
+    change(path, "keyframes", 4, 0)
+    with SegmentReader(path) as reader:
+        rest = reader.read(0, keyframe=False)
+    assert content(rest) == content(make_frame(3))
+
+
+def test_a_recording_without_checksums_is_older_and_read_as_it_is(tmp_path: Path) -> None:
+    frames = [make_frame(2), keyframe(3)]
+    path = write_segment(tmp_path, frames)
+    with h5py.File(path, "r+") as file:
+        del file[f"{GROUP}/checksums"]
+    with SegmentReader(path) as reader:
+        assert [content(frame) for frame in reader] == [content(frame) for frame in frames]
 
 
 def test_no_metadata_can_be_torn_between_two_pages(tmp_path: Path) -> None:
@@ -355,6 +410,7 @@ DAMAGES: dict[str, Callable[[h5py.File], None]] = {
         "pixels", shape=(1, 3), dtype="f4", external=[("/etc/passwd", 0, 12)]
     ),
     "too few states": _replace("state_vectors", shape=(1, 4), chunks=(1, 4), dtype="f4"),
+    "too few checksums": _replace("checksums", shape=(1, 2), chunks=(1, 2), dtype="u4"),
     "offset": _index("pixels_offset", 3),
     "offset wraps": _index("pixels_offset", 2**64 - 1),
     "count": _index("pixels_count", 4),
@@ -399,6 +455,7 @@ def test_a_recording_from_before_footprints_holds_points(tmp_path: Path) -> None
     path = write_segment(tmp_path, frames)
     with h5py.File(path, "r+") as file:
         del file[f"{GROUP}/footprints"]
+        del file[f"{GROUP}/checksums"]
     with SegmentReader(path) as reader:
         for frame, read in zip(frames, reader, strict=True):
             np.testing.assert_array_equal(read.samples[:, :3], frame.samples[:, :3])
@@ -456,13 +513,13 @@ def test_a_corrupt_segment_is_opened_and_told_once_until_it_is_another(
     path = write_segment(tmp_path, [make_frame(1)])
     whole = path.read_bytes()
     opened: list[Path] = []
-    look = reader.segment_info
+    look = find.segment_info
 
     def counted(path: Path) -> SegmentInfo:
         opened.append(path)
         return look(path)
 
-    monkeypatch.setattr(reader, "segment_info", counted)
+    monkeypatch.setattr(find, "segment_info", counted)
     for times, data in enumerate((b"nonsense", b"another nonsense"), 1):
         path.write_bytes(data)
         assert find_segments(tmp_path) == find_segments(tmp_path) == []

@@ -17,17 +17,18 @@ from PIL import Image
 
 from reconstructor.frame import FrameInput
 from reconstructor.neural import NeuralReconstructor
-from replays import HEIGHT, KEY, SAMPLES, WIDTH, captured, png, record, scene, served
+from replays import HEIGHT, KEY, SAMPLES, WIDTH, captured, record, scene, served
 from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED
 from sgaps.model import stores_of
 from sgaps.protocol.views import View, decode_view, unpack_samples
 from sgaps.recording import SegmentInfo
 from sgaps.settings import Settings, load_settings
+from sgaps.whole_frames import picture_psnr_db
 from sgaps_cli import recordings_folder
 from sgaps_cli.replay import library, rebuild
 from sgaps_cli.replay.app import create_app
 from sgaps_cli.replay.desk import Desk, require_recordings
-from sgaps_client.pictures import decoded_png, psnr_db
+from sgaps_client.pictures import decoded_png, encoded_png
 from toy_models import publish
 
 FRAMES = 8
@@ -140,9 +141,9 @@ async def test_a_frame_is_rebuilt_as_it_was_served(
     header = replayed.header
     assert header.model_version == expected.model_version
     assert header.predicted_psnr == pytest.approx(expected.predicted_psnr_db, abs=1e-3)
-    assert header.measured_psnr == pytest.approx(psnr_db(image, scene(position)))
+    assert header.measured_psnr == pytest.approx(picture_psnr_db(image, scene(position)))
     assert header.state == [position, None]
-    assert replayed.true_frame == png(scene(position))
+    assert replayed.true_frame == encoded_png(scene(position))
     np.testing.assert_allclose(unpack_samples(replayed.samples), frame.samples, atol=1e-5)
     assert header.importance is not None
     assert expected.log_error is not None
@@ -272,7 +273,7 @@ async def test_a_tag_of_a_camera_turns_no_true_frame(
     tags[0x0112] = 6  # turned by a quarter
     Image.fromarray(scene(0)).save(jpeg, "JPEG", exif=tags, quality=100)
     turned: dict[str, Any] = {"keyframe_encoding": "jpeg", "keyframe": jpeg.getvalue()}
-    frames = [served(0), dataclasses.replace(captured(1), keyframe=png(scene(0)))]
+    frames = [served(0), dataclasses.replace(captured(1), keyframe=encoded_png(scene(0)))]
     record(root, "straight", frames)
     record(root, "turned", [dataclasses.replace(frame, **turned) for frame in frames])
     await http.get("/api/catalog")

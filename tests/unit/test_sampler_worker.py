@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from sgaps.keys import sampler_key
 from sgaps.messages import CoordinatesChosen, FrameReconstructed
 from sgaps.service import Service
 from sgaps.settings import Settings, load_settings
+from unit.asked_bus import AskedBus
 from unit.reconstructed_frames import frame_of
 
 SESSIONS = ("a", "b", "c")
@@ -120,18 +121,6 @@ async def test_a_frame_that_cannot_be_drawn_from_leaves_the_bus_usable(
     assert [again[name].coords_bytes for name in SESSIONS] == [
         first[name].coords_bytes for name in SESSIONS
     ]
-
-
-class AskedBus(MemoryBus):
-    """Notes whose sets it was asked for, trip by trip."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trips: list[list[str]] = []
-
-    async def hashes(self, keys: Sequence[str]) -> list[dict[str, bytes]]:
-        self.trips.append(list(keys))
-        return await super().hashes(keys)
 
 
 POOR_DB, GOOD_DB = 20.0, 99.0

@@ -87,6 +87,19 @@ def test_any_map_and_any_frame_give_exactly_so_many_pixel_centres(
     np.testing.assert_allclose(coords[:, :2] * [width, height], pixels + 0.5, atol=1e-4)
 
 
+@given(MAPS, FRAMES, st.data())
+def test_any_map_gives_squares(
+    importance: NDArray[np.float32], frame: tuple[int, int], data: st.DataObject
+) -> None:
+    width, height = frame
+    count = data.draw(st.integers(1, width * height))
+    coords = AdaptiveUVSampler(settings_of(), footprints=True).sample(
+        importance, count=count, width=width, height=height, rng=np.random.default_rng(0)
+    )
+    assert coords.shape == (count, 3)
+    assert np.isfinite(coords).all()
+
+
 @pytest.mark.parametrize("count", [0, 7])
 @pytest.mark.parametrize("importance", [one_hot_cell(), np.ones((2, 2), np.float32)])
 def test_impossible_counts_are_refused(importance: NDArray[np.float32], count: int) -> None:

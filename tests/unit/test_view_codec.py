@@ -43,6 +43,7 @@ def view() -> View:
             height=3,
             predicted_psnr=25.5,
             measured_psnr=None,
+            sample_error=None,
             received_at=1.5,
             stages_ms=StagesMs(queue=1, inference=2, answer=None),
             counters=COUNTERS,

@@ -67,3 +67,17 @@ def test_what_cannot_be_decoded_is_none() -> None:
     damaged_ones = (b"", b"no picture", bytes(jpeg), bitmap, begun, begun + b"\xff\xc0\0", filled)
     for damaged in damaged_ones:
         assert whole_frames.picture_of(damaged, 320, 240) is None
+
+
+def test_psnr_of_a_known_error() -> None:
+    truth = np.zeros((4, 4), np.uint8)
+    off = np.full((4, 4), 51, np.uint8)
+    assert whole_frames.picture_psnr_db(off, truth) == pytest.approx(20 * np.log10(5))
+    assert whole_frames.picture_psnr_db(truth, truth) == whole_frames.MAX_PSNR_DB
+
+
+def test_no_psnr_is_higher_than_that_of_equal_pictures() -> None:
+    truth = np.zeros((1000, 1000), np.uint8)
+    off = truth.copy()
+    off[0, 0] = 1  # 108 dB
+    assert whole_frames.picture_psnr_db(off, truth) == whole_frames.MAX_PSNR_DB

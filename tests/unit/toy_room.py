@@ -14,7 +14,7 @@ from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.blend import Rebuilt
 from sgaps.atlas.camera import Camera, Pose
 from sgaps.atlas.pictures import encoded
-from sgaps.checkpoints import AtlasCard
+from sgaps.manifest import AtlasCard
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN

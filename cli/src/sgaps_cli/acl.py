@@ -147,6 +147,8 @@ GRANTS: Mapping[str, list[Grant]] = {
     ],
     "monitor": [
         Grant("info scan"),
+        # Of the exporter, at each scrape.
+        Grant("latency|latest slowlog|len slowlog|get"),
         _reads("hgetall", HEARTBEATS, LEDGER_KEY),
         _reads(
             "xlen xpending xinfo|groups", FRAMES, RECONSTRUCTIONS, RECORDINGS, COORDINATES, DEAD
@@ -182,7 +184,9 @@ def write_acl(folder: Path) -> list[Path]:
                 written.append(path)
             passwords[user] = path.read_text().strip()
         rights = folder / ACL_FILE
-        rights.write_text("\n".join(acl_lines(passwords)) + "\n")
+        # Whole or not at all: to a broker that starts with half of it, or with an empty file, all
+        # that is missing is open.
+        write_durably(rights, ("\n".join(acl_lines(passwords)) + "\n").encode())
         # The broker may run as another user, and hashes of random passwords are no secret.
         rights.chmod(0o644)
     return [*written, rights]

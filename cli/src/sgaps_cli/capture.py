@@ -20,10 +20,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from sgaps.errors import RecordingError, SourceError
+from sgaps.errors import DiskFull, RecordingError, SourceError
 from sgaps.locks import try_lock
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
+from sgaps.recording.disk import ensure_free_space
 from sgaps.recording.layout import part_paths, sealed_paths
+from sgaps.recording.writer import growth_bytes
 from sgaps.settings import Settings, load_settings
 from sgaps_cli.play import MAX_SEED, key_of
 from sgaps_client.sources import GameFrame, Source, is_game, open_source, path_of, pictures_in
@@ -220,6 +222,7 @@ class _Recording:
 
     def __init__(self, out: Path, settings: Settings, *, key: str, session_id: str) -> None:
         self.folder = session_folder(out, key, session_id)
+        _make_folder(self.folder)
         self.sealed_frames = 0
         self._out = out
         self._settings = settings
@@ -235,19 +238,36 @@ class _Recording:
 
     def close(self) -> None:
         """Write and seal what there is; after a failed write, nothing."""
-        if self._pending:
-            self._write()
-        if self._writer:
-            self._seal(self._writer)
+        try:
+            if self._pending:
+                self._write()
+        finally:
+            if self._writer:
+                self._seal(self._writer)
 
     def _write(self) -> None:
         batch, self._pending = self._pending, []
+        self._ensure_space(batch)
         writer = self._writer = self._writer or self._next_writer()
         with self._or_abandoned(writer):
             writer.append(batch)
             writer.sync()
         if writer.frame_count >= FRAMES_PER_SEGMENT:
             self._seal(writer)
+
+    def _ensure_space(self, batch: list[RecordedFrame]) -> None:
+        """As a recorder does, which would otherwise find no room on this disk afterwards."""
+        growth = growth_bytes(
+            samples=0,
+            keyframe_bytes=sum(len(frame.keyframe) for frame in batch),
+            frames=len(batch),
+            segments=1,
+            max_state_dim=self._settings.max_state_dim,
+        )
+        try:
+            ensure_free_space(self.folder, self._settings.recorder.min_free_bytes + growth)
+        except DiskFull as error:
+            raise DiskFull(f"{error}; make room, or choose another disk with --out") from error
 
     def _seal(self, writer: SegmentWriter) -> None:
         with self._or_abandoned(writer):

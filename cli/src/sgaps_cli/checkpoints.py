@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 from rich.table import Table
 
-from sgaps.checkpoints import POINTER_NAME, CheckpointDirectory, Manifest, version_number
+from sgaps.checkpoints import POINTER_NAME, CheckpointDirectory, version_number
 from sgaps.errors import (
     CheckpointError,
     CheckpointNotFound,
     CheckpointRejected,
     CheckpointUnreadable,
 )
+from sgaps.manifest import Manifest
 from sgaps.settings import load_settings
 from sgaps_cli import tables
 
@@ -29,6 +31,7 @@ KeyName = Annotated[str, typer.Argument(help="Checkpoint key, such as doom-my_wa
 Version = Annotated[str, typer.Argument(help="Version, such as v0002-1a2b3c4d")]
 
 UNREADABLE = "unreadable"
+SESSIONS = ("data.train_sessions", "data.val_sessions")
 
 
 def _directory(root: Path | None) -> CheckpointDirectory:
@@ -78,8 +81,9 @@ def compare(key: KeyName, one: Version, other: Version, root: Root = None) -> No
     rows = (dict(_flat(directory.manifest(key, version))) for version in (one, other))
     left, right = rows
     for name in sorted(left.keys() | right.keys()):
-        if left.get(name) != right.get(name):
-            table.add_row(name, left.get(name, ""), right.get(name, ""))
+        ours, theirs = left.get(name, ""), right.get(name, "")
+        if ours != theirs:
+            table.add_row(name, _shown(name, ours, theirs), _shown(name, theirs, ours))
     tables.show(table)
 
 
@@ -206,12 +210,18 @@ def _number_before(directory: CheckpointDirectory, key: str, version: str) -> st
     return earlier[-1]
 
 
-def _flat(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _flat(manifest: Manifest) -> Iterator[tuple[str, JsonValue]]:
     """`group.key` and value of everything in it."""
     for name, value in manifest.model_dump(mode="json").items():
-        if not isinstance(value, dict):
-            yield name, str(value)
-            continue
-        for inner, detail in value.items():
-            shown = f"{len(detail)} of them" if isinstance(detail, list) else str(detail)
-            yield f"{name}.{inner}", shown
+        if isinstance(value, dict):
+            yield from ((f"{name}.{inner}", detail) for inner, detail in value.items())
+        else:
+            yield name, value
+
+
+def _shown(name: str, value: JsonValue, other: JsonValue) -> str:
+    """A value beside another; of sessions, which may be thousands, only how many."""
+    if name in SESSIONS and isinstance(value, list) and isinstance(other, list):
+        lacking = sum(session not in other for session in value)
+        return f"{len(value)}, of which {lacking} are not in the other"
+    return str(value)

@@ -179,7 +179,11 @@ def import_(
     key: Key = None,
     width: Annotated[int | None, typer.Option(min=1, help="Scale to this width.")] = None,
 ) -> None:
-    """Turn a video or images into a whole-frame recording."""
+    """Turn a video or images into a whole-frame recording.
+
+    Of PNG files: 16 bits are taken for the full range from black to white, what is transparent is
+    over black, and an animated one is its first picture.
+    """
     raise typer.Exit(import_file(path, out=out, key=key, width=width))
 
 
@@ -276,13 +280,17 @@ def dead(
         ),
     ] = None,
     data_dir: DataDir = DATA_DIR,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, of all.")] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show all of them, and not only the newest.")
+    ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what is listed, once its cause is mended.")
+        bool,
+        typer.Option("--remove", help="Show and remove all, once their cause is mended."),
     ] = False,
 ) -> None:
     """List the entries that their consumers gave up, and why."""
-    raise typer.Exit(list_dead(redis, data_dir, as_json=as_json, remove=remove))
+    raise typer.Exit(list_dead(redis, data_dir, as_json=as_json, show_all=show_all, remove=remove))
 
 
 def _become_module(module: str, arguments: list[str]) -> NoReturn:

@@ -23,6 +23,8 @@ from sgaps_cli.broker import REDIS_URL_ENV
 from sgaps_cli.data_folder import running_in
 
 MOST = 10_000
+NEWEST = 200
+"""To lay a table out takes milliseconds a row."""
 KINDS = {kind.STREAM: kind for kind in (FrameAccepted, FrameReconstructed)}
 
 
@@ -40,8 +42,12 @@ class Dead:
     reason: str
 
 
-def list_dead(url: str | None, data_dir: Path, *, as_json: bool, remove: bool) -> int:
-    """Print what is in sgaps:dead, oldest first; then remove what was printed if that is wished.
+def list_dead(
+    url: str | None, data_dir: Path, *, as_json: bool, show_all: bool, remove: bool
+) -> int:
+    """Print what is in sgaps:dead, oldest first; then remove it if that is wished.
+
+    In a table only the newest are shown, unless all are wished, or are to be removed.
 
     Of the broker at `url`, else of REDIS_URL, else of the `sgaps up` in the data folder, else as
     configured. Raises BusError, SettingsError.
@@ -53,24 +59,26 @@ def list_dead(url: str | None, data_dir: Path, *, as_json: bool, remove: bool) -
         letters = asyncio.run(_letters(RedisBus(settings)))
     except BusUnavailable as error:
         raise BusUnavailable(f"{error} Name the broker with --redis, or in REDIS_URL.") from error
-    _print([_told(entry) for entry in letters], as_json=as_json)
+    if as_json:
+        typer.echo(json.dumps([asdict(_told(entry)) for entry in letters], indent=2))
+    else:
+        _print(letters, newest=len(letters) if show_all or remove else NEWEST)
     if remove and letters:  # and none that came meanwhile
         asyncio.run(_remove(RedisBus(settings), letters[-1].entry_id))
     return 0
 
 
-def _print(rows: Sequence[Dead], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    if not rows:
+def _print(letters: Sequence[Entry], *, newest: int) -> None:
+    if not letters:
         typer.echo("no dead letters: every entry was done")
         return
     table = Table(*Dead.__annotations__)
-    for row in rows:
-        cells = ("" if value is None else str(value) for value in asdict(row).values())
+    for letter in letters[-newest:]:
+        cells = ("" if value is None else str(value) for value in asdict(_told(letter)).values())
         table.add_row(*map(Text, cells))
     tables.show(table)
+    if len(letters) > newest:
+        typer.echo(f"the newest {newest} of {len(letters)}; all of them: sgaps dead --all")
 
 
 async def _letters(bus: Bus) -> list[Entry]:

@@ -6,6 +6,7 @@ import json
 import secrets
 from pathlib import Path
 
+from sgaps.durable import write_durably
 from sgaps_cli.acl import ACL_FILE, GRANTS, AclError, write_acl, write_once, writing_in
 
 EXPORTER_FILE = "redis_exporter.json"
@@ -31,7 +32,8 @@ def write_secrets(folder: Path) -> list[Path]:
                 written.append(folder / name)
         exporter = folder / EXPORTER_FILE
         monitor_password = (folder / "monitor.password").read_text().strip()
-        exporter.write_text(json.dumps({"redis://monitor@redis:6379": monitor_password}) + "\n")
+        content = json.dumps({"redis://monitor@redis:6379": monitor_password})
+        write_durably(exporter, f"{content}\n".encode())
         written.append(exporter)
         # Of all that is mounted, for a run may have been cut off before this; admin's is nobody's.
         passwords = (folder / f"{user}.password" for user in GRANTS)

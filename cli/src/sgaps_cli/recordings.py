@@ -21,17 +21,13 @@ from rich.text import Text
 
 from sgaps.errors import RecordingError
 from sgaps.locks import is_locked
-from sgaps.recording import (
-    RecordedFrame,
-    SegmentReader,
-    recover_parts,
-)
+from sgaps.recording import recover_parts
 from sgaps.recording.disk import lock_recordings
-from sgaps.recording.layout import part_paths, sealed_paths
-from sgaps.recording.recovery import RecoveredSegment, salvage
+from sgaps.recording.layout import BAD_SUFFIX, part_paths, sealed_paths
 from sgaps_cli import tables
 from sgaps_cli.recordings_folder import reading, recorded_sessions, sealed_segments
-from sgaps_cli.segment_check import Finding, SegmentReport, check_session, keyframe_problem
+from sgaps_cli.recordings_repair import Repair, recovered, relative, repair_segment
+from sgaps_cli.segment_check import Finding, SegmentReport, check_session
 
 app = typer.Typer(help="List, verify and repair recordings.")
 
@@ -60,20 +56,11 @@ class SessionRow:
     state: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Repair:
-    """What was done about a file, or could not be."""
-
-    path: str
-    what: str
-    well: bool = True
-
-
 @app.command("list", epilog="Example: `sgaps recordings list --root data/recordings`")
 def list_(root: Root = None, as_json: AsJson = False) -> None:
     """Every session with its segments and frames; exit status 1 if one is damaged or unreadable."""
-    _, sessions = recorded_sessions(root)
-    rows = list(_rows(_watched(sessions, "reading")))
+    folder, sessions = recorded_sessions(root)
+    rows = list(_rows(_watched(sessions, "reading"), folder))
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -83,10 +70,14 @@ def list_(root: Root = None, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: `sgaps recordings verify --root data/recordings --json`")
 def verify(root: Root = None, as_json: AsJson = False) -> None:
-    """Read every frame of every sealed segment; exit status 1 if something is not well."""
+    """Read every frame of every sealed segment; exit status 1 if something is not well.
+
+    What was set aside is named, and counts for neither.
+    """
     folder, sessions = recorded_sessions(root)
     segments = frames = 0
     findings: list[Finding] = []
+    aside: list[Path] = []
     for session in _watched(sessions, "verifying"):
         try:
             of_session, parts = _checked(session), _abandoned_parts(session)
@@ -97,13 +88,21 @@ def verify(root: Root = None, as_json: AsJson = False) -> None:
         frames += sum(len(report.frame_ids) for report in of_session)
         findings += [finding for report in of_session for finding in report.findings]
         findings += parts
-    told = [replace(finding, path=_relative(finding.path, folder)) for finding in findings]
+        aside += _set_aside(session)
+    told = [replace(finding, path=relative(finding.path, folder)) for finding in findings]
     if as_json:
-        facts = {"segments": segments, "frames": frames, "findings": list(map(asdict, told))}
+        facts = {
+            "segments": segments,
+            "frames": frames,
+            "findings": list(map(asdict, told)),
+            "set_aside": [relative(path, folder) for path in aside],
+        }
         typer.echo(json.dumps(facts, indent=2))
     else:
         for finding in told:
             typer.echo(f"{finding.path}: {finding.problem}")
+        for path in aside:
+            typer.echo(f"{relative(path, folder)}: set aside, and not looked into")
         typer.echo(f"{segments} segments, {frames} frames, {len(told)} problems")
     raise typer.Exit(bool(told))
 
@@ -118,7 +117,7 @@ def repair(root: Root = None, as_json: AsJson = False) -> None:
     folder, sessions = recorded_sessions(root)
     lock = lock_recordings(folder)
     try:
-        repairs = [_recovered(outcome, folder) for outcome in recover_parts(folder)]
+        repairs = [recovered(outcome, folder) for outcome in recover_parts(folder)]
         for session in _watched(sessions, "repairing"):
             repairs += _repair_session(session, folder)
     finally:
@@ -138,18 +137,14 @@ def _watched(sessions: list[Path], doing: str) -> Iterator[Path]:
     return iter(track(sessions, doing, console=console, disable=not console.is_terminal))
 
 
-def _relative(path: Path | str, root: Path) -> str:
-    return Path(path).relative_to(root).as_posix()
-
-
-def _rows(sessions: Iterable[Path]) -> Iterator[SessionRow]:
+def _rows(sessions: Iterable[Path], root: Path) -> Iterator[SessionRow]:
     for session in sessions:
         with suppress(FileNotFoundError):  # all of it was deleted meanwhile
             try:
                 with reading(session):
                     row = _row(session, time.time())
             except RecordingError:  # `verify` says why
-                row = _unreadable_row(session, time.time())
+                row = _unreadable_row(session, root, time.time())
             yield row
 
 
@@ -170,10 +165,12 @@ def _row(session: Path, now_secs: float) -> SessionRow:
     )
 
 
-def _unreadable_row(session: Path, now_secs: float) -> SessionRow:
+def _unreadable_row(session: Path, root: Path, now_secs: float) -> SessionRow:
+    """Without a session where it is the whole key."""
+    key, *name = session.relative_to(root).parts
     return SessionRow(
-        key=session.parent.name,
-        session=session.name,
+        key=key,
+        session="".join(name),
         segments=0,
         frames=0,
         keyframes=0,
@@ -194,15 +191,18 @@ def _files(folder: Path) -> list[os.stat_result]:
 
 def _state(session: Path, *, damaged: int) -> str:
     parts = Counter(map(_state_of, part_paths(session)))
-    aside = len(list(session.glob("*.bad*")))
     counts = {
         "damaged": damaged,
         WRITTEN: parts[WRITTEN],
         ABANDONED: parts[ABANDONED],
-        "set aside": aside,
+        "set aside": len(_set_aside(session)),
     }
     states = [f"{count} {what}" for what, count in counts.items() if count]
     return ", ".join(states) or "sealed"
+
+
+def _set_aside(session: Path) -> list[Path]:
+    return sorted(session.glob(f"*{BAD_SUFFIX}*"))
 
 
 def _state_of(part: Path) -> str:
@@ -245,41 +245,11 @@ def _abandoned_parts(session: Path) -> list[Finding]:
     return [Finding(path=str(part), problem=problem) for part in parts]
 
 
-def _recovered(outcome: RecoveredSegment, root: Path) -> Repair:
-    path = _relative(outcome.path, root)
-    if outcome.info:
-        return Repair(path=path, what=f"recovered, {outcome.info.frame_count} frames")
-    is_left = outcome.path.name.endswith(".part") and outcome.path.exists()
-    what = f"left as it is: {outcome.reason}" if is_left else outcome.reason
-    return Repair(path=path, what=what, well=not is_left)
-
-
 def _repair_session(session: Path, root: Path) -> list[Repair]:
     try:
         reports = _checked(session)
     except RecordingError as error:
         what = f"left as it is: {error}"
-        return [Repair(path=_relative(session, root), what=what, well=False)]
+        return [Repair(path=relative(session, root), what=what, well=False)]
     known = {i for report in reports if not report.findings for i in report.frame_ids}
-    return [_repair_segment(report, known, root) for report in reports if report.findings]
-
-
-def _repair_segment(report: SegmentReport, known: set[int], root: Path) -> Repair:
-    """Copies what no other segment has, and adds it to the known."""
-    path = _relative(report.path, root)
-    if report.is_misplaced:
-        return Repair(path=path, what=f"left: {report.findings[0].problem}", well=False)
-
-    def is_wanted(frame: RecordedFrame) -> bool:
-        return frame.frame_id not in known and not keyframe_problem(frame)
-
-    try:
-        outcome = salvage(report.path, wanted=is_wanted)
-        if outcome.info is None:
-            return Repair(path=path, what=f"{outcome.path.name} now; nothing else was in it")
-        with SegmentReader(outcome.info.path) as reader:
-            known.update(reader.frame_ids.tolist())
-    except RecordingError as error:
-        return Repair(path=path, what=f"left as it is: {error}", well=False)
-    saved = f"{outcome.info.frame_count} frames are in {outcome.info.path.name}"
-    return Repair(path=path, what=f"{outcome.path.name} now; {saved}")
+    return [repair_segment(report, known, root) for report in reports if report.findings]

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sgaps.errors import RecordingError
+from sgaps.protocol.ids import is_valid_id
 from sgaps.recording import SegmentInfo, segment_info
 from sgaps.recording.layout import SEALED_SUFFIX, sealed_paths
 from sgaps.settings import load_settings
@@ -33,7 +34,7 @@ def recorded_sessions(root: Path | None) -> tuple[Path, list[Path]]:
     """
     folder = recordings_folder(root)
     sessions = session_folders(folder)
-    holds = sessions or _folders(folder) or sealed_paths(folder)
+    holds = sessions or _keys(folder) or sealed_paths(folder)
     if holds and not any(map(_may_have_segments, sessions)):
         raise RecordingError(f"no recordings in {folder}: name the folder of <key>/<session>/")
     return folder, sessions
@@ -44,8 +45,22 @@ def _may_have_segments(session: Path) -> bool:
 
 
 def session_folders(root: Path) -> list[Path]:
-    """Folders of all sessions under a recordings folder. Raises RecordingError."""
-    return [session for key in _folders(root) for session in _folders(key)]
+    """Folders of all sessions under a recordings folder, without those of what can be no key, such
+    as `lost+found`. A key that cannot be read stands for its sessions: who looks into it is told
+    why. Raises RecordingError where it is the root.
+    """
+    return [session for key in _keys(root) for session in _sessions(key)]
+
+
+def _keys(root: Path) -> list[Path]:
+    return [folder for folder in _folders(root) if is_valid_id(folder.name)]
+
+
+def _sessions(key: Path) -> list[Path]:
+    try:
+        return _folders(key)
+    except RecordingError:
+        return [key]
 
 
 def _folders(parent: Path) -> list[Path]:

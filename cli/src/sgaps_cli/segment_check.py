@@ -9,6 +9,7 @@ from pathlib import Path
 from sgaps import whole_frames
 from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.recording import RecordedFrame, SegmentReader
+from sgaps.recording.layout import owner_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def _check(path: Path, seen: set[int]) -> SegmentReport:
     try:
         with SegmentReader(path) as reader:
             owner = (reader.checkpoint_key, reader.session_id)
-            is_misplaced = owner != (path.parent.parent.name, path.parent.name)
+            is_misplaced = owner != owner_of(path)
             if is_misplaced:
                 problems.append(f"it belongs to {'/'.join(owner)}")
             for frame_id, problem in _frames(reader):
@@ -76,9 +77,31 @@ def _frames(reader: SegmentReader) -> Iterator[tuple[int, str]]:
     """Id of every frame and what is wrong with it, if anything."""
     for position, frame_id in enumerate(reader.frame_ids.tolist()):
         try:
-            yield frame_id, keyframe_problem(reader.read(position))
+            _whole_frame(reader, position)
+            yield frame_id, ""
         except RecordingCorrupt as error:
             yield frame_id, str(error).removeprefix(f"{reader.path}: ")
+
+
+def sound_frame(reader: SegmentReader, position: int) -> RecordedFrame:
+    """The frame; without its keyframe where only that is not well, and samples are beside it.
+
+    Raises RecordingCorrupt.
+    """
+    try:
+        return _whole_frame(reader, position)
+    except RecordingCorrupt:
+        if not reader.sample_counts[position]:
+            raise
+        return reader.read(position, keyframe=False)
+
+
+def _whole_frame(reader: SegmentReader, position: int) -> RecordedFrame:
+    """Raises RecordingCorrupt."""
+    frame = reader.read(position)
+    if problem := keyframe_problem(frame):
+        raise RecordingCorrupt(f"{reader.path}: {problem}")
+    return frame
 
 
 def keyframe_problem(frame: RecordedFrame) -> str:

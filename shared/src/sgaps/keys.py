@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sgaps.messages import Float32, Packed, unpack_samples
+from sgaps.messages import Packed
+from sgaps.packing import Float32, unpack_pixels
 
 SESSION_TTL_SECS = 3600.0
 """So long a session can be resumed."""
@@ -44,4 +45,4 @@ class PastSamples(Packed, frozen=True, kw_only=True):
     @property
     def samples(self) -> Float32:
         """float32 (N, 4): u, v, value, footprint. Raises MessageError."""
-        return unpack_samples(self.samples_bytes, self.footprint_bytes)
+        return unpack_pixels(self.samples_bytes, self.footprint_bytes)

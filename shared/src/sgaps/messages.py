@@ -1,93 +1,18 @@
 """What travels on the streams: one frozen struct per kind of entry, its stream on the class.
 
-An entry holds one field, the struct as MessagePack. Arrays travel as raw little-endian
-bytes next to their shape, so a consumer reads them with `np.frombuffer` and copies nothing.
+An entry holds one field, the struct as MessagePack; arrays travel in it as bytes (`sgaps.packing`).
 Unknown fields are ignored, so that services of two releases can share a stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate, pairwise
 from typing import ClassVar, Self
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from sgaps.errors import MessageError
+from sgaps.packing import PIXEL_BYTES, Float32, unpack_coords, unpack_floats, unpack_pixels
 from sgaps.probe import is_probe
-from sgaps.sampling.footprints import IS_FOOTPRINT, UV_STEPS, VALUE_STEPS, uv_steps
-
-Float32 = NDArray[np.float32]
-
-
-def pack_floats(array: NDArray[np.floating]) -> bytes:
-    """Serialise an array as little-endian float32, C order."""
-    return np.ascontiguousarray(array, dtype="<f4").tobytes()
-
-
-def unpack_floats(data: bytes, *shape: int) -> Float32:
-    """Read what `pack_floats` wrote; one entry of `shape` may be -1. Raises MessageError."""
-    try:
-        return np.frombuffer(data, dtype="<f4").reshape(shape)
-    except (ValueError, OverflowError) as error:
-        raise MessageError(f"{len(data)} bytes are no float32 array of shape {shape}") from error
-
-
-_UV_BYTES = 4
-PIXEL_BYTES = _UV_BYTES + 1
-_UV, _VALUE = np.float32(UV_STEPS), np.float32(VALUE_STEPS)
-
-
-def pack_pixels(pixels: NDArray[np.floating]) -> bytes:
-    """(N, 3 or more): u, v, value in 0..1 → all u, v as uint16, then all values as uint8.
-
-    What a client sends in binary is not rounded by it, for it comes in these steps.
-    """
-    values = np.asarray(np.rint(pixels[:, 2] * VALUE_STEPS), np.uint8)
-    return uv_steps(pixels).tobytes() + values.tobytes()
-
-
-def unpack_samples(data: bytes, footprints: bytes) -> Float32:
-    """(N, 4): u, v, value, footprint: what `pack_pixels` and `pack_footprints` wrote.
-
-    Raises MessageError.
-    """
-    values_at = _UV_BYTES * _pixel_count(data)
-    view = memoryview(data)
-    return _unpacked(view[:values_at], view[values_at:], footprints)
-
-
-def unpack_together(packed: Sequence[tuple[bytes, bytes]]) -> list[Float32]:
-    """The samples of many frames, each as by `unpack_samples`, in half of the time.
-
-    Raises MessageError if those of one are none.
-    """
-    counts = [_pixel_count(data) for data, _ in packed]
-    sides = [sides or b"\1" * count for (_, sides), count in zip(packed, counts, strict=True)]
-    if list(map(len, sides)) != counts:
-        raise MessageError("as many footprints as samples, or none, belong to each frame")
-    uv = [data[: _UV_BYTES * n] for (data, _), n in zip(packed, counts, strict=True)]
-    values = [data[_UV_BYTES * n :] for (data, _), n in zip(packed, counts, strict=True)]
-    samples = _unpacked(b"".join(uv), b"".join(values), b"".join(sides))
-    return [samples[start:end] for start, end in pairwise(accumulate(counts, initial=0))]
-
-
-def _unpacked(uv: bytes | memoryview, values: bytes | memoryview, footprints: bytes) -> Float32:
-    """(N, 4). Raises MessageError."""
-    samples = np.empty((len(values), 4), np.float32)
-    np.divide(np.frombuffer(uv, "<u2").reshape(-1, 2), _UV, out=samples[:, :2])
-    np.divide(np.frombuffer(values, np.uint8), _VALUE, out=samples[:, 2])
-    samples[:, 3] = _unpacked_footprints(footprints, len(values))
-    return samples
-
-
-def _pixel_count(data: bytes) -> int:
-    count, rest = divmod(len(data), PIXEL_BYTES)
-    if rest:
-        raise MessageError(f"{len(data)} bytes are no pixels")
-    return count
 
 
 def chosen_set_id(frame_id: int) -> int:
@@ -101,29 +26,6 @@ def chosen_set_id(frame_id: int) -> int:
 def first_set_id(last_frame_id: int) -> int:
     """Id of the set a session starts or resumes with: odd, so never one of the sampler's."""
     return 2 * last_frame_id + 3
-
-
-def pack_footprints(footprints: NDArray[np.floating]) -> bytes:
-    """One byte for each side in pixels; nothing where all are points."""
-    sides = footprints.astype(np.uint8).tobytes()
-    return b"" if sides.count(1) == len(sides) else sides
-
-
-def with_footprints(array: Float32, data: bytes) -> Float32:
-    """(N, D) → (N, D + 1), the last what `pack_footprints` wrote. Raises MessageError."""
-    together = np.empty((len(array), array.shape[1] + 1), np.float32)
-    together[:, :-1], together[:, -1] = array, _unpacked_footprints(data, len(array))
-    return together
-
-
-def _unpacked_footprints(data: bytes, count: int) -> NDArray[np.uint8] | int:
-    """(count,), or 1 where all are points. Raises MessageError."""
-    if not data:
-        return 1
-    footprints = np.frombuffer(data, np.uint8)
-    if len(footprints) != count or not IS_FOOTPRINT[footprints].all():
-        raise MessageError(f"no footprints of {count} samples in {len(data)} bytes")
-    return footprints
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +101,7 @@ class FrameAccepted(Message, frozen=True, kw_only=True):
     @property
     def samples(self) -> Float32:
         """(N, 4): u, v, value, footprint. Raises MessageError."""
-        return unpack_samples(self.samples_bytes, self.footprint_bytes)
+        return unpack_pixels(self.samples_bytes, self.footprint_bytes)
 
     @property
     def state(self) -> Float32:
@@ -284,7 +186,7 @@ class CoordinatesChosen(Message, frozen=True, kw_only=True):
     @property
     def coords(self) -> Float32:
         """(N, 3): u, v, footprint. Raises MessageError."""
-        return with_footprints(unpack_floats(self.coords_bytes, -1, 2), self.footprint_bytes)
+        return unpack_coords(self.coords_bytes, self.footprint_bytes)
 
 
 class ViewEncoded(Message, frozen=True, kw_only=True):
@@ -309,6 +211,8 @@ class ViewEncoded(Message, frozen=True, kw_only=True):
     predicted_psnr_db: float | None = None
     measured_psnr_db: float | None = None
     """Against the keyframe, at most 100; None without one."""
+    sample_error: float | None = None
+    """How far the samples are from the keyframe at their places, 0..1; None without one."""
     received_at_secs: float = 0.0
     queue_secs: float = 0.0
     inference_secs: float = 0.0
@@ -316,7 +220,7 @@ class ViewEncoded(Message, frozen=True, kw_only=True):
     @property
     def samples(self) -> Float32:
         """(N, 4): u, v, value, footprint. Raises MessageError."""
-        return unpack_samples(self.samples_bytes, self.footprint_bytes)
+        return unpack_pixels(self.samples_bytes, self.footprint_bytes)
 
     @property
     def state(self) -> Float32:

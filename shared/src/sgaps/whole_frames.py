@@ -1,4 +1,7 @@
-"""Whole frames as clients send them: PNG and JPEG. Needs OpenCV, which whoever reads them has."""
+"""Whole frames as clients send them (PNG and JPEG), and how far a picture is from one.
+
+Needs OpenCV, which whoever reads them has.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ _ALONE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length and a content."""
 _SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN, _END = 0xDA, 0xD9
+MAX_PSNR_DB = 100.0
+"""Of pictures that are all but equal: infinity is no number in JSON, and would be every mean."""
 
 
 def picture_of(keyframe: bytes, width: int, height: int) -> NDArray[np.uint8] | None:
@@ -33,6 +38,11 @@ def picture_of(keyframe: bytes, width: int, height: int) -> NDArray[np.uint8] | 
         return None
     is_whole = picture is not None and picture.shape == (height, width)
     return np.asarray(picture, np.uint8) if is_whole else None
+
+
+def picture_psnr_db(picture: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    """PSNR of two pictures (H, W), at most MAX_PSNR_DB."""
+    return min(MAX_PSNR_DB, float(cv2.PSNR(picture, truth)))
 
 
 def size_of(keyframe: bytes) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from reconstructor.frame import FrameInput, Reconstruction, Reconstructor
+from reconstructor.frame import FrameInput, Reconstruction, Reconstructor, Unchanging
 from reconstructor.worker import Worker
 from sgaps.service import Service, run_service
 
@@ -25,11 +25,11 @@ STRIDE_PX = 8
 """Of the maps, as those of the shipped model."""
 
 
-class FixedModel:
+class FixedModel(Unchanging):
     """Gives every frame the same, after so many seconds for a batch and some more at random."""
 
     def __init__(self, *, frames_at_once: int, secs: float, jitter_secs: float) -> None:
-        self.frames_at_once = frames_at_once
+        super().__init__(version=VERSION, frames_at_once=frames_at_once)
         self._secs, self._jitter_secs = secs, jitter_secs
 
     def reconstruct(self, frames: Sequence[FrameInput]) -> list[Reconstruction]:
@@ -37,18 +37,6 @@ class FixedModel:
         if secs:  # to sleep for no time takes time too: the kernel may be late
             time.sleep(secs)
         return [_constant(frame.width, frame.height) for frame in frames]
-
-    def is_at_hand(self, key: str) -> bool:
-        return True
-
-    def serving(self) -> dict[str, str]:
-        return {"default": VERSION}
-
-    def refresh(self) -> int:
-        return 0
-
-    def warm_up(self) -> None:
-        return
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,8 @@ from redis import Redis
 
 from sgaps.bus.redis_commands import FIELD
 from sgaps.keys import PastSamples, history_key
-from sgaps.messages import FrameAccepted, Message, pack_floats, pack_footprints, pack_pixels
+from sgaps.messages import FrameAccepted, Message
+from sgaps.packing import pack_floats, pack_footprints, pack_pixels
 from sgaps.protocol.content import CoordinateSet
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.importance import NOTHING_KNOWN

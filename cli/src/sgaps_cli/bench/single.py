@@ -21,8 +21,9 @@ from reconstructor.frame import Reconstructor
 from reconstructor.neural import NeuralReconstructor
 from reconstructor.worker import frame_input, summary
 from sampler.choose import StoredCoordinates, choose, draft
-from sgaps.messages import Float32, FrameAccepted, pack_floats, pack_footprints, pack_pixels
+from sgaps.messages import FrameAccepted
 from sgaps.model import stores_of
+from sgaps.packing import Float32, pack_floats, pack_footprints, pack_pixels
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame
 from sgaps.protocol.messages import SessionStart

@@ -20,8 +20,8 @@ PACKAGES = {
     "torch": "make setup",
     "cv2": "make setup",
     "h5py": "make setup",
-    "vizdoom": "pip install sgaps-client[doom]",
-    "ale_py": "pip install sgaps-client[atari]",
+    "vizdoom": "pip install vizdoom",
+    "ale_py": "pip install ale-py",
 }
 OTHERS = 0o077
 """Bits of a mode that let others in."""

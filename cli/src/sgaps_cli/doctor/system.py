@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sgaps.bus import in_flight
 from sgaps.bus.ledger import ENDS
+from sgaps.checkpoints import CHECKPOINTLESS, DEFAULT_KEY, METHODS, NOTHING
 from sgaps_cli.doctor.finding import Finding
 
 NEEDED = ("gateway", "reconstructor", "sampler", "recorder")
@@ -198,11 +199,12 @@ def _recorder(recorder: ServiceSaid, *, is_flowing: bool) -> Finding:
 
 
 def _checkpoint(key: str, versions: Mapping[str, str]) -> Finding:
-    version = versions.get(key, versions.get("default", "none"))
+    version = versions.get(key, versions.get(DEFAULT_KEY, NOTHING))
+    needs_none = version in METHODS
     return Finding(
         what=f"checkpoint of {key}",
-        well=version not in {"none", "untrained"},
-        detail=version,
+        well=needs_none or version not in CHECKPOINTLESS,
+        detail=f"none: reconstructor.method={version} needs none" if needs_none else version,
         cure=f"sgaps train --key {key}, start the trainer, or put one into data.checkpoints_dir "
         "(sgaps checkpoints list)",
     )

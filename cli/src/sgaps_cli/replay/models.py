@@ -9,8 +9,9 @@ from operator import attrgetter
 from cachetools import LRUCache, cachedmethod
 
 from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED, CheckpointDirectory, Manifest, version_number
+from sgaps.checkpoints import DEFAULT_KEY, UNTRAINED, CheckpointDirectory, version_number
 from sgaps.errors import CheckpointError, CheckpointRejected
+from sgaps.manifest import Manifest
 from sgaps.model import CheckpointStore, SparsePixelTransformer, build_model, stores_of
 from sgaps.settings import ModelSettings, Settings
 from sgaps_cli.replay.errors import NotListed

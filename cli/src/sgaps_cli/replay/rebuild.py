@@ -25,14 +25,14 @@ from sgaps.protocol.views import (
 )
 from sgaps.recording import RecordedFrame, frames_before
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.footprints import Samples, sample_image
+from sgaps.sampling.footprints import Samples, sample_error, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.settings import Settings
 from sgaps_cli.replay.errors import ReplayError
 from sgaps_cli.replay.library import Library, Reel
 from sgaps_cli.replay.models import Loaded
 from sgaps_cli.segment_check import keyframe_problem
-from sgaps_client.pictures import encoded_png, psnr_db
+from sgaps_client.pictures import encoded_png
 
 MAX_PIXELS = 1920 * 1080
 """Of a frame: the model's last layers take half a gigabyte for so many."""
@@ -162,7 +162,9 @@ def rebuild(shot: Shot, loaded: Loaded, *, sentinel: float) -> Rebuilt:
 
 def measured_psnr_db(shot: Shot, rebuilt: Rebuilt) -> float | None:
     """None where no true frame was recorded. Raises ReplayError."""
-    return psnr_db(rebuilt.image, true_picture(shot.frame)) if shot.frame.keyframe else None
+    if not shot.frame.keyframe:
+        return None
+    return whole_frames.picture_psnr_db(rebuilt.image, true_picture(shot.frame))
 
 
 def view_of(
@@ -176,7 +178,8 @@ def view_of(
 ) -> View:
     """As a gateway shows it, but for one thing: in place of the importance is the expected error,
     as bright as the page paints true errors. Raises ReplayError."""
-    frame, samples = shot.frame, pack_samples(shot.samples)
+    frame, samples = shot.frame, shot.samples
+    packed = pack_samples(samples)
     png, expected = encoded_png(rebuilt.image), _brightness(rebuilt.log_error)
     rows, columns = expected.shape
     header = ViewHeader(
@@ -187,6 +190,7 @@ def view_of(
         height=frame.height,
         predicted_psnr=None if rebuilt.log_error is None else predicted_psnr_db(rebuilt.log_error),
         measured_psnr=measured_psnr_db(shot, rebuilt),
+        sample_error=sample_error(samples, true_picture(frame)) if frame.keyframe else None,
         received_at=frame.received_at_secs,
         stages_ms=StagesMs(queue=0, inference=took_secs * 1000, answer=None),
         counters=NO_COUNTERS,
@@ -197,7 +201,7 @@ def view_of(
         true_frame=cast(PictureEncoding, frame.keyframe_encoding) if frame.keyframe else None,
         parts=Parts(
             reconstruction=len(png),
-            samples=len(samples),
+            samples=len(packed),
             importance=expected.size,
             true_frame=len(frame.keyframe),
         ),
@@ -205,7 +209,7 @@ def view_of(
     return View(
         header=header,
         reconstruction=png,
-        samples=samples,
+        samples=packed,
         importance=expected.tobytes(),
         true_frame=frame.keyframe,
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
+    ConnectionClosedOK,
     InvalidHandshake,
     InvalidMessage,
     InvalidProxy,
@@ -26,18 +27,18 @@ from websockets.exceptions import (
 from websockets.typing import Subprotocol
 
 from sgaps.errors import ErrorCode, ProtocolError, SgapsError
-from sgaps.protocol import binary_codec, json_codec
-from sgaps.protocol.content import CoordinateSet, WholeFrame
+from sgaps.protocol import json_codec
+from sgaps.protocol.content import CoordinateSet
 from sgaps.protocol.messages import (
     Error,
     FromServer,
     Heartbeat,
     HeartbeatAck,
     SessionStartAck,
-    UvCoordinates,
 )
-from sgaps_client import outgoing
+from sgaps_client import incoming, outgoing
 from sgaps_client.address import is_loopback, is_proxy_readable, shown, told_loss, unusable_proxy
+from sgaps_client.complaints import Complaints
 from sgaps_client.state import ClientState, SessionConfig
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,15 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECS = 1.0
 """Often enough to find out within two seconds that the network is slower than the game."""
 START_TIMEOUT_SECS = 10.0
+"""For the handshake, and again for the first answer."""
+LEAST_ATTEMPT_SECS = 2.0
+"""Where no longer is to be waited than for one attempt, a server has so long to answer."""
+TURNS_TO_READ = 3
+"""Of the event loop: one finds that bytes wait, one reads them, one takes the messages in them."""
 SILENCE_TIMEOUT_SECS = 10.0
 """Each heartbeat is answered, so a connection without a word for so long is dead."""
+LAST_LOOK_SECS = 0.5
+"""After it, for what came while the game held up the event loop: it waits to be read."""
 CLOSE_TIMEOUT_SECS = 1.0
 FIRST_BACKOFF_SECS = 0.2
 MAX_BACKOFF_SECS = 5.0
@@ -90,10 +98,12 @@ class SentFrame:
 class SgapsClient:
     """`async with SgapsClient(config) as client: await client.send_frame(image, state)`.
 
-    Sending never waits for answers: a frame is sampled at the newest coordinates known.
-    Raises ProtocolError where the server refuses for good, NoSession where none was started within
-    `wait_secs`, SettingsError where the first server that answers has no such socket, or leads to a
-    page, and where the environment names a proxy that cannot be used.
+    Sending never waits for answers: a frame is sampled at the newest coordinates known. What the
+    server says is heard while the game awaits something, `send_frame` at least. Raises
+    ProtocolError where the server refuses for good, at the end of the `async with` where no frame
+    has told of it; NoSession where none was started within `wait_secs` (an attempt is given
+    LEAST_ATTEMPT_SECS all the same); SettingsError where the first server that answers has no such
+    socket, or leads to a page, and where the environment names a proxy that cannot be used.
     """
 
     def __init__(
@@ -110,10 +120,14 @@ class SgapsClient:
         self._connection: ClientConnection | None = None
         self._ready = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._has_told_end = False
+        self._give_up_at_secs = math.inf
+        self._complaints = Complaints()
         self._resume_session_id: str | None = None
         self._backoff_secs = FIRST_BACKOFF_SECS
 
     async def __aenter__(self) -> Self:
+        self._has_told_end = False
         self._running = asyncio.create_task(self._run())
         try:
             await self._until_ready()
@@ -128,35 +142,67 @@ class SgapsClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._end()
+        try:
+            if error is None and not self._has_told_end:
+                await self._see_what_ended()
+        finally:
+            await self._end()
+
+    async def _see_what_ended(self) -> None:
+        """Raises what ended the client; where it was refused a moment ago, once it has closed."""
+        running = self._unended()
+        if self._connection is None:
+            await asyncio.wait({running}, timeout=CLOSE_TIMEOUT_SECS)
+            self._unended()
 
     async def send_frame(
-        self, image: NDArray[np.uint8], state: NDArray[np.float32], *, keyframe_png: bytes | None
+        self,
+        image: NDArray[np.uint8],
+        state: NDArray[np.float32],
+        *,
+        keyframe_png: bytes | None = None,
     ) -> SentFrame | None:
-        """Sample a frame and send it, after its keyframe; None where it is dropped.
+        """Sample a frame (H, W) and send it, after its keyframe; None where it is dropped.
 
         Waits while there is no connection, and as long as the server asked to. A frame that would
-        wait behind others, on a network slower than the game, is dropped. Raises ProtocolError.
+        wait behind others, on a network slower than the game, is dropped. Raises ProtocolError,
+        WrongPicture, and RuntimeError where the client is not open.
         """
+        outgoing.check_picture(image, self.config)
+        await self._read_what_waits()
         connection = await self._until_ready()
         pause_secs = self.state.paused_until_secs - time.monotonic()
         if pause_secs > 0:
             await asyncio.sleep(pause_secs)
             connection = await self._until_ready()
         if self.state.account.is_backlogged(now_secs=time.monotonic()):
-            self.state.frames_dropped += 1
+            self._drop()
             return None
-        sent = SentFrame(frame_id=self.state.account.next_frame_id, sent_at_secs=time.monotonic())
         frame = outgoing.sampled_frame(
-            image, state, frame_id=sent.frame_id, client_state=self.state
+            image, state, frame_id=self.state.account.next_frame_id, client_state=self.state
         )
-        codec = outgoing.codec_of(connection.subprotocol)
+        messages = outgoing.written(frame, keyframe_png, subprotocol=connection.subprotocol)
         self.state.account.book_sent()
-        if keyframe_png is not None:
-            whole = WholeFrame(frame_id=sent.frame_id, encoding="png", data=keyframe_png)
-            await self._send(connection, codec.encode_keyframe(whole))
-        await self._send(connection, codec.encode_frame(frame))
+        sent = SentFrame(frame_id=frame.frame_id, sent_at_secs=time.monotonic())
+        for raw in messages:
+            await self._send(connection, raw)
         return sent
+
+    async def _read_what_waits(self) -> None:
+        """A game that awaits nothing else would hear no answer, and take it for a slow network."""
+        for _ in range(TURNS_TO_READ):
+            await asyncio.sleep(0)
+
+    def _drop(self) -> None:
+        self.state.frames_dropped += 1
+        self._warn(
+            "dropped",
+            "a frame is dropped, for a heartbeat waits for its answer: the network is slower than "
+            "the game, or the game holds up the event loop",
+        )
+
+    def _warn(self, kind: str, told: str) -> None:
+        self._complaints.warn(kind, told, now_secs=time.monotonic())
 
     def wants_keyframe(self) -> bool:
         """Whether the next frame is one the server wants whole."""
@@ -165,18 +211,26 @@ class SgapsClient:
 
     async def _until_ready(self) -> ClientConnection:
         """The connection of a started session, waited for; raises what ended the client."""
-        running = self._running
-        if running is None:
-            raise RuntimeError("use the client in `async with`")
         while self._connection is None:
+            running = self._unended()
             waiting = asyncio.create_task(self._ready.wait())
             try:
                 await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waiting.cancel()
-            if running.done():
-                running.result()
         return self._connection
+
+    def _unended(self) -> asyncio.Task[None]:
+        """What keeps the session; raises what ended it."""
+        running = self._running
+        if running is None:
+            raise RuntimeError("use the client in `async with`")
+        if running.cancelled():
+            raise RuntimeError("the client was closed: its `async with` has ended")
+        if running.done():
+            self._has_told_end = True
+            running.result()
+        return running
 
     async def _send(self, connection: ClientConnection, raw: str | bytes) -> None:
         """A message that meets a lost connection is lost: the game does not wait."""
@@ -198,7 +252,7 @@ class SgapsClient:
 
         Raises ProtocolError, NoSession, SettingsError.
         """
-        last_at_secs = time.monotonic() + self._wait_secs
+        self._give_up_at_secs = time.monotonic() + self._wait_secs
         while True:
             trouble, asked_pause_secs = "the server closed the connection", 0.0
             try:
@@ -213,7 +267,7 @@ class SgapsClient:
                 asked_pause_secs = error.retry_after_secs or 0.0
             # Not the longer of both: who was told the same pause must not come back as one.
             pause_secs = asked_pause_secs + self._next_backoff_secs()
-            if not self.state.accounts and time.monotonic() + pause_secs > last_at_secs:
+            if not self.state.accounts and time.monotonic() + pause_secs > self._give_up_at_secs:
                 raise NoSession(f"no session within {self._wait_secs:g} s: {trouble}")
             log.warning("%s, trying again", trouble)
             await asyncio.sleep(pause_secs)
@@ -230,6 +284,7 @@ class SgapsClient:
             subprotocols=[Subprotocol(name) for name in self.config.subprotocols],
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
+            open_timeout=self._attempt_secs(),
             close_timeout=CLOSE_TIMEOUT_SECS,  # a dead peer does not answer to that either
             proxy=True if uses_proxy else None,
         )
@@ -243,6 +298,13 @@ class SgapsClient:
             # The config's own address was checked: a redirect leads to one that is none.
             raise InvalidHandshake(f"redirected to no address: {shown(str(error))}") from error
 
+    def _attempt_secs(self) -> float:
+        """How long the server may take to answer; for the first session `wait_secs` ends it too."""
+        if self.state.accounts:
+            return START_TIMEOUT_SECS
+        left_secs = self._give_up_at_secs - time.monotonic()
+        return min(START_TIMEOUT_SECS, max(LEAST_ATTEMPT_SECS, left_secs))
+
     def _next_backoff_secs(self) -> float:
         """Twice as long each time, and at random, so that many clients do not return as one."""
         backoff_secs = self._backoff_secs * random.uniform(0.5, 1.0)
@@ -250,7 +312,7 @@ class SgapsClient:
         return backoff_secs
 
     async def _play(self, connection: ClientConnection) -> None:
-        async with asyncio.timeout(START_TIMEOUT_SECS):
+        async with asyncio.timeout(self._attempt_secs()):
             await self._start(connection)
         self._connection = connection
         self._ready.set()
@@ -267,12 +329,18 @@ class SgapsClient:
 
     async def _listen(self, connection: ClientConnection) -> None:
         """Take what comes until the connection is closed. Raises TimeoutError where it is dead."""
-        now_secs = asyncio.get_running_loop().time
+        with contextlib.suppress(ConnectionClosedOK):
+            while True:
+                self._receive(await self._heard(connection))
+
+    async def _heard(self, connection: ClientConnection) -> str | bytes:
+        """The next message. Raises TimeoutError."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE_TIMEOUT_SECS):
+                return await connection.recv()
         try:
-            async with asyncio.timeout(SILENCE_TIMEOUT_SECS) as silence:
-                async for raw in connection:
-                    silence.reschedule(now_secs() + SILENCE_TIMEOUT_SECS)
-                    self._receive(raw)
+            async with asyncio.timeout(LAST_LOOK_SECS):
+                return await connection.recv()
         except TimeoutError as error:
             raise TimeoutError(f"not a word for {SILENCE_TIMEOUT_SECS:g} s") from error
 
@@ -292,16 +360,16 @@ class SgapsClient:
         reply = json_codec.decode_server_message(raw)
         if isinstance(reply, SessionStartAck):
             return reply
-        if self._resume_session_id is not None and _is_gone(reply):
+        if self._resume_session_id is not None and incoming.is_gone(reply):
             # The refusal of a first message ends its connection: come back without the old id.
             self._resume_session_id = None
             self.state.account.book_gone()
             raise ConnectionAbortedError("the session is gone, starting a new one")
-        raise _refusal(reply)
+        raise incoming.refusal(reply)
 
     def _receive(self, raw: str | bytes) -> FromServer | CoordinateSet:
         self.state.bytes_down += len(raw)
-        message = _decoded(raw)
+        message = incoming.decoded(raw)
         match message:
             case CoordinateSet():
                 self.state.take_coordinates(message)
@@ -318,8 +386,9 @@ class SgapsClient:
     def _take_error(self, error: Error) -> None:
         self.state.take_error(error, now_secs=time.monotonic())
         if error.fatal:
-            raise _refusal(error)
-        log.warning("the server refused a message: %s: %s", error.code, error.message)
+            raise incoming.refusal(error)
+        told = f"the server refused a message: {error.code}: {error.message}"
+        self._warn(incoming.known_code(error), told)
 
     async def _beat(self, connection: ClientConnection) -> None:
         while True:
@@ -327,28 +396,3 @@ class SgapsClient:
             self.state.account.book_heartbeat_sent(heartbeat.timestamp, now_secs=time.monotonic())
             await self._send(connection, json_codec.encode(heartbeat))
             await asyncio.sleep(HEARTBEAT_SECS)
-
-
-def _decoded(raw: str | bytes) -> FromServer | CoordinateSet:
-    """Control messages are JSON in either form. Raises ProtocolError."""
-    if isinstance(raw, bytes):
-        return binary_codec.decode_server_message(raw)
-    message = json_codec.decode_server_message(raw)
-    if isinstance(message, UvCoordinates):
-        return json_codec.coordinate_set(message)
-    return message
-
-
-def _is_gone(reply: object) -> bool:
-    return isinstance(reply, Error) and reply.code == ErrorCode.SESSION_NOT_FOUND
-
-
-def _refusal(reply: object) -> ProtocolError:
-    if not isinstance(reply, Error):
-        return ProtocolError(ErrorCode.BAD_MESSAGE, f"unexpected {type(reply).__name__}")
-    known = reply.code in set(ErrorCode)
-    return ProtocolError(
-        ErrorCode(reply.code) if known else ErrorCode.INTERNAL,
-        reply.message,
-        retry_after_secs=reply.retry_after_secs,
-    )

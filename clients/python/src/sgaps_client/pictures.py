@@ -1,18 +1,10 @@
-"""PNG in and out, and how far a picture is from the truth."""
+"""PNG in and out."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-MAX_PSNR_DB = 100.0
-
-
-def psnr_db(image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
-    """PSNR of two uint8 (H, W) pictures; MAX_PSNR_DB for equal ones."""
-    error = np.square(image.astype(np.float64) - truth).mean() / 255**2
-    return float(-10 * np.log10(error)) if error else MAX_PSNR_DB
 
 
 def encoded_png(image: NDArray[np.uint8]) -> bytes:

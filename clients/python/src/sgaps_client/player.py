@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.protocol.content import CoordinateSet
+from sgaps.whole_frames import picture_psnr_db
 from sgaps_client.address import http_client, http_url
 from sgaps_client.client import SgapsClient
-from sgaps_client.pictures import decoded_png, encoded_png, psnr_db
+from sgaps_client.pictures import decoded_png, encoded_png
 from sgaps_client.sources import GameFrame, Source
 from sgaps_client.state import SessionConfig, note
 
@@ -268,7 +269,7 @@ class _SessionPlay:
             reply = await http.get(self._api("/reconstruction.png"))
             truth = self._truths.get(int(reply.headers.get("X-Frame-Id", -1)))
             if reply.status_code == httpx.codes.OK and truth is not None:
-                self._stats.note_psnr(psnr_db(decoded_png(reply.content), truth))
+                self._stats.note_psnr(picture_psnr_db(decoded_png(reply.content), truth))
 
     def _take_account(self) -> None:
         """Add what became of this session's frames to the summary."""

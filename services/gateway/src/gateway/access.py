@@ -101,7 +101,12 @@ def check_origin(socket: WebSocket, gateway: Gateway) -> None:
     is_own = origin in {f"http://{host}", f"https://{host}"}
     if is_own and (gateway.token or is_safe_host(host, server.allowed_origins)):
         return
-    raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r} is not allowed")
+    cure = (
+        "a page opened from disk has it: open it from a server on localhost"
+        if origin == "null"  # every such page, and any stranger's in a frame
+        else "add it to server.allowed_origins"
+    )
+    raise ProtocolError(ErrorCode.ORIGIN_REFUSED, f"origin {origin!r:.100} is not allowed: {cure}")
 
 
 def check_token(socket: WebSocket, gateway: Gateway, shown: str | None) -> None:

@@ -29,9 +29,10 @@ from gateway.serving import serving_map, version_for
 from gateway.session import Session
 from gateway.shared import Gateway
 from sgaps.bus import Bus, Put, in_flight
-from sgaps.checkpoints import CheckpointDirectory, Manifest
+from sgaps.checkpoints import CheckpointDirectory
 from sgaps.errors import CheckpointError
 from sgaps.keys import watch_key
+from sgaps.manifest import Manifest
 from sgaps.messages import CoordinatesChosen, ViewEncoded
 
 VIEW_WAIT_SECS = 2.0

@@ -12,11 +12,13 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from sgaps.errors import ErrorCode
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.messages import (
     PROTOCOL_VERSION,
     ClientMessage,
     Error,
+    FrameData,
     ServerMessage,
 )
 from sgaps.protocol.views import ViewHeader, ViewStart, ViewStatus
@@ -123,9 +125,13 @@ def _schemas() -> dict[str, Json]:
         ref_template="#/components/schemas/{model}",
     )
     schemas: dict[str, Json] = _portable(made["$defs"])
-    for model, _ in taken:
+    for model in {*FROM_CLIENTS, *TO_CLIENTS, *FROM_VIEWERS, *TO_VIEWERS}:
         # It has a default in Python only: without it nobody knows what a message is.
         schemas[model.__name__]["required"] = ["type", *schemas[model.__name__].get("required", ())]
+    # To a client it is any text: a newer server may know more.
+    schemas[Error.__name__]["properties"]["code"]["enum"] = [*ErrorCode]
+    for form in schemas[FrameData.__name__]["properties"]["pixels"]["anyOf"]:
+        form["minItems"] = 1  # which the session checks, as it does their number
     return schemas
 
 

@@ -17,13 +17,8 @@ from sgaps.keys import (
     history_key,
     session_key,
 )
-from sgaps.messages import (
-    PIXEL_BYTES,
-    FrameAccepted,
-    pack_floats,
-    pack_footprints,
-    pack_pixels,
-)
+from sgaps.messages import FrameAccepted
+from sgaps.packing import PIXEL_BYTES, pack_floats, pack_footprints, pack_pixels
 from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution

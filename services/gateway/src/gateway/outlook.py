@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gateway.serving import CHECKPOINTLESS, serving_map, version_for
+from gateway.serving import serving_map, version_for
 from gateway.twins import Twins
 from sgaps.bus import Bus, every_second
+from sgaps.checkpoints import CHECKPOINTLESS
 from sgaps.errors import BusError, BusFull, ErrorCode, ProtocolError
 from sgaps.messages import FrameAccepted
 from sgaps.service import Heartbeat, LiveServices

@@ -13,8 +13,9 @@ from sgaps.bus import Bus
 from sgaps.checkpoints import DEFAULT_KEY
 from sgaps.errors import BusError
 from sgaps.keys import session_key
-from sgaps.messages import Float32, FrameAccepted, pack_pixels
+from sgaps.messages import FrameAccepted
 from sgaps.metrics import gateway as metrics
+from sgaps.packing import Float32, pack_pixels
 from sgaps.probe import probe_session
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,13 @@ class Probe:
         self._is_well = True
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Probe until told to stop."""
-        while self._interval_secs and not stop.is_set():
+        """Probe until told to stop; with an interval of 0 never."""
+        if not self._interval_secs:
+            return
+        # Nothing was answered yet, but the silence is no older than this.
+        metrics.PROBE_ANSWERED_AT_SECS.set_to_current_time()
+        metrics.PROBE_RECORDED_AT_SECS.set_to_current_time()
+        while not stop.is_set():
             await self.turn()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._interval_secs)

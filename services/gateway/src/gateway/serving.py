@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sgaps.checkpoints import DEFAULT_KEY, NOTHING
 from sgaps.service import Heartbeat
 
-NOTHING = "none"
-"""Model version while no reconstructor lives."""
-CHECKPOINTLESS = frozenset({NOTHING, "untrained", "telea", "navier_stokes"})
-"""Versions that stand for no checkpoint."""
 NEEDED = ("reconstructor", "sampler", "recorder")
 
 
@@ -25,7 +22,7 @@ def serving_map(services: Sequence[Heartbeat]) -> dict[str, str]:
 
 def version_for(serving: dict[str, str], checkpoint_key: str) -> str:
     """The version that serves a key."""
-    return serving.get(checkpoint_key, serving.get("default", NOTHING))
+    return serving.get(checkpoint_key, serving.get(DEFAULT_KEY, NOTHING))
 
 
 def missing_services(services: Sequence[Heartbeat]) -> dict[str, str]:

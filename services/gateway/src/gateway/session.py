@@ -14,7 +14,8 @@ from typing import Self
 from gateway.limits import ClientLimits
 from sgaps.bus import every_second
 from sgaps.errors import ErrorCode, ProtocolError
-from sgaps.messages import CoordinatesChosen, pack_footprints
+from sgaps.messages import CoordinatesChosen
+from sgaps.packing import pack_footprints
 from sgaps.protocol.content import CoordinateSet, WholeFrame
 from sgaps.protocol.messages import Placement, Resolution
 from sgaps.sampling.footprints import Coords, uv_steps

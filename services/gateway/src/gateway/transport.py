@@ -142,6 +142,7 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
+        self.handshake_complete |= self.close_sent  # which uvicorn forgets of one that was refused
         self._read_on()  # after a close: the answer to it
 
     def _read_on(self) -> None:

@@ -178,6 +178,7 @@ def view_of(
             height=encoded.height,
             predicted_psnr=encoded.predicted_psnr_db,
             measured_psnr=encoded.measured_psnr_db,
+            sample_error=encoded.sample_error,
             received_at=encoded.received_at_secs,
             stages_ms=_stages_ms(encoded, answer),
             counters=counters(session),

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sgaps.checkpoints import DEFAULT_KEY
+
 Float32 = NDArray[np.float32]
 
 
@@ -70,3 +72,23 @@ class Reconstructor(Protocol):
     def warm_up(self) -> None:
         """Do everything slow that a first frame would otherwise wait for."""
         ...
+
+
+class Unchanging:
+    """What a method does that serves every key by the same, and has nothing to load."""
+
+    def __init__(self, *, version: str, frames_at_once: int) -> None:
+        self.frames_at_once = frames_at_once
+        self._version = version
+
+    def is_at_hand(self, key: str) -> bool:
+        return True
+
+    def serving(self) -> dict[str, str]:
+        return {DEFAULT_KEY: self._version}
+
+    def refresh(self) -> int:
+        return 0
+
+    def warm_up(self) -> None:
+        return

@@ -12,7 +12,8 @@ from cachetools import LRUCache
 
 from sgaps.bus import Bus
 from sgaps.keys import PastSamples, history_key
-from sgaps.messages import Float32, FrameAccepted
+from sgaps.messages import FrameAccepted
+from sgaps.packing import Float32
 
 MOST_BYTES = 1 << 27
 """That a replica remembers: eight frames of 500 samples of each of 1,950 sessions."""

@@ -17,6 +17,7 @@ from sgaps.errors import BusError
 from sgaps.keys import watch_key
 from sgaps.messages import FrameAccepted, FrameReconstructed, ViewEncoded
 from sgaps.metrics import reconstructor as metrics
+from sgaps.sampling.footprints import sample_error
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,6 @@ LOOK_EVERY_SECS = 0.5
 """How often the broker is asked at most whether somebody watches a session whom nobody watched."""
 MOST_UNWATCHED = 4096
 """Sessions of which it is remembered; those beyond are asked for more often."""
-MAX_PSNR_DB = 100.0
-"""Of equal pictures: infinity is no number in JSON."""
 
 Rebuilt = tuple[FrameAccepted, Reconstruction, FrameReconstructed]
 
@@ -76,7 +75,9 @@ class ViewPublisher:
 def encode_view(
     frame: FrameAccepted, result: Reconstruction, told: FrameReconstructed
 ) -> ViewEncoded:
-    """PNG, because people measure PSNR on it."""
+    """PNG, because people measure PSNR on it. Raises MessageError."""
+    height, width = result.image.shape
+    truth = whole_frames.picture_of(frame.keyframe, width, height) if frame.keyframe else None
     return ViewEncoded(
         session_id=frame.session_id,
         frame_id=frame.frame_id,
@@ -90,22 +91,14 @@ def encode_view(
         keyframe_encoding=frame.keyframe_encoding,
         keyframe=frame.keyframe,
         predicted_psnr_db=result.predicted_psnr_db,
-        measured_psnr_db=measured_psnr_db(result.image, frame.keyframe),
+        measured_psnr_db=None
+        if truth is None
+        else whole_frames.picture_psnr_db(result.image, truth),
+        sample_error=None if truth is None else sample_error(frame.samples, truth),
         received_at_secs=frame.received_at_secs,
         queue_secs=told.queue_secs,
         inference_secs=told.inference_secs,
     )
-
-
-def measured_psnr_db(image: NDArray[np.uint8], keyframe: bytes) -> float | None:
-    """Of luma; None without a keyframe of the same size."""
-    if not keyframe:
-        return None
-    height, width = image.shape
-    truth = whole_frames.picture_of(keyframe, width, height)
-    if truth is None:
-        return None
-    return min(MAX_PSNR_DB, float(cv2.PSNR(image, truth)))
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -12,8 +12,9 @@ from reconstructor.past import Past, Pasts
 from reconstructor.view import ViewPublisher
 from sgaps import tracing
 from sgaps.bus import Consumer, Delivery, Effect, KeepNewest, Outcome, Publish
-from sgaps.messages import Float32, FrameAccepted, FrameReconstructed, pack_floats
+from sgaps.messages import FrameAccepted, FrameReconstructed
 from sgaps.metrics import stage
+from sgaps.packing import Float32, pack_floats
 from sgaps.service import Service
 
 GROUP = "reconstructor"

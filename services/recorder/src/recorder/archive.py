@@ -8,36 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from recorder.capacity import max_open_segments
 from recorder.session import SessionRecording
 from sgaps.errors import MessageError, RecordingError, StorageFails
-from sgaps.messages import FrameAccepted, SegmentSealed, unpack_together
+from sgaps.messages import FrameAccepted, SegmentSealed
 from sgaps.metrics import recorder as metrics
+from sgaps.packing import unpack_together
 from sgaps.recording.disk import ensure_free_space, ensure_writable, lock_recordings
+from sgaps.recording.find import SegmentInfo
 from sgaps.recording.frames import RecordedFrame, check_state_fits
-from sgaps.recording.layout import all_part_paths, part_paths, session_folder
-from sgaps.recording.reader import SegmentInfo
+from sgaps.recording.layout import all_part_paths, owner_of, part_paths, session_folder
 from sgaps.recording.recovery import recover_part
 from sgaps.recording.writer import growth_bytes
 from sgaps.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_FILES_PER_SEGMENT = 2
-_OTHER_FILES = 64
-_SEGMENT_BYTES = 1_100_000
-"""Of memory, while it is open: HDF5 alone has half a megabyte of tables for each file."""
-_OTHER_BYTES = 200_000_000
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _SYNCS_AT_ONCE = 8
 """Files that wait for the disk side by side: it brings them there together."""
 RECOVERY_TURN_SECS = 0.1
@@ -55,7 +50,6 @@ class BatchReport:
     """What became of a batch: all but the failed frames are on disk and may be acknowledged."""
 
     recorded: int = 0
-    duplicates: int = 0
     newest_frame_ids: dict[str, int] = field(default_factory=dict)
     """session id → highest frame id on disk, for the sessions that did not fail."""
     failed: dict[FrameName, RecordingError | MessageError] = field(default_factory=dict)
@@ -81,13 +75,13 @@ class Archive:
         self._sentinel = settings.sentinel_value
         self._sessions: dict[Owner, SessionRecording] = {}
         self._unannounced: list[SegmentInfo] = []
-        self._max_open_segments = _max_open_segments()
+        self._max_open_segments = max_open_segments()
         self._storage_failed = False
         self.synced_at_secs = 0.0
         """Wall clock of the newest fsync; 0 before any."""
         self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="fsync")
         self._lock = lock_recordings(self._root)
-        self._unrecovered = {_owner(part) for part in all_part_paths(self._root)}
+        self._unrecovered = {owner_of(part) for part in all_part_paths(self._root)}
 
     @property
     def open_segments(self) -> int:
@@ -254,7 +248,7 @@ class Archive:
         session.active_at_secs = time.monotonic()
         unseen = session.unseen(frames)
         session.write(unseen)
-        return _Write(session=session, unseen=unseen, seen=len(frames) - len(unseen))
+        return _Write(session=session, unseen=unseen)
 
     def _finish(self, write: _Write, report: BatchReport) -> None:
         """Wait for the disk, and book the frames."""
@@ -264,7 +258,6 @@ class Archive:
         metrics.FRAMES_RECORDED.inc(len(write.unseen))
         metrics.RECORDED_BYTES.inc(sum(map(_frame_bytes, write.unseen)))
         report.recorded += len(write.unseen)
-        report.duplicates += write.seen
         report.newest_frame_ids[write.session.session_id] = write.session.newest_frame_id
 
     def _session(self, owner: Owner) -> SessionRecording:
@@ -351,30 +344,6 @@ class _Write:
 
     session: SessionRecording
     unseen: Sequence[RecordedFrame]
-    seen: int
-    """Frames that are on disk already."""
-
-
-def _owner(part: Path) -> Owner:
-    return part.parent.parent.name, part.parent.name
-
-
-def _max_open_segments() -> int:
-    """As many as this process may open files for, and has memory for.
-
-    Files that are closed early are more and smaller; who has no memory left is killed.
-    """
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    by_files = (files - _OTHER_FILES) // _FILES_PER_SEGMENT
-    by_memory = (_memory_bytes() - _OTHER_BYTES) // _SEGMENT_BYTES
-    return max(1, min(by_files, by_memory))
-
-
-def _memory_bytes() -> int:
-    """The container's limit; without one ("max") what the machine has."""
-    with suppress(OSError, ValueError):
-        return int(_CONTAINER_LIMIT.read_text())
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _recorded_frames(messages: Sequence[FrameAccepted]) -> list[RecordedFrame]:

@@ -123,7 +123,7 @@ class Retention:
         """Nothing while somebody reads the key's segments."""
         try:
             with _told("cannot look at the recordings"), _alone(self._root / key) as is_alone:
-                return trained_segments(self._checkpoints_dir, key) if is_alone else frozenset()
+                return trained_segments(key, self._checkpoints_dir) if is_alone else frozenset()
         except (CheckpointError, RecordingError) as error:
             log.error("nothing of %s is deleted: %s", key, error)  # noqa: TRY400 - it says all
             return frozenset()

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sgaps.errors import RecordingCorrupt
+from sgaps.recording.find import SegmentInfo, segment_info
 from sgaps.recording.frames import RecordedFrame
-from sgaps.recording.layout import next_segment_path, sealed_paths, session_folder
-from sgaps.recording.reader import SegmentInfo, SegmentReader, segment_info
+from sgaps.recording.layout import next_segment_path, owner_of, sealed_paths, session_folder
+from sgaps.recording.reader import SegmentReader
 from sgaps.recording.writer import SegmentWriter
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ def _own_segment(path: Path) -> Iterator[SegmentReader]:
     would be taken for this one's, which would then not be written."""
     with SegmentReader(path) as reader:
         owner = (reader.checkpoint_key, reader.session_id)
-        if owner != (path.parent.parent.name, path.parent.name):
+        if owner != owner_of(path):
             raise RecordingCorrupt(f"{path} belongs to {'/'.join(owner)}")
         yield reader
 

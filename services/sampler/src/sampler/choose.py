@@ -10,15 +10,8 @@ from typing import Self
 import numpy as np
 
 from sgaps.errors import MessageError
-from sgaps.messages import (
-    CoordinatesChosen,
-    FrameReconstructed,
-    chosen_set_id,
-    pack_floats,
-    pack_footprints,
-    unpack_floats,
-    with_footprints,
-)
+from sgaps.messages import CoordinatesChosen, FrameReconstructed, chosen_set_id
+from sgaps.packing import pack_floats, pack_footprints, unpack_coords
 from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Coords
 from sgaps.sampling.importance import (
@@ -89,7 +82,7 @@ class StoredCoordinates:
     @property
     def coords(self) -> Coords:
         """(N, 3): u, v, footprint. Raises MessageError."""
-        return with_footprints(unpack_floats(self.coords_bytes, -1, 2), self.footprint_bytes)
+        return unpack_coords(self.coords_bytes, self.footprint_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

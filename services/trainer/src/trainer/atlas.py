@@ -18,7 +18,7 @@ from sgaps.atlas.atlas import Atlas, apart, places_of, shows_the_same
 from sgaps.atlas.camera import FOCAL_LIMITS, Camera, Pose, pose_of
 from sgaps.atlas.pictures import blurred, encoded
 from sgaps.atlas.sweep import MAX_SPREAD, recall
-from sgaps.checkpoints import MAX_ATLAS_BYTES, MAX_ATLAS_PIXELS
+from sgaps.manifest import MAX_ATLAS_BYTES, MAX_ATLAS_PIXELS
 from sgaps.recording import SegmentInfo
 from sgaps.settings import PoseLayout, Settings
 from trainer.segments import KeyframeCorrupt, is_good, open_segment, whole_frame

@@ -1,14 +1,15 @@
 """Runs that were killed: what wants more memory than there is would be killed again, for ever.
 
 `<checkpoints>/<key>/attempts.json` is there while a run goes on, and outlives only one that was
-killed. The next one that comes to an end, however it does, takes it away.
+killed before it was told to stop. The next one that comes to an end, however it does, takes it
+away.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -66,6 +67,15 @@ def attempt(
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def forgive(checkpoint_key: str, checkpoints_dir: Path) -> None:
+    """Count a run that goes on as none that is killed, whatever ends it. Raises CheckpointError.
+
+    What cannot be removed was not written either, and is counted by nobody.
+    """
+    with suppress(OSError):
+        _file(checkpoint_key, checkpoints_dir).unlink(missing_ok=True)
 
 
 def _file(checkpoint_key: str, checkpoints_dir: Path) -> Path:

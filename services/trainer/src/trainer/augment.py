@@ -24,7 +24,7 @@ class BatchShape:
     """What the examples of one batch have in common."""
 
     samples: int
-    """Per frame, where they are drawn."""
+    """Per frame, where no session says how many."""
     crop: float = 1.0
     """Of both sides of the frame: how much of them is kept."""
     scale: float = 1.0

@@ -6,25 +6,22 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
+from av import Packet, VideoStream
 from av.video.codeccontext import VideoCodecContext
 from scipy.fft import dctn, idctn
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import QhullError
 
-from trainer.pictures import Picture, Samples, gray, on_black
+from trainer.pictures import Picture, Samples, gray
 
 X264_FPS = 10
 X264_LEAST_BYTES = 13
 """For each frame: x264 takes no less than 1,000 bits a second."""
-
-
-def telea(samples: Samples, width: int, height: int, *, radius_px: int) -> Picture:
-    """Telea (2004), by OpenCV, from the middle pixels of the samples."""
-    sparse, known = on_black(samples, width, height)
-    filled = cv2.inpaint(sparse, (~known).astype(np.uint8), radius_px, cv2.INPAINT_TELEA)
-    return np.asarray(filled, dtype=np.uint8)
+X264_RATES = (1 / 4, 4)
+"""Of the bytes that each frame is to have: between them lies the rate that gives as many."""
+X264_ENCODES = 9
+"""To find it: each halves what is left between them, to less than a hundredth."""
 
 
 def linear(samples: Samples, width: int, height: int) -> Picture:
@@ -48,22 +45,35 @@ def dct_oracle(truth: Picture, count: int) -> Picture:
     return gray(idctn(kept, norm="ortho"))
 
 
-def x264(truths: Sequence[Picture], bytes_per_frame: int) -> tuple[list[Picture], list[int]]:
-    """H.264 of the whole frames in so many bytes each: what a stream without us would show.
+def x264(truths: Sequence[Picture], bytes_per_frame: float) -> tuple[list[Picture], list[int]]:
+    """H.264 of two whole frames or more: what a stream without us would show.
 
     And the bytes of its packets, one for each frame: every frame comes out at once, as a game needs
-    it. The first ones may take a second's bytes.
+    it. The first may take a second's bytes, which the next ones then lack: the rate is the one by
+    which those after it have so many in the mean, or come nearest to it.
     """
-    height, width = truths[0].shape
-    encoder = x264_encoder(width, height, bytes_per_frame)
+    least, most = (max(X264_LEAST_BYTES, share * bytes_per_frame) for share in X264_RATES)
+    encoded: list[list[Packet[VideoStream]]] = []
+    strays: list[float] = []
+    for _ in range(X264_ENCODES):
+        rate = (least + most) / 2
+        encoded.append(_encoded(truths, rate))
+        strays.append(float(np.mean([packet.size for packet in encoded[-1][1:]])) - bytes_per_frame)
+        least, most = (rate, most) if strays[-1] < 0 else (least, rate)
+    packets = encoded[int(np.abs(strays).argmin())]
     decoder = av.CodecContext.create("h264", "r")
-    frames = (*map(av_frame, truths), None)
-    packets = [packet for frame in frames for packet in encoder.encode(frame)]
     shown = [_luma(frame) for packet in (*packets, None) for frame in decoder.decode(packet)]
     return shown, [packet.size for packet in packets]
 
 
-def x264_encoder(width: int, height: int, bytes_per_frame: int) -> VideoCodecContext:
+def _encoded(truths: Sequence[Picture], bytes_per_frame: float) -> list[Packet[VideoStream]]:
+    height, width = truths[0].shape
+    encoder = x264_encoder(width, height, bytes_per_frame)
+    frames = (*map(av_frame, truths), None)
+    return [packet for frame in frames for packet in encoder.encode(frame)]
+
+
+def x264_encoder(width: int, height: int, bytes_per_frame: float) -> VideoCodecContext:
     """Gives a packet for every frame at once, of so many bytes over time."""
     encoder = av.CodecContext.create("libx264", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "gray"

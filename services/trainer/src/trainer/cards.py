@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from sgaps.checkpoints import DataCard
+from sgaps.manifest import DataCard
 from sgaps.settings import Settings
 from trainer.split import Split
 

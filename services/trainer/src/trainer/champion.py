@@ -10,8 +10,8 @@ import torch
 
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import Manifest
 from sgaps.errors import CheckpointError, CheckpointUnreadable, SgapsError
+from sgaps.manifest import Manifest
 from sgaps.model import SparsePixelTransformer, build_model, load_serving, stores_of
 from sgaps.settings import DataSettings, ModelSettings, Settings
 

@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import UNTRAINED, Manifest
+from sgaps.checkpoints import UNTRAINED
 from sgaps.errors import CheckpointNotFound
+from sgaps.manifest import Manifest
 from sgaps.model import (
     SparsePixelTransformer,
     build_model,
@@ -21,8 +22,10 @@ from sgaps.model import (
     pick_device,
     predicted_psnr_db,
 )
+from sgaps.model.inpaint import inpainted
 from sgaps.settings import Settings
-from trainer.baselines import dct_oracle, linear, telea, x264
+from sgaps.whole_frames import picture_psnr_db
+from trainer.baselines import dct_oracle, linear, x264
 from trainer.champion import sessions_of
 from trainer.closed_loop import Frames, Loop, Shown, Traffic, importance_of, play, traffic
 from trainer.measured_frames import frames_to_measure, possible_counts
@@ -33,7 +36,6 @@ from trainer.scores import (
     Mean,
     Row,
     Scores,
-    frame_psnr_db,
     gain_db,
     mean_over,
     rank_correlation,
@@ -138,11 +140,11 @@ class _Table:
         name: str,
         rebuilt: Iterable[Picture],
         samples: int,
-        sent: Iterable[Traffic] = (),
+        sent: Sequence[Traffic] = (),
     ) -> None:
-        """The first frame has none before it, so only its bytes count: a codec's others need it."""
+        """The first frame has none before it, so it does not count, nor do its bytes."""
         row = self._scores.setdefault((name, samples), Scores(name, samples=samples))
-        for of_frame in sent:
+        for of_frame in sent[1:]:
             row.add_bytes(*of_frame)
         looked_at = range(len(played) - 1, 0, -PERCEPTUAL_INTERVAL)
         for index, (frame, (truth, _)) in enumerate(zip(rebuilt, played, strict=True)):
@@ -164,21 +166,26 @@ class _Table:
         score = partial(self._score, session_id, played)
         truths = [truth for truth, _ in played]
         score("DCT oracle", (dct_oracle(truth, count) for truth in truths), count)
-        coded, sizes_bytes = x264(truths, count)
-        packets = (Traffic(up=size, down=0) for size in sizes_bytes)
-        score("x264, a byte per sample", coded, count, packets)
         shown_by = partial(self._played, session_id, played)
         points = shown_by(POINTS_ALONE, count, model=self._prior)
-        radius_px = self._settings.reconstructor.inpaint_radius_px
+        squares = shown_by(SQUARES_ALONE, count, model=self._prior)
+        sent = self._sent(squares, SQUARES_ALONE)
+        # Header, state and values: as many by every loop that tells its state.
+        coded, sizes_bytes = x264(truths, float(np.mean([up for up, _ in sent[1:]])))
+        packets = [Traffic(up=size, down=0) for size in sizes_bytes]
+        score("x264, as many bytes", coded, count, packets)
+        telea = partial(
+            inpainted,
+            method="telea",
+            radius_px=self._settings.reconstructor.inpaint_radius_px,
+        )
         classical: dict[str, Callable[[Shown], Picture]] = {
             "linear, points": lambda s: linear(s.samples, *s.size),
-            "Telea, points": lambda s: telea(s.samples, *s.size, radius_px=radius_px),
+            "Telea, points": lambda s: telea(s.samples, *s.size),
             "pull-push, points": lambda s: s.frame,
         }
         for name, method in classical.items():
             score(name, map(method, points), count, self._sent(points, POINTS_ALONE))
-        squares = shown_by(SQUARES_ALONE, count, model=self._prior)
-        sent = self._sent(squares, SQUARES_ALONE)
         score("pull-push, squares", (s.frame for s in squares), count, sent)
         for loop in (POINTS_ALONE, SQUARES_ALONE):
             alone = shown_by(loop, count)
@@ -244,7 +251,7 @@ class _Table:
 
     def _tell(self, shown: Sequence[Shown], count: int) -> None:
         """The first frame counts here neither; nor one of which a model says nothing."""
-        told = [(predicted_psnr_db(s.log_error), frame_psnr_db(s.frame, s.truth)) for s in shown]
+        told = [(predicted_psnr_db(s.log_error), picture_psnr_db(s.frame, s.truth)) for s in shown]
         above = [said - true for said, true in told[1:] if said is not None]
         for name, values in (("told minus true", above), ("distance", np.abs(above))):
             if len(values):

@@ -9,6 +9,7 @@ from functools import partial
 
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
+from sgaps.manifest import Metrics
 from sgaps.model import SparsePixelTransformer, pick_device
 from sgaps.settings import Settings
 from trainer.champion import Champion, champion_of
@@ -74,15 +75,13 @@ class Contest:
         gain_db = challenger.held_out.score_db - self.held_out.score_db
         return gain_db > 0 and gain_db >= self._settings.training.min_gain_db
 
-    def metrics(self, challenger: Challenger) -> checkpoints.Metrics:
+    def metrics(self, challenger: Challenger) -> Metrics:
         """Of both, for the challenger's manifest."""
         ours, theirs = challenger.held_out, self.held_out
         psnrs_db = {"val_psnr_db": ours.psnr_db, "champion_psnr_db": theirs.psnr_db}
         if ours.score_db == ours.psnr_db:
-            return checkpoints.Metrics(**psnrs_db)
-        return checkpoints.Metrics(
-            **psnrs_db, val_score_db=ours.score_db, champion_score_db=theirs.score_db
-        )
+            return Metrics(**psnrs_db)
+        return Metrics(**psnrs_db, val_score_db=ours.score_db, champion_score_db=theirs.score_db)
 
 
 def _champion_held_out(

@@ -73,12 +73,14 @@ class ExampleOptions:
 
     history_frames: int
     sampling: SamplingSettings
-    """How samples are drawn from a whole frame that was captured without any."""
+    """How samples are drawn from a whole frame, and how many if it was captured without any."""
     seed: int
     sentinel: float
     """Of the states of examples, whatever it was when they were recorded."""
     augmentation: AugmentationPipeline | None = None
-    """For training, which also draws fresh samples from keyframes half of the time, of any kind."""
+    """For training, which also draws fresh samples from keyframes half of the time."""
+    curriculum: bool = False
+    """Whether a request says how many samples a frame has, though its session sent others."""
     pairs: bool = False
     """Whether examples come with the frame before, as the temporal loss wants them."""
 
@@ -91,6 +93,7 @@ class ExampleOptions:
             seed=settings.training.seed,
             sentinel=settings.sentinel_value,
             augmentation=augmentation,
+            curriculum=augmentation is not None and bool(settings.training.curriculum),
             pairs=augmentation is not None and settings.loss.temporal > 0,
         )
 
@@ -186,12 +189,18 @@ def _example(
     wanted: Request,
     rng: np.random.Generator,
 ) -> Example:
-    """With a whole frame: the samples it was sent with if they are as many as wanted, or fresh."""
+    """With a whole frame: the samples it was sent with if they are as many as wanted, or fresh.
+
+    As many as its session sends are wanted, and so it is judged by what it sent, whatever that is.
+    """
     shape = wanted.shape
-    sent = len(reader.read(position).samples)
+    samples = reader.read(position).samples
+    sent = samples[:0] if wanted.fresh else samples
+    if len(sent) and not options.curriculum:
+        shape = replace(shape, samples=max(1, round(len(sent) * shape.crop**2)))
     half = options.augmentation is not None and rng.random() < 0.5  # noqa: PLR2004
-    if wanted.fresh or half or not shape.is_whole or sent != shape.samples:
-        return _drawn(reader, position, options, shape, rng)
+    if half or not shape.is_whole or len(sent) != shape.samples:
+        return _drawn(reader, position, options, shape, sent, rng)
     example = _recorded(reader, position, options, rng)
     if not options.pairs:
         return example
@@ -239,15 +248,19 @@ def _drawn(
     position: int,
     options: ExampleOptions,
     shape: BatchShape,
+    sent: Float32,
     rng: np.random.Generator,
 ) -> Example:
     """Freshly drawn samples of this frame, and of those before it that came whole.
 
+    Squares where its session sent some, points where it `sent` points; any where it sent nothing.
     In training sessions are of any age, for a model must also know how to begin.
     """
     augment = options.augmentation
     length = None if augment is None else int(rng.integers(options.history_frames + 1))
     kind = draw.Kind() if augment is None else draw.any_kind(rng)
+    if len(sent):
+        kind = replace(kind, footprints=bool((sent[:, 3] > 1).any()))
     earlier = [past for past in _earlier(reader, position, options) if past[1].keyframe]
     frames = [(0, reader.read(position))]
     truths = [whole_frame(reader, frames[0][1])]

@@ -13,7 +13,6 @@ from sgaps.errors import SgapsError
 from sgaps.protocol.bounds import MAX_SAMPLES
 from sgaps.recording import SegmentInfo, SegmentReader, find_segments, segment_info
 from sgaps.settings import DataSettings, Settings
-from trainer.baselines import X264_LEAST_BYTES
 from trainer.closed_loop import Frames
 from trainer.pictures import Picture
 from trainer.segments import KeyframeCorrupt, each_once, whole_frame
@@ -98,10 +97,7 @@ def _segments(key: str, data: DataSettings) -> list[SegmentInfo]:
 
 
 def possible_counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[int]:
-    """The sample counts that every session has the pixels for, and a message the room, each once.
-
-    Raises SgapsError.
-    """
+    """The counts, each once, that every session has the pixels for, and a message the room."""
     pixels = min(played[0][0].size for played in sessions)
     most = min(pixels, MAX_SAMPLES)
     if max(wanted) > most:
@@ -110,14 +106,7 @@ def possible_counts(wanted: Sequence[int], sessions: Iterable[Frames]) -> list[i
             pixels,
             MAX_SAMPLES,
         )
-    counts = list(dict.fromkeys(min(count, most) for count in wanted))
-    if min(counts) < X264_LEAST_BYTES:
-        raise SgapsError(
-            f"{min(counts)} samples are too few: x264, which is measured beside them, takes "
-            f"{X264_LEAST_BYTES} bytes for a frame at least; give --samples {X264_LEAST_BYTES} "
-            "or more, of frames with so many pixels"
-        )
-    return counts
+    return list(dict.fromkeys(min(count, most) for count in wanted))
 
 
 def _frames(segments: Sequence[SegmentInfo], count: int, sentinel: float) -> Frames:

@@ -21,16 +21,6 @@ def gray(values: NDArray[np.floating]) -> Picture:
     return np.clip(np.round(values * 255), 0, 255).astype(np.uint8)
 
 
-def on_black(samples: Samples, width: int, height: int) -> tuple[Picture, NDArray[np.bool_]]:
-    """The middle pixels of samples on a black frame, and where they are."""
-    image = np.zeros((height, width), np.uint8)
-    known = np.zeros(image.shape, bool)
-    x = np.minimum((samples[:, 0] * width).astype(int), width - 1)
-    y = np.minimum((samples[:, 1] * height).astype(int), height - 1)
-    image[y, x], known[y, x] = gray(samples[:, 2]), True
-    return image, known
-
-
 def mosaic(samples: Samples, width: int, height: int) -> Picture:
     """Every sample painted over the square that it is the mean of; black where nothing is known."""
     picture = np.zeros((height, width), np.uint8)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import torch
 
 from sgaps import checkpoints
 from sgaps.atlas.atlas import Atlas
-from sgaps.checkpoints import Manifest
 from sgaps.errors import CheckpointError, SgapsError
+from sgaps.manifest import DataCard, Manifest
 from sgaps.model import (
     CheckpointStore,
     SparsePixelTransformer,
@@ -28,7 +28,7 @@ from trainer.attempts import attempt
 from trainer.augment import AugmentationPipeline
 from trainer.cards import data_card, training_card
 from trainer.champion import Champion, begun_from, champion_of
-from trainer.contest import Contest
+from trainer.contest import Challenger, Contest
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.fit import FitReport, fit
 from trainer.ranks import ALONE, Ranks
@@ -37,7 +37,6 @@ from trainer.run_lock import alone_with
 from trainer.run_log import RunLog
 from trainer.run_memory import RunMemory
 from trainer.saved_run import (
-    CannotResume,
     RunHeader,
     SavedRun,
     load_run,
@@ -45,16 +44,14 @@ from trainer.saved_run import (
     settings_of,
 )
 from trainer.schedule import Progress
-from trainer.segments import close_segments, frames_to_learn_from
-from trainer.split import Split, split_at, split_by_session
+from trainer.segments import close_segments
+from trainer.split import Split, split_for
 from trainer.trust import taught
 from trainer.validation import HeldOut
 
 log = logging.getLogger(__name__)
 
 UNFINISHED_NAME = "unfinished.safetensors"
-FEWEST_HELD_OUT = 10
-"""Frames to learn from of a session that is held out, as long as there are others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +149,7 @@ def _prune(checkpoint_key: str, settings: Settings) -> None:
 
 def _note_trained(checkpoint_key: str, segments: Sequence[SegmentInfo], data: DataSettings) -> None:
     try:
-        note_trained(data.checkpoints_dir, checkpoint_key, segments, root=data.recordings_dir)
+        note_trained(checkpoint_key, data.checkpoints_dir, segments, root=data.recordings_dir)
     except SgapsError:
         # They are trained once more, and stay until then; what was published stands.
         log.exception("the segments of this run count as new")
@@ -175,7 +172,14 @@ def _train(
     begun = begun_from(checkpoint_key, champion, settings)
     had = frozenset(taken_up.header.train_sessions if taken_up else ())
     known = champion.trained_on | begun.trained_on | had
-    split = _split(segments, settings, options, champion, known, taken_up)
+    split = split_for(
+        segments,
+        val=options.val,
+        val_share=settings.training.val_share,
+        known=known,
+        champion_version=champion.version,
+        held_out_before=taken_up.header.val_sessions if taken_up else None,
+    )
     contest = Contest(champion, split, settings, stop)
     model = begun.model.to(pick_device(settings.training.device))
     held_out = RecordingDataset(split.val, ExampleOptions.of(settings))
@@ -206,17 +210,8 @@ def _train(
     if finished and is_won:
         # An atlas has pictures of the one before it.
         inherited = begun.trained_on | had | (champion.trained_on if challenger.atlas else set())
-        with _resume_as_the_cure(memory):
-            published = store.publish(
-                checkpoint_key,
-                model,
-                settings=settings.model,
-                metrics=contest.metrics(challenger),
-                parent=contest.parent,
-                data=data_card(split, inherited),
-                training=training_card(settings),
-                atlas=challenger.atlas,
-            )
+        data = data_card(split, inherited)
+        published = _published(checkpoint_key, model, contest, challenger, data, settings, memory)
     if finished:
         memory.forget()  # not before it is published: that may fail
         reporter.end(outcome.steps, model)
@@ -255,11 +250,27 @@ def _fitted(
     )
 
 
-@contextmanager
-def _resume_as_the_cure(memory: RunMemory) -> Iterator[None]:
-    """Of a checkpoint that cannot be written: nothing needs to be trained again."""
+def _published(
+    checkpoint_key: str,
+    model: SparsePixelTransformer,
+    contest: Contest,
+    challenger: Challenger,
+    data: DataCard,
+    settings: Settings,
+    memory: RunMemory,
+) -> Manifest:
+    """The challenger, as what serves the key from now on. Raises CheckpointError."""
     try:
-        yield
+        return CheckpointStore(settings.data.checkpoints_dir).publish(
+            checkpoint_key,
+            model,
+            settings=settings.model,
+            metrics=contest.metrics(challenger),
+            parent=contest.parent,
+            data=data,
+            training=training_card(settings),
+            atlas=challenger.atlas,
+        )
     except CheckpointError as error:
         if not memory.is_kept:
             raise
@@ -283,66 +294,6 @@ def _taken_up(
     if options.resumable:  # else it saves nothing, and what is there stays
         refuse_to_replace(saved_at)
     return None
-
-
-def _split(
-    segments: Sequence[SegmentInfo],
-    settings: Settings,
-    options: RunOptions,
-    champion: Champion,
-    known: frozenset[str],
-    taken_up: SavedRun | None,
-) -> Split:
-    """`known` are the sessions that champion and challenger were trained on so far.
-
-    Raises SgapsError where nothing would be held out, or what was trained on.
-    """
-    if options.val:
-        split = Split(train=tuple(segments), val=options.val)
-        _refuse_known(split, known)
-        return split
-    # Else what a broken client sent may be all that is held out, in every run.
-    frames = frames_to_learn_from(segments)
-    segments = [segment for segment in segments if frames[segment.session_id].frames]
-    if taken_up is not None:
-        split = split_at(segments, held_out=taken_up.header.val_sessions)
-        if not (split.train and split.val):
-            raise CannotResume(
-                "the sessions that this run held out, or all others, are not there any more: "
-                "start without --resume"
-            )
-        return split
-    split = split_by_session(
-        segments,
-        val_share=settings.training.val_share,
-        trained_on=known,
-        whole={name for name, found in frames.items() if found.are_whole},
-        short={name for name, found in frames.items() if found.frames < FEWEST_HELD_OUT},
-    )
-    if not split.val:
-        raise SgapsError(
-            "two sessions with frames that are whole or have two samples are needed: one is held "
-            "out; record another one, or name some with data.val=[…]"
-        )
-    if not known.isdisjoint(split.val_sessions):
-        log.warning(
-            "%s was trained on what is held out, so it looks better than it is: record more, or "
-            "name other sessions with data.val=[…]",
-            champion.version,
-        )
-    return split
-
-
-def _refuse_known(split: Split, known: frozenset[str]) -> None:
-    """What was learned by heart tells nothing of how good a model is elsewhere."""
-    val = set(split.val_sessions)
-    if both := val.intersection(split.train_sessions):
-        raise SgapsError(f"data.val: {min(both)} is in data.train too")
-    if seen := val & known:
-        raise SgapsError(
-            f"data.val: what this run goes on from was trained on {len(seen)} of these sessions, "
-            f"{min(seen)} among them; hold out others: sgaps capture makes some (another --seed)"
-        )
 
 
 def _reseeded(settings: Settings, begun: Champion) -> Settings:

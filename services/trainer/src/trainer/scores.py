@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr, t
 from skimage.metrics import structural_similarity
 
+from sgaps.whole_frames import picture_psnr_db
 from trainer.pictures import Picture
-from trainer.validation import psnr_db
 
 SSIM_SIDE_PX = 7
 """Of the window in which scikit-image compares."""
@@ -60,7 +60,7 @@ class Scores:
 
     def add(self, session_id: str, frame: Picture, truth: Picture) -> None:
         """Two pictures (H, W)."""
-        self._psnr_db[session_id].append(frame_psnr_db(frame, truth))
+        self._psnr_db[session_id].append(picture_psnr_db(frame, truth))
         if min(truth.shape) >= SSIM_SIDE_PX:
             similarity = structural_similarity(frame, truth, data_range=255)  # type: ignore[no-untyped-call]
             self._ssim[session_id].append(float(similarity))
@@ -109,11 +109,6 @@ def gain_db(better: Scores, worse: Scores) -> Mean:
     """Paired by session: what one gains over the other."""
     pairs = zip(better.session_psnrs_db(), worse.session_psnrs_db(), strict=True)
     return mean_over([a - b for a, b in pairs])
-
-
-def frame_psnr_db(frame: Picture, truth: Picture) -> float:
-    """PSNR of a picture (H, W) against another."""
-    return psnr_db(float(np.square((frame.astype(np.float64) - truth) / 255).mean()))
 
 
 def rank_correlation(importance: NDArray[np.float32], frame: Picture, truth: Picture) -> float:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 OPEN_SEGMENTS = 64
 FEWEST_SAMPLES = 2
 """Of a frame to learn from without a whole one: one to see, one to judge by."""
+CURE = "`sgaps recordings repair` copies the other frames and sets the file aside"
+"""Of a segment with a keyframe that cannot be decoded."""
 Places: TypeAlias = NDArray[np.int32]
 """(frames, 4): segment, position in it, width, height."""
 
@@ -79,8 +81,7 @@ def whole_frame(reader: SegmentReader, frame: RecordedFrame) -> NDArray[np.uint8
     picture = whole_frames.picture_of(frame.keyframe, frame.width, frame.height)
     if picture is None:
         raise KeyframeCorrupt(
-            f"{reader.path}: frame {frame.frame_id}: its keyframe cannot be decoded; "
-            "`sgaps recordings repair` copies the others and sets the file aside"
+            f"{reader.path}: frame {frame.frame_id}: its keyframe cannot be decoded; {CURE}"
         )
     return picture
 
@@ -102,8 +103,7 @@ def close_segments() -> None:
 @lru_cache(maxsize=1024)
 def tell_corrupt(path: Path) -> None:
     """Once, however many keyframes of it are corrupt and however often they are drawn."""
-    cure = "`sgaps recordings repair` copies the other frames and sets the file aside"
-    log.warning("left out: keyframes of %s that cannot be decoded; %s", path, cure)
+    log.warning("left out: keyframes of %s that cannot be decoded; %s", path, CURE)
 
 
 def is_good(segment: SegmentInfo, position: int) -> bool:

@@ -124,7 +124,7 @@ class Worker:
         data, tried = self._settings.data, set(self._tried.get(key, []))
         untried = [segment for segment in segments if segment not in tried]
         try:
-            trained = trained_segments(data.checkpoints_dir, key)
+            trained = trained_segments(key, data.checkpoints_dir)
         except SgapsError as error:
             log.error("all of %s counts as new: %s", key, error)  # noqa: TRY400 - it says all
             return untried

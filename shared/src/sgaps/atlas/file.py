@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from sgaps.atlas import trust
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import FARTHEST_POSITION, Pose
-from sgaps.checkpoints import AtlasCard
 from sgaps.errors import CheckpointRejected
+from sgaps.manifest import AtlasCard
 
 JPEG, ENDS, POSES, TRUST = "jpeg", "ends", "poses", "trust."
 NUMBERS_OF_A_POSE = 5

@@ -41,11 +41,13 @@ PROBES = Counter(
     ["outcome"],
 )
 PROBE_ANSWERED_AT_SECS = Gauge(
-    "sgaps_probe_answered_timestamp_seconds", "When a probe was last answered; 0 before the first"
+    "sgaps_probe_answered_timestamp_seconds",
+    "When a probe was last answered; before the first, when they began; 0 where none are sent",
 )
 PROBE_RECORDED_AT_SECS = Gauge(
     "sgaps_probe_recorded_timestamp_seconds",
-    "When the recorder was last seen to have confirmed a new probe; 0 before the first",
+    "When the recorder was last seen to have confirmed a new probe; "
+    "before the first, when they began; 0 where none are sent",
 )
 
 WAITING, PLAYING = SOCKETS.labels("waiting"), SOCKETS.labels("playing")

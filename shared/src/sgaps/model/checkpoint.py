@@ -24,11 +24,7 @@ from sgaps.checkpoints import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     WEIGHTS_NAME,
-    AtlasCard,
     CheckpointDirectory,
-    DataCard,
-    Manifest,
-    Metrics,
     version_number,
 )
 from sgaps.durable import fsync_folder, write_durably
@@ -38,6 +34,7 @@ from sgaps.errors import (
     CheckpointRejected,
     CheckpointUnreadable,
 )
+from sgaps.manifest import AtlasCard, DataCard, Manifest, Metrics
 from sgaps.model.builder import build_model
 from sgaps.model.transformer import SparsePixelTransformer
 from sgaps.settings import DataSettings, ModelSettings

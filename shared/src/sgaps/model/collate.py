@@ -14,6 +14,9 @@ from sgaps.model.inputs import ModelInput
 MOST_AGE_FRAMES = 16
 """Frame ids may jump, a clock's by thousands, and what is farther back than any frame that a model
 was trained on is only old."""
+LARGEST_STATE = 1e7
+"""In size. A larger value counts as missing: no place, angle or count of a game is so large, but a
+clock since 1970 is, and what is so far from all that was learned shows less than no state."""
 
 Float32: TypeAlias = NDArray[np.float32]
 Frame: TypeAlias = tuple[Float32, Sequence[tuple[int, Float32]], Float32]
@@ -57,7 +60,8 @@ def collate(
             padded[i, columns, -1] = age
             valid[i, columns] = True
         state[i, : len(values)] = values[:max_state_dim]
-    state_valid = (state != np.float32(sentinel)) & np.isfinite(state)
+    # What is no number is not below anything.
+    state_valid = (state != np.float32(sentinel)) & (np.abs(state) <= LARGEST_STATE)
     attended = present + min(times, attended_frames) * older
     return ModelInput(
         samples=torch.from_numpy(padded),

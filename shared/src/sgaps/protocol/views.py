@@ -100,6 +100,9 @@ class ViewHeader(FromServer):
     predicted_psnr: float | None
     measured_psnr: float | None
     """Of this very frame, in dB, at most 100; null without a true frame."""
+    sample_error: float | None
+    """How far the samples are from the true frame at their places: the mean, in 0..1; null without
+    either. A tenth and more is a client that takes v from the bottom, or another white or gray."""
     received_at: float
     """Unix time of the gateway."""
     stages_ms: StagesMs

@@ -1,9 +1,10 @@
 """The HDF5 layout of recordings: written by recorder and captures, read by the trainer."""
 
+from sgaps.recording.find import SegmentInfo, find_segments, segment_info
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.history import frames_before, places_before
 from sgaps.recording.layout import next_segment_path, session_folder
-from sgaps.recording.reader import SegmentInfo, SegmentReader, find_segments, segment_info
+from sgaps.recording.reader import SegmentReader
 from sgaps.recording.recovery import RecoveredSegment, recover_parts
 from sgaps.recording.trained import (
     SegmentName,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ from sgaps.sampling.footprints import FOOTPRINTS_PX, are_footprints
 _U64 = 2**64
 LARGEST_SIDE_PX = 65535
 """Of a JPEG."""
+_NUMBERS = struct.Struct("<4Q2I2d")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,6 +64,23 @@ def samples_of(frames: Sequence[RecordedFrame]) -> NDArray[np.float32]:
         frame_id, problem = next(found for found in problems if found[1])
         raise RecordingError(f"frame {frame_id}: {problem}")
     return samples
+
+
+def checksums_of(frame: RecordedFrame) -> tuple[int, int]:
+    """CRC-32 of all but the keyframe, and of the keyframe with its encoding; 0 without one."""
+    numbers = _NUMBERS.pack(
+        frame.frame_id,
+        frame.coordinate_set_id,
+        len(frame.samples),
+        len(frame.state),
+        frame.width,
+        frame.height,
+        frame.client_time_secs,
+        frame.received_at_secs,
+    )
+    samples = zlib.crc32(np.ascontiguousarray(frame.samples).data, zlib.crc32(numbers))
+    data = zlib.crc32(np.ascontiguousarray(frame.state).data, samples)
+    return data, zlib.crc32(frame.keyframe, ENCODINGS.index(frame.keyframe_encoding))
 
 
 def check_state_fits(frame: RecordedFrame, max_state_dim: int) -> None:

@@ -10,7 +10,10 @@ The file `<recordings>/<checkpoint_key>/<session_id>/<number>.h5` has one group,
     state_vectors  (F, max_state_dim) float32, the sentinel where nothing was sent
     resolution     (F, 2)             uint32: width, height
     timestamps     (F, 2)             float64 seconds: client's clock, gateway's clock
-    index          (F,)               compound: INDEX_DTYPE, written last: what it lists exists
+    checksums      (F, 2)             uint32: CRC-32 of a frame, and of its keyframe (see
+                                      `checksums_of`); a file without them is older
+    index          (F,)               compound: INDEX_DTYPE, written last: what it lists exists,
+                                      but for a power cut, which the checksums show
 
 and the attributes schema_version, checkpoint_key, session_id, max_state_dim, sentinel and, where
 there are segments before, newest_before: the highest frame id in them.
@@ -81,6 +84,11 @@ def check_id(text: str) -> str:
 def session_folder(root: Path, checkpoint_key: str, session_id: str) -> Path:
     """Where the segments of a session are. Raises RecordingError on illegal ids."""
     return root / check_id(checkpoint_key) / check_id(session_id)
+
+
+def owner_of(path: Path) -> tuple[str, str]:
+    """checkpoint_key, session_id: whose a segment or part is by the folder that it lies in."""
+    return path.parent.parent.name, path.parent.name
 
 
 def group_name(checkpoint_key: str, session_id: str) -> str:

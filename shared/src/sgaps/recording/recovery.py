@@ -14,11 +14,13 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from sgaps.durable import fsync_folder
 from sgaps.errors import RecordingCorrupt, RecordingError
 from sgaps.locks import try_lock
 from sgaps.recording.disk import write_error
+from sgaps.recording.find import SegmentInfo, segment_info
 from sgaps.recording.frames import RecordedFrame
 from sgaps.recording.layout import (
     BAD_SUFFIX,
@@ -31,10 +33,13 @@ from sgaps.recording.layout import (
     sealed_paths,
     with_suffix_added,
 )
-from sgaps.recording.reader import SegmentInfo, SegmentReader, segment_info
+from sgaps.recording.reader import SegmentReader
 from sgaps.recording.writer import SegmentWriter
 
 log = logging.getLogger(__name__)
+
+Take: TypeAlias = Callable[[SegmentReader, int], RecordedFrame | None]
+"""What to keep of the frame at a position; None for nothing. Raises RecordingCorrupt."""
 
 _FRAMES_PER_WRITE = 16
 _IN_CREATION = b"\x89HDF\r\n\x1a\n\x03\x08\x08\x01"
@@ -82,9 +87,9 @@ def recover_part(part: Path) -> RecoveredSegment | None:
         raise write_error(f"cannot recover {part}", error) from error
 
 
-def salvage(segment: Path, *, wanted: Callable[[RecordedFrame], bool]) -> RecoveredSegment:
-    """Copy the readable and wanted frames of a sealed segment into a new one of its session, each
-    id once, then move the old one aside: where it is, is told, and what the new one has.
+def salvage(segment: Path, *, take: Take) -> RecoveredSegment:
+    """Copy what is taken of the frames of a sealed segment into a new one of its session, each id
+    once, then move the old one aside: where it is, is told, and what the new one has.
 
     Raises RecordingError if it cannot be done now; a kill leaves nothing that the next call does
     not finish.
@@ -94,7 +99,8 @@ def salvage(segment: Path, *, wanted: Callable[[RecordedFrame], bool]) -> Recove
         with SegmentReader(segment, salvage=True) as reader:
             copy = next_segment_path(segment.parent)
             # Among the segments before the copy are some that are younger than what it has.
-            _copy(reader, copy, suffix=PART_SUFFIX, newest_before=None, wanted=wanted)
+            taken = _readable(reader, take)
+            _copy(reader, taken, copy, suffix=PART_SUFFIX, newest_before=None)
         info = segment_info(copy)
     except RecordingCorrupt as error:
         reason = str(error)
@@ -149,7 +155,8 @@ def _seal(part: Path, sealed: Path) -> SegmentInfo | None:
         if reader.row_count == 0:
             return None
         if not sealed.exists():
-            _copy(reader, sealed, suffix=RECOVERING_SUFFIX, newest_before=reader.newest_before)
+            before = reader.newest_before
+            _copy(reader, _readable(reader), sealed, suffix=RECOVERING_SUFFIX, newest_before=before)
             return segment_info(sealed)
         beside = _frame_ids_beside(part)
         there = set().union(*beside.values())
@@ -158,13 +165,8 @@ def _seal(part: Path, sealed: Path) -> SegmentInfo | None:
             return segment_info(sealed if sealed in beside else max(beside))
         # The segment was damaged since, or put there by somebody: repair may yet save more of it.
         rest = next_segment_path(part.parent)
-        _copy(
-            reader,
-            rest,
-            suffix=RECOVERING_SUFFIX,
-            newest_before=None,
-            wanted=lambda frame: frame.frame_id not in there,
-        )
+        lacking = (frame for frame in _readable(reader) if frame.frame_id not in there)
+        _copy(reader, lacking, rest, suffix=RECOVERING_SUFFIX, newest_before=None)
     return segment_info(rest)
 
 
@@ -190,12 +192,13 @@ def _frame_ids_beside(part: Path) -> dict[Path, set[int]]:
 
 def _copy(
     reader: SegmentReader,
+    frames: Iterator[RecordedFrame],
     sealed: Path,
     *,
     suffix: str,
     newest_before: int | None,
-    wanted: Callable[[RecordedFrame], bool] = lambda _: True,
 ) -> None:
+    """Into another file what was read of one."""
     unfinished = with_suffix_added(sealed, suffix)
     unfinished.unlink(missing_ok=True)
     writer = SegmentWriter(
@@ -208,7 +211,7 @@ def _copy(
         suffix=suffix,
     )
     try:
-        _copy_frames(_each_once(filter(wanted, _readable(reader))), writer)
+        _copy_frames(_each_once(frames), writer)
         if not writer.frame_count:
             raise RecordingCorrupt(f"{reader.path} has no readable frame")
         writer.seal()
@@ -231,9 +234,12 @@ def _each_once(frames: Iterator[RecordedFrame]) -> Iterator[RecordedFrame]:
             yield frame
 
 
-def _readable(reader: SegmentReader) -> Iterator[RecordedFrame]:
+def _readable(reader: SegmentReader, take: Take = SegmentReader.read) -> Iterator[RecordedFrame]:
     for position in range(len(reader)):
         try:
-            yield reader.read(position)
+            frame = take(reader, position)
         except RecordingCorrupt as error:
             log.error("a frame is lost: %s", error)  # noqa: TRY400
+        else:
+            if frame is not None:
+                yield frame

@@ -20,8 +20,8 @@ from sgaps.durable import write_durably
 from sgaps.errors import RecordingError
 from sgaps.locks import lock
 from sgaps.recording.disk import write_error
+from sgaps.recording.find import SegmentInfo
 from sgaps.recording.layout import check_id
-from sgaps.recording.reader import SegmentInfo
 
 TRAINED_NAME = "trained.json"
 
@@ -51,9 +51,9 @@ def segment_name(segment: SegmentInfo, root: Path) -> SegmentName:
     return SegmentName(path.as_posix(), segment.size_bytes, segment.modified_at_ns // 10**9)
 
 
-def trained_segments(checkpoints_dir: Path, checkpoint_key: str) -> frozenset[SegmentName]:
+def trained_segments(checkpoint_key: str, checkpoints_dir: Path) -> frozenset[SegmentName]:
     """What runs of a key have had. Raises RecordingError and CheckpointError: it is unreadable."""
-    path = _file(checkpoints_dir, checkpoint_key)
+    path = _file(checkpoint_key, checkpoints_dir)
     try:
         noted = msgspec.json.decode(path.read_bytes(), type=_TrainedFile)
     except FileNotFoundError:
@@ -64,19 +64,19 @@ def trained_segments(checkpoints_dir: Path, checkpoint_key: str) -> frozenset[Se
 
 
 def note_trained(
-    checkpoints_dir: Path, checkpoint_key: str, segments: Iterable[SegmentInfo], *, root: Path
+    checkpoint_key: str, checkpoints_dir: Path, segments: Iterable[SegmentInfo], *, root: Path
 ) -> None:
     """Note what a run of a key has had of its segments in the recordings folder `root`.
 
     Segments of other folders and keys are not noted, and deleted ones are forgotten. Raises
     RecordingError.
     """
-    before = trained_segments(checkpoints_dir, checkpoint_key)
+    before = trained_segments(checkpoint_key, checkpoints_dir)
     noted = {name.path: name for name in before if (root / name.path).exists()}
     folder = root / check_id(checkpoint_key)
     had = [segment_name(segment, root) for segment in segments if folder in segment.path.parents]
     noted |= {name.path: name for name in had}
-    path = _file(checkpoints_dir, checkpoint_key)
+    path = _file(checkpoint_key, checkpoints_dir)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, msgspec.json.encode(_TrainedFile(segments=sorted(noted.values()))))
@@ -112,5 +112,5 @@ def being_read(root: Path, checkpoint_key: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _file(checkpoints_dir: Path, checkpoint_key: str) -> Path:
+def _file(checkpoint_key: str, checkpoints_dir: Path) -> Path:
     return CheckpointDirectory(checkpoints_dir).key_dir(checkpoint_key) / TRAINED_NAME

@@ -21,7 +21,12 @@ from sgaps.errors import RecordingError
 from sgaps.locks import try_lock
 from sgaps.recording.column import Column
 from sgaps.recording.disk import keep_open, scratch_descriptor, write_error
-from sgaps.recording.frames import RecordedFrame, check_state_fits, samples_of
+from sgaps.recording.frames import (
+    RecordedFrame,
+    check_state_fits,
+    checksums_of,
+    samples_of,
+)
 from sgaps.recording.layout import (
     ENCODINGS,
     FRAMES_PER_CHUNK,
@@ -55,7 +60,7 @@ def growth_bytes(
     *, samples: int, keyframe_bytes: int, frames: int, segments: int, max_state_dim: int
 ) -> int:
     """What so many segments take on disk at most, more than before, for so many more frames."""
-    row_bytes = INDEX_DTYPE.itemsize + 2 * 4 + 2 * 8
+    row_bytes = INDEX_DTYPE.itemsize + 2 * 4 + 2 * 8 + 2 * 4
     state_bytes = max_state_dim * 4
     # A chunk is there as a whole as soon as anything is in it.
     chunks_bytes = (
@@ -144,6 +149,7 @@ class SegmentWriter:
             self._resolution.extend([(frame.width, frame.height) for frame in frames])
             times = [(frame.client_time_secs, frame.received_at_secs) for frame in frames]
             self._timestamps.extend(times)
+            self._checksums.extend([checksums_of(frame) for frame in frames])
         self._unflushed.append(rows)
         self.frame_count += len(frames)
 
@@ -263,6 +269,7 @@ class SegmentWriter:
         )
         self._resolution = Column(group, "resolution", "<u4", (FRAMES_PER_CHUNK, 2))
         self._timestamps = Column(group, "timestamps", "<f8", (FRAMES_PER_CHUNK, 2))
+        self._checksums = Column(group, "checksums", "<u4", (FRAMES_PER_CHUNK, 2))
         self._data = (
             self._pixels,
             self._footprints,
@@ -270,6 +277,7 @@ class SegmentWriter:
             self._states,
             self._resolution,
             self._timestamps,
+            self._checksums,
         )
         unwritten = np.zeros((), INDEX_DTYPE)
         unwritten["pixels_count"] = UNWRITTEN

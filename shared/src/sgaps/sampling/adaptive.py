@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgaps.sampling.footprints import Coords, as_points
-from sgaps.sampling.importance import Map, is_informative
+from sgaps.sampling.importance import NOTHING_KNOWN, Map, is_informative
 from sgaps.sampling.patterns import UV, Pixels, require_room, sample_pattern, to_uv
 from sgaps.sampling.quadtree import split_tiling
 from sgaps.settings import SamplingSettings
@@ -36,12 +36,17 @@ class AdaptiveUVSampler:
         A map that tells nothing (constant, empty, negative, not finite) gives the pattern alone.
         """
         require_room(count, width, height)
+        known = is_informative(importance)
         if self._footprints:
-            share = self._settings.importance_share if is_informative(importance) else 0.0
             return split_tiling(
-                importance, guided_share=share, count=count, width=width, height=height, rng=rng
+                importance if known else NOTHING_KNOWN,
+                guided_share=self._settings.importance_share if known else 0.0,
+                count=count,
+                width=width,
+                height=height,
+                rng=rng,
             )
-        if not is_informative(importance):
+        if not known:
             return as_points(self._pattern(count, width, height, rng))
         return as_points(self._points(importance, count, width, height, rng))
 

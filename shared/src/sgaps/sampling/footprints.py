@@ -68,6 +68,18 @@ def sample_image(image: NDArray[np.uint8], coords: Coords) -> Samples:
     return np.column_stack([coords[:, :2], mean, side]).astype(np.float32)
 
 
+def sample_error(samples: Samples, image: NDArray[np.uint8]) -> float | None:
+    """How far samples (N, 4) are from image uint8 (H, W) at their places: the mean, in 0..1.
+
+    None without samples. Noise and a JPEG make some hundredths; one picture sampled upside down, or
+    in another unit, a tenth or more.
+    """
+    if not len(samples):
+        return None
+    true = sample_image(image, samples[:, [0, 1, 3]])
+    return float(np.abs(samples[:, 2] - true[:, 2]).mean())
+
+
 def _first_pixel(
     centre: NDArray[np.float32], side: NDArray[np.intp], length: int
 ) -> NDArray[np.intp]:

@@ -63,9 +63,8 @@ def split_tiling(
         leaves = _split(leaves, guided, _mass_of(importance, width, height))
     leaves = _split(leaves, splits - guided, _even_mass(rng))
     if len(leaves) > count:
-        leaves = _kept(
-            leaves, count, round(count * guided_share), _mass_of(importance, width, height), rng
-        )
+        weigh = _mass_of_any(importance, width, height)
+        leaves = _kept(leaves, count, round(count * guided_share), weigh, rng)
     blocks = _filled(leaves, count, width, height, rng)
     coords = blocks.astype(np.float32)
     coords[:, :2] = (blocks[:, :2] + blocks[:, 2:] / 2) / [width, height]
@@ -158,6 +157,24 @@ def _mass_of(importance: Map, width: int, height: int) -> Weigh:
     """The share of all importance that lies in each block of at least two pixels a side."""
     summed = _summed(importance, width, height)
     summed /= max(summed[-1, -1], np.finfo(np.float64).tiny)
+    return _mass_in(summed)
+
+
+def _mass_of_any(importance: Map, width: int, height: int) -> Weigh:
+    """The importance in each block or pixel: a pixel has its part of the cell at its centre."""
+    of_blocks = _mass_in(_summed(importance, width, height))
+    cells_per_pixel = np.array(importance.shape[::-1]) / [width, height]
+
+    def weigh(blocks: Blocks) -> NDArray[np.float64]:
+        column, row = ((blocks[:, :2] + 0.5) * cells_per_pixel).astype(np.intp).T
+        of_pixels = importance[row, column] * cells_per_pixel.prod()
+        return np.where(blocks[:, 2] > 1, of_blocks(blocks), of_pixels)
+
+    return weigh
+
+
+def _mass_in(summed: NDArray[np.float64]) -> Weigh:
+    """By the sums above and left of every second pixel: of blocks, not of pixels."""
     # A block times this are the places of its corners in all sums one behind the other.
     row = summed.shape[1]
     places = np.array([[1 / 2, row / 2, (x + y * row) / 2] for x, y in _CORNERS]).T

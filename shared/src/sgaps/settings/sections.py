@@ -48,7 +48,8 @@ ProxyAddress = Annotated[str, AfterValidator(_network)]
 
 PatternName = Literal["uniform_grid", "random", "stratified", "checkerboard", "jittered_grid"]
 UpdateStrategy = Literal["fixed", "interval", "quality", "adaptive"]
-ReconstructorName = Literal["spt", "telea", "navier_stokes"]
+InpaintingName = Literal["telea", "navier_stokes"]
+ReconstructorName = Literal["spt", InpaintingName]
 
 
 class Section(BaseModel):

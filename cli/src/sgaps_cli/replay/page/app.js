@@ -7,9 +7,8 @@ import { Measuring } from "./measuring.js";
 import { Playing } from "./playing.js";
 import { paintable, show, SIDES } from "./show.js";
 import { readView } from "./wire.js";
-import { rewrite } from "./words.js";
+import { byId, rewrite } from "./words.js";
 
-const byId = id => document.getElementById(id);
 const SLOW_MS = 400;
 const selects = SIDES.map(side => byId(`checkpoint-${side}`));
 const address = new Address();

@@ -25,12 +25,6 @@ export class Course extends Chart {
     this.draw(this.windowMs, [{ atMs: position }]);
   }
 
-  /** Where in the recording a point of the canvas is, 0 to 1. */
-  shareAt(event) {
-    const { left, right } = this.canvas.getBoundingClientRect();
-    return Math.min(1, Math.max(0, (event.clientX - left - 34) / (right - left - 36)));
-  }
-
   _say() {
     this.series.forEach(({ value }, index) => { value.textContent = this.format(this.scores[index].get(this.position)); });
     this.big.textContent = this._sum();

@@ -1,10 +1,9 @@
 // Draws one frame of a recording as A and B rebuild it, and writes below it what is known.
 
 import { comparisonOf, layersOf, paint } from "./pictures.js";
-import { rewrite } from "./words.js";
+import { sampleCount } from "./wire.js";
+import { byId, rewrite, whole } from "./words.js";
 
-const byId = id => document.getElementById(id);
-const whole = new Intl.NumberFormat("en");
 const OVERLAY_OPACITY = .75, DIMMED = .45;
 export const SIDES = ["a", "b"];
 
@@ -48,7 +47,7 @@ function showTruth(layers, { nearest }) {
 
 function showSamples(layers, { isUnsampled }) {
   if (!layers) return blank(byId("sent"));
-  const count = layers.header.parts.samples / 6, pixels = layers.header.width * layers.header.height;
+  const count = sampleCount(layers.header), pixels = layers.header.width * layers.header.height;
   paint(byId("sent"), layers.header, [[layers.sent, 1]]);
   byId("sent-text").textContent = `${whole.format(count)}, ${(count / pixels * 100).toFixed(1)} % as many as pixels; `
     + (isUnsampled ? "drawn now, for the frame was captured whole" : "as the game sent them");

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from sgaps.errors import SourceError
 from sgaps_client.sources.base import GameFrame, Gray, fit_size, gray_from_bgr, resize
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+HEAD_BYTES = 64 * 1024
+"""More than there is before a PNG's pixels, but for a long comment."""
 
 
 class ImageSource:
@@ -26,16 +32,23 @@ class ImageSource:
         self._paths = pictures_in(folder)
         if not self._paths:
             raise SourceError(f"{folder} has no {', '.join(sorted(SUFFIXES))} files")
-        first = _read(self._paths[0])
-        native = (first.shape[1], first.shape[0])
-        self.width, self.height = fit_size(native, width=width)
+        height, width_px = self._first_shape = _read(self._paths[0]).shape
+        self.width, self.height = fit_size((width_px, height), width=width)
 
     def frames(self) -> Iterator[GameFrame]:
-        """See Source; pictures of another size are scaled to that of the first."""
-        for path in self._paths:
-            image = resize(_read(path), width=self.width, height=self.height)
-            no_state = np.empty(0, dtype=np.float32)
-            yield GameFrame(image=image, state=no_state)
+        """See Source; pictures of another size are scaled to that of the first, with a warning."""
+        others = 0
+        try:
+            for path in self._paths:
+                picture = _read(path)
+                others += picture.shape != self._first_shape
+                image = resize(picture, width=self.width, height=self.height)
+                no_state = np.empty(0, dtype=np.float32)
+                yield GameFrame(image=image, state=no_state)
+        finally:
+            if others:
+                size = f"{self.width}x{self.height}"
+                log.warning("%s: %d pictures of another size became %s", self.name, others, size)
 
     def close(self) -> None:
         """Nothing to release: a file is open only while it is read."""
@@ -60,9 +73,26 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 def _read(path: Path) -> Gray:
     # OpenCV's own reader of files crashes on names that are not UTF-8.
     try:
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        picture = _decoded(np.fromfile(path, np.uint8))
     except (cv2.error, OSError):  # the former of an empty one, or of one that claims to be huge
         picture = None
     if picture is None:
         raise SourceError(f"{path} is not a readable picture; remove it or save it again")
     return gray_from_bgr(np.asarray(picture, dtype=np.uint8))
+
+
+def _decoded(file: NDArray[np.uint8]) -> cv2.typing.MatLike | None:
+    """uint8 (H, W, 3) in blue, green, red order; over black where it is transparent."""
+    if _may_be_transparent(file[:HEAD_BYTES].tobytes()):
+        picture = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
+        if picture is not None and picture.shape[2:] == (4,):
+            most = 65535 if picture.dtype == np.uint16 else 255
+            opacity = picture[:, :, 3:] / most  # (H, W, 1) in 0..1
+            return np.rint(picture[:, :, :3] * (opacity * (255 / most))).astype(np.uint8)
+    return cv2.imdecode(file, cv2.IMREAD_COLOR)
+
+
+def _may_be_transparent(head: bytes) -> bool:
+    """Of a PNG: its colour type says it, or a chunk before the pixels does."""
+    is_png, colour_type = head.startswith(b"\x89PNG"), head[25:26]
+    return is_png and (colour_type in {b"\4", b"\6"} or b"tRNS" in head.partition(b"IDAT")[0])

@@ -60,7 +60,7 @@ def _open_doom(scenario: str, *, width: int | None, seed: int) -> Source:
     try:
         from sgaps_client.sources.doom import DoomSource  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise _missing("vizdoom", extra="doom", error=error) from error
+        raise _missing("vizdoom", error) from error
     return DoomSource(scenario, width=width, seed=seed)
 
 
@@ -68,12 +68,12 @@ def _open_atari(game: str, *, width: int | None, seed: int) -> Source:
     try:
         from sgaps_client.sources.atari import AtariSource  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise _missing("ale-py", extra="atari", error=error) from error
+        raise _missing("ale-py", error) from error
     return AtariSource(game, width=width, seed=seed)
 
 
-def _missing(package: str, *, extra: str, error: ImportError) -> SourceError:
-    return SourceError(f"{package} is missing ({error}): pip install sgaps-client[{extra}]")
+def _missing(package: str, error: ImportError) -> SourceError:
+    return SourceError(f"{package} is missing ({error}): pip install {package}")
 
 
 GAMES = {"doom": _open_doom, "atari": _open_atari}

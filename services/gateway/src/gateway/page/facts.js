@@ -1,8 +1,6 @@
 // What the gateway lists of a session, in words.
 
-import { rewrite } from "./words.js";
-
-const whole = new Intl.NumberFormat("en");
+import { rewrite, whole } from "./words.js";
 
 /** list: a <dl>, empty where there is no session. */
 export function showFacts(list, session) {

@@ -38,6 +38,17 @@ export const token = {
   set: value => kept.setItem("token", value),
 };
 
+/** Keeps the token of this form when it is sent off, and calls `then`. */
+export function onToken(form, then) {
+  const field = form.querySelector("input");
+  form.addEventListener("submit", event => {
+    event.preventDefault();
+    token.set(field.value.trim());
+    field.value = "";
+    then();
+  });
+}
+
 /** Throws Unauthorized for a token that no header can hold, and so no gateway has. */
 function authorization() {
   try {

@@ -2,19 +2,19 @@
 
 import { Charts } from "./session-charts.js";
 import { showFacts } from "./facts.js";
-import { getJson, Gone, Look, Refused, token, Unauthorized } from "./gateway.js";
+import { getJson, Gone, Look, onToken, Refused, token, Unauthorized } from "./gateway.js";
 import { comparisonOf, draw, layersOf } from "./pictures.js";
 import { Vector } from "./vector.js";
-import { readView } from "./wire.js";
-import { rewrite } from "./words.js";
+import { readView, sampleCount } from "./wire.js";
+import { byId, rewrite, whole } from "./words.js";
 
-const byId = id => document.getElementById(id);
 const POLL_MS = 1000, TICK_MS = 250;
 /** A picture is old after so many times as long as the one before it was shown, within these bounds. */
 const STALE = { times: 2.5, leastMs: 1500, mostMs: 10_000 };
+/** So far from the true frame (0..1) no noise takes samples, but another v, white or gray. */
+const WRONG_SAMPLES = .1;
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 const canvases = Object.fromEntries(["sent", "rebuilt", "next", "truth", "error"].map(id => [id, byId(id)]));
-const whole = new Intl.NumberFormat("en");
 const charts = new Charts(byId("charts")), vector = new Vector(byId("vector"));
 const FIRST_WORDS = Object.fromEntries(["lead-samples", "lead-text", "sent-text", "rebuilt-text", "truth-text"].map(id => [id, byId(id).textContent]));
 
@@ -110,6 +110,7 @@ function forget() {
   page.layers = page.shownAtMs = null;
   for (const canvas of Object.values(canvases)) canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
   for (const [id, text] of Object.entries(FIRST_WORDS)) byId(id).textContent = text;
+  byId("sent-text").classList.remove("is-wrong");
   for (const id of ["truth-age", "error-age"]) byId(id).hidden = true;
   vector.show([], null);
 }
@@ -234,11 +235,15 @@ function say() {
 }
 
 function showCaptions({ header, held }) {
-  const samples = header.parts.samples / 6, pixels = header.width * header.height;
+  const samples = sampleCount(header), pixels = header.width * header.height;
   byId("lead-samples").textContent = whole.format(samples);
   byId("lead-text").textContent = `A game sends ${whole.format(samples)} values of each frame of ${whole.format(pixels)} pixels; the server rebuilds `
     + "the whole picture, finds where it is unsure, and asks for the next ones there.";
-  byId("sent-text").textContent = `${whole.format(samples)} samples, ${(samples / pixels * 100).toFixed(1)} % as many as pixels`;
+  const isOfAnother = held?.sampleError >= WRONG_SAMPLES;
+  byId("sent-text").classList.toggle("is-wrong", isOfAnother);
+  byId("sent-text").textContent = isOfAnother
+    ? "These samples are not of the game's true frame: v counts from the top, white is 1, gray is the luma of BT.601"
+    : `${whole.format(samples)} samples, ${(samples / pixels * 100).toFixed(1)} % as many as pixels`;
   const psnr = header.measured_psnr ?? header.predicted_psnr;
   byId("rebuilt-text").textContent = `frame ${header.frame_id}`
     + (psnr === null ? "" : ` · ${psnr.toFixed(1)} dB ${header.measured_psnr === null ? "expected" : "measured"}`);
@@ -257,10 +262,7 @@ function askForToken() {
 
 /* What people do. */
 
-byId("ask").addEventListener("submit", event => {
-  event.preventDefault();
-  token.set(byId("token").value.trim());
-  byId("token").value = "";
+onToken(byId("ask"), () => {
   byId("ask").hidden = true;
   page.wantsTokenFor = null;
   poll();

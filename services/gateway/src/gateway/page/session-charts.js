@@ -1,6 +1,7 @@
 // What is charted of a session.
 
 import { Chart, WINDOW_MS } from "./charts.js";
+import { sampleCount } from "./wire.js";
 
 const last = values => values.findLast(value => value !== undefined);
 
@@ -54,7 +55,7 @@ export class Charts {
     this.marks = this.marks.filter(({ atMs }) => atMs > nowMs - WINDOW_MS);
     this.quality.add(nowMs, [header.predicted_psnr, header.measured_psnr]);
     if (answer !== null) this.latency.add(nowMs, [queue, inference, answer]);
-    this.samples.add(nowMs, [header.parts.samples / 6]);
+    this.samples.add(nowMs, [sampleCount(header)]);
     this.model.add(nowMs, [this.marks.length]);
     this.count(header.counters, header.session_id);
   }

@@ -2,7 +2,7 @@
 
 export const WINDOW_MS = 60_000;
 const GAP_MS = 3000;
-const PADDING = { left: 34, top: 6, bottom: 4 };
+const PADDING = { left: 34, right: 2, top: 6, bottom: 4 };
 
 const element = (name, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(name), properties);
@@ -21,7 +21,7 @@ export class Chart {
     this.format = value => value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}${unit && ` ${unit}`}`;
     this.series = series.map(({ name, colour }) => ({ name, points: [], swatch: element("i"), value: element("b", { textContent: "–" }), colour }));
     this.big = element("b");
-    this.canvas = element("canvas", { role: "img" });
+    this.canvas = element("canvas");
     this.canvas.setAttribute("role", "img");
     const legend = element("ul", { className: "legend" }, ...this.series.map(({ name, swatch, value, colour }) => {
       swatch.style.color = `var(--${colour})`;
@@ -54,7 +54,7 @@ export class Chart {
     const { low, high } = this._range(nowMs);
     const plot = {
       drawing, width, height,
-      x: ms => PADDING.left + (1 - (nowMs - ms) / this.windowMs) * (width - PADDING.left - 2),
+      x: ms => PADDING.left + (1 - (nowMs - ms) / this.windowMs) * (width - PADDING.left - PADDING.right),
       y: value => PADDING.top + (1 - (value - low) / (high - low)) * (height - PADDING.top - PADDING.bottom),
     };
     this._grid(plot, [low, (low + high) / 2, high], style);
@@ -66,6 +66,12 @@ export class Chart {
     const bases = new Map();
     for (const one of this.series) this._line(plot, one, bases);
     drawing.restore();
+  }
+
+  /** Where an event is between the two ends of what is drawn, 0 to 1. */
+  shareAt({ clientX }) {
+    const { left, width } = this.canvas.getBoundingClientRect();
+    return Math.min(1, Math.max(0, (clientX - left - PADDING.left) / (width - PADDING.left - PADDING.right)));
   }
 
   _say(nowMs) {

@@ -91,7 +91,7 @@ export async function comparisonOf(view) {
   const isAlike = rebuilt && truth && truth.width === rebuilt.width && truth.height === rebuilt.height;
   const error = isAlike ? errorMap(rebuilt, truth) : null;
   freePicture(rebuilt);
-  if (error) return { sessionId: header.session_id, frameId: header.frame_id, truth, error };
+  if (error) return { sessionId: header.session_id, frameId: header.frame_id, truth, error, sampleError: header.sample_error };
   freePicture(truth);
   return null;
 }

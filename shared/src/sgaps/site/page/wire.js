@@ -20,6 +20,9 @@ export function readView(buffer) {
   return view;
 }
 
+/** How many samples came with a view. */
+export const sampleCount = ({ parts }) => parts.samples / SAMPLE_BYTES;
+
 /** The samples of a view as squares in pixels: {left, top, side, value}, value in 0..255. */
 export function squares({ header, samples }) {
   const { width, height } = header;

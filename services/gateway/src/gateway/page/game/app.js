@@ -1,10 +1,11 @@
 // The page: a game, its client, and what comes back, side by side.
 
-import { token } from "../gateway.js";
+import { onToken, token } from "../gateway.js";
+import { byId } from "../words.js";
 import { Client } from "./client.js";
 import { Controls } from "./controls.js";
 import { drawError, drawGray, drawHeat, drawPainted, drawPlaces } from "./draw.js";
-import { Panel, byId, write } from "./panel.js";
+import { Panel, write } from "./panel.js";
 import { flatPsnrDb, psnrDb } from "./pictures.js";
 import { interpolated } from "./prior.js";
 import { BINARY, JSON_FORM } from "./protocol.js";
@@ -140,12 +141,7 @@ function wireControls() {
   byId("show-heat").addEventListener("change", showOverlays);
   byId("pause").addEventListener("click", () => setPaused(pausedAtMs === null));
   byId("again").querySelector("button").addEventListener("click", () => client.restart({}));
-  byId("ask").addEventListener("submit", event => {
-    event.preventDefault();
-    token.set(byId("token").value.trim());
-    byId("token").value = "";
-    client.restart({ start: { token: token.get() } });
-  });
+  onToken(byId("ask"), () => client.restart({ start: { token: token.get() } }));
 }
 
 function setPaused(isPaused) {

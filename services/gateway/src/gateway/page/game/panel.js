@@ -1,13 +1,12 @@
 // The words and figures of the page.
 
 import { Chart } from "../charts.js";
-import { rewrite } from "../words.js";
+import { byId, rewrite } from "../words.js";
 import { Rate, Recent } from "./recent.js";
 
 const MEAN_SECS = 5;
 const UNANSWERED_SECS = 3;
 
-export const byId = id => document.getElementById(id);
 const shown = (value, digits = 1, unit = "") => (value === null ? "–" : `${value.toFixed(digits)}${unit}`);
 export const write = (id, text) => rewrite(byId(id), text);
 const amount = bytes => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);

@@ -1,0 +1,120 @@
+"""Batches: which frames are in one, on which rank, and what it has of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sgaps.errors import SgapsError
+from sgaps.recording import find_segments
+from sgaps.settings import Settings
+from trainer import loader
+from trainer.batch import make_batch
+from trainer.dataset import RecordingDataset, Request
+from trainer.loader import BatchPlan, load, most_pixels_of_a_batch, steps_per_epoch
+from trainer.ranks import ALONE, Ranks
+from training.toy_recordings import dataset_of, paired, record, toy_settings
+
+MOST_PIXELS = 2**20
+
+
+def plan(
+    dataset: RecordingDataset, settings: Settings, *, ranks: Ranks = ALONE, first_step: int = 0
+) -> list[list[Request]]:
+    counts = (40, 60)
+    return list(
+        BatchPlan(
+            dataset,
+            settings,
+            ranks=ranks,
+            most_pixels=MOST_PIXELS,
+            first_step=first_step,
+            counts=lambda _: counts,
+        )
+    )
+
+
+def test_the_ranks_share_the_frames_of_an_epoch(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=24)
+    dataset = dataset_of(find_segments(tmp_path))
+    settings = toy_settings(tmp_path, "training.max_epochs=1", "training.batch_size=4")
+    shares = [plan(dataset, settings, ranks=Ranks(rank, 3)) for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 2, 2]
+    indices = [request.index for share in shares for batch in share for request in batch]
+    assert sorted(indices) == list(range(24))
+
+
+def test_a_plan_taken_up_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=10)
+    dataset = dataset_of(find_segments(tmp_path))
+    settings = toy_settings(tmp_path, "training.max_epochs=3")
+    assert plan(dataset, settings, first_step=4) == plan(dataset, settings)[4:]
+
+
+def test_too_few_frames_for_the_ranks_are_refused(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=3)
+    dataset = dataset_of(find_segments(tmp_path))
+    with pytest.raises(SgapsError, match="3 frames are 1 batches"):
+        steps_per_epoch(
+            dataset, toy_settings(tmp_path).training, Ranks(0, 2), most_pixels=MOST_PIXELS
+        )
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "most_pixels"), [(2**40, loader.MOST_PIXELS_ON_GPU), (9 * 10**9, 8_000_000)]
+)
+def test_a_batch_has_no_more_pixels_than_the_gpu_has_memory_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, most_pixels: int
+) -> None:
+    monkeypatch.setattr(loader, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_bytes, 2**41))
+    assert most_pixels_of_a_batch(toy_settings(tmp_path).training, ALONE) == most_pixels
+
+
+def test_workers_prepare_the_same_batches(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=9)
+    dataset = dataset_of(find_segments(tmp_path), resample=True)
+    settings = toy_settings(tmp_path, "training.max_epochs=2")
+    batches = BatchPlan(
+        dataset,
+        settings,
+        ranks=ALONE,
+        most_pixels=MOST_PIXELS,
+        first_step=0,
+        counts=lambda _: (60,),
+    )
+    alone, helped = (list(load(dataset, batches, workers=workers)) for workers in (0, 2))
+    assert sorted(map(len, alone)) == [1, 1, 4, 4, 4, 4]
+    for expected, got in zip(alone, helped, strict=True):
+        for one, other in zip(expected, got, strict=True):
+            np.testing.assert_array_equal(one.samples, other.samples)
+            np.testing.assert_array_equal(one.target, other.target)
+
+
+@pytest.mark.parametrize("resample", [True, False])
+def test_pairs_are_a_frame_and_the_one_before(tmp_path: Path, resample: bool) -> None:
+    record(tmp_path, "a", frames=6)
+    dataset = paired(tmp_path, resample=resample)
+    examples = [dataset[i] for i in range(6)]
+    assert examples[0].before is None
+    found = [(example, example.before) for example in examples if example.before]
+    assert len(found) == 5 if not resample else found
+    for example, before in found:
+        assert (before.state[0], before.width) == (example.state[0] - 1, example.width)
+        (age, samples), *_ = example.history
+        assert age == 1
+        np.testing.assert_array_equal(samples, before.samples)
+
+
+def test_a_batch_knows_its_pairs(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=3)
+    dataset = paired(tmp_path, resample=False)
+    settings = toy_settings(tmp_path)
+    batch = make_batch([dataset[i] for i in range(3)], settings, torch.device("cpu"))
+    assert batch.pairs.tolist() == [[1, 3], [2, 4]]
+    assert batch.target is not None
+    assert batch.target.shape[0] == 5
+    torch.testing.assert_close(batch.target[3], batch.target[0])
