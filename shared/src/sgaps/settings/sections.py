@@ -352,7 +352,8 @@ class LossSettings(Section):
     temporal: Weight
     """Squared error of the change since the whole frame before; doubles the cost of a step."""
     perceptual: Weight
-    """Shift-tolerant LPIPS on keyframes; above 0 it needs sgaps-trainer[perceptual]."""
+    """Shift-tolerant LPIPS on keyframes; above 0 it needs sgaps-trainer[perceptual]. Look at the
+    pictures of a run: a mere pattern may meet it (docs/quality.md)."""
     log_error: Weight
     """Squared error of the predicted log |error|."""
 
