@@ -123,13 +123,13 @@ async def test_a_key_whose_runs_are_killed_waits_for_new_frames(
 
 
 KILLED = f"""
-import os, signal, sys
+import os, signal, sys, threading
 from sgaps.recording import find_segments
 from sgaps.settings import load_settings
 from trainer.attempts import attempt
 
 data = load_settings(sys.argv[1:]).data
-with attempt("{KEY}", find_segments(data.recordings_dir), data):
+with attempt("{KEY}", find_segments(data.recordings_dir), data, stop=threading.Event()):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -150,9 +150,9 @@ async def test_a_run_that_was_told_to_stop_is_no_killed_one(
         is_there.set()
         if is_about_to_begin:
             assert stop.wait(PATIENCE_SECS)
-        with attempt(key, segments, data):
+        with attempt(key, segments, data, stop=stop):
             is_counted.set()
-            assert may_end.wait(PATIENCE_SECS)
+            assert may_end.wait(3 * PATIENCE_SECS)  # or its own end would take the file away
         raise SgapsError("enough")
 
     monkeypatch.setattr(process, "_give_way", lambda: None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -11,11 +10,9 @@ from sgaps.metrics import trainer as metrics
 from sgaps.open_files import allow_most_open_files
 from sgaps.recording.disk import free_space_bytes
 from sgaps.service import Service, run_service, together
-from trainer.attempts import forgive
 from trainer.worker import Worker
 
 NICENESS = 19
-FORGIVE_EVERY_SECS = 0.5
 
 
 async def main(service: Service) -> None:
@@ -27,23 +24,7 @@ async def main(service: Service) -> None:
     service.watch(worker.consumer)
     service.describe = worker.describe
     # A process whose loop has ended would be ready and alive, and train nothing.
-    await together(
-        service.stop,
-        worker.train_loop(),
-        worker.consumer.run(service.stop),
-        _forgive_once_told_to_stop(service, worker),
-    )
-
-
-async def _forgive_once_told_to_stop(service: Service, worker: Worker) -> None:
-    """The run may not come to its end in time: to stop, it has only what the others leave.
-
-    Again and again, for it may be about to begin.
-    """
-    await service.stop.wait()
-    while key := worker.describe()["training"]:
-        forgive(str(key), service.settings.data.checkpoints_dir)
-        await asyncio.sleep(FORGIVE_EVERY_SECS)
+    await together(service.stop, worker.train_loop(), worker.consumer.run(service.stop))
 
 
 def _give_way() -> None:

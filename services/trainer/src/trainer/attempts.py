@@ -8,6 +8,7 @@ away.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,9 +54,14 @@ def attempts_at(checkpoint_key: str, checkpoints_dir: Path) -> Attempts:
 
 @contextmanager
 def attempt(
-    checkpoint_key: str, segments: Sequence[SegmentInfo], data: DataSettings
+    checkpoint_key: str,
+    segments: Sequence[SegmentInfo],
+    data: DataSettings,
+    *,
+    stop: threading.Event,
 ) -> Iterator[None]:
-    """A run of a key, counted until it is left. Where nothing can be written it goes uncounted."""
+    """A run of a key, counted until it is left. Where nothing can be written it goes uncounted, as
+    does one that was told to stop before it began."""
     path = _file(checkpoint_key, data.checkpoints_dir)
     names = tuple(segment_name(segment, data.recordings_dir) for segment in segments)
     begun = attempts_at(checkpoint_key, data.checkpoints_dir).begun + 1
@@ -63,6 +69,8 @@ def attempt(
         write_durably(path, msgspec.json.encode(Attempts(begun=begun, segments=names)))
     except OSError as error:
         log.warning("if this run is killed, nobody will know: %s", error)
+    if stop.is_set():  # who sets it forgives what was there then
+        forgive(checkpoint_key, data.checkpoints_dir)
     try:
         yield
     finally:

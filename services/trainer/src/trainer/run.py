@@ -113,7 +113,7 @@ def train_key(
         # Retention may have been quicker; from here on nothing goes.
         segments, val = _there(segments), _there(options.val)
         if is_first:
-            held.enter_context(attempt(checkpoint_key, segments, data))
+            held.enter_context(attempt(checkpoint_key, segments, data, stop=stop))
         outcome = _train(
             checkpoint_key,
             segments,

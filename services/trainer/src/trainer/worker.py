@@ -16,7 +16,7 @@ from sgaps.metrics import trainer as metrics
 from sgaps.recording import SegmentInfo, find_segments, trained_segments, untrained
 from sgaps.service import Service, Status
 from sgaps.settings import Settings
-from trainer.attempts import MOST_KILLED, attempts_at
+from trainer.attempts import MOST_KILLED, attempts_at, forgive
 from trainer.run_lock import BeingTrained
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Worker:
 
     async def _train(self, key: str, segments: Sequence[SegmentInfo]) -> RunReport:
         halt = threading.Event()
-        halting = asyncio.create_task(_forward(self._stop, halt))
+        halting = asyncio.create_task(self._halt(key, halt))
         self._training_key = key
         log.info("training %s on %d segments", key, len(segments))
         try:
@@ -159,6 +159,13 @@ class Worker:
             self._training_key, self._progress = "", None
             halting.cancel()
             halt.set()  # where this was cancelled, its thread goes on
+
+    async def _halt(self, key: str, halt: threading.Event) -> None:
+        """Once told to stop. The run may not come to its end in time: for that too it has only what
+        the others leave."""
+        await self._stop.wait()
+        halt.set()
+        forgive(key, self._settings.data.checkpoints_dir)
 
     def _train_here(
         self, key: str, segments: Sequence[SegmentInfo], halt: threading.Event
@@ -206,8 +213,3 @@ def enough_to_train(
     sessions = {segment.session_id for segment in segments}
     training = settings.training
     return new_frames >= training.min_new_frames and len(sessions) >= training.min_sessions
-
-
-async def _forward(stop: asyncio.Event, halt: threading.Event) -> None:
-    await stop.wait()
-    halt.set()
