@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sgaps import whole_frames
 from sgaps.atlas import blend
 from sgaps.model import collate, predicted_psnr_db
 from sgaps.protocol.content import PictureEncoding
@@ -28,6 +27,7 @@ from sgaps.sampling.adaptive import AdaptiveUVSampler
 from sgaps.sampling.footprints import Samples, sample_error, sample_image
 from sgaps.sampling.importance import NOTHING_KNOWN
 from sgaps.settings import Settings
+from sgaps.whole_frames import picture_of, picture_psnr_db
 from sgaps_cli.replay.errors import ReplayError
 from sgaps_cli.replay.library import Library, Reel
 from sgaps_cli.replay.models import Loaded
@@ -127,7 +127,7 @@ def samples_of(frame: RecordedFrame, settings: Settings) -> Samples:
 
 def true_picture(frame: RecordedFrame) -> NDArray[np.uint8]:
     """The luma of a whole frame (H, W). Raises ReplayError."""
-    picture = whole_frames.picture_of(frame.keyframe, frame.width, frame.height)
+    picture = picture_of(frame.keyframe, frame.width, frame.height)
     if picture is None:
         problem = keyframe_problem(frame)
         raise ReplayError(f"{problem}; `sgaps recordings repair` sets the segment aside")
@@ -164,7 +164,7 @@ def measured_psnr_db(shot: Shot, rebuilt: Rebuilt) -> float | None:
     """None where no true frame was recorded. Raises ReplayError."""
     if not shot.frame.keyframe:
         return None
-    return whole_frames.picture_psnr_db(rebuilt.image, true_picture(shot.frame))
+    return picture_psnr_db(rebuilt.image, true_picture(shot.frame))
 
 
 def view_of(
@@ -180,6 +180,7 @@ def view_of(
     as bright as the page paints true errors. Raises ReplayError."""
     frame, samples = shot.frame, shot.samples
     packed = pack_samples(samples)
+    truth = true_picture(frame) if frame.keyframe else None
     png, expected = encoded_png(rebuilt.image), _brightness(rebuilt.log_error)
     rows, columns = expected.shape
     header = ViewHeader(
@@ -189,8 +190,8 @@ def view_of(
         width=frame.width,
         height=frame.height,
         predicted_psnr=None if rebuilt.log_error is None else predicted_psnr_db(rebuilt.log_error),
-        measured_psnr=measured_psnr_db(shot, rebuilt),
-        sample_error=sample_error(samples, true_picture(frame)) if frame.keyframe else None,
+        measured_psnr=None if truth is None else picture_psnr_db(rebuilt.image, truth),
+        sample_error=None if truth is None else sample_error(samples, truth),
         received_at=frame.received_at_secs,
         stages_ms=StagesMs(queue=0, inference=took_secs * 1000, answer=None),
         counters=NO_COUNTERS,

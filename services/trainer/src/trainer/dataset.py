@@ -194,7 +194,7 @@ def _example(
     As many as its session sends are wanted, and so it is judged by what it sent, whatever that is.
     """
     shape = wanted.shape
-    samples = reader.read(position).samples
+    samples = reader.read(position, keyframe=False).samples
     sent = samples[:0] if wanted.fresh else samples
     if len(sent) and not options.curriculum:
         shape = replace(shape, samples=max(1, round(len(sent) * shape.crop**2)))
