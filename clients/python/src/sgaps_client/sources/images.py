@@ -17,8 +17,6 @@ from sgaps_client.sources.base import GameFrame, Gray, fit_size, gray_from_bgr, 
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-HEAD_BYTES = 64 * 1024
-"""More than there is before a PNG's pixels, but for a long comment."""
 
 
 class ImageSource:
@@ -83,16 +81,9 @@ def _read(path: Path) -> Gray:
 
 def _decoded(file: NDArray[np.uint8]) -> cv2.typing.MatLike | None:
     """uint8 (H, W, 3) in blue, green, red order; over black where it is transparent."""
-    if _may_be_transparent(file[:HEAD_BYTES].tobytes()):
-        picture = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
-        if picture is not None and picture.shape[2:] == (4,):
-            most = 65535 if picture.dtype == np.uint16 else 255
-            opacity = picture[:, :, 3:] / most  # (H, W, 1) in 0..1
-            return np.rint(picture[:, :, :3] * (opacity * (255 / most))).astype(np.uint8)
-    return cv2.imdecode(file, cv2.IMREAD_COLOR)
-
-
-def _may_be_transparent(head: bytes) -> bool:
-    """Of a PNG: its colour type says it, or a chunk before the pixels does."""
-    is_png, colour_type = head.startswith(b"\x89PNG"), head[25:26]
-    return is_png and (colour_type in {b"\4", b"\6"} or b"tRNS" in head.partition(b"IDAT")[0])
+    picture = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.shape[2:] != (4,):
+        return cv2.imdecode(file, cv2.IMREAD_COLOR)  # turned as its camera was
+    most = 65535 if picture.dtype == np.uint16 else 255
+    opacity = picture[:, :, 3:] / most  # (H, W, 1) in 0..1
+    return np.rint(picture[:, :, :3] * (opacity * (255 / most))).astype(np.uint8)
