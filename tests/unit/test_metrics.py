@@ -133,3 +133,8 @@ def test_a_port_that_is_taken_is_a_wrong_setting() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"metrics_port {port} .* free one"):
             serve_metrics("127.0.0.1", port)
+
+
+def test_a_metrics_host_that_is_no_address_is_told_apart_from_a_port_in_use() -> None:
+    with pytest.raises(SettingsError, match=r"metrics_host=a\.invalid is no address: "):
+        serve_metrics("a.invalid", 9400)

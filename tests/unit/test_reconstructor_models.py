@@ -416,7 +416,7 @@ def test_what_nobody_plays_makes_room_and_what_is_played_stays(
         own["default"],
     ]
     reconstructor.reconstruct([frame("doom"), frame("doom", seed=1)])
-    assert reconstructor.serving() == {**own, "doom": own["default"]}
+    assert reconstructor.serving() == own  # what is in force, not what found room here
     assert WITHOUT_ROOM._value.get() - turned_away == 3
     newer = publish(tmp_path / "own", "quake", seed=9).model_version
     assert reconstructor.refresh() == 1
@@ -482,7 +482,7 @@ def test_a_start_loads_nothing_but_the_general_one(tmp_path: Path, loads: list[s
 
 
 def test_what_was_damaged_since_it_was_let_go_is_served_by_the_general_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(models, "PLAYED_SECS", 0.0)
     root = tmp_path / "own"
@@ -497,6 +497,7 @@ def test_what_was_damaged_since_it_was_let_go_is_served_by_the_general_one(
     assert set(reconstructor.serving()) == {"default", "pong"}
     assert reconstructor.refresh() == 0
     assert refused() == {"default": 0, "doom": 1, "pong": 0}
+    assert "doom is served by the general one: " in caplog.text
     newer = publish(root, "doom", seed=3).model_version
     assert reconstructor.refresh() == 1
     assert versions_of(reconstructor, "doom", "pong") == [newer, pong]
@@ -517,3 +518,28 @@ def test_a_model_that_looks_back_farther_than_the_broker_is_told_of_once(
     caplog.clear()
     neural(tmp_path).reconstruct([frame("doom")])
     assert "history_frames" not in caplog.text
+
+
+def test_a_deleted_checkpoint_serves_no_more_in_memory_or_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tmp_path / "own"
+    general = publish(own, "default").model_version
+    versions = {key: publish(own, key, seed=1).model_version for key in ("doom", "pong")}
+    shipped = publish(tmp_path / "shipped", "default", seed=2).model_version
+    reconstructor = neural(tmp_path)
+    assert versions_of(reconstructor, "doom") == [versions["doom"]]
+    (own / "doom" / POINTER_NAME).unlink()
+    (own / "pong" / POINTER_NAME).unlink()
+    assert reconstructor.refresh() == 0
+    assert versions_of(reconstructor, "doom", "pong") == [general, general]
+    assert reconstructor.serving() == {"default": general}
+    assert [m for m in caplog.messages if "no checkpoint any more" in m] == [
+        f"{key} has no checkpoint any more: the general one serves it" for key in ("doom", "pong")
+    ]
+    (own / "default" / POINTER_NAME).unlink()
+    assert reconstructor.refresh() == 1
+    assert reconstructor.serving() == {"default": shipped}
+    (tmp_path / "shipped" / "default" / POINTER_NAME).unlink()
+    assert reconstructor.refresh() == 0
+    assert reconstructor.serving() == {"default": shipped}  # there is nothing in its place

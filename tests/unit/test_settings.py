@@ -241,3 +241,17 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     here.rmdir()
     with pytest.raises(SettingsError, match="the folder that you are in is gone"):
         load_settings(environment={})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bus.max_backlog_secs", "1e308"),
+        ("bus.min_idle_secs", "1e308"),
+        ("reconstructor.cpu_threads", "1000000"),
+        ("training.cpu_threads", "1025"),
+    ],
+)
+def test_what_a_service_would_die_of_is_refused_before(key: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{re.escape(key)}: .*less than or equal to"):
+        load_settings([f"{key}={value}"], environment={})

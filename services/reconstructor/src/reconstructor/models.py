@@ -111,7 +111,7 @@ class Models:
         try:
             serving = self._load(place)
         except CheckpointError as error:
-            self._refuse(place, error)
+            self._refuse(place, error, served_by="the general one")
             with self._changing:
                 self._in_force = {k: p for k, p in self._in_force.items() if p != place}
             return self._general
@@ -126,39 +126,43 @@ class Models:
         with self._changing:
             return key in self._loaded or key == DEFAULT_KEY or key not in self._in_force
 
-    def _has_room(self) -> bool:
-        """For one more, or in place of what was not played for longest, if it is long enough."""
+    def _makes_room(self) -> bool:
+        """Whether there is room for one more: free, or of what was not played for long enough."""
         if len(self._loaded) < self._most:
             return True
-        played_at_secs = min(loaded.played_at_secs for loaded in self._loaded.values())
-        return time.monotonic() - played_at_secs >= PLAYED_SECS
-
-    def _makes_room(self) -> bool:
-        """Whether there is room, for one more."""
-        if not self._has_room():
+        idlest = min(self._loaded, key=lambda key: self._loaded[key].played_at_secs)
+        if time.monotonic() - self._loaded[idlest].played_at_secs < PLAYED_SECS:
             return False
-        if len(self._loaded) == self._most:
-            del self._loaded[min(self._loaded, key=lambda key: self._loaded[key].played_at_secs)]
+        del self._loaded[idlest]
         return True
 
     def versions(self) -> dict[str, str]:
-        """Key → the version that serves a frame of it now; `default` for every other key."""
+        """Key → the version in force; `default` for every other key.
+
+        The same in all replicas, though in one of them a key may find no room: that is counted.
+        """
         with self._changing:
-            has_room, general = self._has_room(), self._general.version
-            return {
-                key: place.version if has_room or key in self._loaded else general
-                for key, place in self._in_force.items()
-            } | {DEFAULT_KEY: general}
+            in_force = {key: place.version for key, place in self._in_force.items()}
+            return in_force | {DEFAULT_KEY: self._general.version}
 
     def refresh(self) -> int:
         """Take what came into force; how many."""
         swapped, stores = 0, self._stores_of_keys()
+        self._let_go(self._in_force.keys() - stores.keys() - {DEFAULT_KEY})
         self._keys_in_trouble.clear()
         for key in stores:
             swapped += self._takes_newest(stores[key], key)
         self._is_starting = False
         metrics.refuse_checkpoints({key: key in self._keys_in_trouble for key in stores})
         return swapped
+
+    def _let_go(self, deleted: Iterable[str]) -> None:
+        """What a start would not find serves no more, so that all replicas serve the same."""
+        for key in sorted(deleted):
+            log.warning("%s has no checkpoint any more: the general one serves it", key)
+            with self._changing:
+                self._in_force = {k: p for k, p in self._in_force.items() if k != key}
+                self._loaded.pop(key, None)
 
     def _stores_of_keys(self) -> dict[str, list[CheckpointStore]]:
         """Where each key has checkpoints, in the order of the stores."""
@@ -248,10 +252,12 @@ class Models:
             wanted_frames,
         )
 
-    def _refuse(self, place: Place, error: CheckpointError) -> None:
+    def _refuse(
+        self, place: Place, error: CheckpointError, *, served_by: str = "what served it"
+    ) -> None:
         """Tell it once. What only could not be read, or is not all there yet, is tried again."""
         if place not in self._told:
-            log.error("%s keeps what serves it: %s", place.key, error)
+            log.error("%s is served by %s: %s", place.key, served_by, error)
         self._told.add(place)
         self._keys_in_trouble.add(place.key)
         if not isinstance(error, CheckpointUnreadable | CheckpointNotFound):

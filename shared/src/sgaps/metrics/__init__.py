@@ -6,6 +6,7 @@ never of a session. docs/monitoring.md lists them all.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable
 from functools import cache
@@ -102,6 +103,8 @@ def serve_metrics(host: str, port: int) -> None:
         return
     try:
         start_http_server(port, host)
+    except socket.gaierror as error:
+        raise SettingsError(f"metrics_host={host} is no address: {error.strerror}") from error
     except OSError as error:
         raise SettingsError(
             f"metrics_port {port} of {host} cannot be listened on: {error.strerror}; give each "

@@ -11,7 +11,8 @@ from sgaps.settings import MaskUpdateSettings
 class MaskUpdateScheduler:
     """Decides from frame numbers and predicted quality alone; it keeps no state.
 
-    - `fixed`: the first set stays.
+    - `fixed`: the first set stays, while frames come: one is forgotten after
+      `sgaps.keys.MEMORY_TTL_SECS` without any.
     - `interval`: a new set every `update_interval` frames.
     - `quality`: a new set when the predicted PSNR is below `quality_threshold`, or unknown.
     - `adaptive`: as `quality`, and at the latest every `update_interval` frames.

@@ -22,7 +22,10 @@ PRINTABLE_ASCII = r"^[!-~]{0,1024}$"
 Positive = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0, le=8192)]
 Depth = Annotated[int, Field(ge=0, le=64)]
-Secs = Annotated[float, Field(gt=0)]
+Secs = Annotated[float, Field(gt=0, le=1e9)]
+"""At most thirty years, in whatever unit they are counted then."""
+Threads = Annotated[int, Field(gt=0, le=1024)]
+"""Torch dies of a million without a word."""
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -321,7 +324,7 @@ class TrainingSettings(Section):
     seed: Annotated[int, Field(ge=0)]
     device: DeviceName
     """On a GPU the network computes in bfloat16, everything else in float32."""
-    cpu_threads: Positive
+    cpu_threads: Threads
     min_new_frames: Positive
     """New recorded frames of a key that start a run."""
     min_sessions: Annotated[int, Field(ge=2)]
@@ -437,7 +440,7 @@ class ReconstructorSettings(Section):
     max_models: Positive
     """Keys whose own checkpoints are in memory at most; the general one serves what is played
     beyond them."""
-    cpu_threads: Positive
+    cpu_threads: Threads
     inpaint_radius_px: Positive
 
 
