@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 
 MODEL_INFO = Gauge(
     "sgaps_model_info",
-    "1 for each key with a checkpoint, by the version that serves it",
+    "1 for each key with a checkpoint, by the version in force",
     ["checkpoint_key", "model_version"],
 )
 CHECKPOINT_REFUSED = Gauge(
