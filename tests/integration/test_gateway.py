@@ -608,7 +608,7 @@ async def test_a_gateway_that_stops_says_so_and_the_session_can_be_resumed(
     assert goodbye["retry_after_secs"] > 0
     with pytest.raises(ConnectionClosed):
         await socket.recv()
-    assert socket.close_code == 1012
+    assert socket.close_code == 1001
     async with running_gateway(gateway_settings) as gateway, gateway.connect() as again:
         resumed = await start(again, resume_session_id=ack["session_id"])
         assert (resumed["resumed"], resumed["last_frame_id"]) == (True, 0)

@@ -92,6 +92,19 @@ def test_the_sample_compiles(
     )
 
 
+def test_a_games_own_script_may_use_both_apis_by_their_short_names(
+    compiler: Compiler,
+    core: Path,
+    engine: Path,
+    unity_engine: Path,
+    editor: Path,
+    unity_editor: Path,
+) -> None:
+    """The stubs have those names of Unity's that ours collided with."""
+    references = [core, engine, editor, unity_engine, unity_editor]
+    compiler.library("Game", HERE / "game", references=references)
+
+
 def test_the_browsers_socket_is_polled() -> None:
     """The .jslib in Node: Emscripten's names and the browser's WebSocket are stood in for."""
     node = require_tool("node", "nodejs")

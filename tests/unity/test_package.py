@@ -19,11 +19,12 @@ ASSEMBLIES = {
     "Sgaps.Client.Tests": "Tests/Runtime",
     "Sgaps.Client.Editor.Tests": "Tests/Editor",
 }
+# KeyframeMessage and SessionStatus: Unity has a Keyframe and a SessionState of its own.
 PUBLIC_TYPES = {
     "Runtime/Core": """
         NetworkClient SessionConfig PixelSampler PixelData UVCoordinates StateVectorCollector
-        PerformanceMonitor SessionStart SessionStartAck FrameData Keyframe Heartbeat HeartbeatAck
-        ErrorMessage IWebSocketTransport""",
+        PerformanceMonitor SessionStart SessionStartAck FrameData KeyframeMessage Heartbeat
+        HeartbeatAck ErrorMessage IWebSocketTransport SessionStatus""",
     "Runtime/Engine": "SGAPSManager FrameCaptureHandler SGAPSDebugPanel",
     "Editor": "SGAPSManagerEditor SGAPSSessionWindow",
 }

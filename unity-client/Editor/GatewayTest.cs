@@ -38,7 +38,7 @@ namespace Sgaps.Client.Editor
             _beganAtSecs = _nowSecs();
             _client = new NetworkClient(config, () => new ClientWebSocketTransport(), _nowSecs, new Random());
             _client.ConnectionLost += reason => End("No connection: " + reason);
-            _client.SessionRefused += error => End("The server refused the session: " + error.Message);
+            _client.SessionRefused += error => End("No session: " + error.Message);
             _client.CoordinatesReceived += TakeCoordinates;
             Report = "Connecting…";
             _client.Start();

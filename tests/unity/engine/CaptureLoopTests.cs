@@ -20,8 +20,9 @@ namespace Sgaps.Client.EngineTests
         {
             Stub.ScreenWidth = 64;
             Stub.Logged.Clear();
+            Stub.ResponseText = "";
             _manager = new SGAPSManager { Endpoint = Endpoint };
-            Call(_manager, "OnEnable");
+            Stub.Enable(_manager);
         }
 
         [TearDown]
@@ -53,6 +54,33 @@ namespace Sgaps.Client.EngineTests
         }
 
         [Test]
+        public void WhatTheAwakeOfAnotherScriptBeganGoesOn()
+        {
+            _manager = new SGAPSManager { Endpoint = Endpoint };
+            Assert.That(_manager.isActiveAndEnabled, Is.False, "the load of the scene is not that far");
+            _manager.Connect();
+            var client = _manager.Client;
+            Stub.Enable(_manager);
+            Call(_manager, "Update");
+            Assert.That(_manager.Client, Is.SameAs(client));
+            Assert.That(client.IsRunning);
+        }
+
+        [Test]
+        public void AComponentThatIsOffDoesNotConnectUntilItIsOnAgain()
+        {
+            _manager.Connect();
+            Stub.Disable(_manager);
+            Assert.That(_manager.Client.IsRunning, Is.False);
+            Assert.Throws<InvalidOperationException>(() => _manager.Connect());
+            Stub.Enable(_manager);
+            Call(_manager, "Update");
+            Assert.That(_manager.Client.IsRunning);
+            _manager.gameObject.SetActive(false);
+            Assert.Throws<InvalidOperationException>(() => _manager.Connect());
+        }
+
+        [Test]
         public void CodeMayTurnAutoConnectOffUntilTheFirstUpdate()
         {
             _manager.AutoConnect = false;
@@ -66,14 +94,16 @@ namespace Sgaps.Client.EngineTests
         public void APictureThatIsNotFoundIsLookedForWhereTheReportSays()
         {
             _manager.Endpoint = "wss://sgaps.invalid/sgaps/ws/stream";
-            _manager.Connect();
-            var account = Activator.CreateInstance(typeof(SessionAccount), Private, null, new object[] { "s-1" }, null);
-            typeof(SessionState).GetProperty("Account").SetValue(_manager.Client.Session, account, null);
-            Stub.ResponseCode = 404;
-            var picture = new SessionPicture("reconstruction.png");
-            picture.Poll(_manager.Client, 1);
-            picture.Poll(_manager.Client, 1);
-            Assert.That(picture.Status, Is.EqualTo("no picture yet, or no gateway at https://sgaps.invalid/sgaps"));
+            Assert.That(StatusOfPicture(404), Is.EqualTo("no picture yet, or no gateway at https://sgaps.invalid/sgaps"));
+        }
+
+        [Test]
+        public void ThePictureOfAGatewayThatRefusesItBringsWhatToDo()
+        {
+            Stub.ResponseText = "{\"detail\":\"set server.auth_token_file\"}";
+            Assert.That(StatusOfPicture(403), Is.EqualTo("HTTP/1.1 403: {\"detail\":\"set server.auth_token_file\"}"));
+            Stub.ResponseText = new string('x', 5000);
+            Assert.That(StatusOfPicture(502), Is.EqualTo("HTTP/1.1 502: " + new string('x', 300)), "the page of a proxy is cut");
         }
 
         [Test]
@@ -150,10 +180,23 @@ namespace Sgaps.Client.EngineTests
             Assert.That(_manager.State.ToArray(), Is.EqualTo(new float[] { 8191, 8191 }));
         }
 
+        // Of a session whose pictures are answered with this code.
+        private string StatusOfPicture(long responseCode)
+        {
+            _manager.Connect();
+            var account = Activator.CreateInstance(typeof(SessionAccount), Private, null, new object[] { "s-1" }, null);
+            typeof(SessionStatus).GetProperty("Account").SetValue(_manager.Client.Session, account, null);
+            Stub.ResponseCode = responseCode;
+            var picture = new SessionPicture("reconstruction.png");
+            picture.Poll(_manager.Client, 1);
+            picture.Poll(_manager.Client, 1);
+            return picture.Status;
+        }
+
         // What the next frame is sampled at, after a start that was acknowledged with so many samples.
         private UVCoordinates Own(int sampleCount)
         {
-            typeof(SessionState).GetProperty("SampleCount").SetValue(_manager.Client.Session, sampleCount, null);
+            typeof(SessionStatus).GetProperty("SampleCount").SetValue(_manager.Client.Session, sampleCount, null);
             return (UVCoordinates)Call(_manager, "Coordinates");
         }
 

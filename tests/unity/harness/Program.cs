@@ -78,7 +78,7 @@ namespace Sgaps.Client.Harness
             pixels.Reset((UVCoordinates)ServerMessages.Decode(bytes, bytes.Length, true));
             for (var i = 0; i < pixels.Count; i++) pixels.Values[i] = (byte)(i * 37);
             var message = new MessageBuffer();
-            new JsonCodec().EncodeKeyframe(new Keyframe { FrameId = 7, Encoding = PictureEncoding.Jpeg, Picture = new byte[] { 0, 255, 7 } }, message);
+            new JsonCodec().EncodeKeyframe(new KeyframeMessage { FrameId = 7, Encoding = PictureEncoding.Jpeg, Picture = new byte[] { 0, 255, 7 } }, message);
             Console.WriteLine(Encoding.UTF8.GetString(message.Bytes, 0, message.Count));
             var frame = new FrameData { FrameId = 7, Pixels = pixels, State = new[] { 0.1f, -999f, 1e-8f }, StateCount = 3, Width = 64, Height = 48, TimestampSecs = 1764000000.123456 };
             new JsonCodec().EncodeFrame(frame, message);

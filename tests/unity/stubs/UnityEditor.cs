@@ -24,6 +24,8 @@ namespace UnityEditor
         public void Repaint() { throw new NotImplementedException(); }
     }
 
+    public static class SessionState { public static bool GetBool(string key, bool defaultValue) { throw new NotImplementedException(); } }
+
     public static class EditorApplication
     {
         public delegate void CallbackFunction();

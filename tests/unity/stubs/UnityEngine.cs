@@ -4,6 +4,7 @@
 using System;
 using System.Collections;
 using System.Collections.Generic;
+using System.Reflection;
 
 namespace Unity.Collections
 {
@@ -28,6 +29,25 @@ namespace UnityEngine
         public static IEnumerator Coroutine;
         public static readonly List<Exception> Logged = new List<Exception>();
         public static long ResponseCode;
+        public static string ResponseText = "";
+
+        /// <summary>What Unity does at the load of a scene, after the Awake and OnEnable of some other scripts.</summary>
+        public static void Enable(Behaviour component)
+        {
+            component.enabled = component.isActiveAndEnabled = true;
+            Tell(component, "OnEnable");
+        }
+
+        public static void Disable(Behaviour component)
+        {
+            component.enabled = component.isActiveAndEnabled = false;
+            Tell(component, "OnDisable");
+        }
+
+        private static void Tell(Behaviour component, string message)
+        {
+            component.GetType().GetMethod(message, BindingFlags.NonPublic | BindingFlags.Instance).Invoke(component, null);
+        }
     }
 
     public class Object
@@ -46,15 +66,17 @@ namespace UnityEngine
 
     public class Component : Object
     {
+        private readonly GameObject _gameObject = new GameObject("");
+
         public Transform transform { get { throw new NotImplementedException(); } }
-        public GameObject gameObject { get { throw new NotImplementedException(); } }
+        public GameObject gameObject { get { return _gameObject; } }
         public T GetComponent<T>() { throw new NotImplementedException(); }
     }
 
     public class Behaviour : Component
     {
-        public bool enabled { get; set; }
-        public bool isActiveAndEnabled { get { return true; } }
+        public bool enabled { get; set; } = true;
+        public bool isActiveAndEnabled { get; internal set; }
     }
 
     public class MonoBehaviour : Behaviour
@@ -66,12 +88,14 @@ namespace UnityEngine
             return new Coroutine();
         }
 
-        public void StopCoroutine(Coroutine routine) { throw new NotImplementedException(); }
+        public void StopCoroutine(Coroutine routine) { }
     }
 
     public sealed class GameObject : Object
     {
-        public GameObject(string name) { throw new NotImplementedException(); }
+        public GameObject(string name) { }
+        public bool activeInHierarchy { get; private set; } = true;
+        public void SetActive(bool value) { activeInHierarchy = value; }
         public T AddComponent<T>() where T : Component { throw new NotImplementedException(); }
     }
 
@@ -88,6 +112,7 @@ namespace UnityEngine
     }
 
     public struct Rect { public Rect(float x, float y, float width, float height) { throw new NotImplementedException(); } }
+    public struct Keyframe { public Keyframe(float time, float value) { throw new NotImplementedException(); } }
     public struct Color32 { public byte r, g, b, a; }
     public class YieldInstruction { }
     public sealed class Coroutine : YieldInstruction { }
@@ -260,7 +285,8 @@ namespace UnityEngine.Networking
         public bool isDone { get { return true; } }
         public Result result { get { return Result.ProtocolError; } }
         public long responseCode { get { return Stub.ResponseCode; } }
-        public string error { get { throw new NotImplementedException(); } }
+        public string error { get { return "HTTP/1.1 " + Stub.ResponseCode; } }
+        public DownloadHandler downloadHandler { get { return new DownloadHandler(); } }
         public UnityWebRequestAsyncOperation SendWebRequest() { return new UnityWebRequestAsyncOperation(); }
         public void SetRequestHeader(string name, string value) { throw new NotImplementedException(); }
         public string GetResponseHeader(string name) { throw new NotImplementedException(); }
@@ -272,7 +298,9 @@ namespace UnityEngine.Networking
         public static UnityWebRequest GetTexture(string uri) { return new UnityWebRequest(); }
     }
 
-    public sealed class DownloadHandlerTexture
+    public class DownloadHandler { public string text { get { return Stub.ResponseText; } } }
+
+    public sealed class DownloadHandlerTexture : DownloadHandler
     {
         public static Texture2D GetContent(UnityWebRequest www) { throw new NotImplementedException(); }
     }

@@ -38,9 +38,9 @@ assert.deepStrictEqual([[...last.sent[0]], last.sent[1]], [[1, 2, 3], "{é}"]);
 assert.strictEqual(library.SgapsSocketNextBytes(socket), -1);
 last.onmessage({ data: "é" });
 last.onmessage({ data: new Uint8Array([9, 8, 7]).buffer });
-last.onclose({ code: 1012, reason: "restart" });
+last.onclose({ code: 1001, reason: "shutting_down" });
 assert.strictEqual(library.SgapsSocketState(socket), 2);
-assert.strictEqual(text(library.SgapsSocketCloseReason(socket)), "the server closed the connection: 1012 restart");
+assert.strictEqual(text(library.SgapsSocketCloseReason(socket)), "the server closed the connection: 1001 shutting_down");
 assert.strictEqual(library.SgapsSocketNextBytes(socket), 2);
 assert.strictEqual(library.SgapsSocketTake(socket, 3000), 1);
 assert.strictEqual(library.SgapsSocketNextBytes(socket), 3);
@@ -51,6 +51,25 @@ const big = library.SgapsSocketOpen(put("ws://h/"), put("a"));
 last.onopen();
 last.onmessage({ data: new ArrayBuffer(5 * 1024 * 1024) });
 assert.deepStrictEqual([library.SgapsSocketState(big), last.isClosed, library.SgapsSocketNextBytes(big)], [2, true, -1]);
+
+const flooded = library.SgapsSocketOpen(put("ws://h/"), put("a"));
+last.onopen();
+for (let round = 0; round < 2; round++) {
+  for (let i = 0; i < 2048; i++) last.onmessage({ data: "x" });
+  assert.strictEqual(library.SgapsSocketState(flooded), 1);
+  if (round === 0) for (let i = 0; i < 2048; i++) library.SgapsSocketTake(flooded, 3000); // what is read makes room
+}
+last.onmessage({ data: "x" });
+assert.deepStrictEqual([library.SgapsSocketState(flooded), last.isClosed], [2, true]);
+assert.strictEqual(text(library.SgapsSocketCloseReason(flooded)), "the server sends more than the game reads: more than 8388608 bytes wait");
+assert.strictEqual(library.$SgapsSockets.list[flooded].incoming.length, 2048);
+
+const full = library.SgapsSocketOpen(put("ws://h/"), put("a"));
+last.onopen();
+for (let i = 0; i < 2; i++) last.onmessage({ data: new ArrayBuffer(4 * 1024 * 1024) });
+assert.strictEqual(library.SgapsSocketState(full), 1);
+last.onmessage({ data: "x" });
+assert.strictEqual(library.SgapsSocketState(full), 2);
 
 const closed = library.SgapsSocketOpen(put("ws://h/"), put("a"));
 last.onmessage({ data: "a message that nobody takes" });

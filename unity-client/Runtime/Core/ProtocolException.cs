@@ -13,11 +13,23 @@ namespace Sgaps.Client
             RetryAfterSecs = retryAfterSecs;
         }
 
+        private ProtocolException(ProtocolException unread)
+            : base("the server's message cannot be read (" + unread.Message + "): are package and server of the same version?", unread)
+        {
+            Code = unread.Code;
+        }
+
         /// <summary>One of <see cref="ErrorCodes"/>, or a newer one of the server's.</summary>
         public string Code { get; private set; }
 
         /// <summary>Seconds the server asks to wait before the next try; null where it does not say.</summary>
         public double? RetryAfterSecs { get; private set; }
+
+        // The server said nothing of this: it was found here.
+        internal static ProtocolException Unreadable(ProtocolException error)
+        {
+            return new ProtocolException(error);
+        }
 
         internal static ProtocolException BadMessage(string reason)
         {

@@ -43,7 +43,7 @@ namespace Sgaps.Client
         /// <summary>The server refused one message.</summary>
         public event Action<ErrorMessage> MessageRefused;
 
-        /// <summary>The server refused for good: the game has to change something and call <see cref="Connect"/>.</summary>
+        /// <summary>The server refused for good, or says what cannot be read: the game has to change something and call <see cref="Connect"/>.</summary>
         public event Action<ProtocolException> SessionRefused;
 
         /// <summary>Add this frame's values in Update or LateUpdate, while the component is enabled; emptied at the end of each frame.</summary>
@@ -70,7 +70,8 @@ namespace Sgaps.Client
         /// </summary>
         public void Connect()
         {
-            if (!isActiveAndEnabled) throw new InvalidOperationException("enable the component first");
+            // Not isActiveAndEnabled: that is false until OnEnable, before which the Awake of other scripts may come.
+            if (!enabled || !gameObject.activeInHierarchy) throw new InvalidOperationException("enable the component first");
             var client = new NetworkClient(Config(), NewTransport, NowSecs, _random);
             Disconnect();
             _client = client;
@@ -94,7 +95,7 @@ namespace Sgaps.Client
         private void OnEnable()
         {
             _loop = StartCoroutine(CaptureLoop());
-            _awaitsFirstUpdate = true;
+            _awaitsFirstUpdate = _client == null || !_client.IsRunning;
         }
 
         private void OnDisable()
@@ -238,7 +239,7 @@ namespace Sgaps.Client
 
         private void Ended(ProtocolException error)
         {
-            Debug.LogError("SGAPS: the server refused the session: " + error.Message, this);
+            Debug.LogError("SGAPS: not trying again: " + error.Message, this);
             if (SessionRefused != null) SessionRefused(error);
         }
 

@@ -10,6 +10,7 @@ namespace Sgaps.Client
         private const double PeriodSecs = 1;
         private const int TimeoutSecs = 5;
         private const long NotFound = 404;
+        private const int LongestAnswer = 300;
 
         private readonly string _name;
         private UnityWebRequest _request;
@@ -70,8 +71,17 @@ namespace Sgaps.Client
         {
             if (!_request.isDone) return;
             if (_request.result == UnityWebRequest.Result.Success) Show(DownloadHandlerTexture.GetContent(_request));
-            else Status = _request.responseCode == NotFound ? "no picture yet, or no gateway at " + _gateway : _request.error;
+            else Status = Failure();
             End();
+        }
+
+        private string Failure()
+        {
+            if (_request.responseCode == NotFound) return "no picture yet, or no gateway at " + _gateway;
+            if (_request.result != UnityWebRequest.Result.ProtocolError) return _request.error;
+            // The gateway answers what to do; a proxy may answer with a whole page.
+            var answer = _request.downloadHandler.text;
+            return _request.error + ": " + answer.Substring(0, Math.Min(answer.Length, LongestAnswer));
         }
 
         private void End()

@@ -84,7 +84,6 @@ namespace Sgaps.Client.Tests
 
         [TestCase(0, (byte)'X', "bad_message")]
         [TestCase(2, (byte)2, "bad_message")]
-        [TestCase(3, (byte)1, "unknown_type")]
         [TestCase(30, (byte)4, "bad_message")]
         [TestCase(23, (byte)0xff, "bad_message")]
         [TestCase(19, (byte)0x80, "bad_message")]

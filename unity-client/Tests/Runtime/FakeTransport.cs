@@ -55,6 +55,11 @@ namespace Sgaps.Client.Tests
             _incoming.Enqueue(new TransportMessage { Bytes = bytes, Count = bytes.Length, IsText = true });
         }
 
+        public void Says(byte[] bytes)
+        {
+            _incoming.Enqueue(new TransportMessage { Bytes = bytes, Count = bytes.Length });
+        }
+
         public void Breaks(string reason)
         {
             CloseReason = reason;

@@ -83,7 +83,7 @@ namespace Sgaps.Client.Tests
         {
             Connect();
             Transport.Says(Wire.Error("shutting_down", true, "1"));
-            Transport.Breaks("1012");
+            Transport.Breaks("1001");
             Client.Poll();
             Assert.That(Client.State, Is.EqualTo(ConnectionState.Waiting));
             Assert.That(Client.IsRunning);
@@ -148,16 +148,6 @@ namespace Sgaps.Client.Tests
             Assert.That(Client.IsRunning, Is.False);
             Assert.That(told.Code, Is.EqualTo(code));
             Assert.That(Transports.Count, Is.EqualTo(1));
-        }
-
-        [Test]
-        public void AServerThatBreaksTheProtocolIsLeft()
-        {
-            Connect();
-            Transport.Says("{}");
-            Client.Poll();
-            Assert.That(Client.Refusal.Code, Is.EqualTo("bad_message"));
-            Assert.That(Transport.IsDisposed);
         }
 
         [TestCase("s-1", 1, null)]

@@ -53,7 +53,7 @@ namespace Sgaps.Client.Tests
             // The length of a timestamp varies.
             var bytes = FormattableString.Invariant($"{Client.Session.BytesUp / 1000.0:0.0} kB up, {Client.Session.BytesDown / 1000.0:0.0} kB down\n");
             Assert.That(Report(), Is.EqualTo(
-                "Streaming  \nws://127.0.0.1:1/ws/stream\nsession s-1, resumed 0 times\n"
+                "Streaming  \nws://127.0.0.1:1/ws/stream\npaused for 1.0 s, as the server asks\nsession s-1, resumed 0 times\n"
                 + "10.0 frames/s of 12.5 wanted, latency 100 ms\n" + bytes
                 + "capture 0.25 ms, 8x6 gathered on the GPU\n3 sent, 1 answered, 1 refused, 0 lost\n"
                 + "1 dropped here, recorded up to frame 1\nlast refusal: rate_limited\nmodel telea (no trained checkpoint serves), predicted PSNR 27.5 dB\n"));
@@ -67,6 +67,18 @@ namespace Sgaps.Client.Tests
             Transport.Says(Wire.Error("unauthorized", true));
             Client.Poll();
             Assert.That(Report(), Is.EqualTo("Refused  \nws://127.0.0.1:1/ws/stream\nunauthorized: m\n"));
+        }
+
+        [Test]
+        public void ALostConnectionIsToldWithItsReasonAndTheNextTry()
+        {
+            Client.Start();
+            Transport.State = TransportState.Open;
+            Transport.Says(Wire.Error("too_many_sessions", true, "30"));
+            Client.Poll();
+            NowSecs += 20;
+            // The pause between tries comes on top, by chance.
+            StringAssert.IsMatch(@"\AWaiting  \nws://127\.0\.0\.1:1/ws/stream\ntoo_many_sessions: m; again in 10\.[12] s\n\z", Report());
         }
 
         [Test]
@@ -86,13 +98,14 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
-        public void ASizeOfWhichNoKeyframesAreWantedIsNamed()
+        public void ThatNoKeyframesAreWantedIsToldWithBothReasons()
         {
             Client.Start();
             Transport.State = TransportState.Open;
             Transport.Says(Wire.Ack().Replace("\"keyframe_interval\":3", "\"keyframe_interval\":0"));
             Client.Poll();
-            StringAssert.EndsWith("\nthe server wants no keyframes of this size\n", Report());
+            StringAssert.EndsWith(
+                "\nthe server asks for no keyframes: the picture is above its server.max_keyframe_pixels, or its server.keyframe_interval is 0\n", Report());
         }
     }
 }

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.Linq;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
@@ -61,12 +62,57 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
+        public void WhyTheServerClosesIsTold()
+        {
+            var reason = Encoding.ASCII.GetBytes("shutting_down");
+            Opened().Send(new[] { new byte[] { 0x88, (byte)(2 + reason.Length), 1001 >> 8, 1001 & 0xff }, reason }.SelectMany(bytes => bytes).ToArray());
+            Until(() => _transport.State == TransportState.Closed);
+            Assert.That(_transport.CloseReason, Is.EqualTo("the server closed the connection: 1001 shutting_down"));
+        }
+
+        [Test]
         public void AServerThatReadsNothingIsNotWaitedForAtTheEnd()
         {
             Opened();
             Send(32, 1024 * 1024);
             _transport.Dispose();
             Until(() => _transport.State == TransportState.Closed);
+        }
+
+        [TestCase(1000000, 8, Description = "a mebibyte of memory each")]
+        [TestCase(1, 2048, Description = "4 KiB of memory each")]
+        public void AServerThatSendsMoreThanIsReadIsLeft(int bytes, int most)
+        {
+            var socket = Opened();
+            // What is read makes room.
+            for (var i = 0; i < 3; i++)
+            {
+                Say(socket, bytes, most / 2);
+                for (var read = 0; read < most / 2; read++) Until(Receives);
+            }
+            Say(socket, bytes, most + 1);
+            Until(() => _transport.State == TransportState.Closed);
+            Assert.That(_transport.CloseReason, Is.EqualTo("the server sends more than the game reads: more than 8388608 bytes wait"));
+            for (var i = 0; i < most; i++) Assert.That(Receives(), "what came before can still be read");
+            Assert.That(Receives(), Is.False);
+        }
+
+        private bool Receives()
+        {
+            TransportMessage message;
+            return _transport.TryReceive(out message);
+        }
+
+        // So many binary messages of so many bytes, in one write.
+        private static void Say(Socket socket, int bytes, int messages)
+        {
+            var said = new List<byte>();
+            for (var i = 0; i < messages; i++)
+            {
+                said.AddRange(new byte[] { 0x82, 127, 0, 0, 0, 0, (byte)(bytes >> 24), (byte)(bytes >> 16), (byte)(bytes >> 8), (byte)bytes });
+                said.AddRange(new byte[bytes]);
+            }
+            socket.Send(said.ToArray());
         }
 
         private void Connect()
@@ -96,7 +142,7 @@ namespace Sgaps.Client.Tests
         private int Send(int messages, int bytes)
         {
             var message = new MessageBuffer();
-            new BinaryCodec().EncodeKeyframe(new Keyframe { Encoding = PictureEncoding.Png, Picture = new byte[bytes] }, message);
+            new BinaryCodec().EncodeKeyframe(new KeyframeMessage { Encoding = PictureEncoding.Png, Picture = new byte[bytes] }, message);
             for (var i = 0; i < messages; i++) _transport.Send(message);
             return messages * message.Count;
         }

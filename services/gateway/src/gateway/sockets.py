@@ -12,12 +12,13 @@ from gateway.shared import Gateway
 from sgaps.errors import ErrorCode, ProtocolError
 from sgaps.protocol.messages import Error
 
+CLOSE_GOING_AWAY = 1001
+"""Not 1012, "service restart": .NET's WebSocket takes that for a fault of the connection."""
 CLOSE_INTERNAL_ERROR = 1011
 CLOSE_POLICY_VIOLATION = 1008
-CLOSE_SERVICE_RESTART = 1012
 CLOSE_CODES = {
     ErrorCode.INTERNAL: CLOSE_INTERNAL_ERROR,
-    ErrorCode.SHUTTING_DOWN: CLOSE_SERVICE_RESTART,
+    ErrorCode.SHUTTING_DOWN: CLOSE_GOING_AWAY,
 }
 
 

@@ -30,7 +30,7 @@ namespace Sgaps.Client
         }
 
         /// <inheritdoc/>
-        public void EncodeKeyframe(Keyframe keyframe, MessageBuffer message)
+        public void EncodeKeyframe(KeyframeMessage keyframe, MessageBuffer message)
         {
             Head(message, KindKeyframe);
             message.Int64(keyframe.FrameId);
@@ -70,10 +70,12 @@ namespace Sgaps.Client
             foreach (var coord in chosen.Coords) message.UInt8((int)Math.Round(Math.Log(coord.SidePx, 2)));
         }
 
-        /// <summary>Read what the server sent. Throws ProtocolException.</summary>
+        /// <summary>Read what the server sent; null of another kind. Throws ProtocolException.</summary>
         public static UVCoordinates DecodeCoordinates(byte[] bytes, int count)
         {
-            var parser = Opened(bytes, count, KindCoordinates);
+            int kind;
+            var parser = Opened(bytes, count, out kind);
+            if (kind != KindCoordinates) return null;
             var frameId = parser.Int64();
             var setId = parser.Int64();
             var psnrDb = parser.Float32();
@@ -139,10 +141,10 @@ namespace Sgaps.Client
         }
 
         /// <summary>Read a `keyframe`; what a server does. Throws ProtocolException.</summary>
-        public static Keyframe DecodeKeyframe(byte[] bytes, int count)
+        public static KeyframeMessage DecodeKeyframe(byte[] bytes, int count)
         {
             var parser = Opened(bytes, count, KindKeyframe);
-            var keyframe = new Keyframe { FrameId = parser.Int64(), Encoding = (PictureEncoding)parser.UInt8() };
+            var keyframe = new KeyframeMessage { FrameId = parser.Int64(), Encoding = (PictureEncoding)parser.UInt8() };
             Check(Enum.IsDefined(typeof(PictureEncoding), keyframe.Encoding), "no such encoding");
             parser.Raw(3);
             var length = parser.UInt32();
@@ -162,13 +164,20 @@ namespace Sgaps.Client
 
         private static MessageParser Opened(byte[] bytes, int count, int expectedKind)
         {
+            int kind;
+            var parser = Opened(bytes, count, out kind);
+            if (kind == expectedKind) return parser;
+            throw new ProtocolException(ErrorCodes.UnknownType, "kind " + kind + ", not " + expectedKind);
+        }
+
+        private static MessageParser Opened(byte[] bytes, int count, out int kind)
+        {
             var parser = new MessageParser(bytes, count);
             Check(parser.UInt8() == 'S' && parser.UInt8() == 'G', "begins with other letters than SG");
             var version = parser.UInt8();
             Check(version == Version, "version " + version + ", not " + Version);
-            var kind = parser.UInt8();
-            if (kind == expectedKind) return parser;
-            throw new ProtocolException(ErrorCodes.UnknownType, "kind " + kind + ", not " + expectedKind);
+            kind = parser.UInt8();
+            return parser;
         }
 
         private static void Check(bool holds, string otherwise)

@@ -7,6 +7,6 @@ namespace Sgaps.Client
         void EncodeFrame(FrameData frame, MessageBuffer message);
 
         /// <summary>Write a `keyframe`.</summary>
-        void EncodeKeyframe(Keyframe keyframe, MessageBuffer message);
+        void EncodeKeyframe(KeyframeMessage keyframe, MessageBuffer message);
     }
 }

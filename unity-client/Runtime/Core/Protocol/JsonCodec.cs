@@ -39,7 +39,7 @@ namespace Sgaps.Client
         }
 
         /// <inheritdoc/>
-        public void EncodeKeyframe(Keyframe keyframe, MessageBuffer message)
+        public void EncodeKeyframe(KeyframeMessage keyframe, MessageBuffer message)
         {
             var json = Typed("keyframe").Name("frame_id").Integer(keyframe.FrameId);
             json.Name("encoding").Text(keyframe.Encoding == PictureEncoding.Png ? "png" : "jpeg");

@@ -85,7 +85,7 @@ namespace Sgaps.Client
     }
 
     /// <summary>`keyframe`: the whole frame, sent just before the `frame_data` of the same id.</summary>
-    public struct Keyframe
+    public struct KeyframeMessage
     {
         /// <summary>The frame that it shows.</summary>
         public long FrameId;

@@ -4,27 +4,26 @@ using Sgaps.Client.Json;
 
 namespace Sgaps.Client
 {
-    /// <summary>Reads what the server sends; everything is checked here once. Unknown fields are ignored: the server may grow.</summary>
+    /// <summary>Reads what the server sends; everything is checked here once. Unknown fields and kinds of messages are ignored: the server may grow.</summary>
     public static class ServerMessages
     {
         private const double MinFps = 1e-3;
         private const double MaxFps = 10000;
 
         /// <summary>
-        /// A SessionStartAck, UVCoordinates, HeartbeatAck or ErrorMessage. Throws ProtocolException.
+        /// A SessionStartAck, UVCoordinates, HeartbeatAck or ErrorMessage; null of a kind that is none of these. Throws ProtocolException.
         /// </summary>
         public static object Decode(byte[] bytes, int count, bool isText)
         {
             if (!isText) return BinaryCodec.DecodeCoordinates(bytes, count);
             var json = JsonFields.Of(JsonReader.Read(MessageParser.DecodedText(bytes, 0, count)), "message");
-            var type = json.Text("type");
-            switch (type)
+            switch (json.Text("type"))
             {
                 case "session_start_ack": return StartAck(json);
                 case "uv_coordinates": return Coordinates(json);
                 case "heartbeat_ack": return HeartbeatAck(json);
                 case "error": return Error(json);
-                default: throw new ProtocolException(ErrorCodes.UnknownType, "a server sends no '" + type + "'");
+                default: return null;
             }
         }
 

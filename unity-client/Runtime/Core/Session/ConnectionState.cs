@@ -18,7 +18,7 @@ namespace Sgaps.Client
         /// <summary>The connection is lost; the next try comes after a pause.</summary>
         Waiting,
 
-        /// <summary>The server refused for good; see <see cref="NetworkClient.Refusal"/>.</summary>
+        /// <summary>The server refused for good, or says what cannot be read; see <see cref="NetworkClient.Refusal"/>.</summary>
         Refused,
     }
 

@@ -18,28 +18,45 @@ namespace Sgaps.Client
 
         private void FinishConnecting()
         {
-            if (LostTransport()) return;
-            if (_transport.State != TransportState.Open) return;
+            if (_transport.State == TransportState.Connecting && _nowSecs() < _deadlineSecs) return;
+            // Where it is over by now, Receive still reads what came before the end: that may say why.
+            State = ConnectionState.Starting;
+            if (_transport.State == TransportState.Open) SendStart();
+        }
+
+        private void SendStart()
+        {
             _codec = _transport.Subprotocol == ProtocolLimits.BinarySubprotocol ? (IMessageCodec)new BinaryCodec() : new JsonCodec();
             var start = new SessionStart { Config = _config, OffersFootprint = !_config.OwnPattern.HasValue, ResumeSessionId = _resumeSessionId };
             JsonCodec.EncodeStart(start, _outgoing);
             SendOutgoing();
-            State = ConnectionState.Starting;
         }
 
         private void Receive()
         {
-            TransportMessage message;
+            var transport = _transport;
             // Asked before the last messages are read: a refusal may lie just before the close.
             var isOver = LooksOver();
-            while (_transport != null && _transport.TryReceive(out message))
+            for (var i = 0; i < MaxMessagesAPoll; i++)
             {
-                // While streaming, the deadline is the end of a silence that is too long.
-                if (State == ConnectionState.Streaming) _deadlineSecs = _nowSecs() + SilenceTimeoutSecs;
-                Session.BytesDown += message.Count;
-                Take(ServerMessages.Decode(message.Bytes, message.Count, message.IsText));
+                TransportMessage message;
+                if (!transport.TryReceive(out message))
+                {
+                    if (isOver) LostTransport();
+                    return;
+                }
+                TakeRaw(message);
+                // It was the last of its connection, or a handler ended that.
+                if (_transport != transport) return;
             }
-            if (_transport != null && isOver) LostTransport();
+        }
+
+        private void TakeRaw(TransportMessage message)
+        {
+            // While streaming, the deadline is the end of a silence that is too long.
+            if (State == ConnectionState.Streaming) _deadlineSecs = _nowSecs() + SilenceTimeoutSecs;
+            Session.BytesDown += message.Count;
+            Take(ServerMessages.Decode(message.Bytes, message.Count, message.IsText));
         }
 
         // Handlers of events may stop the client: each message is taken in whole before it is told.
@@ -66,7 +83,7 @@ namespace Sgaps.Client
             if (heartbeat != null) Session.TakeHeartbeat(heartbeat);
             else if (message is UVCoordinates) TakeCoordinates((UVCoordinates)message);
             else if (message is ErrorMessage) TakeError((ErrorMessage)message);
-            else throw ProtocolException.BadMessage("a second session_start_ack");
+            else if (message is SessionStartAck) throw ProtocolException.BadMessage("a second session_start_ack");
         }
 
         private void TakeCoordinates(UVCoordinates coordinates)
@@ -87,13 +104,17 @@ namespace Sgaps.Client
         private void TakeError(ErrorMessage error)
         {
             Session.TakeError(error, _nowSecs());
-            if (error.IsFatal) throw error.AsException();
-            if (MessageRefused != null) MessageRefused(error);
+            if (error.IsFatal) TakeRefusal(error);
+            else if (MessageRefused != null) MessageRefused(error);
         }
 
         private void TakeRefusedStart(ErrorMessage error)
         {
-            if (error.Code != ErrorCodes.SessionNotFound || _resumeSessionId == null) throw error.AsException();
+            if (error.Code != ErrorCodes.SessionNotFound || _resumeSessionId == null)
+            {
+                TakeRefusal(error);
+                return;
+            }
             // The refusal of a first message ends its connection: come back without the old id.
             _resumeSessionId = null;
             Session.Account.BookGone();
@@ -125,17 +146,17 @@ namespace Sgaps.Client
         }
 
         // What was read meanwhile may have moved the deadline.
-        private bool LostTransport()
+        private void LostTransport()
         {
-            if (!LooksOver()) return false;
+            if (!LooksOver()) return;
             var isClosed = _transport.State == TransportState.Closed;
             Lose(isClosed ? _transport.CloseReason : "the server says nothing", 0);
-            return true;
         }
 
         private void Lose(string reason, double askedPauseSecs)
         {
             CloseTransport();
+            LastLoss = reason;
             if (State == ConnectionState.Streaming && _nowSecs() >= _steadyAtSecs) _backoff.Reset();
             // Not the longer of both: who was told the same pause must not come back as one.
             WaitUntil(_nowSecs() + askedPauseSecs + _backoff.NextSecs());
@@ -149,17 +170,19 @@ namespace Sgaps.Client
             State = ConnectionState.Waiting;
         }
 
-        private void TakeRefusal(ProtocolException error)
+        private void TakeRefusal(ErrorMessage error)
         {
-            if (ErrorCodes.IsWorthRetrying(error.Code))
-            {
-                Lose(error.Message, error.RetryAfterSecs ?? 0);
-                return;
-            }
+            var refusal = error.AsException();
+            if (ErrorCodes.IsWorthRetrying(error.Code)) Lose(refusal.Message, error.RetryAfterSecs ?? 0);
+            else GiveUp(refusal);
+        }
+
+        private void GiveUp(ProtocolException refusal)
+        {
             CloseTransport();
-            Refusal = error;
+            Refusal = refusal;
             State = ConnectionState.Refused;
-            if (SessionRefused != null) SessionRefused(error);
+            if (SessionRefused != null) SessionRefused(refusal);
         }
 
         private void CloseTransport()

@@ -18,6 +18,9 @@ namespace Sgaps.Client
         // One that ends sooner may be ended by what it was asked, and so may the next.
         private const double SteadySecs = 5;
         private const int MaxBacklogBytes = 1024 * 1024;
+
+        // What is beyond waits for the next poll: a server that talks faster than the game reads must not stop the game.
+        private const int MaxMessagesAPoll = 64;
         private static readonly DateTime Epoch = new DateTime(1970, 1, 1, 0, 0, 0, DateTimeKind.Utc);
 
         private readonly SessionConfig _config;
@@ -46,7 +49,7 @@ namespace Sgaps.Client
             _newTransport = newTransport;
             _nowSecs = nowSecs;
             _backoff = new Backoff(random);
-            Session = new SessionState();
+            Session = new SessionStatus();
         }
 
         /// <summary>A session began, or goes on.</summary>
@@ -61,17 +64,20 @@ namespace Sgaps.Client
         /// <summary>The connection is lost, and why; another try follows.</summary>
         public event Action<string> ConnectionLost;
 
-        /// <summary>The server refused for good; no other try follows.</summary>
+        /// <summary>The server refused for good, or says what cannot be read; no other try follows.</summary>
         public event Action<ProtocolException> SessionRefused;
 
         /// <summary>Where the connection is.</summary>
         public ConnectionState State { get; private set; }
 
         /// <summary>What is known of the session.</summary>
-        public SessionState Session { get; private set; }
+        public SessionStatus Session { get; private set; }
 
         /// <summary>Why the state is Refused; else null.</summary>
         public ProtocolException Refusal { get; private set; }
+
+        /// <summary>Why the newest connection was lost, or did not come about; null before the first that was.</summary>
+        public string LastLoss { get; private set; }
 
         /// <summary>Whether it has a connection, or comes back by itself: started, and neither stopped nor refused for good.</summary>
         public bool IsRunning
@@ -91,10 +97,22 @@ namespace Sgaps.Client
             get { return State == ConnectionState.Streaming ? _transport.Subprotocol : null; }
         }
 
+        // While it waits.
+        internal double NextTryInSecs
+        {
+            get { return Math.Max(0, _deadlineSecs - _nowSecs()); }
+        }
+
+        // 0 where the server wants frames.
+        internal double PauseSecs
+        {
+            get { return Math.Max(0, Session.PausedUntilSecs - _nowSecs()); }
+        }
+
         /// <summary>Whether a frame would be sent now.</summary>
         public bool CanSend
         {
-            get { return State == ConnectionState.Streaming && _nowSecs() >= Session.PausedUntilSecs; }
+            get { return State == ConnectionState.Streaming && PauseSecs == 0; }
         }
 
         /// <summary>Whether the frame after so many that are being captured is one that the server wants whole.</summary>
@@ -140,7 +158,7 @@ namespace Sgaps.Client
             }
             catch (ProtocolException error)
             {
-                TakeRefusal(error);
+                GiveUp(ProtocolException.Unreadable(error));
             }
         }
 
@@ -185,7 +203,7 @@ namespace Sgaps.Client
             var frameId = Session.Account.NextFrameId;
             if (keyframePng != null)
             {
-                _codec.EncodeKeyframe(new Keyframe { FrameId = frameId, Encoding = PictureEncoding.Png, Picture = keyframePng }, _outgoing);
+                _codec.EncodeKeyframe(new KeyframeMessage { FrameId = frameId, Encoding = PictureEncoding.Png, Picture = keyframePng }, _outgoing);
                 SendOutgoing();
             }
             var frame = new FrameData

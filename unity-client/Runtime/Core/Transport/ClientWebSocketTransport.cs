@@ -15,6 +15,7 @@ namespace Sgaps.Client
     public sealed class ClientWebSocketTransport : IWebSocketTransport
     {
         private const int LastMessagesMs = 1000;
+        private const int MaxIncomingBytes = 2 * ProtocolLimits.MaxMessageBytes;
 
         private readonly ClientWebSocket _socket = new ClientWebSocket();
         private readonly CancellationTokenSource _stop = new CancellationTokenSource();
@@ -26,6 +27,7 @@ namespace Sgaps.Client
         private string _server;
         private Task _connecting = Task.CompletedTask;
         private int _backlogBytes;
+        private int _incomingBytes;
         private volatile string _closeReason;
         private volatile int _state = (int)TransportState.Connecting;
 
@@ -82,6 +84,7 @@ namespace Sgaps.Client
             if (_lent != null) _pool.Give(_lent);
             message = new TransportMessage();
             if (!_incoming.TryDequeue(out _lent)) return false;
+            Interlocked.Add(ref _incomingBytes, -_lent.Bytes.Length);
             message = new TransportMessage { Bytes = _lent.Bytes, Count = _lent.Count, IsText = _lent.IsText };
             return true;
         }
@@ -138,8 +141,16 @@ namespace Sgaps.Client
             {
                 var message = _pool.Take();
                 if (!await ReadMessageAsync(message).ConfigureAwait(false)) return;
-                _incoming.Enqueue(message);
+                Queue(message);
             }
+        }
+
+        // Counted by its memory: a thousand short messages take more than they say.
+        private void Queue(PooledMessage message)
+        {
+            var waitingBytes = Interlocked.Add(ref _incomingBytes, message.Bytes.Length);
+            if (waitingBytes > MaxIncomingBytes) throw new IOException("the server sends more than the game reads: more than " + MaxIncomingBytes + " bytes wait");
+            _incoming.Enqueue(message);
         }
 
         // Whether a whole message came, and not the end.

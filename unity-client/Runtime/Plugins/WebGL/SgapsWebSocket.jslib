@@ -4,6 +4,7 @@ mergeInto(LibraryManager.library, {
   $SgapsSockets: {
     list: [],
     MAX_BYTES: 4 * 1024 * 1024,
+    MAX_WAITING_BYTES: 8 * 1024 * 1024,
     CONNECTING: 0,
     OPEN: 1,
     CLOSED: 2,
@@ -21,6 +22,14 @@ mergeInto(LibraryManager.library, {
       entry.reason = reason;
     },
 
+    hangUp: function (entry, reason) {
+      SgapsSockets.end(entry, reason);
+      entry.socket.close();
+    },
+
+    // Of memory, as ClientWebSocketTransport counts it: a thousand short messages take more than they say.
+    sizeOf: function (message) { return Math.max(4096, message.bytes.length); },
+
     listen: function (entry) {
       entry.socket.binaryType = "arraybuffer";
       entry.socket.onopen = function () { entry.state = SgapsSockets.OPEN; };
@@ -32,18 +41,21 @@ mergeInto(LibraryManager.library, {
       entry.socket.onmessage = function (event) {
         var isText = typeof event.data === "string";
         var bytes = isText ? new TextEncoder().encode(event.data) : new Uint8Array(event.data);
+        var message = { bytes: bytes, isText: isText };
+        entry.waitingBytes += SgapsSockets.sizeOf(message);
         if (bytes.length > SgapsSockets.MAX_BYTES) {
-          SgapsSockets.end(entry, "the server sent a message of " + bytes.length + " bytes");
-          entry.socket.close();
-          return;
+          SgapsSockets.hangUp(entry, "the server sent a message of " + bytes.length + " bytes");
+        } else if (entry.waitingBytes > SgapsSockets.MAX_WAITING_BYTES) {
+          SgapsSockets.hangUp(entry, "the server sends more than the game reads: more than " + SgapsSockets.MAX_WAITING_BYTES + " bytes wait");
+        } else {
+          entry.incoming.push(message);
         }
-        entry.incoming.push({ bytes: bytes, isText: isText });
       };
     },
   },
 
   SgapsSocketOpen: function (endpoint, subprotocols) {
-    var entry = { state: SgapsSockets.CONNECTING, reason: "", incoming: [], socket: null };
+    var entry = { state: SgapsSockets.CONNECTING, reason: "", incoming: [], waitingBytes: 0, socket: null };
     try {
       entry.socket = new WebSocket(UTF8ToString(endpoint), UTF8ToString(subprotocols).split(","));
       SgapsSockets.listen(entry);
@@ -74,7 +86,9 @@ mergeInto(LibraryManager.library, {
   },
 
   SgapsSocketTake: function (socket, pointer) {
-    var message = SgapsSockets.list[socket].incoming.shift();
+    var entry = SgapsSockets.list[socket];
+    var message = entry.incoming.shift();
+    entry.waitingBytes -= SgapsSockets.sizeOf(message);
     HEAPU8.set(message.bytes, pointer);
     return message.isText ? 1 : 0;
   },

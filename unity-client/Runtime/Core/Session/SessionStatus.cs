@@ -4,7 +4,7 @@ using System.Collections.Generic;
 namespace Sgaps.Client
 {
     /// <summary>What the server told last, and what went over the wire.</summary>
-    public sealed class SessionState
+    public sealed class SessionStatus
     {
         /// <summary>The model version while no reconstructor runs.</summary>
         internal const string NoReconstructor = "none";
@@ -12,7 +12,7 @@ namespace Sgaps.Client
         // As the server names them: what serves where no checkpoint does.
         private static readonly HashSet<string> Checkpointless = new HashSet<string> { NoReconstructor, "untrained", "telea", "navier_stokes" };
 
-        internal SessionState()
+        internal SessionStatus()
         {
             ModelVersion = NoReconstructor;
             TargetFps = 10;
