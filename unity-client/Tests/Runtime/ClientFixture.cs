@@ -75,9 +75,23 @@ namespace Sgaps.Client.Tests
         // Of the newest heartbeat: older ones count as refused.
         protected void AnswerHeartbeats()
         {
-            var newest = Transport.Sent.FindLastIndex(sent => Encoding.UTF8.GetString(sent).Contains("heartbeat"));
-            Transport.Says(Wire.HeartbeatAck(Transport.SentText(newest).Split(':')[2].TrimEnd('}')));
+            AnswerHeartbeat(Transport.Sent.FindLastIndex(IsHeartbeat));
+        }
+
+        protected void AnswerOldestHeartbeat()
+        {
+            AnswerHeartbeat(Transport.Sent.FindIndex(IsHeartbeat));
+        }
+
+        private void AnswerHeartbeat(int index)
+        {
+            Transport.Says(Wire.HeartbeatAck(Transport.SentText(index).Split(':')[2].TrimEnd('}')));
             Client.Poll();
+        }
+
+        private static bool IsHeartbeat(byte[] sent)
+        {
+            return Encoding.UTF8.GetString(sent).Contains("heartbeat");
         }
 
         protected string LastSent()

@@ -124,6 +124,25 @@ namespace Sgaps.Client.Tests
         }
 
         [Test]
+        public void FramesGoOnWhereEveryAnswerTakesLong()
+        {
+            Connect();
+            Wait(2.5);
+            Assert.That(Send(), Is.EqualTo(SendResult.Backlogged), "nothing is known of the way yet");
+            AnswerOldestHeartbeat();
+            Wait(2.4);
+            Assert.That(Send(), Is.EqualTo(SendResult.Sent));
+            Wait(1.2);
+            Assert.That(Send(), Is.EqualTo(SendResult.Backlogged));
+            Transport.Breaks("cut");
+            Wait(0);
+            Wait(1);
+            Connect(resumed: true);
+            Wait(1.1);
+            Assert.That(Send(), Is.EqualTo(SendResult.Backlogged), "the new connection may go another way");
+        }
+
+        [Test]
         public void ALostConnectionTakesItsQueueAlong()
         {
             Connect();

@@ -80,7 +80,7 @@ namespace Sgaps.Client
         private void TakeInSession(object message)
         {
             var heartbeat = message as HeartbeatAck;
-            if (heartbeat != null) Session.TakeHeartbeat(heartbeat);
+            if (heartbeat != null) Session.TakeHeartbeat(heartbeat, _nowSecs());
             else if (message is UVCoordinates) TakeCoordinates((UVCoordinates)message);
             else if (message is ErrorMessage) TakeError((ErrorMessage)message);
             else if (message is SessionStartAck) throw ProtocolException.BadMessage("a second session_start_ack");

@@ -194,7 +194,7 @@ namespace Sgaps.Client
         // The transport knows its own queue alone: behind it a kernel takes megabytes, minutes of frames, and only answers tell of them.
         private bool IsBacklogged()
         {
-            return _transport.BacklogBytes > MaxBacklogBytes || Session.Account.HeartbeatWaitSecs(_nowSecs()) > BackloggedSecs;
+            return _transport.BacklogBytes > MaxBacklogBytes || Session.Account.HeartbeatDelaySecs(_nowSecs()) > BackloggedSecs;
         }
 
         private void Send(PixelData pixels, float[] state, int stateCount, double timestampSecs, byte[] keyframePng)

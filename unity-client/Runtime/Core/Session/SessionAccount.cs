@@ -20,6 +20,9 @@ namespace Sgaps.Client
         // Those that are not answered yet, the oldest first, and when they were sent by the client's clock.
         private readonly Queue<(double TimestampSecs, double SentAtSecs)> _heartbeats = new Queue<(double, double)>();
 
+        // In which this connection answered a heartbeat; null before it did.
+        private double? _quickestSecs;
+
         internal SessionAccount(string sessionId)
         {
             SessionId = sessionId;
@@ -92,10 +95,10 @@ namespace Sgaps.Client
             if (_doubtful.Count < _heartbeats.Count) _doubtful.Add(newest);
         }
 
-        // How long the oldest heartbeat without an answer has waited for it; 0 where there is none.
-        internal double HeartbeatWaitSecs(double nowSecs)
+        // How much longer than the quickest one the oldest heartbeat without an answer has waited for it.
+        internal double HeartbeatDelaySecs(double nowSecs)
         {
-            return _heartbeats.Count == 0 ? 0 : nowSecs - _heartbeats.Peek().SentAtSecs;
+            return _heartbeats.Count == 0 ? 0 : nowSecs - _heartbeats.Peek().SentAtSecs - (_quickestSecs ?? 0);
         }
 
         internal void BookHeartbeatSent(double timestampSecs, double nowSecs)
@@ -104,11 +107,17 @@ namespace Sgaps.Client
         }
 
         // The server answers in order: older heartbeats without an answer were what it refused.
-        internal void BookHeartbeat(HeartbeatAck ack)
+        internal void BookHeartbeat(HeartbeatAck ack, double nowSecs)
         {
             LastRecordedFrameId = Math.Max(LastRecordedFrameId, ack.LastRecordedFrameId);
             if (!_heartbeats.Any(sent => sent.TimestampSecs == ack.TimestampSecs)) return;
-            while (_heartbeats.Dequeue().TimestampSecs != ack.TimestampSecs) ForgiveNewestRefusal();
+            while (_heartbeats.Peek().TimestampSecs != ack.TimestampSecs)
+            {
+                _heartbeats.Dequeue();
+                ForgiveNewestRefusal();
+            }
+            var tookSecs = nowSecs - _heartbeats.Dequeue().SentAtSecs;
+            _quickestSecs = Math.Min(_quickestSecs ?? tookSecs, tookSecs);
             _doubtful.Clear();
         }
 
@@ -116,6 +125,7 @@ namespace Sgaps.Client
         internal void BookLost(long afterFrameId)
         {
             _heartbeats.Clear();
+            _quickestSecs = null; // the next one may go another way
             // Taken for the heartbeats'. Beyond this frame it makes no difference: what was not refused is lost there.
             _refused.ExceptWith(_doubtful.Where(frameId => frameId < afterFrameId));
             _doubtful.Clear();

@@ -103,9 +103,9 @@ namespace Sgaps.Client
             Account.BookAnswer(answer.FrameId);
         }
 
-        internal void TakeHeartbeat(HeartbeatAck ack)
+        internal void TakeHeartbeat(HeartbeatAck ack, double nowSecs)
         {
-            Account.BookHeartbeat(ack);
+            Account.BookHeartbeat(ack, nowSecs);
             TargetFps = ack.TargetFps;
         }
 
