@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -105,10 +106,10 @@ def tab(chromium: Browser) -> Iterator[Tab]:
 
 
 @contextmanager
-def pages() -> Iterator[str]:
-    """The gateway's pages without a gateway; their address."""
+def pages(folder: Path = PAGE) -> Iterator[str]:
+    """The gateway's pages, or others, without their server; their address."""
     port = free_port()
-    pages_alone = Starlette(routes=[Mount("/", Site(PAGE))])
+    pages_alone = Starlette(routes=[Mount("/", Site(folder))])
     server = uvicorn.Server(uvicorn.Config(pages_alone, port=port, log_level="error"))
     serving = threading.Thread(target=lambda: asyncio.run(server.serve()))
     serving.start()

@@ -101,6 +101,22 @@ def test_a_token_that_no_header_can_hold_is_a_wrong_one(tab: Tab, url: str) -> N
     tab.troubles = [trouble for trouble in tab.troubles if "401" not in trouble]
 
 
+def test_who_typed_the_token_goes_on_at_the_pictures(tab: Tab, url: str) -> None:
+    page, token = tab.page, tab.page.locator("#token")
+    focused = "document.activeElement.id"
+    page.route("**/api/sessions", lambda route: route.fulfill(status=401))
+    page.goto(url)
+    for typed in ("wrong", TOKEN):
+        expect(token).to_be_focused()
+        if typed == TOKEN:
+            list_sessions(page)
+        token.fill(typed)
+        token.press("Enter")
+        expect(token).to_be_visible(visible=typed != TOKEN)
+    assert page.evaluate(focused) == "pictures"
+    tab.troubles = [trouble for trouble in tab.troubles if "401" not in trouble]
+
+
 def test_nobody_is_asked_for_a_token_that_is_wanted_no_more(tab: Tab, url: str) -> None:
     page = tab.page
     page.route("**/api/sessions", lambda route: route.fulfill(status=401))

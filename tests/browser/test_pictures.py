@@ -83,6 +83,51 @@ FIGURES = """async () => {
 """Of all charts: of a frame that was measured, of one that was not, and a minute later."""
 
 
+BURST = """async stepMs => {
+  const { Charts } = await import("/session-charts.js");
+  const box = document.createElement("div"), charts = new Charts(box);
+  const header = { session_id: "a", model_version: "v", parts: { samples: 6 }, counters: {} };
+  const told = [], { fillText } = CanvasRenderingContext2D.prototype;
+  document.body.append(box);
+  let nowMs = performance.now();
+  performance.now = () => nowMs;
+  for (const inference of [50, 20, 80]) {
+    charts.add({ ...header, predicted_psnr: 20, stages_ms: { queue: 10, inference, answer: 30 } });
+    nowMs += stepMs;
+  }
+  CanvasRenderingContext2D.prototype.fillText = function (text) { told.push(text); };
+  charts.latency.draw(nowMs, []);
+  CanvasRenderingContext2D.prototype.fillText = fillText;
+  return [told.at(-1), charts.latency.canvas.toDataURL()];
+}"""
+"""Frames so far from one another: the top of the latencies' scale, and their chart."""
+LONG = """async count => {
+  const { Chart } = await import("/charts.js");
+  const told = ([newest]) => String(newest);
+  const one = new Chart(document.querySelector("#charts"),
+    { title: "t", series: [{ name: "s", colour: "accent" }], windowMs: count, headline: told });
+  const blank = one.canvas.toDataURL();
+  for (let at = 1; at <= count; at++) one.add(at, [at]);
+  one.draw(count, []);
+  return [one.big.textContent, one.canvas.toDataURL() !== blank];
+}"""
+
+
+def test_frames_that_come_in_one_tick_of_the_clock_are_not_added_up(tab: Tab, url: str) -> None:
+    list_sessions(tab.page)
+    tab.page.goto(url)
+    top, chart = tab.page.evaluate(BURST, 1e-6)
+    assert top == "134"  # 120 ms, and a little room
+    assert tab.page.evaluate(BURST, 0) == [top, chart]
+
+
+def test_a_long_course_is_charted(tab: Tab, url: str) -> None:
+    """Of two hours of a video, say: more points than a function takes arguments."""
+    list_sessions(tab.page)
+    tab.page.goto(url)
+    assert tab.page.evaluate(LONG, 200_000) == ["200000", True]
+
+
 def test_what_is_old_is_charted_no_more_and_a_newer_figure_is_told_first(
     tab: Tab, url: str
 ) -> None:

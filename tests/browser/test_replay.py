@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from browser.conftest import PHONE, SLOW_MS, Tab, open_tab, words_said_again
 from replays import KEY, captured, record, served
 from sgaps.checkpoints import UNTRAINED
+from sgaps.protocol.views import decode_view, encode_view
 from sgaps_command import SGAPS
 
 FRAMES = 12
@@ -278,6 +280,53 @@ def test_an_answer_that_is_no_picture_is_told_on_its_side(tab: Tab, url: str) ->
     expect(notice).to_contain_text("is sgaps replay still running?")
     assert all("ERR_FAILED" in text for text in tab.troubles)  # the browser's own line
     tab.troubles.clear()
+
+
+def test_measuring_goes_on_when_the_server_is_back(tab: Tab, url: str) -> None:
+    page, notice = tab.page, tab.page.locator("#notice")
+    page.route("**/api/score?*", lambda route: route.abort())
+    page.goto(url)
+    choose(page, "session")
+    expect(notice).to_contain_text("is sgaps replay still running?")
+    page.unroute("**/api/score?*")
+    page.keyboard.press("ArrowRight")
+    wait_for_frame(page, 1)
+    expect(notice).to_be_hidden()
+    expect(page.locator("#course")).to_contain_text("mean of all 4 frames", timeout=SLOW_MS)
+    assert all("ERR_FAILED" in text for text in tab.troubles)
+    tab.troubles.clear()
+
+
+@pytest.mark.parametrize(("ours", "gain"), [(30.004, ""), (30.006, "+0.01 dB")])
+def test_a_gain_is_told_where_the_figures_show_one(
+    tab: Tab, url: str, ours: float, gain: str
+) -> None:
+    page = tab.page
+
+    def frame(route: Route) -> None:
+        reply = route.fetch()
+        view = decode_view(reply.body())
+        psnr = 30.001 if f"checkpoint={UNTRAINED}" in route.request.url else ours
+        header = view.header.model_copy(update={"measured_psnr": psnr})
+        route.fulfill(body=encode_view(replace(view, header=header)))
+
+    page.route("**/api/frame?*", frame)
+    page.goto(url)
+    choose(page, "session")
+    expect(page.locator("#psnr-b")).to_contain_text("30.00 dB measured")
+    expect(page.locator("#psnr-a")).to_contain_text(f"{ours:.2f} dB measured {gain}")
+    expect(page.locator(".gain")).to_have_count(1 if gain else 0)
+
+
+def test_where_one_is_stays_selected_until_it_changes(tab: Tab, url: str) -> None:
+    page, where = tab.page, tab.page.locator("#where")
+    page.goto(url)
+    choose(page, "session")
+    where.evaluate("one => getSelection().selectAllChildren(one)")
+    page.wait_for_timeout(1000)  # it is told every 400 ms
+    assert page.evaluate("getSelection().toString()").startswith("Frame 1 of")
+    page.keyboard.press("ArrowRight")
+    wait_for_frame(page, 1)
 
 
 TELLS = """{

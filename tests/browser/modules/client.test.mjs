@@ -96,8 +96,8 @@ for (const setMs of [-HOUR_MS, HOUR_MS]) {
     rig.beat();
     rig.says({ type: "heartbeat_ack", timestamp, server_time: 0, last_recorded_frame_id: -1, target_fps: 10 });
     assert.ok(rig.client.isReady);
-    rig.nowMs += 1001;
-    assert.ok(!rig.client.isReady, "the second one waits now");
+    rig.nowMs += 2002;
+    assert.ok(!rig.client.isReady, "the second one waits now, 1 s longer than the first one did");
   });
 }
 
@@ -118,6 +118,38 @@ test("a session that ends at once is come back to ever later, one that went on f
     return waitsMs;
   });
   assert.deepEqual(waits, [100, 200, 400, 100, 100]);
+});
+
+/** One heartbeat a second for so long, each answered after so many ms; the seconds after which a frame could be sent. */
+function readyAt(rig, secs, answeredAfterMs) {
+  const ready = [], waiting = [];
+  const answer = () => {
+    while (waiting.length && waiting[0].dueMs <= rig.nowMs) {
+      rig.says({ type: "heartbeat_ack", timestamp: waiting.shift().timestamp, server_time: 0, last_recorded_frame_id: -1, target_fps: 10 });
+    }
+  };
+  for (let sec = 0; sec < secs; sec++) {
+    rig.beat();
+    waiting.push({ dueMs: rig.nowMs + answeredAfterMs, timestamp: rig.sent.at(-1).timestamp });
+    answer();
+    rig.nowMs += 1000;
+    rig.wallMs += 1000;
+    answer();
+    if (rig.client.isReady) ready.push(sec);
+  }
+  return ready;
+}
+
+test("a long way that is steady is no backlog, and one that grows longer is", t => {
+  const rig = streaming(t);
+  assert.deepEqual(readyAt(rig, 3, 0), [0, 1, 2]);
+  assert.deepEqual(readyAt(rig, 7, 3000), [0], "this connection can be quicker");
+  rig.says(AWAY);
+  rig.due();
+  rig.open();
+  rig.says({ ...ACK, resumed: true });
+  rig.says(SET);
+  assert.deepEqual(readyAt(rig, 7, 3000), [0, 2, 3, 4, 5, 6], "what is usual is known with the first answer");
 });
 
 const TAKEN = {

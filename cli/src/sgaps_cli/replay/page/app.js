@@ -68,6 +68,7 @@ async function showOne(recording, frames, position, checkpoints) {
   page.results = [ours, theirs ?? ours];
   const lost = page.results.find(({ error }) => error instanceof Lost);
   if (lost) return fail(lost.error);
+  if (page.trouble) measuring.start(recording.recording_id, frames.keyframes, pair()); // which the trouble had ended
   page.trouble = "";
   page.drawn = position;
   note(position, checkpoints);
@@ -205,10 +206,11 @@ function say() {
 }
 
 function sayWhere({ frame_ids: ids, times_secs: times }, position) {
-  const count = ids.length, strong = Object.assign(document.createElement("b"), { textContent: position + 1 });
+  const count = ids.length, strong = Object.assign(document.createElement("b"), { textContent: position + 1 }), told = new DocumentFragment();
+  told.append("Frame ", strong, ` of ${count} · ${times[position].toFixed(1)} s of ${times.at(-1).toFixed(1)} · id ${ids[position]}`);
   byId("position").value = position;
   byId("position").setAttribute("aria-valuetext", `frame ${position + 1} of ${count}`);
-  byId("where").replaceChildren("Frame ", strong, ` of ${count} · ${times[position].toFixed(1)} s of ${times.at(-1).toFixed(1)} · id ${ids[position]}`);
+  if (byId("where").textContent !== told.textContent) byId("where").replaceChildren(told);
   const [a, b] = pair();
   if (!playing.isOn && !page.gone) address.tell({ recording: page.recording.recording_id, frame: position, a, b });
 }

@@ -54,7 +54,7 @@ function showSamples(layers, { isUnsampled }) {
 }
 
 function showCaptions(both) {
-  const measured = both.map(layers => layers?.header.measured_psnr ?? null);
+  const measured = both.map(layers => layers?.header.measured_psnr?.toFixed(2) ?? null);
   both.forEach((layers, index) => {
     const side = SIDES[index], other = measured[1 - index], own = measured[index];
     byId(`psnr-${side}`).replaceChildren(...(layers ? told(layers.header, own, other) : ["\u00a0"]));
@@ -68,10 +68,11 @@ function errorText(layers) {
   return layers.next ? "as the model expects it, for no true frame was recorded" : "is not known, and nothing expects any";
 }
 
+/** own and other: dB as they are shown, so that the gain is what the reader finds between them. */
 function told({ predicted_psnr: expected }, own, other) {
   const parts = [], strong = text => Object.assign(document.createElement("b"), { textContent: text });
-  if (own !== null) parts.push(strong(`${own.toFixed(2)} dB`), " measured");
-  if (own !== null && other !== null && own > other) parts.push(" ", Object.assign(strong(`+${(own - other).toFixed(2)} dB`), { className: "gain" }));
+  if (own !== null) parts.push(strong(`${own} dB`), " measured");
+  if (own !== null && other !== null && own - other > 0) parts.push(" ", Object.assign(strong(`+${(own - other).toFixed(2)} dB`), { className: "gain" }));
   if (expected !== null) parts.push(own === null ? strong(`${expected.toFixed(2)} dB`) : ` · ${expected.toFixed(1)} dB`, " expected");
   if (own === null && expected === null) parts.push("interpolation, which expects nothing");
   return parts;

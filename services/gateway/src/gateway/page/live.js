@@ -128,8 +128,7 @@ function wanted() {
   const { sessions, chosen, wantedId, pausedAtMs } = page;
   const keptId = chosen?.session_id ?? (pausedAtMs === null ? null : wantedId); // what is read must not go meanwhile
   if (keptId) return sessions.find(session => session.session_id === keptId);
-  const connected = sessions.filter(session => session.connected).sort((a, b) => b.started_at_secs - a.started_at_secs);
-  return connected.find(session => session.session_id === wantedId) ?? connected[0];
+  return sessions.filter(session => session.connected).sort((a, b) => b.started_at_secs - a.started_at_secs)[0];
 }
 
 /** A chosen session that is listed no more may come back, as after a restart of the gateway. */
@@ -177,7 +176,7 @@ async function poll() {
     page.isLost = false;
     page.wantsTokenFor = null;
     page.denial = "";
-    byId("ask").hidden = true;
+    stopAsking();
     offerSessions();
     turnToWanted();
   } catch (error) {
@@ -206,7 +205,7 @@ function state() {
   const staleMs = Math.min(Math.max(STALE.leastMs, STALE.times * page.intervalMs), STALE.mostMs);
   if (page.wantsTokenFor) return ["lost", "This gateway wants a token"];
   if (page.denial) return ["lost", `The gateway shows nothing: ${page.denial}`];
-  if (page.isLost) return ["lost", "The gateway does not answer; trying again"];
+  if (page.isLost && ageMs >= staleMs) return ["lost", "The gateway does not answer; trying again"]; // a list may wait behind pictures
   if (page.unreadable) return ["lost", `What the gateway shows is ${page.unreadable}`];
   if (page.refusal) return ["lost", `The gateway shows nothing: ${page.refusal}`];
   if (page.pausedAtMs !== null) return ["paused", "Paused"];
@@ -260,10 +259,16 @@ function askForToken() {
   byId("token").focus();
 }
 
+/** Who was typing goes on where the answer will be: the focus of what is hidden is lost. */
+function stopAsking() {
+  if (byId("ask").contains(document.activeElement)) byId("pictures").focus({ preventScroll: true });
+  byId("ask").hidden = true;
+}
+
 /* What people do. */
 
 onToken(byId("ask"), () => {
-  byId("ask").hidden = true;
+  stopAsking();
   page.wantsTokenFor = null;
   poll();
 });

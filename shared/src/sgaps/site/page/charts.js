@@ -17,7 +17,7 @@ const shortNumber = value => value >= 1e6 ? `${(value / 1e6).toFixed(1)}M` : val
  * apart than `gapMs` are not joined. */
 export class Chart {
   constructor(parent, { title, series, stacked = false, fromZero = true, headline, digits = 0, unit = "", windowMs = WINDOW_MS, gapMs = GAP_MS }) {
-    Object.assign(this, { title, stacked, fromZero, headline, unit, windowMs, gapMs });
+    Object.assign(this, { title, stacked, fromZero, headline, windowMs, gapMs });
     this.format = value => value === null || value === undefined ? "–" : `${value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}${unit && ` ${unit}`}`;
     this.series = series.map(({ name, colour }) => ({ name, points: [], swatch: element("i"), value: element("b", { textContent: "–" }), colour }));
     this.big = element("b");
@@ -51,7 +51,7 @@ export class Chart {
     drawing.scale(ratio, ratio);
     this._say(nowMs);
     const style = getComputedStyle(this.canvas);
-    const { low, high } = this._range(nowMs);
+    const layers = this._layers(), { low, high } = this._range(layers, nowMs);
     const plot = {
       drawing, width, height,
       x: ms => PADDING.left + (1 - (nowMs - ms) / this.windowMs) * (width - PADDING.left - PADDING.right),
@@ -63,8 +63,7 @@ export class Chart {
     drawing.rect(PADDING.left, 0, width, height);
     drawing.clip();
     for (const { atMs } of marks) this._mark(plot, plot.x(atMs));
-    const bases = new Map();
-    for (const one of this.series) this._line(plot, one, bases);
+    layers.forEach((layer, index) => this._line(plot, layer, this.series[index].swatch));
     drawing.restore();
   }
 
@@ -82,17 +81,27 @@ export class Chart {
     this.canvas.setAttribute("aria-label", `${this.title}: ${this.series.map(one => `${one.name} ${one.value.textContent}`).join(", ")}`);
   }
 
-  _range(nowMs) {
-    const totals = new Map(), values = [];
-    for (const { points } of this.series) {
-      for (const [atMs, value] of points) {
-        if (atMs < nowMs - this.windowMs) continue;
-        totals.set(atMs, (totals.get(atMs) ?? 0) + value);
-        values.push(this.stacked ? totals.get(atMs) : value);
+  /** Of each series its points as {atMs, base, top}. Those of a stack always get theirs together, and several at one time in a burst. */
+  _layers() {
+    let below = [];
+    return this.series.map(({ points }) => {
+      const layer = points.map(([atMs, value], index) => {
+        const base = below[index]?.top ?? 0;
+        return { atMs, base, top: base + value };
+      });
+      if (this.stacked) below = layer;
+      return layer;
+    });
+  }
+
+  _range(layers, nowMs) {
+    let [least, most] = [Infinity, -Infinity];
+    for (const layer of layers) {
+      for (const { atMs, top } of layer) {
+        if (atMs >= nowMs - this.windowMs) [least, most] = [Math.min(least, top), Math.max(most, top)];
       }
     }
-    if (!values.length) return { low: 0, high: 1 };
-    const most = Math.max(...values), least = Math.min(...values);
+    if (most < least) return { low: 0, high: 1 };
     const low = this.fromZero ? 0 : Math.floor(least - .5), high = this.fromZero ? most * 1.12 : Math.ceil(most + .5);
     return { low, high: high > low ? high : low + 1 };
   }
@@ -122,25 +131,23 @@ export class Chart {
     drawing.restore();
   }
 
-  _line({ drawing, x, y }, { points, swatch }, bases) {
+  _line({ drawing, x, y }, layer, swatch) {
     const colour = getComputedStyle(swatch).color;
     drawing.strokeStyle = drawing.fillStyle = colour;
     drawing.lineWidth = 1.6;
     drawing.lineJoin = "round";
-    for (const run of runs(points, this.gapMs)) {
-      const tops = run.map(([atMs, value]) => [x(atMs), y((this.stacked ? bases.get(atMs) ?? 0 : 0) + value)]);
+    for (const run of runs(layer, this.gapMs)) {
       drawing.beginPath();
-      tops.forEach(([left, top]) => drawing.lineTo(left, top));
+      run.forEach(({ atMs, top }) => drawing.lineTo(x(atMs), y(top)));
       drawing.stroke();
       if (this.stacked) {
-        run.toReversed().forEach(([atMs]) => drawing.lineTo(x(atMs), y(bases.get(atMs) ?? 0)));
+        run.toReversed().forEach(({ atMs, base }) => drawing.lineTo(x(atMs), y(base)));
         drawing.globalAlpha = .28;
         drawing.fill();
         drawing.globalAlpha = 1;
-        run.forEach(([atMs, value]) => bases.set(atMs, (bases.get(atMs) ?? 0) + value));
       }
-      const [left, top] = tops.at(-1);
-      drawing.fillRect(left - 1.5, top - 1.5, 3, 3);
+      const { atMs, top } = run.at(-1);
+      drawing.fillRect(x(atMs) - 1.5, y(top) - 1.5, 3, 3);
     }
   }
 }
@@ -150,7 +157,7 @@ function runs(points, gapMs) {
   const found = [];
   for (const point of points) {
     const run = found.at(-1);
-    if (run && point[0] - run.at(-1)[0] < gapMs) run.push(point);
+    if (run && point.atMs - run.at(-1).atMs < gapMs) run.push(point);
     else found.push([point]);
   }
   return found;

@@ -33,7 +33,7 @@ const client = new Client(
       token: token.get(),
     },
   },
-  { onState, onCoordinates, onRefusal: error => console.info(`refused: ${error.code}: ${error.message}`) },
+  { onState, onCoordinates, onRefusal: error => panel.takeRefused(error) },
 );
 const controls = new Controls(byId("screen"));
 const sender = new Sender(client, world, SIZE);
@@ -43,21 +43,28 @@ let pausedAtMs = null; // null: it plays
 let movedAtMs = 0;
 let answeredAtMs = 0; // when the frame was sent that was answered last
 let picturedAtMs = 0; // when the frame was sent whose picture is shown
-let wishedCount = Number(byId("samples").value);
+let isCountWished = false; // else the server gives its own
+let settledCount = Number(byId("samples").value); // where the slider stands while nobody moves it
 
 /** Throws, and says so, where the browser cannot draw. */
 function newWorld() {
-  const say = text => {
-    byId("trouble").hidden = false;
-    byId("trouble").textContent = text;
-  };
-  byId("game").addEventListener("webglcontextlost", () => say("The graphics device is gone: load this page again."));
   try {
     return new World(byId("game"), SIZE);
   } catch (error) {
-    say(`The game cannot be drawn. ${error.message}`);
+    tellTrouble(`The game cannot be drawn. ${error.message}`);
     throw error;
   }
+}
+
+function tellTrouble(text) {
+  byId("trouble").hidden = false;
+  byId("trouble").textContent = text;
+}
+
+/** There is nothing to send any more; the server is not to wait for it. */
+function endPlay() {
+  tellTrouble("The graphics device is gone: load this page again.");
+  client.stop("the graphics device is gone");
 }
 
 function onState({ state, code, reason, sessionId, ack }) {
@@ -82,7 +89,10 @@ function onState({ state, code, reason, sessionId, ack }) {
 
 /** How many samples the server gives, unless another number is being chosen. */
 function showGranted({ sample_count }) {
-  if (Number(byId("samples").value) === wishedCount) write("samples-value", String(sample_count));
+  if (Number(byId("samples").value) !== settledCount) return;
+  byId("samples").value = sample_count;
+  settledCount = Number(byId("samples").value);
+  write("samples-value", String(sample_count));
 }
 
 /** The pictures of a session; of a resumed one they just go on. */
@@ -111,7 +121,7 @@ function onCoordinates(set) {
 
 function onPicture({ frameId, luma }) {
   const frame = sender.sent(frameId);
-  if (!frame) return;
+  if (!frame) return panel.takeUnreadable("too late: its frame is not kept any more");
   picturedAtMs = frame.sentAtMs;
   const prior = interpolated(frame.set, frame.values, SIZE.width, SIZE.height);
   panel.takeQuality({ ours: psnrDb(luma, frame.luma), prior: psnrDb(prior, frame.luma), flat: flatPsnrDb(frame.luma) });
@@ -123,16 +133,17 @@ function onPicture({ frameId, luma }) {
 }
 
 function wireControls() {
-  const wish = () => ({ sample_count: Number(byId("samples").value), placement: byId("placement").value });
   let timer = 0;
   const applyWish = () => {
-    wishedCount = wish().sample_count;
-    client.restart({ start: { sampling: wish() } });
+    const placement = byId("placement").value;
+    settledCount = Number(byId("samples").value);
+    client.restart({ start: { sampling: isCountWished ? { placement, sample_count: settledCount } : { placement } } });
   };
   const applyWishSoon = () => { // each press of an arrow on the slider is a change, and each wish costs a connection
     clearTimeout(timer);
     timer = setTimeout(applyWish, WISH_MS);
   };
+  byId("samples").addEventListener("change", () => { isCountWished = true; });
   for (const id of ["samples", "placement"]) byId(id).addEventListener("change", applyWishSoon);
   byId("samples").addEventListener("input", () => write("samples-value", byId("samples").value));
   byId("fps").addEventListener("input", () => { sender.wantedFps = Number(byId("fps").value); });
@@ -161,6 +172,7 @@ function wordsOf(isStill) {
 
 /** Nothing is drawn in a tab that nobody sees, and its timers hardly run: the session is left, and resumed. */
 function attend() {
+  if (world.isLost) return;
   if (document.hidden && client.state !== "refused") client.stop();
   if (!document.hidden && client.state === "stopped") client.start();
 }
@@ -196,6 +208,7 @@ wireControls();
 showOverlays();
 setPaused(matchMedia("(prefers-reduced-motion: reduce)").matches);
 document.addEventListener("visibilitychange", attend);
+byId("game").addEventListener("webglcontextlost", endPlay);
 attend();
 setInterval(() => panel.show(client, sender, SIZE, pausedAtMs ?? performance.now()), PANEL_MS);
 requestAnimationFrame(turn);

@@ -9,7 +9,7 @@ const FIRST_BACKOFF_SECS = 0.2, MAX_BACKOFF_SECS = 5;
 const STEADY_MS = 5000;
 const SETS_KEPT = 16;
 const MAX_UNSENT_BYTES = 262_144;
-/** A heartbeat that waits longer for its answer waits behind frames. */
+/** A heartbeat that waits so much longer for its answer than the quickest one did waits behind frames. */
 const BACKLOGGED_MS = 1000;
 
 /** Fatal codes that coming back does not cure. What is not listed may be newer than this page, and is tried again. */
@@ -22,7 +22,7 @@ const PERMANENT = new Set([
 /**
  * Of the listener, `onState(client)` is called where `state` changes, `onCoordinates(set)` for each set, and
  * `onRefusal(error)` for a message that the server refused. `state` is one of
- *   stopped     not started, or ended
+ *   stopped     not started, or ended; `reason` says why, if for good
  *   connecting  the socket is being opened, or session_start is not answered yet; `reason` says why, if again
  *   streaming   frames can be sent
  *   waiting     the connection is lost; `reason` says why, the next try comes at `retryAtMs`
@@ -48,6 +48,8 @@ export class Client {
   #heartbeat = 0;
   /** Of heartbeats: {timestampSecs, sentAtMs}, the oldest first. */
   #unanswered = [];
+  /** In which this connection answered one; null before it did. */
+  #quickestMs = null;
   #backoffSecs = FIRST_BACKOFF_SECS;
   #streamingSinceMs = 0;
   #nextFrameId = 0;
@@ -71,9 +73,9 @@ export class Client {
   }
 
   /** End the session's connection; it can be resumed by `start`. */
-  stop() {
+  stop(reason = "") {
     this.#close();
-    this.#enter("stopped");
+    this.#enter("stopped", reason);
   }
 
   /** Resume the session under other options: another wish, another form, a token. One that is stopped waits for `start`. */
@@ -97,13 +99,16 @@ export class Client {
 
   /** Whether a frame can be sent now. */
   get isReady() {
-    return this.state === "streaming" && this.pauseMs === 0 && !this.#isBacklogged;
+    return this.state === "streaming" && this.pauseMs === 0 && !this.isBacklogged;
   }
 
-  /** Behind the socket's own queue the system takes megabytes, minutes of frames: only answers tell of them. */
-  get #isBacklogged() {
+  /**
+   * Whether the network is slower than the game, while it is streaming. Behind the socket's own queue the system takes
+   * megabytes, minutes of frames: only answers tell of them. They may be long on their way and no frame waits.
+   */
+  get isBacklogged() {
     const waitedMs = this.#unanswered.length ? performance.now() - this.#unanswered[0].sentAtMs : 0;
-    return this.#socket.bufferedAmount >= MAX_UNSENT_BYTES || waitedMs > BACKLOGGED_MS;
+    return this.#socket.bufferedAmount >= MAX_UNSENT_BYTES || waitedMs > (this.#quickestMs ?? 0) + BACKLOGGED_MS;
   }
 
   /** Whether the server wants the next frame whole. */
@@ -195,7 +200,11 @@ export class Client {
 
   /** They are answered in order: older ones without an answer were refused. */
   #takeHeartbeat({ timestamp, target_fps, last_recorded_frame_id }) {
-    this.#unanswered.splice(0, 1 + this.#unanswered.findIndex(({ timestampSecs }) => timestampSecs === timestamp));
+    const answered = this.#unanswered.splice(0, 1 + this.#unanswered.findIndex(({ timestampSecs }) => timestampSecs === timestamp));
+    if (answered.length) {
+      const tookMs = performance.now() - answered.at(-1).sentAtMs;
+      this.#quickestMs = Math.min(this.#quickestMs ?? tookMs, tookMs);
+    }
     [this.targetFps, this.lastRecordedFrameId] = [target_fps, last_recorded_frame_id];
   }
 
@@ -250,6 +259,7 @@ export class Client {
     clearTimeout(this.#timer);
     clearInterval(this.#heartbeat);
     this.#unanswered = [];
+    this.#quickestMs = null;
     this.#sets = [];
     if (!this.#socket) return;
     this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;

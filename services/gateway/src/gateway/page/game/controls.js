@@ -13,14 +13,21 @@ const TAKES_ALL = "select, textarea, input:not([type='checkbox'], [type='range']
 export class Controls {
   #pressed = new Set();
   #drag = null;
+  /** Whether what was done last on the page was done by pointer. */
+  #isPointing = false;
 
   constructor(screen) {
-    addEventListener("keydown", event => this.#key(event, true));
+    addEventListener("keydown", event => {
+      this.#isPointing = false;
+      this.#key(event, true);
+    });
     addEventListener("keyup", event => this.#key(event, false));
     addEventListener("blur", () => {
       this.#pressed.clear();
       this.#drag = null;
     });
+    addEventListener("pointerdown", () => { this.#isPointing = true; });
+    addEventListener("change", ({ target }) => this.#letGo(target));
     screen.addEventListener("pointerdown", event => this.#beginDrag(screen, event));
     screen.addEventListener("pointermove", event => this.#moveDrag(event));
     for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) screen.addEventListener(end, () => { this.#drag = null; });
@@ -40,6 +47,11 @@ export class Controls {
       event.preventDefault();
       this.#pressed.add(event.code);
     } else this.#pressed.delete(event.code);
+  }
+
+  /** A list in which was chosen would take the next steering keys for another choice. Who chose by keyboard needs the place. */
+  #letGo(control) {
+    if (this.#isPointing && control.matches("select")) control.blur();
   }
 
   /** Not with what opens the menu (on a Mac that is Ctrl, too): where it opens at once, nobody hears of the button's end. */

@@ -6,6 +6,8 @@ import { Rate, Recent } from "./recent.js";
 
 const MEAN_SECS = 5;
 const UNANSWERED_SECS = 3;
+/** A message that the server refused is told for so long. */
+const REFUSED_MS = 3000;
 
 const shown = (value, digits = 1, unit = "") => (value === null ? "–" : `${value.toFixed(digits)}${unit}`);
 export const write = (id, text) => rewrite(byId(id), text);
@@ -26,6 +28,8 @@ export class Panel {
   /** Why the server gives no pictures; empty where it does. */
   refusal = "";
   #unreadable = "";
+  /** What the server said of the message that it refused last. */
+  #refused = { text: "", untilMs: 0 };
   #latencies = new Recent(MEAN_SECS);
   #frames = new Rate();
   #rates = { samples: new Rate(), keyframes: new Rate(), down: new Rate() };
@@ -34,7 +38,12 @@ export class Panel {
     this.#latencies.add(latencyMs);
   }
 
-  /** Why the newest picture cannot be read. */
+  /** A ProtocolError that the connection survives. */
+  takeRefused({ message, retryAfterSecs }) {
+    this.#refused = { text: message, untilMs: performance.now() + (retryAfterSecs ? 1000 * retryAfterSecs : REFUSED_MS) };
+  }
+
+  /** Why the newest picture cannot be shown. */
   takeUnreadable(reason) {
     this.#unreadable = reason;
   }
@@ -61,7 +70,7 @@ export class Panel {
 
   #showState(client, sender) {
     const unseen = this.refusal ? `No pictures: ${this.refusal}` : this.#unreadable && `What the server shows is ${this.#unreadable}`;
-    const [state, text, secs = ""] = truthOf(client, sender.unansweredSinceMs, unseen);
+    const [state, text, secs = ""] = truthOf(client, sender.unansweredSinceMs, this.#refused, unseen);
     byId("state").dataset.state = state;
     write("state-text", text);
     write("state-secs", secs);
@@ -91,16 +100,18 @@ export class Panel {
 }
 
 /** How things are, in words, and for how many seconds: those are shown, but not said each second. */
-function truthOf(client, unansweredSinceMs, unseen) {
+function truthOf(client, unansweredSinceMs, refused, unseen) {
   const waitSecs = Math.ceil(Math.max(0, client.retryAtMs - Date.now()) / 1000);
   const silentSecs = unansweredSinceMs === null ? 0 : (performance.now() - unansweredSinceMs) / 1000;
   if (client.state === "waiting") return ["lost", `No connection: ${client.reason}`, `Next try in ${waitSecs} s`];
   if (client.state === "refused") return ["lost", `Refused: ${client.reason}`];
   if (client.state === "connecting" && client.reason) return ["lost", `No connection: ${client.reason}`, "Trying…"];
-  if (client.state === "stopped") return ["stale", "Goes on when this tab is seen"];
+  if (client.state === "stopped") return client.reason ? ["lost", `Stopped: ${client.reason}`] : ["stale", "Goes on when this tab is seen"];
   if (client.state !== "streaming") return ["stale", "Connecting…"];
-  if (client.pauseMs) return ["paused", "The server wants a pause", `${Math.ceil(client.pauseMs / 1000)} s`];
+  if (client.pauseMs) return ["paused", `The server wants a pause: ${refused.text}`, `${Math.ceil(client.pauseMs / 1000)} s`];
+  if (performance.now() < refused.untilMs) return ["stale", `The server refuses what is sent: ${refused.text}`];
   if (silentSecs > UNANSWERED_SECS) return ["stale", "Connected, but no answer", `for ${Math.round(silentSecs)} s`];
+  if (client.isBacklogged) return ["stale", "The network is slower than the game"];
   if (unseen) return ["stale", unseen];
   return ["live", client.resumed ? `Connected, resumed ${client.resumed} ×` : "Connected"];
 }
