@@ -18,13 +18,16 @@ from waiting import answers, wait_until
 QUICK = ("--set", "reconstructor.method=telea", "--set", "training.min_new_frames=100000")
 
 
-def test_nothing_is_left_of_it_when_it_is_killed(tmp_path: Path) -> None:
+def test_its_services_end_in_order_when_it_is_killed(tmp_path: Path) -> None:
     _, process = start_system(tmp_path, *QUICK)
     with ending(process):
         assert len(processes_of(tmp_path)) == 6  # five services and a broker
         process.kill()
         process.wait()
         wait_until(lambda: not processes_of(tmp_path), timeout_secs=15)
+    logs = [log.read_text() for log in (tmp_path / "logs").glob("*-1.log")]
+    assert len(logs) == 5
+    assert all(log.splitlines()[-1].endswith("stopped") for log in logs)
 
 
 @contextmanager

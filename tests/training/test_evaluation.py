@@ -161,7 +161,7 @@ def test_the_command_prints_a_table_or_json(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--frames", "x"), ("--frames", "0"), ("--samples", "250,-1")]
+    ("option", "value"), [("--frames", "x"), ("--frames", "1"), ("--samples", "250,-1")]
 )
 def test_what_is_no_count_is_told(
     option: str, value: str, capsys: pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sgaps_cli.begin import imported
-from sgaps_command import SGAPS, run_here
+from sgaps_command import SGAPS, run_here, run_process
 
 SLOW = "print(*sys.argv[1:], flush=True); time.sleep(60)"
 
@@ -77,6 +77,16 @@ def test_what_cannot_be_printed_is_no_traceback(file: str, wrong: str, tmp_path:
     )
     os.close(out)
     assert (done.returncode, done.stderr) == (1, wrong)
+
+
+def test_what_a_terminal_has_no_letter_for_is_no_traceback(tmp_path: Path) -> None:
+    """In the C locale the stream lets bytes of names through, and raises for anything else."""
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/__init__.py").touch()
+    (tmp_path / "trainer/evaluate.py").write_text("def main():\n print('a\\u25cfb')\n")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run_process("evaluate", env=os.environ | plain | {"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\\u25cfb\n", "")
 
 
 @pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])

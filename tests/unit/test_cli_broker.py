@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,6 +111,30 @@ def test_data_that_no_program_reads_are_told(
     monkeypatch.setattr(broker, "get_binary_path", none)
     with pytest.raises(broker.BrokerError, match=r"install valkey 9 or later.*no binary"):
         broker.find_program(data_of_a_valkey)
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("echo starts; echo FATAL no room", "the broker ended at once: FATAL no room (its log: "),
+        ("true", "the broker ended at once: it said nothing, 4096 bytes are free in "),
+    ],
+)
+def test_the_last_words_of_a_broker_that_ends_at_once_are_told(
+    says: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this start; on a full disk none are written."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    program = tmp_path / "server"
+    program.write_text(f"#!/bin/sh\n{says}\nexit 1\n")
+    program.chmod(0o700)
+    log_file = tmp_path / "log"
+    log_file.write_text("bye bye of another day\n")
+    with pytest.raises(broker.BrokerError) as ended:
+        broker.start(program, tmp_path / "data", log_file=log_file)
+    assert str(ended.value).startswith(told)
+    assert str(log_file) in str(ended.value)
 
 
 def bus(url: str, **changes: object) -> BusSettings:

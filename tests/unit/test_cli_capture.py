@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lockless import refuse_locks
+from sgaps import ending
 from sgaps.errors import DiskFull, RecordingError, SourceError
 from sgaps.recording import (
     RecordedFrame,
@@ -207,7 +208,7 @@ def test_of_a_game_some_frames_are_captured_and_of_a_file_all(
     monkeypatch.chdir(tmp_path)
     Path("frames").mkdir()
     cv2.imwrite("frames/0.png", np.zeros((8, 8), np.uint8))
-    capture.capture_source(source, frames=asked, sessions=1, out=None, key=None, seed=0)
+    capture.capture_source(source, frames=asked, sessions=1, out=None, key=None, seed=None)
     assert wanted == [frames]
 
 
@@ -291,6 +292,8 @@ def test_a_file_in_a_folder_named_like_a_game_is_a_file(
         (("play", "atari/pong", "--width", "320"), "160x210; leave the width out"),
         (("capture", "doom/my_way_home", "--key", "a b"), "--key"),
         (("capture", "pictures", "--sessions", "2"), "leave out --sessions"),
+        (("capture", "pictures", "--seed", "2"), "leave out --seed"),
+        (("play", "pictures", "--seed", "0"), "leave out --seed"),
         (("import", "видео"), "--key"),
         (("capture", "видео.avi"), "--key"),
         (("capture", "pictures/видео"), "--key"),
@@ -391,33 +394,40 @@ def test_what_came_before_a_capture_was_cut_off_is_kept(
 
 
 class ToldSource(EndingSource):
-    """A game in whose middle this process gets SIGTERM."""
+    """A game in whose middle this process gets a signal, and the same again."""
+
+    number = signal.SIGTERM
 
     def frames(self) -> Iterator[GameFrame]:
         yield from islice(super().frames(), 130)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), self.number)
+        os.kill(os.getpid(), self.number)
         yield from super().frames()
 
 
-@pytest.fixture
-def _deaf() -> Iterator[None]:
-    """Nothing that hears SIGTERM but what is tested."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGTERM, before)
+def _nothing(*_: object) -> None: ...
 
 
-@pytest.mark.usefixtures("_deaf")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_capture_that_is_told_to_end_keeps_what_came_before(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(ending, "ONE_WISH_SECS", 600)  # however slow the machine
     source = ToldSource(200, SourceError("it went on"))
-    with pytest.raises(SystemExit) as ended:
-        capture.record(source, tmp_path, key="k", session_id="s", frames=None)
-    assert ended.value.code == 143
+    source.number = number
+    before = signal.signal(number, _nothing)  # which does not end the tests
+    try:
+        with pytest.raises(SystemExit) as ended:
+            capture.record(source, tmp_path, key="k", session_id="s", frames=None)
+        assert signal.getsignal(number) is _nothing
+    finally:
+        signal.signal(number, before)
+    assert ended.value.code == 128 + number
     assert "130 whole frames of k" in capsys.readouterr().err
     assert recorded(tmp_path, "k")["s"].shape[0] == 130
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def test_a_capture_that_is_killed_has_lost_a_batch_at_most(

@@ -111,6 +111,39 @@ def test_promotion_and_its_way_back(command: Command, tmp_path: Path) -> None:
     assert directory.current_version("doom") == second.model_version
 
 
+@pytest.mark.parametrize(
+    ("key", "shipped", "serves"),
+    [
+        ("doom", [], "the general checkpoint"),
+        ("doom", ["default"], "the general checkpoint"),
+        ("doom", ["doom", "default"], "the shipped v0001-"),
+        ("default", ["default"], "the shipped v0001-"),
+        ("default", ["doom"], "an untrained model"),
+    ],
+)
+def test_where_nothing_is_before_it_is_told_what_would_serve_then(
+    key: str, shipped: list[str], serves: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a reconstructor chooses it: one's own, else the shipped one, of the key and of all."""
+    own = tmp_path / "own"
+    publish(own, key)
+    for name in shipped:
+        publish(tmp_path / "shipped", name)
+    monkeypatch.setenv("SGAPS__DATA__SHIPPED_DIR", str(tmp_path / "shipped"))
+    told = command_on(own, "checkpoints", monkeypatch)("rollback", key, status=1)
+    assert f"start the reconstructors again, and {serves}" in told
+    assert told.endswith(" serves\n")
+
+
+def test_the_shipped_ones_are_not_behind_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, "default")
+    monkeypatch.setenv("SGAPS__DATA__SHIPPED_DIR", str(tmp_path))
+    told = command_on(tmp_path, "checkpoints", monkeypatch)("rollback", "default", status=1)
+    assert told.endswith("and an untrained model serves\n")
+
+
 def test_a_rollback_goes_to_what_was_to_be_replaced(command: Command, tmp_path: Path) -> None:
     first = publish(tmp_path)
     rejected = publish(tmp_path, seed=1, parent=first.model_version)

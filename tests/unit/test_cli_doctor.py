@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
@@ -14,12 +15,10 @@ from sgaps.messages import SegmentSealed
 from sgaps_cli import broker, data_folder, doctor
 from sgaps_cli.acl import ACL_FILE, write_acl
 from sgaps_cli.data_folder import Running
-from sgaps_cli.deployment_secrets import write_secrets
-from sgaps_cli.doctor import machine, system
+from sgaps_cli.doctor import gateway, system
 from sgaps_cli.doctor.containers import published_url
 from sgaps_cli.doctor.finding import Finding
 from sgaps_cli.doctor.streams import Look, streams_found
-from sgaps_command import run_here
 from unit.asked_doctor import Asked, answers_of, bad_lines, http_server
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -139,6 +138,21 @@ def test_a_broker_that_does_not_answer(
     assert ("cure: start it, or unset REDIS_URL" in said) is (why != "names no broker")
 
 
+@pytest.mark.parametrize("started_by", ["others", "sgaps up"])
+def test_only_its_own_broker_is_started_again_by_a_sgaps_up(
+    started_by: str, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = "redis://127.0.0.1:1/0"
+    if started_by == "others":
+        monkeypatch.setenv("REDIS_URL", nobody)
+    with http_server(answers_of({})) as url, data_folder.alone_in(asked.data_dir) as lock:
+        own = nobody if started_by == "sgaps up" else None
+        data_folder.tell(lock, Running(port=int(url.split(":")[-1]), broker_url=own))
+        said = asked()[1]
+    assert ("cure: it is started again by itself" in said) == (started_by == "sgaps up")
+    assert ("cure: start it, or unset REDIS_URL" in said) == (started_by == "others")
+
+
 def test_a_broker_that_answers(
     asked: Asked, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,48 +206,6 @@ def test_a_broker_with_users(asked: Asked, tmp_path: Path, monkeypatch: pytest.M
     assert codes == {"": 1, "gateway": 1, "monitor": 0}
 
 
-def test_settings_and_data_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked.data_dir.write_text("a file")
-    code, said = asked()
-    assert code == 1
-    (line,) = bad_lines(said)
-    assert "not writable" in line
-    assert "--data-dir" in said
-    monkeypatch.setenv("SGAPS__SERVER__PORT", "many")
-    code, said = asked()
-    assert code == 1
-    assert "server.port" in bad_lines(said)[0]
-
-
-def test_folders_that_are_configured_elsewhere_are_looked_at(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """As `sgaps up` without --data-dir uses them."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a file").touch()
-    monkeypatch.setenv("SGAPS__DATA__RECORDINGS_DIR", str(tmp_path / "a file"))
-    done = run_here("doctor")
-    (line,) = bad_lines(done.stdout)
-    assert f"data folder {tmp_path / 'a file'}: not writable" in line
-    assert "or set data.recordings_dir" in done.stdout
-    assert not bad_lines(run_here("doctor", "--data-dir", tmp_path / "other").stdout)
-
-
-@pytest.mark.parametrize(("name", "arguments"), [("data", ()), ("loop", ("--data-dir", "loop"))])
-def test_a_data_folder_that_is_a_link_to_itself_is_a_finding(
-    name: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path(name).symlink_to(name)
-    for folder in ("recordings", "checkpoints"):
-        monkeypatch.setenv(f"SGAPS__DATA__{folder.upper()}_DIR", str(tmp_path / folder))
-    done = run_here("doctor", *arguments)
-    assert done.returncode == 1
-    (line,) = bad_lines(done.stdout)
-    assert line.startswith(f"bad  data folder {name}: cannot be looked at: ")
-    assert "cure: choose another with --data-dir" in done.stdout
-
-
 @pytest.mark.parametrize(
     ("group", "pending_secs", "well"),
     [("recorder", 0.0, False), ("trainer", 0.0, True), ("trainer", 60.0, False)],
@@ -263,14 +235,6 @@ def test_a_missing_conf_folder(asked: Asked, monkeypatch: pytest.MonkeyPatch) ->
     (line,) = bad_lines(said)
     assert "/nowhere" in line
     assert "ok   Python" in said  # the rest is told as well
-
-
-def test_a_missing_package(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(machine.PACKAGES, "no_such_package", "pip install it[all]")
-    code, said = asked()
-    assert code == 1
-    assert bad_lines(said) == ["bad  package no_such_package: missing"]
-    assert "cure: pip install it[all]" in said
 
 
 def test_a_gateway_that_was_asked_for_must_be_there(asked: Asked) -> None:
@@ -478,6 +442,21 @@ def test_what_metrics_tell() -> None:
     assert (answers.well, answers.detail.split(" since")[0]) == (False, "95 % within 2.5 s")
 
 
+@pytest.mark.parametrize(
+    ("off_secs", "well", "detail"),
+    [
+        (-1.0, True, "they agree within 3 s"),  # as far as can be told
+        (3.0, True, "they agree within 3 s"),
+        (4.0, False, "the gateway's is 4 s ahead of this machine's"),
+        (-9.0, False, "the gateway's is 9 s behind this machine's"),
+    ],
+)
+def test_clocks_are_off_where_that_can_be_told(off_secs: float, well: bool, detail: str) -> None:
+    with httpx.Client(base_url="http://127.0.0.1:1") as client:
+        (clocks,) = gateway._edge(client, off_secs, has_token=True)
+    assert (clocks.what, clocks.well, clocks.detail) == ("clocks", well, detail)
+
+
 def test_json_for_machines(asked: Asked) -> None:
     with http_server(answers_of({}, ["sampler"])) as url:
         code, said = asked("--url", url, "--json")
@@ -486,43 +465,6 @@ def test_json_for_machines(asked: Asked) -> None:
     (bad,) = [finding for finding in told["findings"] if not finding["well"]]
     assert bad["what"] == "sampler"
     assert "docker compose up -d sampler" in bad["cure"]
-
-
-def test_secrets_that_others_can_read(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = asked.data_dir.parent / "secrets"
-    write_secrets(folder)
-    monkeypatch.setenv("SGAPS_SECRETS_DIR", str(folder))
-    code, _ = asked()
-    assert code == 0
-    folder.chmod(0o755)
-    (folder / "admin.password").chmod(0o644)
-    code, said = asked()
-    assert code == 1
-    assert f"{folder} has mode 755" in said
-    assert f"chmod go= {folder / 'admin.password'}" in said
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "SGAPS_SECRETS_DIR={}",
-        "export SGAPS_SECRETS_DIR='{}'  # on the other disk",
-        'SGAPS_SECRETS_DIR = "{}"',
-        "SGAPS_SECRETS_DIR=elsewhere\nSGAPS_SECRETS_DIR=$WHERE/a folder # the last counts",
-    ],
-)
-def test_secrets_are_looked_at_where_compose_has_them(
-    line: str, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    folder = tmp_path / "a folder"
-    write_secrets(folder)
-    monkeypatch.delenv("SGAPS_SECRETS_DIR", raising=False)
-    monkeypatch.setenv("WHERE", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text(f"SGAPS_PORT=80\n{line.format(folder)}\n")
-    assert f"ok   secrets {folder}: " in asked()[1]
-    monkeypatch.setenv("SGAPS_SECRETS_DIR", "another")  # counts more
-    assert "ok   secrets" not in asked()[1]
 
 
 @pytest.mark.parametrize(

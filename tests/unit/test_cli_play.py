@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -13,11 +17,14 @@ from rich.console import Console
 
 from ports import free_port
 from sgaps.errors import SourceError
+from sgaps.protocol.messages import Error
 from sgaps_cli import play as play_module
 from sgaps_cli.play import key_of, open_anew, play_with_line
+from sgaps_client.sources import GameFrame
 from sgaps_command import SGAPS, run_here
 from unit.flat_game import Flat, options
 from unit.scripted_gateway import ScriptedGateway
+from waiting import PATIENCE_SECS
 
 
 @pytest.mark.parametrize(
@@ -72,6 +79,54 @@ async def test_the_line_of_figures_ends_where_nobody_watches_it() -> None:
         chosen, console = options(gateway, frames=2), Console(file=piped)
         await play_with_line(Flat(), chosen, stop=asyncio.Event(), console=console)
     assert piped.getvalue().endswith("\n")
+
+
+class HungUp(Flat):
+    """In its middle our terminal is closed."""
+
+    def frames(self) -> Iterator[GameFrame]:
+        yield from islice(super().frames(), 3)
+        os.kill(os.getpid(), signal.SIGHUP)
+        yield from super().frames()
+
+
+async def test_a_play_ends_with_its_terminal() -> None:
+    gateway = ScriptedGateway()
+    before = signal.signal(signal.SIGHUP, lambda *_: None)  # nothing that ends these tests
+    try:
+        async with gateway.running(), asyncio.timeout(PATIENCE_SECS):
+            summary = await play_module._play_until_interrupted(
+                HungUp, options(gateway), Console(file=io.StringIO())
+            )
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert summary.sent >= 3
+
+
+async def test_in_a_pipe_a_line_is_a_line() -> None:
+    """The live one and the summary were broken after 80 columns."""
+    gateway = ScriptedGateway()
+    async with gateway.running():
+        command = (SGAPS, "play", "atari/pong", "--frames", "2", "--url", gateway.url)
+        run = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        out, _ = await run.communicate()
+    seed, live, sent, latency, total = out.decode().splitlines()
+    assert seed.startswith("seed ")
+    assert live.endswith("model telea")
+    assert sent.endswith("dropped on a slow network 0")
+    assert latency.startswith("latency p50 ")
+    assert total.endswith(" in 1 sessions")
+
+
+async def test_who_is_refused_for_his_token_is_told_how_to_give_it() -> None:
+    refusal = Error(code="unauthorized", message="auth_token is wrong or missing", fatal=True)
+    gateway = ScriptedGateway(refuse_starts=[refusal])
+    async with gateway.running():
+        command = (SGAPS, "play", "atari/pong", "--frames", "2", "--url", gateway.url)
+        run = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        _, told = await run.communicate()
+    assert run.returncode == 1
+    assert "auth_token is wrong or missing; give its token with --token or in" in told.decode()
 
 
 def test_a_gateway_that_is_not_there_fails_the_play(tmp_path: Path) -> None:

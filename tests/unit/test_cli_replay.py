@@ -19,18 +19,24 @@ from sgaps_cli.replay import server
 from sgaps_command import SGAPS, run_here
 
 
-def test_it_serves_until_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_it_serves_until_ctrl_c_or_the_end_of_its_terminal(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     record(tmp_path, "s", map(served, range(2)))
     command = [str(SGAPS), "replay", str(tmp_path), "--port", "0", "--no-browser"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["env", "--default-signal=HUP", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as run:
         assert run.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", run.stdout.readline())
         assert found
         listed = httpx.get(f"{found[0]}api/catalog", timeout=300)
         assert [one["frames"] for one in listed.json()["recordings"]] == [2]
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         told, wrong = run.communicate(timeout=300)
     assert run.returncode == 0
     assert told.splitlines()[-1] == "stopped"

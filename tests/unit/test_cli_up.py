@@ -28,7 +28,7 @@ from sgaps_cli import broker, data_folder, supervisor, up
 from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import Running
 from sgaps_command import run_here
-from waiting import eventually
+from waiting import PATIENCE_SECS, eventually
 
 Refusal = Callable[..., str]
 
@@ -74,7 +74,7 @@ def test_a_wrong_setting_is_told_before_anything_starts(
     ("source", "cure"),
     [
         ("atari/pnog", "the games are"),
-        ("видео", "--key"),
+        ("видео", "rename it, or play it with sgaps play --key"),
         ("no.mp4", "give"),
         ("~nobody-here/a.mp4", "there is no"),
     ],
@@ -142,13 +142,15 @@ async def test_a_service_is_started_again_though_that_cannot_be_told(
     await running.stop()
 
 
-@pytest.fixture
-def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> list[supervisor.Supervisor]:
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def told_to_stop(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[supervisor.Supervisor]]:
     """A system without services, told to stop as soon as it is ready; those that were stopped."""
     stopped: list[supervisor.Supervisor] = []
 
     async def ready(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), request.param)
         await asyncio.sleep(0.1)
 
     async def start(running: supervisor.Supervisor) -> None:
@@ -160,7 +162,9 @@ def told_to_stop(monkeypatch: pytest.MonkeyPatch) -> list[supervisor.Supervisor]
     monkeypatch.setattr(up, "_wait_until_ready", ready)
     monkeypatch.setattr(supervisor.Supervisor, "start", start)
     monkeypatch.setattr(supervisor.Supervisor, "stop", stop)
-    return stopped
+    before = signal.signal(request.param, lambda *_: None)  # nothing that ends these tests
+    yield stopped
+    signal.signal(request.param, before)
 
 
 async def _run_with(console: Console) -> None:
@@ -168,7 +172,8 @@ async def _run_with(console: Console) -> None:
     options = up.UpOptions(
         port=None, data_dir=None, browser=False, play=None, reconstructors=1, overrides=()
     )
-    await up._run(options, load_settings(), ours, console)
+    async with asyncio.timeout(PATIENCE_SECS):
+        await up._run(options, load_settings(), ours, console)
 
 
 async def test_services_are_stopped_though_that_cannot_be_told(
@@ -190,6 +195,22 @@ async def test_a_path_with_brackets_is_told_as_it_is() -> None:
     await _run_with(console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "its log: /a[b]/c[/q]" in said
+
+
+def test_in_a_pipe_a_line_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the data was broken after 80 columns."""
+    line = f"data      /{'a long way/' * 20}"
+
+    async def run(*parts: object) -> None:
+        console = parts[-1]
+        assert isinstance(console, Console)
+        console.print(line, highlight=False, markup=False)
+
+    monkeypatch.setattr(up, "_run", run)
+    monkeypatch.setenv("REDIS_URL", "redis://h:1/0")
+    monkeypatch.chdir(tmp_path)
+    done = run_here("up", "--port", free_port())
+    assert done.stdout.splitlines()[1:] == [line, "stopped"]
 
 
 def test_nobody_waits_for_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:

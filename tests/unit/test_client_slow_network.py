@@ -18,12 +18,16 @@ from sgaps_client import state as state_module
 from sgaps_client.client import SgapsClient
 from sgaps_client.state import SessionAccount, SessionConfig
 from unit.scripted_gateway import ScriptedGateway
+from waiting import PATIENCE_SECS
 
 IMAGE = np.arange(48, dtype=np.uint8).reshape(6, 8)
 STATE = np.zeros(3, np.float32)
 UPLINK_CHUNK_BYTES = 2000
 UPLINK_PERIOD_SECS = 0.01
 PLAY_SECS = 1.5
+WAY_SECS = 0.3
+LONG_WAY_FRAMES = 60
+"""At 10 ms each, more than are sent before the first answer to a heartbeat."""
 LATEST_SECS = 2.0
 """Where nothing is dropped, the last of these frames is 8 s late."""
 
@@ -47,6 +51,24 @@ class SlowWire:
         downlink = asyncio.create_task(_pump(answers, writer, pause_secs=0))
         await _pump(reader, onward, pause_secs=UPLINK_PERIOD_SECS)
         await downlink
+
+
+class LongWay(SlowWire):
+    """One that lets everything through, each piece as late as any other."""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, onward = await asyncio.open_connection("127.0.0.1", self.target_port)
+        downlink = asyncio.create_task(_delay(answers, writer))
+        await _delay(reader, onward)
+        await downlink
+
+
+async def _delay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    later = asyncio.get_running_loop().call_later
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(UPLINK_CHUNK_BYTES):
+            later(WAY_SECS, writer.write, chunk)
+    later(WAY_SECS, writer.close)
 
 
 async def _pump(
@@ -103,17 +125,50 @@ def test_the_oldest_heartbeat_without_an_answer_tells_how_long_the_queue_is() ->
     assert not SessionAccount(session_id="s").is_backlogged(now_secs=1e9)
     assert not account.is_backlogged(now_secs=6.0)
     assert account.is_backlogged(now_secs=6.1)
-    account.book_heartbeat(_ack(1000.0))
-    assert not account.is_backlogged(now_secs=7.0)
-    assert account.is_backlogged(now_secs=7.1)
-    account.book_heartbeat(_ack(1001.0))
+    account.book_heartbeat(_ack(1000.0), now_secs=7.0)
+    assert not account.is_backlogged(now_secs=9.0)  # a round trip and a second after it was sent
+    assert account.is_backlogged(now_secs=9.1)
+    account.book_heartbeat(_ack(1001.0), now_secs=9.1)
     assert not account.is_backlogged(now_secs=1e9)
 
 
-def test_a_lost_connection_takes_its_queue_along() -> None:
+def test_a_long_way_is_no_queue() -> None:
+    """Of a steady round trip of 5 s every heartbeat waits 5 s: no frame was sent any more."""
+    account = SessionAccount(session_id="s")
+    for second in range(5):
+        account.book_heartbeat_sent(float(second), now_secs=second)
+    for second in range(5, 20):
+        account.book_heartbeat(_ack(second - 5.0), now_secs=second)
+        account.book_heartbeat_sent(float(second), now_secs=second)
+        assert not account.is_backlogged(now_secs=second + 0.9)
+    account.book_heartbeat(_ack(15.0), now_secs=19.5)  # the shortest of them counts
+    assert not account.is_backlogged(now_secs=21.5)
+    assert account.is_backlogged(now_secs=21.6)
+
+
+def test_a_lost_connection_takes_its_queue_and_its_way_along() -> None:
     account = _account()
+    account.book_heartbeat(_ack(1000.0), now_secs=8.0)
     account.book_lost(after_frame_id=-1)
     assert not account.is_backlogged(now_secs=1e9)
+    account.book_heartbeat_sent(1002.0, now_secs=100.0)
+    assert not account.is_backlogged(now_secs=101.0)
+    assert account.is_backlogged(now_secs=101.1)
+
+
+async def test_over_a_long_way_frames_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "HEARTBEAT_SECS", 0.05)
+    monkeypatch.setattr(state_module, "BACKLOGGED_SECS", 0.1)
+    gateway = ScriptedGateway()
+    async with (
+        gateway.running(),
+        LongWay(gateway.port).running() as wire,
+        SgapsClient(_config(wire)) as client,
+        asyncio.timeout(PATIENCE_SECS),
+    ):
+        while client.state.account.sent < LONG_WAY_FRAMES:
+            await client.send_frame(IMAGE, STATE, keyframe_png=None)
+            await asyncio.sleep(0.01)
 
 
 def _ack(timestamp: float) -> HeartbeatAck:

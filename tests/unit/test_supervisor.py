@@ -119,6 +119,16 @@ async def test_a_service_that_is_just_being_started_again_ends_too(
     assert failing.process.returncode is not None
 
 
+async def test_the_last_words_of_a_service_are_of_its_last_start(failing: Supervised) -> None:
+    """Those of an earlier one are no reason why this one ended."""
+    failing.log_file.write_text("stopped\n")
+    failing.module, failing.overrides = "compileall", ("-q", str(failing.log_file.parent))
+    await failing.spawn()
+    assert failing.process is not None
+    await failing.process.wait()
+    assert failing.last_words().startswith("it said nothing, ")
+
+
 def test_a_password_is_on_no_command_line(tmp_path: Path) -> None:
     services = local_services(
         port=1, redis_url="redis://:hush@h:1/0", data_dir=tmp_path, reconstructors=1, extra=()
@@ -160,18 +170,41 @@ def test_without_a_data_folder_it_is_where_the_settings_have_it(
 
 
 PARENT = """
-import subprocess, sys, time
+import subprocess, sys, threading, time
 from sgaps_cli.children import ends_with_us
-print(subprocess.Popen(ends_with_us(["sleep", "60"])).pid, flush=True)
+for _ in range(100):  # the kernel tells a child of the end of each
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+child = subprocess.Popen(ends_with_us([sys.executable, "-c", *sys.argv[1:]]))
+print(child.pid, flush=True)
 time.sleep(60)
+"""
+SERVICE = """
+import asyncio, contextlib, sys
+from pathlib import Path
+from sgaps import ending
+
+async def main():
+    ending.ONE_WISH_SECS = 600  # however slow the machine
+    stop = asyncio.Event()
+    with contextlib.ExitStack() as ended:
+        ending.listen_to_signals(stop, ended, 600)
+        Path(sys.argv[1]).write_text("runs")
+        await stop.wait()
+        await asyncio.sleep(0.5)
+    Path(sys.argv[1]).write_text("ended in its order")
+
+asyncio.run(main())
 """
 
 
-def test_a_child_does_not_outlive_a_killed_parent() -> None:
+def test_a_service_ends_in_its_order_when_its_parent_is_killed(tmp_path: Path) -> None:
     require_tool("setpriv", "util-linux")
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
+    told = tmp_path / "told"
+    command = [sys.executable, "-c", PARENT, SERVICE, str(told)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = Path("/proc") / parent.stdout.readline().decode().strip()
-        wait_until(lambda: (child / "cmdline").read_text().startswith("sleep"))
+        wait_until(lambda: told.exists() and told.read_text() == "runs")
         parent.kill()
     wait_until(lambda: not (child / "exe").exists())  # a zombie has none either
+    assert told.read_text() == "ended in its order"

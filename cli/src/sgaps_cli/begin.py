@@ -30,9 +30,10 @@ def imported(name: str) -> ModuleType:
 
 
 def print_any_name() -> None:
-    """Names of files are bytes: have what is no text printed as `\\udcff`, not raised."""
+    """Names of files are bytes, and not every terminal has every letter: have what cannot be
+    printed told as `\\udcff`, not raised."""
     out = sys.stdout
-    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+    if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="backslashreplace")
 
 

@@ -20,7 +20,7 @@ from sgaps.bus.connection import connect, shown
 from sgaps.bus.redis_failures import as_bus_errors
 from sgaps.errors import SgapsError
 from sgaps.settings import BusSettings
-from sgaps_cli.children import ends_with_us
+from sgaps_cli.children import ends_with_us, last_words
 
 REDIS_URL_ENV = "REDIS_URL"
 BROKER_NAME = "broker"
@@ -50,11 +50,14 @@ class Broker:
     command: Sequence[str] = ()
     """Which starts it; none where it is not ours."""
     log_file: Path = Path(os.devnull)
+    log_from_bytes: int = 0
+    """Where in it what the process says begins."""
     process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start its process, which ends with the thread that calls. Raises OSError."""
         with self.log_file.open("ab") as log:
+            self.log_from_bytes = log.tell()
             self.process = subprocess.Popen(
                 ends_with_us(self.command), stdout=log, stderr=log, start_new_session=True
             )
@@ -193,20 +196,23 @@ def start(
         process = broker.spawn()
     except OSError as error:
         raise BrokerError(f"the broker cannot be started: {error}") from error
-    _wait_for(process, port, log_file)
+    _wait_for(broker, process, port)
     return broker
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, log_file: Path) -> None:
+def _wait_for(broker: Broker, process: subprocess.Popen[bytes], port: int) -> None:
     deadline_secs = time.monotonic() + START_TIMEOUT_SECS
     while time.monotonic() < deadline_secs:
         if process.poll() is not None:
-            raise BrokerError(f"the broker ended at once; see {log_file}")
+            said = last_words(broker.log_file, from_bytes=broker.log_from_bytes)
+            raise BrokerError(f"the broker ended at once: {said} (its log: {broker.log_file})")
         if is_listening(port):
             return
         time.sleep(0.05)
     process.kill()
-    raise BrokerError(f"the broker does not listen after {START_TIMEOUT_SECS:g} s; see {log_file}")
+    raise BrokerError(
+        f"the broker does not listen after {START_TIMEOUT_SECS:g} s; see {broker.log_file}"
+    )
 
 
 def free_port() -> int:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
+from sgaps.ending import asked_or_insisted, end_by, end_signals
 from sgaps.errors import DiskFull, RecordingError, SourceError
 from sgaps.locks import try_lock
 from sgaps.recording import RecordedFrame, SegmentWriter, next_segment_path, session_folder
@@ -27,7 +28,7 @@ from sgaps.recording.disk import ensure_free_space
 from sgaps.recording.layout import part_paths, sealed_paths
 from sgaps.recording.writer import growth_bytes
 from sgaps.settings import Settings, load_settings
-from sgaps_cli.play import MAX_SEED, key_of
+from sgaps_cli.play import MAX_SEED, key_of, require_no_seed_of_a_file
 from sgaps_client.sources import GameFrame, Source, is_game, open_source, path_of, pictures_in
 
 GAME_SESSIONS = 2
@@ -62,6 +63,7 @@ def capture_source(
             raise SourceError(
                 f"each session of {source_name} would be the same: leave out --sessions"
             )
+        require_no_seed_of_a_file(source_name, seed)
         _record_file(source_name, out, key=key, width=width, frames=frames)
         return 0
     first = _next_seed(out / key) if seed is None else seed
@@ -175,7 +177,8 @@ def _make_folder(out: Path) -> None:
 def record(source: Source, out: Path, *, key: str, session_id: str, frames: int | None) -> None:
     """Record frames of a source as one session; where that is cut off, those before it are kept.
 
-    Raises SourceError, RecordingError; SystemExit where SIGTERM did it.
+    Raises SourceError, RecordingError; SystemExit where a signal did it, KeyboardInterrupt where
+    that was Ctrl-C.
     """
     console = Console(stderr=True)
     settings = load_settings()
@@ -198,23 +201,22 @@ def record(source: Source, out: Path, *, key: str, session_id: str, frames: int 
 
 @contextmanager
 def _asked_to_end() -> Iterator[list[int]]:
-    """For a loop to look at: empty until SIGTERM, which the exit status tells in the end.
+    """For a loop to look at: empty until a signal, which the exit status tells in the end.
 
-    What a handler raises would be lost where it comes in a callback of a weakref.
+    What a handler raises would be lost where it comes in a callback of a weakref; that of Ctrl-C,
+    which raises, stays.
     """
     asked: list[int] = []
-
-    def ask(number: int, _: object) -> None:
-        asked.append(number)
-        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
-
-    before = signal.signal(signal.SIGTERM, ask)
+    hear = asked_or_insisted(asked.append, end_by)
+    numbers = [number for number in end_signals() if number != signal.SIGINT]
+    before = {number: signal.signal(number, lambda n, _: hear(n)) for number in numbers}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if asked:
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(128 + asked[0])
 
 
 class _Recording:

@@ -13,7 +13,7 @@ import typer
 from pydantic import JsonValue
 from rich.table import Table
 
-from sgaps.checkpoints import POINTER_NAME, CheckpointDirectory, version_number
+from sgaps.checkpoints import DEFAULT_KEY, POINTER_NAME, CheckpointDirectory, version_number
 from sgaps.errors import (
     CheckpointError,
     CheckpointNotFound,
@@ -205,9 +205,17 @@ def _number_before(directory: CheckpointDirectory, key: str, version: str) -> st
         pointer = directory.key_dir(key) / POINTER_NAME
         raise CheckpointNotFound(
             f"{key}: there is nothing before {version}; delete {pointer} and start the "
-            "reconstructors again, and the general checkpoint serves"
+            f"reconstructors again, and {_served_without(directory, key)} serves"
         )
     return earlier[-1]
+
+
+def _served_without(directory: CheckpointDirectory, key: str) -> str:
+    """What a reconstructor gives a key that has nothing of one's own."""
+    shipped = CheckpointDirectory(load_settings().data.shipped_dir)
+    if shipped.root.resolve() != directory.root.resolve() and (version := _served(shipped, key)):
+        return f"the shipped {version}"
+    return "an untrained model" if key == DEFAULT_KEY else "the general checkpoint"
 
 
 def _flat(manifest: Manifest) -> Iterator[tuple[str, JsonValue]]:

@@ -182,7 +182,8 @@ def import_(
     """Turn a video or images into a whole-frame recording.
 
     Of PNG files: 16 bits are taken for the full range from black to white, what is transparent is
-    over black, and an animated one is its first picture.
+    over black, and an animated one is its first picture. Not seen are the shade of gray that one
+    without an alpha channel calls transparent, and how one with transparency is to be turned.
     """
     raise typer.Exit(import_file(path, out=out, key=key, width=width))
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import secrets
-import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -17,8 +16,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from sgaps.errors import SgapsError
+from sgaps.ending import end_signals
+from sgaps.errors import ErrorCode, ProtocolError, SgapsError, SourceError
 from sgaps.protocol.ids import is_valid_id
+from sgaps_cli.doctor.gateway import TOKEN_CURE
+from sgaps_cli.tables import unbroken
 from sgaps_client.player import PlayOptions, PlayStats, PlaySummary, play
 from sgaps_client.sources import Source, checkpoint_key, is_game, open_source, path_of
 
@@ -44,7 +46,8 @@ def play_source(
 
     Raises SgapsError, also where no session has begun within `wait_secs`.
     """
-    console = Console(stderr=as_json)
+    console = unbroken(Console(stderr=as_json))
+    require_no_seed_of_a_file(source_name, seed)
     options = PlayOptions(
         url=url,
         checkpoint_key=key_of(source_name, key),
@@ -58,7 +61,12 @@ def play_source(
         if seed is None
         else partial(open_source, source_name, width=width, seed=seed)
     )
-    summary = asyncio.run(_play_until_interrupted(opened, options, console))
+    try:
+        summary = asyncio.run(_play_until_interrupted(opened, options, console))
+    except ProtocolError as error:
+        if error.code != ErrorCode.UNAUTHORIZED:
+            raise
+        raise SgapsError(f"{error}; {TOKEN_CURE}") from error
     if as_json:
         print(json.dumps(asdict(summary), indent=2))
     else:
@@ -79,7 +87,15 @@ def open_anew(source_name: str, console: Console, *, width: int | None = None) -
     return source
 
 
-def key_of(source_name: str, key: str | None) -> str:
+def require_no_seed_of_a_file(source_name: str, seed: int | None) -> None:
+    """Raises SourceError."""
+    if seed is not None and not is_game(source_name):
+        raise SourceError(f"{source_name} is the same with every seed: leave out --seed")
+
+
+def key_of(
+    source_name: str, key: str | None, *, cure: str = "give one with --key, or rename it"
+) -> str:
     """The checkpoint key: as given, else from a game's name, or from a file's without its folder
     and suffix. Raises SgapsError.
     """
@@ -88,8 +104,8 @@ def key_of(source_name: str, key: str | None) -> str:
     # Of names in other scripts nothing is left, and all of them would share one checkpoint.
     if not is_valid_id(chosen) or not chosen.strip("-_"):
         raise SgapsError(
-            f"{key or source_name!r} is no checkpoint key; give one with --key, or rename it: "
-            "letters, digits, _ and -, at most 64"
+            f"{key or source_name!r} is no checkpoint key; {cure}: letters, digits, _ and -, "
+            "at most 64"
         )
     return chosen
 
@@ -107,7 +123,7 @@ async def _play_until_interrupted(
     opened: Callable[[], Source], options: PlayOptions, console: Console
 ) -> PlaySummary:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return await play_with_line(opened(), options, stop=stop, console=console)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sgaps.settings import override
 from sgaps_cli.broker import REDIS_URL_ENV, Broker
-from sgaps_cli.children import ends_with_us
+from sgaps_cli.children import ends_with_us, last_words
 from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME
 
 STOP_TIMEOUT_SECS = 15.0
@@ -54,6 +54,8 @@ class Supervised:
     module: str
     overrides: Sequence[str]
     log_file: Path
+    log_from_bytes: int = 0
+    """Where in it what the process says begins."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What it gets beside ours."""
     process: asyncio.subprocess.Process | None = None
@@ -63,6 +65,7 @@ class Supervised:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.restarts.begin()
         with self.log_file.open("ab") as log:
+            self.log_from_bytes = log.tell()
             self.process = await asyncio.create_subprocess_exec(
                 *ends_with_us([sys.executable, "-m", self.module, *self.overrides]),
                 stdout=log,
@@ -74,9 +77,8 @@ class Supervised:
             )
 
     def last_words(self) -> str:
-        """The last line of its log."""
-        lines = self.log_file.read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "it said nothing"
+        """The last line of its log, of this start. Raises OSError."""
+        return last_words(self.log_file, from_bytes=self.log_from_bytes)
 
     async def stop(self) -> None:
         """SIGTERM, then time to finish, then SIGKILL."""

@@ -1,4 +1,4 @@
-"""Tables for people, whose names can be typed again."""
+"""What is printed for people, whose names can be typed again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ def show(table: Table) -> None:
     """Print a table, with nothing cut off: on a narrow terminal cells go on in the next line."""
     for column in table.columns:
         column.overflow = "fold"
-    console = Console()
+    unbroken(Console()).print(table)
+
+
+def unbroken(console: Console) -> Console:
+    """The console, which in a pipe breaks no line up."""
     if not console.is_terminal:
         console.width = IN_A_PIPE
-    console.print(table)
+    return console

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import httpx
 from rich.console import Console
 
 from sgaps.bus.connection import shown
+from sgaps.ending import end_signals
 from sgaps.errors import BusUnavailable, SgapsError
 from sgaps.settings import BusSettings, ServerSettings, Settings, load_settings
 from sgaps.terminal import dispensable
@@ -28,6 +28,7 @@ from sgaps_cli.browser import look_at
 from sgaps_cli.data_folder import DATA_DIR, LOGS_NAME, Running, alone_in, tell
 from sgaps_cli.play import key_of, open_anew, play_with_line
 from sgaps_cli.supervisor import Supervisor, keep_broker, local_services
+from sgaps_cli.tables import unbroken
 from sgaps_client.player import PlayOptions
 from sgaps_client.sources import open_source
 
@@ -76,7 +77,7 @@ def run_system(options: UpOptions) -> int:
     if is_listening(port):
         raise StartError(f"port {port} is in use; choose another with --port")
     if options.play is not None:  # for what they raise: better before anything is started
-        key_of(options.play, None)
+        key_of(options.play, None, cure="rename it, or play it with sgaps play --key")
         open_source(options.play).close()
     with alone_in(options.own_dir) as lock:
         broker = find_or_start(
@@ -84,7 +85,8 @@ def run_system(options: UpOptions) -> int:
         )
         tell(lock, Running(port=port, broker_url=broker.url if broker.process else None))
         # Where nothing can be written any more all must still go on, and end in its order.
-        _run_with_broker(options, settings, broker, Console(file=dispensable(sys.stdout)))
+        console = unbroken(Console(file=dispensable(sys.stdout)))
+        _run_with_broker(options, settings, broker, console)
     return 0
 
 
@@ -124,7 +126,7 @@ def _checked_settings(options: UpOptions) -> Settings:
 
 async def _run(options: UpOptions, settings: Settings, broker: Broker, console: Console) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if broker.process is None:
         bus = settings.bus.model_copy(update={"url": broker.url})

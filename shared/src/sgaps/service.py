@@ -125,7 +125,7 @@ Check: TypeAlias = Callable[[Settings], object]
 def run_service(
     name: str, main: Main, argv: Sequence[str] | None = None, *, check: Check = lambda _: None
 ) -> int:
-    """Run a service until SIGINT or SIGTERM; the exit status of the process.
+    """Run a service until SIGINT, SIGTERM or SIGHUP; the exit status of the process.
 
     `check` looks at the settings before anything is waited for. 2: a setting is wrong; 1: it
     cannot go on, and said why. A bug ends it with a traceback.

@@ -37,8 +37,10 @@ def look_at_broker(
     """The broker of REDIS_URL, or that of the running `sgaps up`, which must answer; or, if
     `needed`, one that can be started over what is in `data_dir`."""
     url, what = os.environ.get(REDIS_URL_ENV), f"broker of {REDIS_URL_ENV}"
+    cure_of_silence = f"start it, or {OWN_CURE}"
     if not url and running:
         url, what = running.broker_url, "broker of sgaps up"
+        cure_of_silence = "it is started again by itself"
     try:
         if not url:
             if needed:
@@ -54,8 +56,7 @@ def look_at_broker(
         cure = "bus.username=monitor and its bus.password_file (sgaps acl)"
         yield Finding(what=what, well=False, detail=str(error), cure=cure)
     except BusError as error:
-        cure = f"start it, or {OWN_CURE}" if running is None else "it is started again by itself"
-        yield Finding(what=what, well=False, detail=str(error), cure=cure)
+        yield Finding(what=what, well=False, detail=str(error), cure=cure_of_silence)
     else:
         yield Finding(what=what, well=True, detail="answers")
         yield from _durability(told)

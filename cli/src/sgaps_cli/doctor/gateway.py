@@ -21,8 +21,9 @@ from sgaps_client.address import http_client, is_loopback
 DEFAULT_URL = "http://127.0.0.1:8000"
 GATEWAY_CURE = "start the system: sgaps up, or name another with --url http://host:port"
 TOKEN_CURE = "give its token with --token or in SGAPS_TOKEN"  # noqa: S105 - it is none
-CLOCK_OFF_SECS = 3.0
-"""The gateway tells whole seconds."""
+CLOCK_OFF_SECS = 3
+"""The gateway tells whole seconds, which are a second old, and its answer takes a while: so much is
+no difference that could be told."""
 CERTIFICATE_DAYS = 14
 BETWEEN_LOOKS_SECS = 3.0
 """One player's 30 frames: what happens to one of them alone is nothing yet."""
@@ -139,11 +140,15 @@ def _edge(
     """What lies between it and this machine: clocks, a certificate, a token."""
     host = client.base_url.host
     if clock_off_secs is not None:
+        agree = abs(clock_off_secs) <= CLOCK_OFF_SECS
+        off = (
+            f"the gateway's is {abs(clock_off_secs):.0f} s "
+            f"{'ahead of' if clock_off_secs > 0 else 'behind'} this machine's"
+        )
         yield Finding(
             what="clocks",
-            well=abs(clock_off_secs) <= CLOCK_OFF_SECS,
-            detail=f"the gateway's is {abs(clock_off_secs):.0f} s "
-            f"{'ahead of' if clock_off_secs > 0 else 'behind'} this machine's",
+            well=agree,
+            detail=f"they agree within {CLOCK_OFF_SECS} s" if agree else off,
             cure="set both by NTP: timedatectl set-ntp true",
         )
     if not has_token and not is_loopback(str(client.base_url)):

@@ -66,13 +66,16 @@ def _disk(data_dir: Path, other: str, needed_bytes: int) -> Finding:
         resolved = data_dir.resolve()
         existing = next(path for path in (resolved, *resolved.parents) if path.exists())
         free_bytes = shutil.disk_usage(existing).free
-        writable = existing.is_dir() and os.access(existing, os.W_OK)
+        is_dir, may_write = existing.is_dir(), os.access(existing, os.W_OK)
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         return Finding(what=what, well=False, detail=f"cannot be looked at: {error}", cure=other)
+    if not (is_dir and may_write):
+        why = "may not be written by this user" if is_dir else "is no folder"
+        return Finding(what=what, well=False, detail=f"{existing} {why}", cure=other)
     return Finding(
         what=what,
-        well=writable and free_bytes > needed_bytes,
-        detail=f"{'writable' if writable else 'not writable'}, {free_bytes / 1e9:.1f} GB free",
+        well=free_bytes > needed_bytes,
+        detail=f"writable, {free_bytes / 1e9:.1f} GB free",
         cure=f"free space there ({needed_bytes / 1e9:.1f} GB), or {other}",
     )
 

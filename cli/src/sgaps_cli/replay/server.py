@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,20 +11,22 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
+from sgaps.ending import end_signals
 from sgaps.settings import Settings
 from sgaps_cli.browser import look_at
 from sgaps_cli.replay.app import create_app
 from sgaps_cli.replay.desk import Desk, require_recordings
 from sgaps_cli.replay.errors import ReplayError
+from sgaps_cli.tables import unbroken
 
 HOST = "127.0.0.1"
 WAITING_CONNECTIONS = 64
 
 
 def serve(folder: Path, settings: Settings, *, port: int, browser: bool) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises ReplayError."""
+    """Serve until Ctrl-C, SIGTERM or the end of the terminal. Raises ReplayError."""
     require_recordings(folder)
-    console = Console()
+    console = unbroken(Console())
     with _listening(port) as listener:
         page = f"http://{HOST}:{listener.getsockname()[1]}/"
         console.print(f"replay     {page}", highlight=False, markup=False)
@@ -59,7 +60,7 @@ async def _run(desk: Desk, listener: socket.socket, page: str | None) -> None:
         server.should_exit = True
         app.state.ending.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         asyncio.get_running_loop().add_signal_handler(number, end)
     if page:
         look_at(page)

@@ -44,7 +44,8 @@ from sgaps_client.state import ClientState, SessionConfig
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECS = 1.0
-"""Often enough to find out within two seconds that the network is slower than the game."""
+"""Often enough to find out within two seconds and a round trip that the network is slower than the
+game."""
 START_TIMEOUT_SECS = 10.0
 """For the handshake, and again for the first answer."""
 LEAST_ATTEMPT_SECS = 2.0
@@ -197,8 +198,8 @@ class SgapsClient:
         self.state.frames_dropped += 1
         self._warn(
             "dropped",
-            "a frame is dropped, for a heartbeat waits for its answer: the network is slower than "
-            "the game, or the game holds up the event loop",
+            "a frame is dropped, for a heartbeat waits longer than usual for its answer: the "
+            "network is slower than the game, or the game holds up the event loop",
         )
 
     def _warn(self, kind: str, told: str) -> None:
@@ -314,6 +315,7 @@ class SgapsClient:
     async def _play(self, connection: ClientConnection) -> None:
         async with asyncio.timeout(self._attempt_secs()):
             await self._start(connection)
+            await self._send_heartbeat(connection)  # before any frame, for what it tells
         self._connection = connection
         self._ready.set()
         steady_at_secs = time.monotonic() + STEADY_SECS
@@ -376,7 +378,7 @@ class SgapsClient:
                 if message.frame_id >= 0:
                     self._on_answer(message)
             case HeartbeatAck():
-                self.state.take_heartbeat(message)
+                self.state.take_heartbeat(message, now_secs=time.monotonic())
             case Error():
                 self._take_error(message)
             case SessionStartAck():
@@ -392,7 +394,10 @@ class SgapsClient:
 
     async def _beat(self, connection: ClientConnection) -> None:
         while True:
-            heartbeat = Heartbeat(timestamp=time.time())
-            self.state.account.book_heartbeat_sent(heartbeat.timestamp, now_secs=time.monotonic())
-            await self._send(connection, json_codec.encode(heartbeat))
             await asyncio.sleep(HEARTBEAT_SECS)
+            await self._send_heartbeat(connection)
+
+    async def _send_heartbeat(self, connection: ClientConnection) -> None:
+        heartbeat = Heartbeat(timestamp=time.time())
+        self.state.account.book_heartbeat_sent(heartbeat.timestamp, now_secs=time.monotonic())
+        await self._send(connection, json_codec.encode(heartbeat))

@@ -40,7 +40,7 @@ FRAME_REFUSALS = frozenset(
 NEWEST_KEPT = 100_000
 """Of what is noted again and again: a client may run for weeks."""
 BACKLOGGED_SECS = 1.0
-"""A heartbeat that waits longer for its answer waits behind frames."""
+"""A heartbeat that waits so much longer than the quickest one did waits behind frames."""
 
 
 def note(noted: list[Noted], *new: Noted) -> None:
@@ -99,6 +99,8 @@ class SessionAccount:
     _lost: set[int] = field(default_factory=set)
     _heartbeats: dict[float, float] = field(default_factory=dict)
     """Timestamps of those not answered yet, the oldest first: monotonic time each was sent at."""
+    _quickest_secs: float | None = None
+    """Of the heartbeats of this connection, the shortest time to an answer."""
 
     @property
     def refused(self) -> int:
@@ -148,12 +150,13 @@ class SessionAccount:
         Only answers can tell: a kernel takes megabytes, minutes of frames, before a socket is full.
         """
         oldest_sent_at_secs = next(iter(self._heartbeats.values()), now_secs)
-        return now_secs - oldest_sent_at_secs > BACKLOGGED_SECS
+        usual_secs = 0.0 if self._quickest_secs is None else self._quickest_secs
+        return now_secs - oldest_sent_at_secs > usual_secs + BACKLOGGED_SECS
 
     def book_heartbeat_sent(self, timestamp: float, *, now_secs: float) -> None:
         self._heartbeats[timestamp] = now_secs
 
-    def book_heartbeat(self, ack: HeartbeatAck) -> None:
+    def book_heartbeat(self, ack: HeartbeatAck, *, now_secs: float) -> None:
         """The server answers in order: older heartbeats without an answer were what it refused."""
         self.last_recorded_frame_id = max(self.last_recorded_frame_id, ack.last_recorded_frame_id)
         if ack.timestamp not in self._heartbeats:
@@ -162,12 +165,15 @@ class SessionAccount:
             del self._heartbeats[oldest]
             if self._refused:
                 self._refused.remove(max(self._refused))
-        del self._heartbeats[oldest]
+        took_secs = now_secs - self._heartbeats.pop(oldest)
+        if self._quickest_secs is None or took_secs < self._quickest_secs:
+            self._quickest_secs = took_secs
         self._doubtful.clear()
 
     def book_lost(self, *, after_frame_id: int) -> None:
         """The connection broke, and the server knows nothing of what was sent after this frame."""
         self._heartbeats.clear()
+        self._quickest_secs = None  # the next one may go another way
         # Taken for the heartbeats'. Beyond this frame it makes no difference: all are lost there.
         self._refused.difference_update(i for i in self._doubtful if i < after_frame_id)
         self._doubtful.clear()
@@ -243,8 +249,8 @@ class ClientState:
             self.account.last_answered_frame_id, answer.frame_id
         )
 
-    def take_heartbeat(self, ack: HeartbeatAck) -> None:
-        self.account.book_heartbeat(ack)
+    def take_heartbeat(self, ack: HeartbeatAck, *, now_secs: float) -> None:
+        self.account.book_heartbeat(ack, now_secs=now_secs)
         self.target_fps = ack.target_fps
 
     def take_error(self, error: Error, *, now_secs: float) -> None:

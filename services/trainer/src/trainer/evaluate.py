@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from sgaps.model import prepare_cpu
 from sgaps.settings import load_settings
 from sgaps.terminal import dispensable_stderr
 from trainer.comparison import PERCEPTUAL_INTERVAL, Report, compare
+from trainer.measured_frames import MIN_FRAMES
 from trainer.pictures import Picture, stacked
 from trainer.scores import Mean, Row
 
@@ -74,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--key", required=True, help="checkpoint key to evaluate")
     parser.add_argument(
-        "--frames", type=_positive, default=40, help="frames of each session (default 40)"
+        "--frames",
+        type=partial(_count, least=MIN_FRAMES),
+        default=40,
+        help=f"frames of each session, {MIN_FRAMES} at least (default 40)",
     )
     parser.add_argument(
         "--samples",
@@ -98,14 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+def _count(text: str, *, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above {least - 1}")
     return int(text)
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(_positive(part) for part in text.split(","))
+    return tuple(_count(part) for part in text.split(","))
 
 
 def _picture_path(text: str) -> Path:

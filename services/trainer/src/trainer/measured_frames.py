@@ -19,6 +19,9 @@ from trainer.segments import KeyframeCorrupt, each_once, whole_frame
 
 log = logging.getLogger(__name__)
 
+MIN_FRAMES = 2
+"""Of a session that is measured: a frame and the one before it."""
+
 
 def frames_to_measure(
     key: str, settings: Settings, trained_on: frozenset[str], *, count: int
@@ -28,13 +31,13 @@ def frames_to_measure(
         session_id: _of_one_size(session_id, _frames(segments, count, settings.sentinel_value))
         for session_id, segments in _sessions(key, settings, trained_on).items()
     }
-    if short := [name for name, played in sessions.items() if len(played) <= 1]:
+    if short := [name for name, played in sessions.items() if len(played) < MIN_FRAMES]:
         log.warning(
             "%d sessions have fewer than two frames and are left out, %s for one",
             len(short),
             short[0],
         )
-    sessions = {name: played for name, played in sessions.items() if len(played) > 1}
+    sessions = {name: played for name, played in sessions.items() if len(played) >= MIN_FRAMES}
     if not sessions:
         raise SgapsError("two frames of a session are needed: a frame and the one before it")
     return sessions

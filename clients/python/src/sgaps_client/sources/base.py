@@ -79,9 +79,11 @@ def fit_size(native: tuple[int, int], *, width: int | None) -> tuple[int, int]:
 
 
 def resize(image: Gray, *, width: int, height: int) -> Gray:
-    """Scale a uint8 (H, W) picture; area means where it shrinks, so that nothing aliases."""
-    if image.shape == (height, width):
-        return image
-    shrinks = width < image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
+    """Scale a uint8 (H, W) picture; area means where a side shrinks, so that nothing aliases.
+
+    OpenCV has them only where no side grows: so what shrinks goes first.
+    """
+    smaller = min(width, image.shape[1]), min(height, image.shape[0])
+    shrunk = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    grown = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(grown, dtype=np.uint8)
