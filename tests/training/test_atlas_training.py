@@ -15,6 +15,7 @@ from reconstructor.frame import FrameInput
 from reconstructor.neural import NeuralReconstructor
 from sgaps.atlas.atlas import Atlas
 from sgaps.atlas.camera import Camera, Pose
+from sgaps.atlas.pictures import encoded
 from sgaps.errors import RecordingCorrupt
 from sgaps.model import CheckpointStore, build_model
 from sgaps.recording import SegmentReader, SegmentWriter, find_segments
@@ -30,8 +31,10 @@ from trainer.validation import HeldOut
 from training.toy_atlas import POSES, RUNNING, built, settings_of, uncalibrated
 from unit.toy_room import (
     CAMERA,
+    HEIGHT,
     KEY,
     LAYOUT,
+    WIDTH,
     atlas_of,
     pose_at,
     psnr_db,
@@ -166,6 +169,34 @@ def test_a_run_with_a_few_whole_frames_loses_nothing_that_was_known(
     assert built(settings, known=atlas_of(walk(20, seed=5))) is None
     nearer = PoseLayout(values=LAYOUT.values, nearest=LAYOUT.nearest / 2)
     assert built(settings, known=replace(known, layout=nearer)) is None
+
+
+def halved(atlas: Atlas) -> Atlas:
+    small = [atlas.picture(index)[::2, ::2] for index in range(len(atlas))]
+    return Atlas.of(
+        [encoded(picture, 80) for picture in small],
+        atlas.poses,
+        width=WIDTH // 2,
+        height=HEIGHT // 2,
+        layout=atlas.layout,
+        camera=atlas.camera,
+    )
+
+
+def test_a_few_pictures_of_another_size_do_not_take_the_place_of_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncalibrated(monkeypatch)
+    settings = settings_of(tmp_path)
+    record(settings.data.recordings_dir, "a", walk(building.FEWEST_PICTURES))
+    many = halved(atlas_of(walk(40, seed=5)))
+    kept = built(settings, known=many)
+    assert kept is not None
+    assert (kept.width, kept.poses) == (WIDTH // 2, many.poses)
+    record(settings.data.recordings_dir, "b", walk(9, seed=1))
+    other = built(settings, known=many)
+    assert other is not None
+    assert (other.width, len(other)) == (WIDTH, 41)
 
 
 def test_what_was_known_outlives_an_atlas_that_fails(

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sgaps.errors import SgapsError
+from sgaps.errors import RecordingCorrupt, SgapsError
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from trainer import loader
+from trainer.augment import BatchShape
 from trainer.batch import make_batch
-from trainer.dataset import RecordingDataset, Request
-from trainer.loader import BatchPlan, load, most_pixels_of_a_batch, steps_per_epoch
+from trainer.dataset import Example, RecordingDataset, Request
+from trainer.loader import BatchPlan, LoaderKilled, load, most_pixels_of_a_batch, steps_per_epoch
 from trainer.ranks import ALONE, Ranks
 from training.toy_recordings import dataset_of, paired, record, toy_settings
+from waiting import PATIENCE_SECS, wait_until
 
 MOST_PIXELS = 2**20
 
@@ -92,6 +100,92 @@ def test_workers_prepare_the_same_batches(tmp_path: Path) -> None:
         for one, other in zip(expected, got, strict=True):
             np.testing.assert_array_equal(one.samples, other.samples)
             np.testing.assert_array_equal(one.target, other.target)
+
+
+class Large(RecordingDataset):
+    """Its pictures are larger than what a connection holds, and none comes after `good` ones."""
+
+    good = 2**30
+
+    def __getitem__(self, wanted: int | Request) -> Example:
+        index = wanted if isinstance(wanted, int) else wanted.index
+        if index >= self.good:
+            raise RecordingCorrupt(f"picture {index} is torn")
+        example = super().__getitem__(0)
+        return replace(example, width=index, target=np.zeros((2048, 2048), np.uint8))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Large:
+    record(tmp_path, "a", frames=1)
+    return Large(find_segments(tmp_path), dataset_of([])._options)
+
+
+def requests(count: int) -> list[list[Request]]:
+    """Batches of one example each."""
+    shape = BatchShape(samples=60)
+    return [[Request(index=index, shape=shape, epoch=0)] for index in range(count)]
+
+
+@pytest.fixture
+def impatient() -> Iterator[None]:
+    """What waits for ever fails."""
+
+    def end(*_: object) -> None:
+        pytest.fail("nothing has come of it")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(int(PATIENCE_SECS))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def is_writing(pid: int) -> bool:
+    """Whether a thread of a process waits for room in a pipe or a socket."""
+    places = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/wchan")]
+    return any("write" in place or "send" in place for place in places)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_loader_process_that_is_killed_in_the_middle_of_a_batch_ends_the_run(
+    large: Large,
+) -> None:
+    with closing(load(large, requests(40), workers=2)) as batches:
+        next(batches)
+        first, second = loaders()
+        wait_until(lambda: is_writing(second))
+        os.kill(second, signal.SIGKILL)
+        with pytest.raises(LoaderKilled, match=r"lower training\.workers"):
+            list(batches)
+    wait_until(lambda: not loaders())
+    assert not Path(f"/proc/{first}").exists()
+
+
+def loaders() -> list[int]:
+    return [child.pid for child in multiprocessing.active_children() if child.pid]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_loader_processes_outlive_what_asks_the_whole_group_to_end(large: Large) -> None:
+    """`systemctl stop`, `scancel`, Ctrl-C, a closed terminal: the run decides when to end."""
+    with closing(load(large, requests(20), workers=2)) as batches:
+        came = [next(batches), next(batches)]  # one of each, so both have begun
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for pid in loaders():
+                os.kill(pid, number)
+        came += batches
+    assert [example.width for (example,) in came] == list(range(20))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_goes_wrong_with_a_frame_is_raised_by_the_run(large: Large, workers: int) -> None:
+    large.good = 3
+    batches = load(large, requests(9), workers=workers)
+    came: list[int] = []
+    with closing(batches), pytest.raises(RecordingCorrupt, match="picture 3 is torn"):
+        came.extend(example.width for (example,) in batches)
+    assert came == [0, 1, 2]
 
 
 @pytest.mark.parametrize("resample", [True, False])

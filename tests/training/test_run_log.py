@@ -82,6 +82,17 @@ def test_a_run_is_logged_to_wandb_offline(tmp_path: Path) -> None:
     assert list(run.glob("files/media/images/held_out_*.png"))
 
 
+def test_what_wandb_refuses_is_told_and_leaves_no_folder(tmp_path: Path) -> None:
+    require(find_spec("wandb"), "wandb")
+    runs = tmp_path / "runs"
+    settings = toy_settings(tmp_path, f"data.runs_dir={runs}", "logging.wandb_project=a/b")
+    with pytest.raises(
+        SgapsError, match=r"found '/'.*`wandb login`.*wandb_project=.*logging\.wandb=offline"
+    ):
+        RunLog(KEY, settings)
+    assert not list((runs / KEY).iterdir())
+
+
 def test_two_runs_of_one_second_have_two_folders(tmp_path: Path) -> None:
     settings = toy_settings(tmp_path, f"data.runs_dir={tmp_path}", "logging.wandb=disabled")
     logs = [RunLog(KEY, settings) for _ in range(3)]

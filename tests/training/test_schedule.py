@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,18 @@ def test_the_schedule_warms_up_falls_and_ends() -> None:
 def test_a_run_that_ends_by_time_warms_up_in_its_share_of_the_time() -> None:
     schedule = Schedule(warmup_part=0.1, total_steps=10_000, max_secs=600)
     by_time = [schedule.factor(round(secs), secs) for secs in (0, 30, 60, 300, 599)]
-    assert by_time == pytest.approx([0.001, 0.5, 0.976, 0.5, 0.0], abs=2e-3)
+    assert by_time == pytest.approx([0.001, 0.5, 1.0, 0.587, 0.0], abs=2e-3)
     assert by_time[0] > 0
     assert Schedule(warmup_part=0, total_steps=100, max_secs=600).factor(0, 0.0) == 1
+
+
+@pytest.mark.parametrize("warmup_part", [0.1, 1 / 3, 0.5])
+def test_the_learning_rate_falls_off_no_cliff(warmup_part: float) -> None:
+    schedule = Schedule(warmup_part=warmup_part, total_steps=1000, max_secs=1e9)
+    factors = [schedule.factor(step, 0.0) for step in range(1001)]
+    falls = [before - after for before, after in pairwise(factors)]
+    assert max(factors) == pytest.approx(1, abs=2e-3)
+    assert max(falls) < 4e-3  # half a cosine over the half of the run falls by 3.14e-3 at most
 
 
 def test_the_curriculum_goes_through_its_phases(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from lost_output import Full
 from sgaps.checkpoints import DEFAULT_KEY
-from sgaps.errors import SgapsError
+from sgaps.errors import CheckpointError, SgapsError
 from sgaps.model import CheckpointStore
 from sgaps.recording import find_segments
 from trainer import run_memory, train
@@ -67,6 +67,20 @@ def test_a_key_has_one_run_at_a_time(
         with alone_with("other", tmp_path / "checkpoints"):
             pass
     assert train.main(arguments) == 0
+
+
+def test_a_key_that_is_none_makes_no_folder(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=2)
+    settings = toy_settings(
+        tmp_path,
+        f"data.train=[{tmp_path / 'recordings'}]",
+        f"data.runs_dir={tmp_path / 'runs'}",
+        "logging.wandb=disabled",
+    )
+    with pytest.raises(CheckpointError, match=r"'\.\./evil' is no checkpoint key"):
+        train._run("../evil", settings, threading.Event(), ranks=ALONE, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["recordings"]
 
 
 @pytest.mark.parametrize("setting", ["data.train", "data.val"])
@@ -222,6 +236,32 @@ def test_an_interrupted_command_can_be_resumed(
     assert manifest["parent"] is None
 
 
+def test_a_run_is_saved_where_its_whole_group_of_processes_is_told_to_end(tmp_path: Path) -> None:
+    """`systemctl stop`, `scancel`."""
+    for name in ("a", "b"):
+        record(tmp_path / "recordings", name, frames=96)
+    of_more_than_a_pipe_holds = ("training.batch_size=48", "training.workers=2")
+    begun = subprocess.Popen(
+        [
+            sys.executable,
+            *command(tmp_path, "training.max_epochs=2000", *of_more_than_a_pipe_holds),
+            "training.save_every_secs=0.2",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_until((tmp_path / "checkpoints" / KEY / UNFINISHED_NAME).exists)
+        os.killpg(begun.pid, signal.SIGTERM)
+        _, told = begun.communicate(timeout=60)
+    finally:
+        begun.kill()
+    assert begun.returncode == 130
+    assert "--resume" in told
+    assert "Traceback" not in told
+
+
 @pytest.mark.usefixtures("ever_better")
 def test_a_run_whose_terminal_cannot_be_written_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -234,8 +274,11 @@ def test_a_run_whose_terminal_cannot_be_written_is_published(
     assert "published v0001" in capsys.readouterr().out
 
 
-def test_a_run_that_is_interrupted_together_with_who_reads_it_is_saved(tmp_path: Path) -> None:
-    """`sgaps train 2>&1 | tee log` and Ctrl-C."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_run_that_is_interrupted_together_with_who_reads_it_is_saved(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """`sgaps train 2>&1 | tee log` and Ctrl-C, or the end of their terminal."""
     for name in ("a", "b"):
         record(tmp_path / "recordings", name, frames=24)
     looking = ("training.max_epochs=2000", "logging.look_every_secs=0.1")
@@ -244,7 +287,7 @@ def test_a_run_that_is_interrupted_together_with_who_reads_it_is_saved(tmp_path:
         return any('"loss"' in log.read_text() for log in tmp_path.glob("runs/*/*/metrics.jsonl"))
 
     begun = subprocess.Popen(
-        [sys.executable, *command(tmp_path, *looking)],
+        ["env", "--default-signal=HUP", sys.executable, *command(tmp_path, *looking)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -252,7 +295,7 @@ def test_a_run_that_is_interrupted_together_with_who_reads_it_is_saved(tmp_path:
     try:
         wait_until(has_learned)
         begun.stdout.close()
-        begun.send_signal(signal.SIGINT)
+        begun.send_signal(number)
         assert begun.wait(timeout=60) == 130
     finally:
         begun.kill()
@@ -271,12 +314,12 @@ def test_what_an_interrupted_command_says_is_true(
 ) -> None:
     for name in ("a", "b"):
         record(tmp_path / "recordings", name, frames=4)
-    handlers: list[Callable[[], None]] = []
+    handlers: list[Callable[[int, object], None]] = []
     monkeypatch.setattr(signal, "signal", lambda _, handler: handlers.append(handler))
 
     def interrupting(what: Callable[..., Any]) -> Callable[..., Any]:
         def interrupted(*arguments: Any, **options: Any) -> Any:
-            handlers[0]()
+            handlers[0](signal.SIGINT, None)
             return what(*arguments, **options)
 
         return interrupted

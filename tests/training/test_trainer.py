@@ -130,12 +130,26 @@ def test_a_stopped_run_publishes_nothing(tmp_path: Path) -> None:
     assert (report.published, report.fit.steps) == (None, 0)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     settings = toy_settings(tmp_path, "training.learning_rate=1e30", "training.warmup_epochs=0")
     for name in ("a", "b"):
         record(settings.data.recordings_dir, name, frames=12)
-    with pytest.raises(TrainingFailed, match="learning_rate"):
+    with pytest.raises(TrainingFailed, match=r"the gradient became .*learning_rate"):
         train(settings)
+
+
+def test_what_the_last_update_ruins_is_no_finished_run(tmp_path: Path) -> None:
+    settings = toy_settings(
+        tmp_path,
+        "training.learning_rate=1e30",
+        "training.warmup_epochs=0",
+        "training.max_epochs=1",
+    )
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=4)
+    with pytest.raises(TrainingFailed, match=r"PSNR became nan dB; .*learning_rate"):
+        train(settings)
+    assert not trained_segments(KEY, settings.data.checkpoints_dir)
 
 
 @pytest.mark.parametrize(("known", "enough"), [(0, True), (1, True), (2, False)])

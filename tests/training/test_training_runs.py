@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -21,7 +23,9 @@ from sgaps.model import build_model, prepare_cpu
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from trainer import fit as fit_module
+from trainer.dataset import Example
 from trainer.fit import fit
+from trainer.loader import LoaderKilled, load
 from trainer.run import UNFINISHED_NAME, RunOptions, RunReport, train_key
 from trainer.run_log import RunLog
 from trainer.run_memory import RunMemory
@@ -36,6 +40,7 @@ from trainer.saved_run import (
 )
 from trainer.schedule import Progress
 from trainer.split import split_by_session
+from trainer.stepper import Stepper, TrainingFailed
 from training.toy_recordings import KEY, dataset_of, record, toy_settings
 
 BY_HAND = RunOptions(resumable=True)
@@ -120,6 +125,29 @@ def test_a_run_cut_off_and_taken_up_ends_as_if_nothing_had_been(
     assert not torch.equal(whole[name], cut[name])
     for name, tensor in whole.items():
         torch.testing.assert_close(taken_up[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_a_run_taken_up_draws_what_it_would_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the windows that loss.perceptual looks at, for example."""
+    record(tmp_path / "recordings", "a", frames=16)
+    drawn: list[float] = []
+
+    class Drawing(Stepper):
+        def step(self, *arguments: Any) -> tuple[float, dict[str, float]]:
+            drawn.append(float(torch.rand(())))
+            return super().step(*arguments)
+
+    monkeypatch.setattr(fit_module, "Stepper", Drawing)
+    run = Run(tmp_path, toy_settings(tmp_path, "training.max_epochs=2"))
+    run()
+    whole = drawn.copy()
+    drawn.clear()
+    run(stop_after=3)
+    run(resume=True)
+    assert drawn == whole
+    assert len(set(whole)) == 8
 
 
 def test_a_disk_that_is_full_when_a_run_is_saved_does_not_end_it(
@@ -245,6 +273,51 @@ def cut_off(
         report=watch,
         options=options,
     )
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_run_that_learns_too_fast_is_not_saved(tmp_path: Path, epochs: int) -> None:
+    """Told to learn slower it could not be taken up, nor could another one begin."""
+    settings = toy_settings(
+        tmp_path,
+        "training.learning_rate=1e30",
+        "training.warmup_epochs=0",
+        "training.save_every_secs=1e-9",
+        f"training.max_epochs={epochs}",
+    )
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=4)
+    with pytest.raises(TrainingFailed, match=r"lower training\.learning_rate"):
+        cut_off(settings)
+    assert not (settings.data.checkpoints_dir / KEY / UNFINISHED_NAME).exists()
+    assert cut_off(toy_settings(tmp_path, "training.max_epochs=1")).finished
+
+
+def test_a_run_whose_loader_was_killed_can_be_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy_settings(tmp_path, "training.save_every_secs=1e-9", "training.max_epochs=2")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=24)
+
+    def killed(*arguments: Any, **options: Any) -> Iterator[list[Example]]:
+        yield from itertools.islice(load(*arguments, **options), 2)
+        raise LoaderKilled("")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit_module, "load", killed)
+        with pytest.raises(LoaderKilled):
+            cut_off(settings)
+    seen: list[int] = []
+    train_key(
+        KEY,
+        find_segments(settings.data.recordings_dir, KEY),
+        settings,
+        stop=threading.Event(),
+        report=lambda progress: seen.append(progress.step),
+        options=RunOptions(resumable=True, resume=True),
+    )
+    assert seen == list(range(3, 13))
 
 
 @pytest.mark.usefixtures("ever_better")
@@ -373,7 +446,8 @@ def test_a_run_whose_held_out_or_other_sessions_are_gone_cannot_be_taken_up(
     saved_at = settings.data.checkpoints_dir / KEY / UNFINISHED_NAME
     save_run(saved_at, SavedRun(header=header, tensors={}))
     shutil.rmtree(settings.data.recordings_dir / KEY / gone)
-    with pytest.raises(CannotResume, match="not there any more"):
+    cure = rf"name them with data\.val=\[…\] as before, or delete {saved_at} and start without"
+    with pytest.raises(CannotResume, match=cure):
         train_key(
             KEY,
             find_segments(settings.data.recordings_dir, KEY),

@@ -112,14 +112,12 @@ def build_atlas(
 def _size_and_count(views: Sequence[View], known: Atlas | None) -> tuple[tuple[int, int], int]:
     """The size of the pictures of an atlas, and how many there are to choose from.
 
-    What was known stays until there are enough of another size: a run may bring a few only.
+    What was known stays until there are more of another size.
     """
     sizes = _whole_sizes(views)
-    size, count = next(iter(sizes.most_common(1)), ((1, 1), 0))
-    if known and (size == (known.width, known.height) or count < FEWEST_PICTURES):
-        size = (known.width, known.height)
-        count = sizes[size] + len(known)
-    return size, count
+    if known:
+        sizes[known.width, known.height] += len(known)
+    return next(iter(sizes.most_common(1)), ((1, 1), 0))
 
 
 def _whole_sizes(views: Sequence[View]) -> Counter[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from sgaps.settings import Settings
 from trainer.champion import Champion, champion_of
 from trainer.dataset import ExampleOptions, RecordingDataset
 from trainer.split import Split
+from trainer.stepper import TrainingFailed
 from trainer.validation import HeldOut, validate
 
 log = logging.getLogger(__name__)
@@ -50,8 +52,15 @@ class Contest:
     def judged(
         self, model: SparsePixelTransformer, atlas: Atlas | None, held_out: RecordingDataset
     ) -> Challenger:
-        """`held_out` are the same sessions, with the history that the challenger asks for."""
+        """`held_out` are the same sessions, with the history that the challenger asks for.
+
+        Raises TrainingFailed where it rebuilds nothing: what the last update did no step has seen.
+        """
         alone = _validate(model, held_out, self._settings, self._stop)
+        if not math.isfinite(alone.score_db):
+            raise TrainingFailed(
+                f"held-out PSNR became {alone.psnr_db} dB; lower training.learning_rate"
+            )
         if atlas:
             both = _validate(model, held_out, self._settings, self._stop, atlas)
             if both.score_db > alone.score_db:

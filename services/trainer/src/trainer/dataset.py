@@ -9,7 +9,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from sgaps.recording import (
     RecordedFrame,
@@ -98,7 +97,7 @@ class ExampleOptions:
         )
 
 
-class RecordingDataset(Dataset[Example]):
+class RecordingDataset:
     """Frames of sealed segments, read when asked for: 16 bytes of memory per frame, and 23 while
     there are batches of 8, but 49 while they are drawn.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from sgaps.model import SparsePixelTransformer
@@ -41,14 +43,14 @@ def fit(
 ) -> FitReport:
     """Train in place until the schedule is done or told to stop.
 
-    Raises TrainingFailed, and PerceptualUnavailable where loss.perceptual lacks its weights.
+    Raises TrainingFailed, LoaderKilled, and PerceptualUnavailable where loss.perceptual lacks its
+    weights.
 
     What stays in the model is the moving average of its weights (training.ema_decay). With a
     memory the run begins where it ended the last time, if it was cut off. Now and then `look`
     is shown the step and the averaged model.
     """
     training = settings.training
-    torch.manual_seed(training.seed)
     # Without whole frames there is nothing to teach the error head.
     together = ranks.together(model, trains_all=dataset.has_keyframes)
     stepper = Stepper(model, together, settings)
@@ -67,28 +69,30 @@ def fit(
         dataset, settings, ranks=ranks, most_pixels=most_pixels, first_step=step, counts=counts
     )
     model.train()
-    for examples in load(dataset, plan, workers=training.workers):
-        own_secs = time.monotonic() - started_at_secs
-        elapsed_secs, is_stopped = ranks.in_step(own_secs, stop=stop.is_set())
-        if is_stopped or schedule.done(step, elapsed_secs):
-            break
-        factor = schedule.factor(step, elapsed_secs)
-        loss, terms = stepper.step(make_batch(examples, settings, stepper.device), factor)
-        step += 1
-        report(
-            Progress(
-                step=step,
-                part=schedule.part(step, elapsed_secs),
-                loss=loss,
-                terms=terms,
-                learning_rate=training.learning_rate * factor,
-                elapsed_secs=elapsed_secs,
+    with closing(load(dataset, plan, workers=training.workers)) as batches:
+        for examples in batches:
+            own_secs = time.monotonic() - started_at_secs
+            elapsed_secs, is_stopped = ranks.in_step(own_secs, stop=stop.is_set())
+            if is_stopped or schedule.done(step, elapsed_secs):
+                break
+            factor = schedule.factor(step, elapsed_secs)
+            torch.manual_seed(_seed_of(training.seed, step))
+            loss, terms = stepper.step(make_batch(examples, settings, stepper.device), factor)
+            step += 1
+            report(
+                Progress(
+                    step=step,
+                    part=schedule.part(step, elapsed_secs),
+                    loss=loss,
+                    terms=terms,
+                    learning_rate=training.learning_rate * factor,
+                    elapsed_secs=elapsed_secs,
+                )
             )
-        )
-        if memory and save_due.at(elapsed_secs):
-            memory.keep(stepper, step, elapsed_secs)
-        if look and look_due.at(elapsed_secs):
-            look(step, stepper.averaged())
+            if memory and save_due.at(elapsed_secs):
+                memory.keep(stepper, step, elapsed_secs)
+            if look and look_due.at(elapsed_secs):
+                look(step, stepper.averaged())
     elapsed_secs = time.monotonic() - started_at_secs
     if ranks.any_of(stop.is_set()):
         stop.set()  # on every rank: none may take the run for a whole one
@@ -100,3 +104,8 @@ def fit(
         memory.keep(stepper, step, elapsed_secs)
     stepper.finish()
     return FitReport(steps=step, secs=elapsed_secs)
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """What a step draws is the same on all ranks, and wherever the run was taken up."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])

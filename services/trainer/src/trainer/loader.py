@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing.connection
-import os
+import multiprocessing
+import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.context import BaseContext
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import cycle
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
 
+from sgaps.ending import end_signals
 from sgaps.errors import SgapsError
 from sgaps.model import pick_device
 from sgaps.settings import Settings, TrainingSettings
@@ -32,11 +37,16 @@ SHARE_OF_FREE_MEMORY = 0.8
 """A reconstructor may share the GPU, and wants more now and then."""
 
 
-class BatchPlan(Sampler[list[Request]]):
+class LoaderKilled(SgapsError):
+    """A process that prepares batches is gone: what was saved of the run can be taken up."""
+
+
+class BatchPlan:
     """The batches of a run, as requests to a dataset.
 
-    Depends on the seed, the number of a step and the pixels of a batch alone: so a run can be taken
-    up at any step, and every rank knows its own share.
+    Which frames are in one depends on the seed, the number of its step and the pixels of a batch
+    alone: so a run can be taken up at any step, and every rank knows its own share. How many
+    samples they have depends on `counts` too, which may go by the clock when a batch is asked for.
     """
 
     def __init__(
@@ -100,44 +110,105 @@ def steps_per_epoch(
     return len(batches) // ranks.count
 
 
-def load(dataset: RecordingDataset, plan: BatchPlan, *, workers: int) -> Iterable[list[Example]]:
-    """The examples of every batch of the plan, in its order.
+def load(
+    dataset: RecordingDataset, plan: Iterable[list[Request]], *, workers: int
+) -> Generator[list[Example], None, None]:
+    """The examples of every batch of the plan, in its order. Close it: that ends its processes.
 
-    Not as tensors: a process that has shared some may abort when it ends (torch 2.13), and then
-    the end of a run waits for it.
+    The plan is asked for AHEAD_PER_WORKER batches of each process before they are wanted. Raises
+    LoaderKilled, and what goes wrong with the dataset.
     """
-    return DataLoader(
-        dataset,
-        batch_sampler=plan,
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=_begin_worker,
-        prefetch_factor=AHEAD_PER_WORKER if workers else None,
-        multiprocessing_context=_clean_copies() if workers else None,
-    )
+    if not workers:
+        yield from (_examples(dataset, requests) for requests in plan)
+        return
+    with ExitStack() as held:
+        helpers = [held.enter_context(_helper(dataset)) for _ in range(workers)]
+        asked: deque[Connection] = deque()
+        for helper, requests in zip(cycle(helpers), plan, strict=False):
+            with _death_told():
+                helper.send(requests)
+            asked.append(helper)
+            if len(asked) > AHEAD_PER_WORKER * workers:
+                yield _answer(asked.popleft())
+        yield from map(_answer, asked)
 
 
-def _clean_copies() -> BaseContext:
-    """Processes that are copies of one with the imports done and nothing open.
+def _examples(dataset: RecordingDataset, requests: list[Request]) -> list[Example]:
+    return [dataset[request] for request in requests]
 
-    A copy of this one would share its open HDF5 files, and the locks of every other thread; one
-    that starts from nothing imports for seconds, and the next waits for it.
+
+def _answer(helper: Connection) -> list[Example]:
+    with _death_told():
+        answer: list[Example] | Exception = helper.recv()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+@contextmanager
+def _death_told() -> Iterator[None]:
+    """Nobody else has the other end of a helper's connection, so whenever it dies, though in the
+    middle of an answer, the connection is at its end."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise LoaderKilled(
+            "a loader process was killed, for want of memory most likely: lower training.workers"
+        ) from error
+
+
+@contextmanager
+def _helper(dataset: RecordingDataset) -> Iterator[Connection]:
+    """A process that answers requests with their examples, and the connection to it.
+
+    The process is a copy of one with the imports done and nothing open. A copy of this one would
+    share its open HDF5 files, and the locks of every other thread; one that starts from nothing
+    imports for seconds, and the next waits for it.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return context
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_help, args=(dataset, theirs), daemon=True)
+    with ours:
+        with theirs, _death_told():
+            process.start()
+        try:
+            yield ours
+        finally:
+            if process.is_alive():  # else its number may be another one's by now
+                process.kill()
+            process.join()
 
 
-def _begin_worker(_: int) -> None:
-    """Ctrl-C reaches the whole group of processes; the training one decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _help(dataset: RecordingDataset, training: Connection) -> None:
+    """Draw examples until the training process has gone, or closed the connection.
+
+    What asks for an end reaches the whole group of processes; the training one decides what it
+    means. Examples are not sent as tensors: a process that has shared some may abort when it ends
+    (torch 2.13).
+    """
+    for number in end_signals():
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_the_training, daemon=True).start()
+    answers: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_send, args=(answers, training), daemon=True).start()
+    with suppress(EOFError, OSError):
+        while True:
+            answers.put(pickle.dumps(_tried(dataset, training.recv())))
 
 
-def _end_with_the_training() -> None:
-    """Also when it was killed: torch looks at the parent, which is the server of copies here."""
-    training = multiprocessing.parent_process()
-    if training is not None:
-        multiprocessing.connection.wait([training.sentinel])
-        os._exit(1)
+def _send(answers: SimpleQueue[bytes], training: Connection) -> None:
+    """Beside the drawing: an answer is larger than what a connection holds, and has to be waited
+    for until the training process takes it."""
+    with suppress(OSError):
+        while True:
+            training.send_bytes(answers.get())
+
+
+def _tried(dataset: RecordingDataset, requests: list[Request]) -> list[Example] | Exception:
+    """The examples, or what the training process is to raise in their place."""
+    try:
+        return _examples(dataset, requests)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised there
+        error.add_note(traceback.format_exc())  # which does not travel with it
+        return error

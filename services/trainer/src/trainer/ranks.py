@@ -11,6 +11,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sgaps.errors import SgapsError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -78,16 +80,28 @@ def _device() -> str:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The ranks that torchrun names in the environment; alone without it."""
-    if "WORLD_SIZE" not in os.environ:
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The ranks that torchrun started, each on a GPU of its own where that is the device; alone
+    without torchrun. Raises SgapsError where there are fewer GPUs than ranks.
+    """
+    if not distributed.is_torchelastic_launched():
         yield ALONE
         return
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device.type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(_own_gpu())
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+def _own_gpu() -> int:
+    own, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if own >= count:
+        raise SgapsError(
+            f"rank {own} of this machine has no GPU of its own: --nproc-per-node may be {count} at "
+            "most, or training.device=cpu"
+        )
+    return own

@@ -99,7 +99,7 @@ def train_key(
     """Delete old versions, train from the champion's weights, validate both, publish if better.
 
     What a run has had to its end is noted as trained. Raises SgapsError: BeingTrained,
-    TrainingFailed, PerceptualUnavailable, CannotResume, WouldBeLost and others.
+    TrainingFailed, LoaderKilled, PerceptualUnavailable, CannotResume, WouldBeLost and others.
     """
     data, is_first = settings.data, options.ranks.is_first
     with ExitStack() as held:
@@ -179,6 +179,7 @@ def _train(
         known=known,
         champion_version=champion.version,
         held_out_before=taken_up.header.val_sessions if taken_up else None,
+        saved_at=saved_at,
     )
     contest = Contest(champion, split, settings, stop)
     model = begun.model.to(pick_device(settings.training.device))
@@ -195,11 +196,14 @@ def _train(
     reporter = Reporter(options.log, held_out, settings, report)
     reporter.look(0, model)
     drawn_anew = _reseeded(settings, begun)
-    outcome = _fitted(model, split, drawn_anew, reporter, memory, stop=stop, ranks=options.ranks)
-    atlas = None
-    if options.ranks.is_first:
-        atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
-    challenger = contest.judged(model, atlas, held_out)
+    with memory.unless_it_fails():
+        outcome = _fitted(
+            model, split, drawn_anew, reporter, memory, stop=stop, ranks=options.ranks
+        )
+        atlas = None
+        if options.ranks.is_first:
+            atlas = _atlas(checkpoint_key, split, champion, model, settings, stop)
+        challenger = contest.judged(model, atlas, held_out)
     # Whoever is told to stop meanwhile has not finished, and the others of several do not publish.
     is_won = (
         not stop.is_set()

@@ -36,7 +36,10 @@ SMOOTHED_STEPS = 50
 
 
 class RunLog:
-    """Of one run. Close it: only then the curves are drawn. Raises SgapsError without a folder."""
+    """Of one run. Close it: only then the curves are drawn.
+
+    Raises SgapsError where there can be no folder, or W&B refuses the run.
+    """
 
     def __init__(self, key: str, settings: Settings) -> None:
         started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -49,7 +52,12 @@ class RunLog:
                 f"no log can be written to {wanted} ({error}): name another folder with "
                 "data.runs_dir=…"
             ) from error
-        self._wandb = _wandb_run(key, self.folder, settings)
+        try:
+            self._wandb = _wandb_run(key, self.folder, settings)
+        except SgapsError:
+            self._metrics.close()
+            shutil.rmtree(self.folder)
+            raise
         self._losses: list[tuple[int, float]] = []
         self._looks: list[tuple[int, Look]] = []
         self._efficiency: dict[int, float] = {}
@@ -115,24 +123,30 @@ def _wandb_run(key: str, folder: Path, settings: Settings) -> wandb.Run | None:
         return None
     import wandb  # noqa: PLC0415 - optional, and it takes a second
 
-    return wandb.init(
-        project=settings.logging.wandb_project,
-        mode=settings.logging.wandb,
-        name=f"{key}-{folder.name}",
-        group=key,
-        dir=folder,
-        # Others hold secrets.
-        config=settings.model_dump(mode="json", exclude={"bus", "server", "tracing"}),
-        # The log is for the run's numbers: no source, no machine, nothing of the terminal.
-        settings=wandb.Settings(
-            console="off",
-            silent=True,
-            disable_git=True,
-            disable_code=True,
-            x_disable_meta=True,
-            x_disable_stats=True,
-        ),
-    )
+    try:
+        return wandb.init(
+            project=settings.logging.wandb_project,
+            mode=settings.logging.wandb,
+            name=f"{key}-{folder.name}",
+            group=key,
+            dir=folder,
+            # Others hold secrets.
+            config=settings.model_dump(mode="json", exclude={"bus", "server", "tracing"}),
+            # The log is for the run's numbers: no source, no machine, nothing of the terminal.
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                disable_git=True,
+                disable_code=True,
+                x_disable_meta=True,
+                x_disable_stats=True,
+            ),
+        )
+    except wandb.errors.Error as error:
+        raise SgapsError(
+            f"W&B refuses this run ({error}): `wandb login`, another name by "
+            "logging.wandb_project=…, or logging.wandb=offline, which needs no account"
+        ) from error
 
 
 def _curves(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from trainer.saved_run import RunHeader, SavedRun, save_run
-from trainer.stepper import Stepper
+from trainer.stepper import Stepper, TrainingFailed
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,16 @@ class RunMemory:
             log.warning("step %d is not saved, the run goes on: %s", step, error)
         else:
             self.is_kept = True
+
+    @contextmanager
+    def unless_it_fails(self) -> Iterator[None]:
+        """A run that was taken up after TrainingFailed would fail as it did, and by other settings
+        it cannot be taken up."""
+        try:
+            yield
+        except TrainingFailed:
+            self.forget()
+            raise
 
     def forget(self) -> None:
         """The run is over. A file that stays costs no more than room."""

@@ -110,18 +110,19 @@ def load_run(
     if differing := _differing(saved.header, settings):
         raise CannotResume(
             f"the run that was cut off has other settings ({', '.join(differing)}): give the same, "
-            f"or {_anew(path)}"
+            f"or {anew(path)}"
         )
     if (began_at := saved.header.champion_version) != champion_version:
         back = f"sgaps checkpoints promote KEY {began_at} lets it go on, or "
         raise CannotResume(
             f"the run that was cut off began at {began_at}, and {champion_version} serves now: "
-            f"{back if began_at in versions else ''}{_anew(path)}"
+            f"{back if began_at in versions else ''}{anew(path)}"
         )
     return saved
 
 
-def _anew(path: Path) -> str:
+def anew(path: Path) -> str:
+    """What else to do where a saved run cannot be taken up."""
     return f"delete {path} and start without --resume"
 
 
@@ -138,5 +139,5 @@ def _read(path: Path) -> SavedRun:
             header = RunHeader.model_validate_json(file.metadata()[HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CannotResume(f"{path} cannot be read ({error}): {_anew(path)}") from error
+        raise CannotResume(f"{path} cannot be read ({error}): {anew(path)}") from error
     return SavedRun(header=header, tensors=tensors)

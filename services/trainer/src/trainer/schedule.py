@@ -53,7 +53,8 @@ class Schedule:
         part = self.part(step, elapsed_secs)
         if part < self.warmup_part:  # where the step will have led: never 0
             return min(1.0, self.part(step + 1, elapsed_secs) / self.warmup_part)
-        return 0.5 * (1 + math.cos(math.pi * part))
+        rest = (part - self.warmup_part) / (1 - self.warmup_part)
+        return 0.5 * (1 + math.cos(math.pi * rest))
 
 
 def sample_counts(settings: Settings, part: float) -> tuple[int, ...]:

@@ -7,10 +7,11 @@ import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sgaps.errors import SgapsError
 from sgaps.recording import SegmentInfo
-from trainer.saved_run import CannotResume
+from trainer.saved_run import CannotResume, anew
 from trainer.segments import frames_to_learn_from
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,10 @@ def split_for(
     known: frozenset[str],
     champion_version: str,
     held_out_before: Sequence[str] | None,
+    saved_at: Path,
 ) -> Split:
-    """Of a run: what it is told to hold out, or held out before it was cut off, or a share.
+    """Of a run: what it is told to hold out, or held out before it was cut off (and saved at a
+    path), or a share.
 
     `known` are the sessions that champion and challenger were trained on so far. Raises SgapsError
     where nothing would be held out, or what was trained on.
@@ -60,8 +63,8 @@ def split_for(
         split = split_at(segments, held_out=held_out_before)
         if not (split.train and split.val):
             raise CannotResume(
-                "the sessions that this run held out, or all others, are not there any more: "
-                "start without --resume"
+                "the sessions that this run held out, or all others, are not among these "
+                f"recordings: name them with data.val=[…] as before, or {anew(saved_at)}"
             )
         return split
     split = split_by_session(

@@ -21,7 +21,8 @@ Averaging: TypeAlias = Callable[[Params, Params, Tensor | int], None]
 
 
 class TrainingFailed(SgapsError):
-    """The loss is no longer finite, or nothing was learned; nothing of the run is kept."""
+    """A gradient or what was learned is not finite, or nothing was learned; nothing of the run is
+    kept."""
 
 
 def moving_average(decay: float) -> Averaging:
@@ -60,12 +61,13 @@ class Stepper:
         """Steps since the last update: what is lost when a run is cut off here."""
 
     def step(self, batch: Batch, learning_rate_factor: float) -> tuple[float, dict[str, float]]:
-        """Forward, backward, and every accumulation_steps an update; the loss and its terms."""
+        """Forward, backward, and every accumulation_steps an update; the loss and its terms.
+
+        Raises TrainingFailed.
+        """
         with network_precision(self.device):
             output = self._together(batch.inputs)
         loss, terms = self._loss(output, batch)
-        if not torch.isfinite(loss):
-            raise TrainingFailed(f"the loss became {loss.item()}; lower training.learning_rate")
         (loss / self._training.accumulation_steps).backward()
         self.accumulated += 1
         if self.accumulated == self._training.accumulation_steps:
@@ -75,11 +77,15 @@ class Stepper:
     def _update(self, learning_rate_factor: float) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = self._training.learning_rate * learning_rate_factor
-        nn.utils.clip_grad_norm_(self._model.parameters(), self._training.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._training.gradient_clip)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self._average.update_parameters(self._model)
         self.accumulated = 0
+        # The gradient, unlike the loss, is the same on all ranks, so all of them fail; and not
+        # before the device has been given all it has to do, since this waits for it.
+        if not torch.isfinite(norm):
+            raise TrainingFailed(f"the gradient became {norm.item()}; lower training.learning_rate")
 
     @property
     def has_learned(self) -> bool:

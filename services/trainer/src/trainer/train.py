@@ -11,14 +11,15 @@ import threading
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sgaps.checkpoints import DEFAULT_KEY
+from sgaps.checkpoints import DEFAULT_KEY, CheckpointDirectory
+from sgaps.ending import asked_or_insisted, end_by, end_signals
 from sgaps.errors import SgapsError
+from sgaps.model import pick_device
 from sgaps.open_files import allow_most_open_files
 from sgaps.recording import SegmentInfo, find_segments, segment_info
 from sgaps.settings import Settings, load_settings
@@ -43,11 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger(__package__).setLevel(logging.INFO)
     stop = threading.Event()
     allow_most_open_files()  # the general checkpoint reads the folders of all keys
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, partial(_stop, stop, number))
+    hear = asked_or_insisted(lambda _: _finish(stop), end_by)
+    for number in end_signals():
+        signal.signal(number, lambda n, _: hear(n))
     try:
         settings = load_settings(arguments.overrides)
-        with joined() as ranks:
+        with joined(pick_device(settings.training.device)) as ranks:
             report = _run(arguments.key, settings, stop, ranks=ranks, resume=arguments.resume)
     except SgapsError as error:
         sys.stderr.write(f"train: {error}\n")
@@ -58,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if report.finished else INTERRUPTED
 
 
-def _stop(stop: threading.Event, number: signal.Signals, *_: object) -> None:
+def _finish(stop: threading.Event) -> None:
     """The run ends by itself; whoever does not want to wait for that asks once more."""
     stop.set()
-    signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # also in a step that never ends
     with suppress(OSError):  # past sys.stderr, in which this thread may just have been writing
         os.write(STDERR_FILENO, STOPPING)
 
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(
     key: str, settings: Settings, stop: threading.Event, *, ranks: Ranks, resume: bool
 ) -> RunReport:
+    CheckpointDirectory(settings.data.checkpoints_dir).key_dir(key)  # before it names a folder
     named = _segments("data.train", settings.data.train)
     val = _segments("data.val", settings.data.val)
     is_general = key == DEFAULT_KEY
