@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import errno
+import multiprocessing.context
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from sgaps.errors import RecordingCorrupt, SgapsError
+from sgaps.ending import end_signals
+from sgaps.errors import ErrorCode, ProtocolError, RecordingCorrupt, SgapsError
 from sgaps.recording import find_segments
 from sgaps.settings import Settings
 from trainer import loader
@@ -176,6 +179,49 @@ def test_loader_processes_outlive_what_asks_the_whole_group_to_end(large: Large)
                 os.kill(pid, number)
         came += batches
     assert [example.width for (example,) in came] == list(range(20))
+
+
+def blocked(pid: int) -> int:
+    """Signals that wait for a process, a bit each."""
+    (line,) = re.findall(
+        r"^SigBlk:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
+    return int(line, 16)
+
+
+def test_what_the_group_is_told_while_a_loader_process_starts_does_not_end_it(large: Large) -> None:
+    """Its fork server imports for seconds, and it is there before it can say what it ignores."""
+    before = blocked(os.getpid())
+    with closing(load(large, requests(2), workers=1)) as batches:
+        next(batches)
+        assert blocked(os.getpid()) == before
+        for pid in loaders():
+            for number in end_signals():
+                assert blocked(pid) & 1 << (number - 1)
+
+
+def test_a_loader_process_that_cannot_start_was_not_killed(
+    large: Large, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(multiprocessing.context.ForkServerProcess, "start", start)
+    with pytest.raises(OSError, match="Too many open files"):
+        next(load(large, requests(1), workers=1))
+
+
+class Refusing(Large):
+    def __getitem__(self, wanted: int | Request) -> Example:
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, "no frame")
+
+
+def test_an_error_that_cannot_travel_is_told_by_its_words(tmp_path: Path) -> None:
+    record(tmp_path, "a", frames=1)
+    refusing = Refusing(find_segments(tmp_path), dataset_of([])._options)
+    batches = load(refusing, requests(1), workers=1)
+    with closing(batches), pytest.raises(SgapsError, match=r"^ProtocolError: .*no frame"):
+        next(batches)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from lockless import refuse_locks
 from sgaps.bus.memory_bus import MemoryBus
@@ -136,6 +138,31 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         record(settings.data.recordings_dir, name, frames=12)
     with pytest.raises(TrainingFailed, match=r"the gradient became .*learning_rate"):
         train(settings)
+
+
+def test_one_gradient_that_is_not_finite_costs_its_update_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one that overflows in bfloat16."""
+    settings = toy_settings(tmp_path, "training.max_epochs=3")
+    for name in ("a", "b"):
+        record(settings.data.recordings_dir, name, frames=12)
+    norms = itertools.chain([1.0, math.inf, math.nan], itertools.repeat(1.0))
+    clip = nn.utils.clip_grad_norm_
+
+    def clipped(parameters: Iterable[Tensor], most: float) -> Tensor:
+        parameters = list(parameters)
+        clip(parameters, most)
+        norm = torch.tensor(next(norms))
+        for parameter in parameters:
+            if parameter.grad is not None and not torch.isfinite(norm):
+                parameter.grad.fill_(norm)
+        return norm
+
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clipped)
+    assert train(settings).finished
+    told = [line for line in caplog.messages if "an update is left out" in line]
+    assert told == [f"an update is left out: its gradient is {norm}" for norm in ("inf", "nan")]
 
 
 def test_what_the_last_update_ruins_is_no_finished_run(tmp_path: Path) -> None:

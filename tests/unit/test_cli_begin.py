@@ -13,6 +13,7 @@ import pytest
 
 from sgaps_cli.begin import imported
 from sgaps_command import SGAPS, run_here, run_process
+from waiting import PATIENCE_SECS
 
 SLOW = "print(*sys.argv[1:], flush=True); time.sleep(60)"
 
@@ -87,6 +88,36 @@ def test_what_a_terminal_has_no_letter_for_is_no_traceback(tmp_path: Path) -> No
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = run_process("evaluate", env=os.environ | plain | {"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\\u25cfb\n", "")
+
+
+def test_a_name_that_is_no_text_stays_what_it_is_where_bytes_pass(tmp_path: Path) -> None:
+    """As with LC_ALL=C, whose output Python has pass whatever bytes a name is."""
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/__init__.py").touch()
+    (tmp_path / "trainer/evaluate.py").write_text("def main():\n print('x\\udcff')\n")
+    where = os.environ | {"LC_ALL": "C", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([SGAPS, "evaluate"], env=where, capture_output=True, check=True)
+    assert done.stdout == b"x\xff\n"
+
+
+def test_a_terminal_that_is_closed_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/__init__.py").touch()
+    code = "import time\ndef main():\n while True: print('a', flush=True); time.sleep(0.01)\n"
+    (tmp_path / "trainer/evaluate.py").write_text(code)
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [SGAPS, "evaluate"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    assert os.read(ours, 1) == b"a"
+    os.close(ours)
+    _, told = process.communicate(timeout=PATIENCE_SECS)
+    assert (process.returncode, told) == (1, b"")
 
 
 @pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])

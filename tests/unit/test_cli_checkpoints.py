@@ -118,7 +118,7 @@ def test_promotion_and_its_way_back(command: Command, tmp_path: Path) -> None:
         ("doom", ["default"], "the general checkpoint"),
         ("doom", ["doom", "default"], "the shipped v0001-"),
         ("default", ["default"], "the shipped v0001-"),
-        ("default", ["doom"], "an untrained model"),
+        ("default", ["doom"], "from the next start on an untrained model"),
     ],
 )
 def test_where_nothing_is_before_it_is_told_what_would_serve_then(
@@ -131,7 +131,7 @@ def test_where_nothing_is_before_it_is_told_what_would_serve_then(
         publish(tmp_path / "shipped", name)
     monkeypatch.setenv("SGAPS__DATA__SHIPPED_DIR", str(tmp_path / "shipped"))
     told = command_on(own, "checkpoints", monkeypatch)("rollback", key, status=1)
-    assert f"start the reconstructors again, and {serves}" in told
+    assert f"{own / key / 'current'}, and {serves}" in told
     assert told.endswith(" serves\n")
 
 
@@ -141,7 +141,7 @@ def test_the_shipped_ones_are_not_behind_themselves(
     publish(tmp_path, "default")
     monkeypatch.setenv("SGAPS__DATA__SHIPPED_DIR", str(tmp_path))
     told = command_on(tmp_path, "checkpoints", monkeypatch)("rollback", "default", status=1)
-    assert told.endswith("and an untrained model serves\n")
+    assert told.endswith("and from the next start on an untrained model serves\n")
 
 
 def test_a_rollback_goes_to_what_was_to_be_replaced(command: Command, tmp_path: Path) -> None:

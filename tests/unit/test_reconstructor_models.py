@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -537,9 +538,46 @@ def test_a_deleted_checkpoint_serves_no_more_in_memory_or_not(
     assert [m for m in caplog.messages if "no checkpoint any more" in m] == [
         f"{key} has no checkpoint any more: the general one serves it" for key in ("doom", "pong")
     ]
+    quake = publish(own, "quake", seed=3).model_version
     (own / "default" / POINTER_NAME).unlink()
-    assert reconstructor.refresh() == 1
-    assert reconstructor.serving() == {"default": shipped}
+    assert reconstructor.refresh() == 2
+    assert reconstructor.serving() == {"default": shipped, "quake": quake}
+    publish(tmp_path / "shipped", "tetris", seed=4)
     (tmp_path / "shipped" / "default" / POINTER_NAME).unlink()
+    assert reconstructor.refresh() == 1
+    assert reconstructor.serving()["default"] == shipped  # there is nothing in its place
+
+
+def test_a_folder_that_is_empty_all_of_a_sudden_was_not_emptied_by_hand(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path / "shipped", "default")
+    publish(tmp_path / "own", "doom", seed=1)
+    reconstructor = neural(tmp_path)
+    before, failed = reconstructor.serving(), FAILED._value.get()
+    mounted = (tmp_path / "own").rename(tmp_path / "elsewhere")
+    for there in (None, tmp_path / "own"):
+        if there:
+            there.mkdir()
+        assert reconstructor.refresh() == 0
+        assert reconstructor.serving() == before
+    assert FAILED._value.get() - failed == 2
+    assert f"{tmp_path / 'own'} is empty by now: mount it again" in caplog.text
+    (tmp_path / "own").rmdir()
+    mounted.rename(tmp_path / "own")
+    (tmp_path / "own" / "doom" / POINTER_NAME).unlink()
+    publish(tmp_path / "own", "pong", seed=2)
+    assert reconstructor.refresh() == 1
+    assert set(reconstructor.serving()) == {"default", "pong"}
+
+
+def test_a_copy_of_what_serves_takes_its_place_where_that_is_deleted(tmp_path: Path) -> None:
+    publish(tmp_path / "shipped", "default")
+    version = publish(tmp_path / "shipped", "doom", seed=1).model_version
+    shutil.copytree(tmp_path / "shipped" / "doom", tmp_path / "own" / "doom")
+    publish(tmp_path / "own", "pong", seed=2)
+    reconstructor = neural(tmp_path)
     assert reconstructor.refresh() == 0
-    assert reconstructor.serving() == {"default": shipped}  # there is nothing in its place
+    shutil.rmtree(tmp_path / "own" / "doom")
+    assert reconstructor.refresh() == 1
+    assert versions_of(reconstructor, "doom") == [version]

@@ -33,13 +33,15 @@ def print_any_name() -> None:
     """Names of files are bytes, and not every terminal has every letter: have what cannot be
     printed told as `\\udcff`, not raised."""
     out = sys.stdout
-    if isinstance(out, io.TextIOWrapper):
+    is_bytes = out.errors == "surrogateescape" and out.encoding == "utf-8"
+    if isinstance(out, io.TextIOWrapper) and not is_bytes:
         out.reconfigure(errors="backslashreplace")
 
 
 def end_unwritten(error: OSError) -> NoReturn:
-    """End, as nobody reads what we print or a disk is full, which is told. Raises other errors."""
-    if error.errno not in {errno.EPIPE, errno.ENOSPC}:
+    """End, as nobody reads what we print (EIO: its terminal is closed) or a disk is full, which is
+    told. Raises other errors."""
+    if error.errno not in {errno.EPIPE, errno.EIO, errno.ENOSPC}:
         raise error
     if error.errno == errno.ENOSPC:
         where = f"{error.filename}: " if error.filename else ""  # what is printed has no name

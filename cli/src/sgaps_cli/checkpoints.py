@@ -204,8 +204,8 @@ def _number_before(directory: CheckpointDirectory, key: str, version: str) -> st
     if not earlier:
         pointer = directory.key_dir(key) / POINTER_NAME
         raise CheckpointNotFound(
-            f"{key}: there is nothing before {version}; delete {pointer} and start the "
-            f"reconstructors again, and {_served_without(directory, key)} serves"
+            f"{key}: there is nothing before {version}; delete {pointer}, and "
+            f"{_served_without(directory, key)} serves"
         )
     return earlier[-1]
 
@@ -215,7 +215,9 @@ def _served_without(directory: CheckpointDirectory, key: str) -> str:
     shipped = CheckpointDirectory(load_settings().data.shipped_dir)
     if shipped.root.resolve() != directory.root.resolve() and (version := _served(shipped, key)):
         return f"the shipped {version}"
-    return "an untrained model" if key == DEFAULT_KEY else "the general checkpoint"
+    if key == DEFAULT_KEY:  # one that runs keeps what it has
+        return "from the next start on an untrained model"
+    return "the general checkpoint"
 
 
 def _flat(manifest: Manifest) -> Iterator[tuple[str, JsonValue]]:

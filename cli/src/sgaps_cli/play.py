@@ -136,9 +136,9 @@ async def play_with_line(
         with Live(Text("connecting…"), console=console, refresh_per_second=2) as live:
             return await play(source, options, stop=stop, report=_updating(live))
     finally:
+        source.close()
         if not console.is_terminal:
             console.line()  # a Live ends its last line on terminals only
-        source.close()
 
 
 def _updating(live: Live) -> Callable[[PlayStats], None]:

@@ -244,9 +244,9 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _may_be_there(path: Path) -> bool:
-    """False only where it is known not to be."""
+    """False only where it is known not to be. A link to nothing is there: it cannot be read."""
     try:
-        path.stat()
+        path.lstat()
     except OSError as error:
         return not isinstance(error, FileNotFoundError | NotADirectoryError)
     return True

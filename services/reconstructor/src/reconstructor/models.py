@@ -173,13 +173,23 @@ class Models:
         return stores
 
     def _keys_of(self, store: CheckpointStore) -> Iterable[str]:
-        """Of a store that cannot be listed, all: nothing of a later one may replace what serves."""
+        """Of a store that cannot be listed, all: nothing of a later one may replace what serves.
+
+        One that had a checkpoint in force and is empty now is most likely no longer mounted.
+        """
         try:
-            return store.all_keys()
+            keys = store.all_keys()
         except CheckpointError as error:
-            log.error("the old models go on serving: %s", error)  # noqa: TRY400 - it says all
-            metrics.FAILED.inc()
-            return list(self._in_force)
+            return self._all_go_on(str(error))
+        serves = any(place.store is store for place in self._in_force.values())
+        if not keys and serves and not any(store.root.glob("*")):
+            return self._all_go_on(f"{store.root} is empty by now: mount it again")
+        return keys
+
+    def _all_go_on(self, why: str) -> list[str]:
+        log.error("the old models go on serving: %s", why)
+        metrics.FAILED.inc()
+        return list(self._in_force)
 
     def _takes_newest(self, stores: Sequence[CheckpointStore], key: str) -> bool:
         """A later store is asked only where an earlier one has nothing usable for a key that has
@@ -202,7 +212,7 @@ class Models:
             if place in self._refused:
                 self._keys_in_trouble.add(key)
                 return False
-            if key in self._in_force and self._in_force[key].version == version:
+            if (there := self._in_force.get(key)) and there[:3] == place[:3]:
                 return False
             require_gray(store.usable(key, version))
             # A start would take half a second for each key; the first frame of one waits instead.

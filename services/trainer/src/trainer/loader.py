@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
@@ -151,7 +152,7 @@ def _death_told() -> Iterator[None]:
     middle of an answer, the connection is at its end."""
     try:
         yield
-    except (EOFError, OSError) as error:
+    except (EOFError, ConnectionError) as error:
         raise LoaderKilled(
             "a loader process was killed, for want of memory most likely: lower training.workers"
         ) from error
@@ -170,7 +171,7 @@ def _helper(dataset: RecordingDataset) -> Iterator[Connection]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_help, args=(dataset, theirs), daemon=True)
     with ours:
-        with theirs, _death_told():
+        with theirs, _death_told(), _unheard():
             process.start()
         try:
             yield ours
@@ -178,6 +179,18 @@ def _helper(dataset: RecordingDataset) -> Iterator[Connection]:
             if process.is_alive():  # else its number may be another one's by now
                 process.kill()
             process.join()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What asks for an end waits meanwhile, for this thread and for what it starts: a process that
+    is there, but not yet deaf to what its group is told, would die of it."""
+    resource_tracker.ensure_running()  # which would have SIGINT and SIGTERM heard again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, end_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _help(dataset: RecordingDataset, training: Connection) -> None:
@@ -210,5 +223,14 @@ def _tried(dataset: RecordingDataset, requests: list[Request]) -> list[Example] 
     try:
         return _examples(dataset, requests)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised there
-        error.add_note(traceback.format_exc())  # which does not travel with it
-        return error
+        told = error if _can_travel(error) else SgapsError(f"{type(error).__name__}: {error}")
+        told.add_note(traceback.format_exc())  # which does not travel with it
+        return told
+
+
+def _can_travel(error: Exception) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - whatever its class does then
+        return False
+    return True

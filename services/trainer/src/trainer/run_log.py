@@ -10,7 +10,6 @@ data/runs/doom-deathmatch/20261124-120000/
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import msgspec
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -96,7 +96,8 @@ class RunLog:
         _curves(self._losses, self._looks, self._efficiency).savefig(self.folder / CURVES_NAME)
 
     def _write(self, step: int, numbers: Mapping[str, Any]) -> None:
-        self._metrics.write(json.dumps({"step": step, **numbers}) + "\n")
+        # As msgspec has it, a number that is not finite is null: JSON has no NaN.
+        self._metrics.write(msgspec.json.encode({"step": step, **numbers}).decode() + "\n")
         if self._wandb:
             self._wandb.log(dict(numbers), step=step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
@@ -16,6 +17,11 @@ from trainer.batch import Batch
 from trainer.losses import ReconstructionLoss
 from trainer.saved_run import SavedRun
 
+log = logging.getLogger(__name__)
+
+MOST_SKIPPED = 3
+"""Updates in a row whose gradient is not finite. One may overflow in bfloat16; so many are a model
+that is ruined."""
 Params: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 Averaging: TypeAlias = Callable[[Params, Params, Tensor | int], None]
 
@@ -59,6 +65,8 @@ class Stepper:
         self._average.update_parameters(model)  # the average begins where the run begins
         self.accumulated = 0
         """Steps since the last update: what is lost when a run is cut off here."""
+        self._skipped = 0
+        """Updates left out since the last one."""
 
     def step(self, batch: Batch, learning_rate_factor: float) -> tuple[float, dict[str, float]]:
         """Forward, backward, and every accumulation_steps an update; the loss and its terms.
@@ -78,14 +86,22 @@ class Stepper:
         for group in self._optimiser.param_groups:
             group["lr"] = self._training.learning_rate * learning_rate_factor
         norm = nn.utils.clip_grad_norm_(self._model.parameters(), self._training.gradient_clip)
-        self._optimiser.step()
+        # The gradient, unlike the loss, is the same on all ranks: all of them go on, or fail.
+        if torch.isfinite(norm):
+            self._optimiser.step()
+            self._average.update_parameters(self._model)
+            self._skipped = 0
+        else:
+            self._skip(float(norm))
         self._optimiser.zero_grad(set_to_none=True)
-        self._average.update_parameters(self._model)
         self.accumulated = 0
-        # The gradient, unlike the loss, is the same on all ranks, so all of them fail; and not
-        # before the device has been given all it has to do, since this waits for it.
-        if not torch.isfinite(norm):
-            raise TrainingFailed(f"the gradient became {norm.item()}; lower training.learning_rate")
+
+    def _skip(self, norm: float) -> None:
+        """Leave an update out, as it would make every weight NaN. Raises TrainingFailed."""
+        self._skipped += 1
+        if self._skipped == MOST_SKIPPED:
+            raise TrainingFailed(f"the gradient became {norm}; lower training.learning_rate")
+        log.warning("an update is left out: its gradient is %s", norm)
 
     @property
     def has_learned(self) -> bool:

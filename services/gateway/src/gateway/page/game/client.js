@@ -187,6 +187,7 @@ export class Client {
 
   #beginStreaming() {
     this.#streamingSinceMs = performance.now();
+    this.#beat(); // before any frame, for what it tells
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     this.#giveUpIn(SILENCE_TIMEOUT_MS);
     this.#enter("streaming");
