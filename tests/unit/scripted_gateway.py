@@ -56,8 +56,6 @@ class ScriptedGateway:
         CENTRE_OF_PIXEL_1_2,
     )
     features: list[str] = field(default_factory=list)
-    newer_words: list[str | bytes] = field(default_factory=list)
-    """What it says in between, that this release knows nothing of."""
     picture: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((6, 8), np.uint8))
     """What it says its reconstructions look like."""
     starts: list[SessionStart] = field(default_factory=list)
@@ -127,8 +125,6 @@ class ScriptedGateway:
                 features=self.features,
             ),
         )
-        for word in self.newer_words:
-            await socket.send(word)
         await _send(socket, self._coordinates(-1, set_id=last_frame_id + 1))
         return session_id
 

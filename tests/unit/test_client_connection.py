@@ -350,11 +350,3 @@ async def test_the_rate_of_the_heartbeat_is_taken_over() -> None:
     async with gateway.running(), client_of(gateway) as client:
         gateway.target_fps = 5
         await eventually(lambda: client.state.target_fps == 5)
-
-
-async def test_messages_that_only_a_newer_server_knows_are_ignored() -> None:
-    gateway = ScriptedGateway(newer_words=['{"type": "weather", "rain": true}', b"SG\1\x09rain"])
-    async with gateway.running(), client_of(gateway) as client:
-        assert await send(client, 2) == [0, 1]
-        await eventually(lambda: client.state.account.last_answered_frame_id == 1)
-    assert len(gateway.starts) == 1

@@ -369,7 +369,7 @@ class SgapsClient:
             raise ConnectionAbortedError("the session is gone, starting a new one")
         raise incoming.refusal(reply)
 
-    def _receive(self, raw: str | bytes) -> FromServer | CoordinateSet | None:
+    def _receive(self, raw: str | bytes) -> FromServer | CoordinateSet:
         self.state.bytes_down += len(raw)
         message = incoming.decoded(raw)
         match message:

@@ -8,18 +8,11 @@ from sgaps.protocol.content import CoordinateSet
 from sgaps.protocol.messages import Error, FromServer, UvCoordinates
 
 
-def decoded(raw: str | bytes) -> FromServer | CoordinateSet | None:
-    """Control messages are JSON in either form; None is one of a kind that only a newer server
-    knows. Raises ProtocolError.
-    """
-    try:
-        if isinstance(raw, bytes):
-            return binary_codec.decode_server_message(raw)
-        message = json_codec.decode_server_message(raw)
-    except ProtocolError as error:
-        if error.code == ErrorCode.UNKNOWN_TYPE:
-            return None
-        raise
+def decoded(raw: str | bytes) -> FromServer | CoordinateSet:
+    """Control messages are JSON in either form. Raises ProtocolError."""
+    if isinstance(raw, bytes):
+        return binary_codec.decode_server_message(raw)
+    message = json_codec.decode_server_message(raw)
     if isinstance(message, UvCoordinates):
         return json_codec.coordinate_set(message)
     return message
