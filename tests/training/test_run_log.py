@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_a_run_is_logged_to_wandb_offline(tmp_path: Path) -> None:
     (run,) = (log.folder / "wandb").glob("offline-run-*")
     assert next(run.glob("run-*.wandb")).stat().st_size > 1000
     assert list(run.glob("files/media/images/held_out_*.png"))
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
+    """JSON has no NaN, and whoever reads the log may not know Python's."""
+    settings = toy_settings(tmp_path, f"data.runs_dir={tmp_path}", "logging.wandb=disabled")
+    log = RunLog(KEY, settings)
+    log.efficiency(7, {125: math.nan, 500: 21.5})
+    log.close()
+    line = (log.folder / "metrics.jsonl").read_text()
+    assert line == '{"step":7,"psnr_db_at_125":null,"psnr_db_at_500":21.5}\n'
 
 
 def test_what_wandb_refuses_is_told_and_leaves_no_folder(tmp_path: Path) -> None:

@@ -58,18 +58,24 @@ def closed_pipe() -> int:
     return writing
 
 
+def evaluating(code: str, folder: Path) -> dict[str, str]:
+    """The environment in which `sgaps evaluate` is this code."""
+    (folder / "trainer").mkdir()
+    (folder / "trainer/__init__.py").touch()
+    (folder / "trainer/evaluate.py").write_text(code)
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
 @pytest.mark.parametrize(
     ("file", "wrong"), [("/dev/full", "sgaps: No space left on device\n"), ("a pipe", "")]
 )
 def test_what_cannot_be_printed_is_no_traceback(file: str, wrong: str, tmp_path: Path) -> None:
-    (tmp_path / "trainer").mkdir()
-    (tmp_path / "trainer/__init__.py").touch()
     code = "import sys\ndef main():\n sys.stdout.write('measured'); sys.stdout.flush()\n"
-    (tmp_path / "trainer/evaluate.py").write_text(code)
+    env = evaluating(code, tmp_path)
     out = closed_pipe() if file == "a pipe" else os.open(file, os.O_WRONLY)
     done = subprocess.run(
         [SGAPS, "evaluate"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=env,
         stdout=out,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,33 +88,26 @@ def test_what_cannot_be_printed_is_no_traceback(file: str, wrong: str, tmp_path:
 
 def test_what_a_terminal_has_no_letter_for_is_no_traceback(tmp_path: Path) -> None:
     """In the C locale the stream lets bytes of names through, and raises for anything else."""
-    (tmp_path / "trainer").mkdir()
-    (tmp_path / "trainer/__init__.py").touch()
-    (tmp_path / "trainer/evaluate.py").write_text("def main():\n print('a\\u25cfb')\n")
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = run_process("evaluate", env=os.environ | plain | {"PYTHONPATH": str(tmp_path)})
+    env = evaluating("def main():\n print('a\\u25cfb')\n", tmp_path) | plain
+    done = run_process("evaluate", env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "a\\u25cfb\n", "")
 
 
 def test_a_name_that_is_no_text_stays_what_it_is_where_bytes_pass(tmp_path: Path) -> None:
     """As with LC_ALL=C, whose output Python has pass whatever bytes a name is."""
-    (tmp_path / "trainer").mkdir()
-    (tmp_path / "trainer/__init__.py").touch()
-    (tmp_path / "trainer/evaluate.py").write_text("def main():\n print('x\\udcff')\n")
-    where = os.environ | {"LC_ALL": "C", "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([SGAPS, "evaluate"], env=where, capture_output=True, check=True)
+    env = evaluating("def main():\n print('x\\udcff')\n", tmp_path) | {"LC_ALL": "C"}
+    done = subprocess.run([SGAPS, "evaluate"], env=env, capture_output=True, check=True)
     assert done.stdout == b"x\xff\n"
 
 
 def test_a_terminal_that_is_closed_is_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "trainer").mkdir()
-    (tmp_path / "trainer/__init__.py").touch()
     code = "import time\ndef main():\n while True: print('a', flush=True); time.sleep(0.01)\n"
-    (tmp_path / "trainer/evaluate.py").write_text(code)
+    env = evaluating(code, tmp_path)
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         [SGAPS, "evaluate"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=env,
         stdout=theirs,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -118,6 +117,14 @@ def test_a_terminal_that_is_closed_is_no_traceback(tmp_path: Path) -> None:
     os.close(ours)
     _, told = process.communicate(timeout=PATIENCE_SECS)
     assert (process.returncode, told) == (1, b"")
+
+
+def test_an_output_that_was_closed_before_is_no_traceback(tmp_path: Path) -> None:
+    """As by `>&-`, or a service that gives its children none."""
+    env = evaluating("def main():\n print('a')\n", tmp_path)
+    closed = ["sh", "-c", 'exec "$0" evaluate >&-', SGAPS]
+    done = subprocess.run(closed, env=env, capture_output=True, check=False, timeout=PATIENCE_SECS)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])

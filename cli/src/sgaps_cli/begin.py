@@ -33,8 +33,9 @@ def print_any_name() -> None:
     """Names of files are bytes, and not every terminal has every letter: have what cannot be
     printed told as `\\udcff`, not raised."""
     out = sys.stdout
-    is_bytes = out.errors == "surrogateescape" and out.encoding == "utf-8"
-    if isinstance(out, io.TextIOWrapper) and not is_bytes:
+    if not isinstance(out, io.TextIOWrapper):  # None where it was closed before
+        return
+    if (out.encoding, out.errors) != ("utf-8", "surrogateescape"):  # by which bytes pass
         out.reconfigure(errors="backslashreplace")
 
 
