@@ -8,6 +8,7 @@ import numpy as np
 
 from reconstructor.frame import FrameInput
 from reconstructor.neural import NeuralReconstructor
+from sgaps.metrics.reconstructor import CHECKPOINT_REFUSED
 from sgaps.model import CheckpointStore
 from sgaps.settings import Settings, load_settings
 from toy_models import HEIGHT, WIDTH, picture, samples_of
@@ -48,3 +49,14 @@ def frame(
         height=size[1],
         history=((1, samples_of(picture(seed + 1, *size), count)),) if history else (),
     )
+
+
+def refused() -> dict[str, float]:
+    """What the metric tells, by key."""
+    (family,) = CHECKPOINT_REFUSED.collect()
+    return {sample.labels["checkpoint_key"]: sample.value for sample in family.samples}
+
+
+def versions_of(reconstructor: NeuralReconstructor, *keys: str) -> list[str]:
+    """What serves a frame of each key, one frame after the other."""
+    return [reconstructor.reconstruct([frame(key)])[0].model_version for key in keys]

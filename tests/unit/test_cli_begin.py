@@ -122,7 +122,7 @@ def test_a_terminal_that_is_closed_is_no_traceback(tmp_path: Path) -> None:
 def test_an_output_that_was_closed_before_is_no_traceback(tmp_path: Path) -> None:
     """As by `>&-`, or a service that gives its children none."""
     env = evaluating("def main():\n print('a')\n", tmp_path)
-    closed = ["sh", "-c", 'exec "$0" evaluate >&-', SGAPS]
+    closed = ["sh", "-c", 'exec "$0" evaluate >&-', str(SGAPS)]
     done = subprocess.run(closed, env=env, capture_output=True, check=False, timeout=PATIENCE_SECS)
     assert (done.returncode, done.stderr) == (0, b"")
 
