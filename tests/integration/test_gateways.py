@@ -49,6 +49,26 @@ async def test_a_session_goes_on_at_another_gateway(gateway_settings: Settings) 
             assert (ledger["received"], ledger["delivered"]) == (3, 1)
 
 
+async def test_an_older_socket_hears_that_its_session_went_on_at_another_gateway(
+    gateway_settings: Settings,
+) -> None:
+    """By its next heartbeat, though frames of its own came after; and not where it came back."""
+    async with two_gateways(gateway_settings) as (first, second), first.connect() as older:
+        session_id = (await start(older))["session_id"]
+        async with second.connect() as newer:
+            await start(newer, resume_session_id=session_id)
+            await send(newer, frame(0))
+            assert (await heartbeat(newer))["type"] == "heartbeat_ack"
+            await send(older, frame(1))
+            error = await heartbeat(older)
+            assert (error["code"], error["fatal"]) == ("session_taken_over", True)
+            await older.wait_closed()
+            assert (await heartbeat(newer))["type"] == "heartbeat_ack"
+        async with first.connect() as back:
+            await start(back, resume_session_id=session_id)
+            assert (await heartbeat(back))["type"] == "heartbeat_ack"
+
+
 async def test_a_session_that_comes_back_to_a_gateway_does_not_go_backwards(
     gateway_settings: Settings,
 ) -> None:

@@ -212,6 +212,10 @@ class Connection:
             (fields,) = await self._gateway.bus.hashes([session_key(session.session_id)])
         except BusError as error:
             raise self._gateway.outlook.overloaded(error) from error
+        if intake.is_held_elsewhere(fields, self._server.gateway_id):
+            why = "the session was resumed on another gateway"
+            self._end(ProtocolError(ErrorCode.SESSION_TAKEN_OVER, why))
+            return
         await self._outbox.put(
             HeartbeatAck(
                 timestamp=message.timestamp,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.pictures import check_picture
@@ -23,6 +24,9 @@ from sgaps.protocol.binary_codec import ValuesOfFrame
 from sgaps.protocol.content import SampledFrame, WholeFrame
 from sgaps.protocol.messages import FOOTPRINT, Resolution
 from sgaps.settings import ServerSettings
+
+HOLDER = "gateway_id"
+"""Field of a session's hash: the gateway that its newest socket is at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,3 +195,17 @@ def remembering(session: Session, last_frame_id: int) -> Put:
     }
     key = session_key(session.session_id)
     return Put(key, fields, SESSION_TTL_SECS, rising="last_frame_id")
+
+
+def holding(session: Session, gateway_id: str) -> Put:
+    """Tells the gateway that had the session until now that it is this one's.
+
+    No part of `remembering`: frames of an older socket must not bring the session back to it.
+    """
+    return Put(session_key(session.session_id), {HOLDER: gateway_id.encode()}, SESSION_TTL_SECS)
+
+
+def is_held_elsewhere(fields: Mapping[str, bytes], gateway_id: str) -> bool:
+    """Whether a session went on at another gateway, by what the broker knows of it."""
+    holder = fields.get(HOLDER)
+    return holder is not None and holder != gateway_id.encode()
