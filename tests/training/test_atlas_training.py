@@ -302,9 +302,10 @@ def test_a_wrong_state_costs_what_the_atlas_gains(
     record(tmp_path, "held-out", walk(8, seed=99))
     data = settings.data.model_copy(update={"test": (tmp_path,)})
     report, _ = compare(KEY, settings.model_copy(update={"data": data}), frames=8)
-    assert report.gains_db["80 samples, as served over no atlas"].value > 1
-    assert report.gains_db["80 samples, as served over wrong state"].value > 1
-    assert report.gains_db["80 samples, as served over no state"].value > 1
+    served = "80 samples, model, closed loop: squares, by predicted_error"
+    assert report.gains_db[f"{served} over no atlas"].value > 1
+    assert report.gains_db[f"{served} over wrong state"].value > 1
+    assert report.gains_db[f"{served} over no state"].value > 1
 
 
 def test_an_atlas_that_does_not_help_is_not_published(

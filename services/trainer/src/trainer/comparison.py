@@ -76,7 +76,8 @@ class Report:
     rank_correlations: dict[str, Mean]
     """Spearman's, of importance and the true error of the next frame."""
     told_psnr_db: dict[str, Mean]
-    """Of a session as it is served: how far the PSNR that a client is told is from the true one.
+    """Of the closed loop by predicted error, as `sgaps up` serves: how far the PSNR that
+    a client is told is from the true one.
 
     Empty where the model is untrained, and a client told nothing.
     """
@@ -195,7 +196,7 @@ class _Table:
             shown = shown_by(loop, count)
             score(_closed(loop), (s.frame for s in shown), count, self._sent(shown, loop))
             self._rank(shown, loop, count)
-            if loop == ERROR:  # as it is served
+            if loop == ERROR:
                 self._picture(shown[-1], squares[-1].frame)
                 self._tell(shown, count)
 
@@ -284,7 +285,7 @@ class _Table:
             true = self._scores[_closed(ERROR), count]
             for loop in self._other_loops:
                 gain = gain_db(true, self._scores[_closed(loop), count])
-                yield f"{count} samples, as served over {_without(loop)}", gain
+                yield f"{count} samples, {_closed(ERROR)} over {_without(loop)}", gain
         # What placement is worth in samples.
         for fewer, more in pairwise(sorted(counts)):
             for other in (random, grid):
