@@ -23,6 +23,8 @@ from sgaps_cli.bench.report import Line, told
 from sgaps_cli.bench.scaling import bench_scaling
 from sgaps_cli.bench.sessions import bench_sessions
 from sgaps_cli.bench.sessions import told as told_sessions
+from sgaps_cli.bench.soak import bench_soak
+from sgaps_cli.bench.soak import told as told_soak
 from sgaps_cli.bench.stages import bench_stages, profile_stages
 from sgaps_cli.bench.stages import told as told_costs
 from sgaps_cli.bench.training import bench_training
@@ -139,6 +141,21 @@ def sessions(
     """How many players are served in time, and what gives first."""
     climbs = bench_sessions(gateways=gateways)
     _print_with_machine(told_sessions(climbs), [climb.fields for climb in climbs], json=json)
+
+
+@app.command(epilog="Example: `sgaps bench soak --minutes 60 --json`")
+def soak(
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="How long; under 20 a broker is still filling.")
+    ] = 20,
+    real_model: Annotated[
+        bool, typer.Option("--real-model", help="The shipped checkpoint, not a constant.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Whether memory, and what a frame costs, stay what they were while players come and go."""
+    found = bench_soak(minutes=minutes, real_model=real_model)
+    _print_with_machine(told_soak(found), [found.fields], json=json)
 
 
 @app.command(epilog="Example: `sgaps bench stages --frames 512 --json`")

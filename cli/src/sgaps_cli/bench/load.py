@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 from sgaps.protocol import binary_codec, json_codec
 from sgaps.protocol.content import CoordinateSet, SampledFrame
-from sgaps.protocol.messages import ClientInfo, Heartbeat, Resolution, SessionStart
+from sgaps.protocol.messages import ClientInfo, Heartbeat, Resolution, SessionStart, SessionStartAck
 
 BINARY = binary_codec.SUBPROTOCOL
 IDS = struct.Struct("<QQ")
@@ -48,19 +48,27 @@ async def main(url: str, subprotocol: str, frames: int) -> float:
 
 async def begin(socket: ClientConnection) -> CoordinateSet:
     """Begin a session; the set that it starts with."""
-    start = SessionStart(
+    _, chosen = await start(socket)
+    return chosen
+
+
+async def start(socket: ClientConnection) -> tuple[SessionStartAck, CoordinateSet]:
+    """Begin a session; what it is told, and the set that it starts with."""
+    wish = SessionStart(
         checkpoint_key="bench",
         resolution=RESOLUTION,
         max_state_dim=64,
         client=ClientInfo(name="bench", version="1", features=["footprint"]),
     )
-    await socket.send(json_codec.encode(start))
-    await socket.recv()
+    await socket.send(json_codec.encode(wish))
+    ack = json_codec.decode_server_message(await socket.recv())
+    if not isinstance(ack, SessionStartAck):
+        raise TypeError(f"the server refused a session: {ack}")
     raw = await socket.recv()
     if isinstance(raw, bytes):
-        return binary_codec.decode_server_message(raw)
+        return ack, binary_codec.decode_server_message(raw)
     message = json_codec.decode_server_message(raw)
-    return json_codec.coordinate_set(message)  # type: ignore[arg-type]
+    return ack, json_codec.coordinate_set(message)  # type: ignore[arg-type]
 
 
 def first_frame(chosen: CoordinateSet) -> SampledFrame:

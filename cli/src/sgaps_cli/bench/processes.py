@@ -145,6 +145,15 @@ def cpu_secs(pid: int) -> float:
 
 def peak_memory_mib(pid: int) -> float:
     """The most that a process had resident."""
+    return _mib_of(pid, "VmHWM")
+
+
+def memory_mib(pid: int) -> float:
+    """What a process has resident now."""
+    return _mib_of(pid, "VmRSS")
+
+
+def _mib_of(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    (line,) = (line for line in status.splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
