@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateway import __main__ as gateway_main
+from gateway import certificate as certificates
 from gateway.access import address_of, bearer_token, is_safe_host
 from integration.conftest import RunningGateway, running_gateway, with_changes
 from integration.talk import START, receive, refusal, start
@@ -364,6 +366,12 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """For 127.0.0.1, signed by itself; and its key."""
     require_tool("openssl", "openssl")
     files = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    sign(*files)
+    return files
+
+
+def sign(*files: Path) -> None:
+    """Make a certificate and its key, new ones each time."""
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
@@ -373,7 +381,6 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
         check=True,
         capture_output=True,
     )
-    return files
 
 
 async def test_tls_by_certificate_files(
@@ -390,6 +397,37 @@ async def test_tls_by_certificate_files(
         assert reply.json()["uptime_secs"] > 0
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(url)
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart(
+    gateway_settings: Settings,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And the one of before, as long as only one of the two files is the new one."""
+    monkeypatch.setattr(certificates, "LOOK_EVERY_SECS", 0.05)
+    caplog.set_level("INFO", "gateway.certificate")
+    file, key = certificate
+    old, new_key = file.read_text(), key.with_suffix(".new")
+    settings = with_changes(gateway_settings, server={"tls_certificate": file, "tls_key": key})
+    async with running_gateway(settings) as gateway:
+
+        async def shown() -> str:
+            return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", gateway.port))
+
+        async def told() -> bool:
+            return len(caplog.messages) == 1
+
+        sign(file, new_key)
+        await eventually(told)
+        assert f"{file} and {key} cannot be used, those of before are: " in caplog.text
+        assert await shown() == old
+        caplog.clear()
+        new_key.replace(key)
+        await eventually(told)
+        assert f"new connections are shown the renewed {file}" in caplog.text
+        assert await shown() == file.read_text() != old
 
 
 async def test_a_certificate_that_cannot_be_used_is_named(

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
+from gateway.certificate import Certificate
 from gateway.delivery import GROUP
 from gateway.session import SessionManager
 from gateway.shared import Gateway
@@ -38,7 +39,8 @@ async def main(service: Service) -> None:
     service.watch(deliverer.consumer)
     delivers = service.readiness
     service.readiness = lambda: delivers() or gateway.outlook.twins.why
-    server = _Server(_configuration(app, service.settings.server))
+    configuration = _configuration(app, service.settings.server)
+    server = _Server(configuration)
     # One that fails ends them all, and the process: whoever started it starts it again.
     await together(
         service.stop,
@@ -47,6 +49,7 @@ async def main(service: Service) -> None:
         gateway.outlook.run(service.stop),
         gateway.sessions.run(service.stop),
         gateway.probe.run(service.stop),
+        _renew(configuration, service.settings.server, service.stop),
         _stop_with(service.stop, server, gateway.sessions),
         _serve(server, service.stop),
     )
@@ -94,6 +97,13 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def _renew(
+    configuration: uvicorn.Config, server: ServerSettings, stop: asyncio.Event
+) -> None:
+    if configuration.ssl and server.tls_certificate and server.tls_key:
+        await Certificate(configuration.ssl, server.tls_certificate, server.tls_key).run(stop)
 
 
 async def _serve(server: uvicorn.Server, stop: asyncio.Event) -> None:
