@@ -533,14 +533,6 @@ def test_a_codec_that_cannot_take_so_few_bytes_or_so_many_tells_what_it_took() -
     assert np.abs(np.array(shown, float) - scene(0)).max() <= 1
 
 
-def test_a_mosaic_shows_every_sample_over_its_square() -> None:
-    samples = np.array([[0.25, 0.5, 1, 4], [0.1875, 0.1875, 0.2, 1]], np.float32)
-    shown = pictures.mosaic(samples, 8, 8)
-    expected = np.zeros((8, 8), np.uint8)
-    expected[2:6, 0:4], expected[1, 1] = 255, 51
-    np.testing.assert_array_equal(shown, expected)
-
-
 def test_linear_interpolation_is_exact_on_a_slope() -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     slope = (2 * x + 3 * y).astype(np.uint8)

@@ -25,6 +25,7 @@ from sgaps.sampling.footprints import (
     Coords,
     are_footprints,
     as_points,
+    mosaic,
     sample_image,
 )
 from sgaps.sampling.importance import NOTHING_KNOWN
@@ -300,3 +301,11 @@ def test_samples_of_many_frames_are_unpacked_as_those_of_each(
 def test_half_a_pixel_is_refused(size: int) -> None:
     with pytest.raises(MessageError, match="no pixels"):
         unpack_pixels(bytes(size), b"")
+
+
+def test_a_mosaic_shows_every_sample_over_its_square() -> None:
+    samples = np.array([[0.25, 0.5, 1, 4], [0.1875, 0.1875, 0.2, 1]], np.float32)
+    shown = mosaic(samples, 8, 8)
+    expected = np.zeros((8, 8), np.uint8)
+    expected[2:6, 0:4], expected[1, 1] = 255, 51
+    np.testing.assert_array_equal(shown, expected)

@@ -27,6 +27,7 @@ RUN_BY = {
     "torchrun": "tests/training/test_train_command.py::test_two_ranks_train_one_checkpoint",
     "sgaps evaluate": GUIDES,
     "sgaps replay": "tests/browser/test_replay.py::test_a_recording_is_looked_through",
+    "sgaps export": "tests/unit/test_export.py::test_it_shows_each_frame_as_it_is_rebuilt",
     "sgaps bench": GUIDES,
     "sgaps checkpoints": GUIDES,
     "sgaps doctor": GUIDES,

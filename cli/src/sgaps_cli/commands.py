@@ -21,7 +21,7 @@ from sgaps_cli.dead import list_dead
 from sgaps_cli.deployment_secrets import write_secrets
 from sgaps_cli.doctor import diagnose
 from sgaps_cli.play import MAX_SEED, play_source
-from sgaps_cli.replay import replay_recordings
+from sgaps_cli.replay import export_recording, replay_recordings
 from sgaps_cli.up import UpOptions, run_system
 
 app = typer.Typer(
@@ -209,6 +209,49 @@ def replay(
     Needs no running system, and only this machine can reach the page. Ctrl-C ends it.
     """
     replay_recordings(folder, port=port, browser=browser, overrides=overrides or ())
+
+
+@app.command(
+    epilog="Example: `sgaps export doom-my_way_home/1b2c3d --out clip.mp4 --beside`; without a "
+    "name the newest recording"
+)
+def export(
+    recording: Annotated[
+        str | None, typer.Argument(help="KEY/SESSION; default: the newest.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: SESSION.mp4, here.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of recordings; default: as configured.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="KEY/VERSION, or none for the bare interpolation; default: what serves the key."
+        ),
+    ] = None,
+    beside: Annotated[
+        bool,
+        typer.Option(
+            "--beside",
+            help="The samples on the left; the true frames on the right, where all are recorded.",
+        ),
+    ] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting to override, key=value.")
+    ] = None,
+) -> None:
+    """Write a recording as a video, rebuilt by a checkpoint. Needs no running system."""
+    written = export_recording(
+        root,
+        recording,
+        checkpoint=checkpoint,
+        out=out,
+        beside=beside,
+        overrides=overrides or (),
+    )
+    typer.echo(written)
 
 
 @app.command(context_settings=PASS_ON)

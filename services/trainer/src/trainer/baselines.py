@@ -13,7 +13,8 @@ from scipy.fft import dctn, idctn
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import QhullError
 
-from trainer.pictures import Picture, Samples, gray
+from sgaps.sampling.footprints import Samples
+from trainer.pictures import Picture, gray
 
 X264_FPS = 10
 X264_LEAST_BYTES = 13

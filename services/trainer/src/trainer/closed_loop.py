@@ -21,7 +21,7 @@ from sgaps.protocol.binary_codec import encode_coordinates, encode_frame
 from sgaps.protocol.content import CoordinateSet, SampledFrame
 from sgaps.protocol.messages import Resolution
 from sgaps.sampling.adaptive import AdaptiveUVSampler
-from sgaps.sampling.footprints import Coords, sample_image
+from sgaps.sampling.footprints import Coords, Samples, sample_image
 from sgaps.sampling.importance import (
     NOTHING_KNOWN,
     AttentionEntropyImportanceCalculator,
@@ -31,7 +31,7 @@ from sgaps.sampling.importance import (
 from sgaps.sampling.schedule import MaskUpdateScheduler
 from sgaps.settings import ImportanceMethod, PatternName, Settings
 from trainer.dataset import Example
-from trainer.pictures import Picture, Samples, gray
+from trainer.pictures import Picture, gray
 from trainer.rebuild import rebuilt
 
 Guide: TypeAlias = ImportanceMethod | Literal["nothing"]

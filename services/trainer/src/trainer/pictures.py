@@ -9,25 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sgaps.sampling.footprints import Samples, mosaic
+
 ERROR_GAIN = 4
 Picture: TypeAlias = NDArray[np.uint8]
 """(H, W)."""
-Samples: TypeAlias = NDArray[np.float32]
-"""(N, 4): u, v, value, footprint."""
 
 
 def gray(values: NDArray[np.floating]) -> Picture:
     """0..1 → uint8."""
     return np.clip(np.round(values * 255), 0, 255).astype(np.uint8)
-
-
-def mosaic(samples: Samples, width: int, height: int) -> Picture:
-    """Every sample painted over the square that it is the mean of; black where nothing is known."""
-    picture = np.zeros((height, width), np.uint8)
-    for u, v, value, side in samples[np.argsort(-samples[:, 3])]:
-        left, top = round(u * width - side / 2), round(v * height - side / 2)
-        picture[max(0, top) : top + int(side), max(0, left) : left + int(side)] = round(value * 255)
-    return picture
 
 
 def strip(

@@ -10,12 +10,13 @@ from pytorch_msssim import ssim
 from torch import Tensor
 
 from sgaps.model import ModelOutput, SparsePixelTransformer
+from sgaps.sampling.footprints import mosaic
 from sgaps.sampling.importance import PredictedErrorImportanceCalculator
 from sgaps.settings import Settings
 from trainer.augment import BatchShape
 from trainer.dataset import Example, RecordingDataset, Request
 from trainer.losses import SMALLEST_SSIM_PX
-from trainer.pictures import Picture, gray, mosaic, strip
+from trainer.pictures import Picture, gray, strip
 from trainer.rebuild import rebuilt
 from trainer.validation import frame_psnr_db, spread
 

@@ -80,6 +80,18 @@ def sample_error(samples: Samples, image: NDArray[np.uint8]) -> float | None:
     return float(np.abs(samples[:, 2] - true[:, 2]).mean())
 
 
+def mosaic(samples: Samples, width: int, height: int) -> NDArray[np.uint8]:
+    """(N, 4) → (H, W): each sample painted over its square, the smaller over the larger ones.
+
+    Black where nothing is known.
+    """
+    picture = np.zeros((height, width), np.uint8)
+    for u, v, value, side in samples[np.argsort(-samples[:, 3])]:
+        left, top = round(u * width - side / 2), round(v * height - side / 2)
+        picture[max(0, top) : top + int(side), max(0, left) : left + int(side)] = round(value * 255)
+    return picture
+
+
 def _first_pixel(
     centre: NDArray[np.float32], side: NDArray[np.intp], length: int
 ) -> NDArray[np.intp]:
