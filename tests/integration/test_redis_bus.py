@@ -435,7 +435,7 @@ async def test_a_connection_in_use_while_a_broker_is_demoted_is_left_afterwards(
         await redis.client_pause(300)
         pinging = asyncio.create_task(bus.ping())
         await asyncio.sleep(0.1)
-        await bus._leave_replica()  # as a refused heartbeat does beside it
+        await bus._leave_connections()  # as a refused heartbeat does beside it
         await pinging
         await bus.ping()
         after = {row["id"] for row in await redis.client_list()} - others
@@ -504,21 +504,31 @@ async def test_all_writers_hear_of_a_broker_that_falls_silent(
     await proxy.stop()
 
 
-@pytest.mark.parametrize("ask", [partial(RedisBus.length, stream="s"), RedisBus.ledger])
+ASKS: dict[str, Callable[[RedisBus], Awaitable[object]]] = {
+    "client": partial(RedisBus.length, stream="s"),
+    "trip": RedisBus.ledger,
+    "read": partial(RedisBus.read, stream="s", group="g", consumer="c", count=1, block_secs=0.05),
+    "look": partial(RedisBus.tail, stream="s", after_id="0-0", count=1, block_secs=0.05),
+}
+"""One for each kind of connections that a bus has."""
+
+
+@pytest.mark.parametrize("found_by", ASKS)
 async def test_connections_that_went_dead_together_cost_one_time_out(
-    ask: Callable[[RedisBus], Awaitable[object]], gateway_settings: Settings
+    found_by: str, gateway_settings: Settings
 ) -> None:
-    """Eight lie idle when the network begins to swallow all; one command finds out for them."""
+    """Of each kind some lie idle when the network begins to swallow all; one finds out for them."""
     proxy = Proxy(urlsplit(gateway_settings.bus.url).port or 0, slow_secs=0)
     await proxy.start()
     changes = {"url": f"redis://127.0.0.1:{proxy.port}/0", "socket_timeout_secs": 1.0}
     bus = RedisBus(gateway_settings.bus.model_copy(update=changes))
-    commands = 8
-    await asyncio.gather(*(ask(bus) for _ in range(commands)))
+    await bus.ensure_group("s", "g")
+    of_all_kinds = 4 * list(ASKS.values())
+    await asyncio.gather(*(ask(bus) for ask in of_all_kinds))
     proxy.hurt("half-open")
     with pytest.raises(BusUnavailable):
-        await ask(bus)
+        await ASKS[found_by](bus)
     proxy.heal()
-    await asyncio.gather(*(ask(bus) for _ in range(commands)))
+    await asyncio.gather(*(ask(bus) for ask in of_all_kinds))
     await bus.close()
     await proxy.stop()

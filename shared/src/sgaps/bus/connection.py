@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,8 +21,15 @@ MAX_CONNECTIONS = 256
 """Of one pool. Every blocking read holds one, and a gateway has a reader for each viewer."""
 
 
-def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redis:
+def connect(
+    settings: BusSettings,
+    *,
+    socket_timeout_secs: float | None,
+    died: Callable[[], Awaitable[None]] | None = None,
+) -> Redis:
     """A client whose pool connects when it is used. Raises SettingsError.
+
+    `died` is called where a connection died in use, or was left in the middle of a command.
 
     Without a time-out of its own each command costs less: redis-py sends one with a time-out in a
     task. Whoever uses it then minds the time.
@@ -54,6 +62,7 @@ def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redi
             f"bus.url names no broker ({shown(settings.url)}): "
             "redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
+    pool.died = died
     pool.connection_kwargs.update(_credentials(settings))  # which go before those of the URL
     return Redis.from_pool(pool)
 
@@ -73,16 +82,14 @@ def _check_options(url: str) -> None:
 
 
 class _Pool(BlockingConnectionPool):
-    """Where one connection died in use, the idle ones are not trusted either.
+    """Tells where a connection died in use."""
 
-    What swallowed one swallowed them all, and each would cost some command its whole time-out.
-    """
+    died: Callable[[], Awaitable[None]] | None = None
 
     async def release(self, connection: AbstractConnection) -> None:
         await super().release(connection)
-        if not connection.is_connected:
-            for idle in self._available_connections:
-                await idle.disconnect(nowait=True)
+        if self.died is not None and not connection.is_connected:
+            await self.died()
 
 
 def shown(url: str) -> str:

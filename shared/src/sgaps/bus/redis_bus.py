@@ -27,11 +27,13 @@ class RedisBus(Bus):
 
     def __init__(self, settings: BusSettings) -> None:
         self._timeout_secs = settings.socket_timeout_secs
-        self._commands = connect(settings, socket_timeout_secs=self._timeout_secs)
+        self._commands = connect(
+            settings, socket_timeout_secs=self._timeout_secs, died=self._leave_connections
+        )
         self._pools = [connect(settings, socket_timeout_secs=None) for _ in range(3)]
         # Looks apart from reads: however many look at sessions, a group's member has a connection.
         self._trips, self._reads, self._looks = self._lines = [
-            Lines(pool.connection_pool, self._leave_replica) for pool in self._pools
+            Lines(pool.connection_pool, self._leave_connections) for pool in self._pools
         ]
         self._writer = Writer(self._trips, timeout_secs=self._timeout_secs)
 
@@ -172,11 +174,12 @@ class RedisBus(Bus):
             try:
                 yield
             except redis_errors.ReadOnlyError:
-                await self._leave_replica()
+                await self._leave_connections()
                 raise
 
-    async def _leave_replica(self) -> None:
-        """A broker that was demoted keeps its connections, refuses what is written, and lags."""
+    async def _leave_connections(self) -> None:
+        """One died in silence, as the others may have; or the broker was demoted: such a one keeps
+        its connections, refuses what is written, and lags."""
         for lines in self._lines:
             await lines.leave()
         pool = self._commands.connection_pool

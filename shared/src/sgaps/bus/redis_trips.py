@@ -41,13 +41,15 @@ class Lines:
     What redis-py does to lend one and to take it back costs as much as a command.
     """
 
-    def __init__(self, pool: ConnectionPool, demoted: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, pool: ConnectionPool, leave_all: Callable[[], Awaitable[None]]) -> None:
         """Whoever makes a trip minds the time: the pool's connections should have none.
 
-        `demoted` is called where the broker takes no writes any more, as another one took over.
+        `leave_all` is called where a connection died, for what swallowed it swallowed the others
+        too, and each would cost somebody his whole time; and where the broker takes no writes any
+        more, as another one took over.
         """
         self._pool = pool
-        self._demoted = demoted
+        self._leave_all = leave_all
         self._idle: list[AbstractConnection] = []
         self._left = 0
         """How often all connections were left."""
@@ -79,14 +81,17 @@ class Lines:
                     if left != self._left:
                         await connection.disconnect(nowait=True)
                     await self._give_back(connection)
-        except TimeoutError:
-            raise redis_errors.TimeoutError(f"nothing in {timeout_secs:g} s") from None
+        except (redis_errors.ConnectionError, OSError) as error:
+            await self._leave_all()
+            if isinstance(error, TimeoutError):
+                raise redis_errors.TimeoutError(f"nothing in {timeout_secs:g} s") from None
+            raise
 
     async def _said(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
         await connection.send_packed_command(connection.pack_commands(commands))
         said = [await _reply(connection) for _ in commands]
         if any(isinstance(reply, redis_errors.ReadOnlyError) for reply in said):
-            await self._demoted()
+            await self._leave_all()
         return said
 
     async def leave(self) -> None:
@@ -94,6 +99,7 @@ class Lines:
         self._left += 1
         for connection in self._idle:
             await connection.disconnect(nowait=True)
+        await self._pool.disconnect(inuse_connections=False)
 
     async def _taken(self) -> AbstractConnection:
         while self._idle:
@@ -108,9 +114,6 @@ class Lines:
             self._wanted -= 1
 
     async def _give_back(self, connection: AbstractConnection) -> None:
-        if not connection.is_connected:  # what swallowed one may have swallowed them all
-            for other in self._idle:
-                await other.disconnect(nowait=True)
         if connection.is_connected and not self._wanted:
             self._idle.append(connection)
         else:
