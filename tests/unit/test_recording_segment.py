@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -382,8 +383,19 @@ def _large_chunks(file: h5py.File) -> None:
     file[GROUP].create_dataset("state_vectors", data=states, **options)
 
 
+def _packed(file: h5py.File) -> None:
+    """A stream that says of itself how much it unpacks to: here a thousand times its chunk."""
+    index = file[f"{GROUP}/index"][:]
+    del file[f"{GROUP}/index"]
+    packed = file[GROUP].create_dataset(
+        "index", data=index, maxshape=(None,), chunks=index.shape, compression="gzip"
+    )
+    packed.id.write_direct_chunk((0,), zlib.compress(index.tobytes() + bytes(1000 * index.nbytes)))
+
+
 DAMAGES: dict[str, Callable[[h5py.File], None]] = {
     "chunks that unpack to more than anybody wrote": _large_chunks,
+    "a chunk that unpacks to more than it claims": _packed,
     "no group": lambda file: file.__delitem__(GROUP),
     "no index": lambda file: file.__delitem__(f"{GROUP}/index"),
     "no timestamps": lambda file: file.__delitem__(f"{GROUP}/timestamps"),

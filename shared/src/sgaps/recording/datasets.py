@@ -61,7 +61,8 @@ def _dataset(
     """A dataset of this type that can only be what it claims.
 
     Chunked: other layouts can name any file of the machine as their storage. No larger than the
-    file: its shape may be a lie, and it would be read into memory, a chunk at a time.
+    file: its shape may be a lie, and it would be read into memory, a chunk at a time. Without
+    filters: one that unpacks takes whatever memory its stream asks for, before anyone compares.
     """
     dataset = own(group, name)
     if not isinstance(dataset, h5py.Dataset):
@@ -71,7 +72,9 @@ def _dataset(
     # Not `nbytes`, which wraps around at 64 bits.
     size_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
     chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    if dataset.chunks is None or size_bytes > limit_bytes or chunk_bytes > MAX_CHUNK_BYTES:
+    is_bounded = size_bytes <= limit_bytes and chunk_bytes <= MAX_CHUNK_BYTES
+    has_filters = dataset.id.get_create_plist().get_nfilters() > 0
+    if dataset.chunks is None or not is_bounded or has_filters:
         raise ValueError(f"{name} is not stored as it should be")
     return dataset
 
