@@ -17,18 +17,15 @@ from sgaps.model import CheckpointStore
 from sgaps.protocol.ids import is_valid_id
 from toy_models import publish
 from toy_reconstructors import settings_of
+from unit.toy_room import atlas_of, walk
 
 KEY = "doom"
 INPUTS = 1_000_000
 
 
-@pytest.fixture(autouse=True)
-def _long_only(form: Form) -> None:
+def test_hostile_bytes(faults: FaultTable, form: Form) -> None:
     if not form.is_long:
         pytest.skip("for --long; tests/hostile has the short form")
-
-
-def test_hostile_bytes(faults: FaultTable) -> None:
     report = run_fuzz(INPUTS)
     faults.add(
         "hostile bytes (coverage-guided)",
@@ -40,8 +37,8 @@ def test_hostile_bytes(faults: FaultTable) -> None:
     )
 
 
-def test_hostile_ids_and_checkpoints(tmp_path: Path, faults: FaultTable) -> None:
-    checkpoints = dict(hostile_checkpoints())
+def test_hostile_ids_and_checkpoints(tmp_path: Path, faults: FaultTable, form: Form) -> None:
+    checkpoints = dict(list(hostile_checkpoints())[:: form(10, 1)])
     accepted = [text for text in TRICKS if is_valid_id(text)]
     for number, (name, damage) in enumerate(checkpoints.items()):
         accepted += [name] * is_swapped_in(tmp_path / str(number), damage)
@@ -51,16 +48,16 @@ def test_hostile_ids_and_checkpoints(tmp_path: Path, faults: FaultTable) -> None
         times=f"{len(TRICKS)} ids, {len(checkpoints)} checkpoints",
         figure=f"{len(accepted)} accepted",
         target="0 of ≥ 200; the old model keeps serving",
-        met=not accepted and count >= 200,
+        met=not accepted and count >= form(100, 200),
         why=accepted,
     )
 
 
 def is_swapped_in(root: Path, damage: Damage) -> bool:
     """Publish a version, then one that is damaged; whether anything but the first serves."""
-    first = publish(root, KEY)
+    first = publish(root, KEY, atlas=atlas_of(walk(4)))
     reconstructor = NeuralReconstructor([CheckpointStore(root)], settings_of(root))
-    second = publish(root, KEY, seed=1)
+    second = publish(root, KEY, seed=1, atlas=atlas_of(walk(4, seed=1)))
     damage(root / KEY / second.model_version)
     reconstructor.refresh()
     shutil.rmtree(root, ignore_errors=True)
