@@ -102,6 +102,24 @@ def test_a_container_that_ended_well_is_missing_all_the_same(
 
 
 @pytest.mark.parametrize(
+    ("env_file", "project"), [("", "sgaps"), ("COMPOSE_PROJECT_NAME=second\n", "second")]
+)
+def test_containers_are_those_of_the_project_that_compose_has(
+    env_file: str, project: str, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("COMPOSE_PROJECT_NAME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(env_file)
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    asked()
+    assert f"label=com.docker.compose.project={project} " in (tmp_path / "asked").read_text()
+
+
+@pytest.mark.parametrize(
     ("ports", "url"),
     [
         ("127.0.0.1:8123->8000/tcp", "http://127.0.0.1:8123"),

@@ -98,6 +98,16 @@ def test_components_have_the_name_of_their_file() -> None:
             assert source.stem == name
 
 
+def test_the_sample_sends_first_what_the_guide_says() -> None:
+    """`atlas.layouts` finds the pose by its place in the state vector."""
+    guide = (PACKAGE / "Documentation~" / "index.md").read_text()
+    sample = (PACKAGE / "Samples~" / "FirstStream" / "PlayerState.cs").read_text()
+    (pose,) = re.findall(r"^Transform eye .*?(?=^```)", guide, re.MULTILINE | re.DOTALL)
+    sent = re.findall(r"State\.AddValue\(.*", pose)
+    assert len(sent) == 5
+    assert re.findall(r"State\.Add\w+\(.*", sample)[:5] == sent
+
+
 def test_imgui_runs_only_while_the_panel_is_visible() -> None:
     """An enabled component with OnGUI costs time and garbage in every frame, whatever it does."""
     sources = (PACKAGE / "Runtime").rglob("*.cs")

@@ -286,8 +286,9 @@ class Heartbeat:
 class LiveServices:
     """Every process whose heartbeat is fresh, for those who look again and again.
 
-    To find who has come, the broker walks over all its keys, three for each session of the last
-    hour: so the more of them there are, the seldomer that is done.
+    To find who has come, the broker walks over all its keys, one for each session of the last hour,
+    and two more for those of the last five minutes: so the more of them there are, the seldomer
+    that is done.
     """
 
     def __init__(self, bus: Bus) -> None:

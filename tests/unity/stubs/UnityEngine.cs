@@ -105,12 +105,15 @@ namespace UnityEngine
         public Vector3 eulerAngles { get; set; }
     }
 
+    public sealed class Camera : Behaviour { public static Camera main { get { throw new NotImplementedException(); } } }
+
     public struct Vector3
     {
         public float x, y, z;
         public static float Distance(Vector3 a, Vector3 b) { throw new NotImplementedException(); }
     }
 
+    public static class Mathf { public static float DeltaAngle(float current, float target) { throw new NotImplementedException(); } }
     public struct Rect { public Rect(float x, float y, float width, float height) { throw new NotImplementedException(); } }
     public struct Keyframe { public Keyframe(float time, float value) { throw new NotImplementedException(); } }
     public struct Color32 { public byte r, g, b, a; }

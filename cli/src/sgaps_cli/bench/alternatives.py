@@ -18,7 +18,7 @@ from sgaps_cli.bench.processes import listening, own_broker, result_of
 from sgaps_cli.bench.report import Figure, Line, Unmeasured, Work, compared, tracked
 
 FRAMES_PER_SEC = 1.0
-"""Of each of eight players: about a third of what the model does on one core, so nobody waits."""
+"""Of each of eight players: about half of what the model does on one core, so nobody waits."""
 SOURCE = "doom/my_way_home"
 # By their names: whatever has to do with a model is imported by its own process alone.
 SINGLE = "sgaps_cli.bench.single"

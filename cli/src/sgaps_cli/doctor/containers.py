@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from sgaps_cli.doctor.finding import TIMEOUT_SECS, Finding
+from sgaps_cli.doctor.variables import variable
 
 LABEL = "com.docker.compose"
 NEEDED = ("redis", "gateway", "reconstructor", "sampler", "recorder")
@@ -25,7 +25,7 @@ Container: TypeAlias = Mapping[str, str]
 
 def deployed() -> list[Container]:
     """Those of the project. A deployment that is down as a whole is none."""
-    project = os.environ.get("COMPOSE_PROJECT_NAME", "sgaps")
+    project = variable("COMPOSE_PROJECT_NAME", "sgaps")
     command = ["docker", "ps", "--all", "--filter", f"label={LABEL}.project={project}"]
     try:
         done = subprocess.run(

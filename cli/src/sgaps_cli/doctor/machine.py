@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from sgaps.settings import Settings
 from sgaps_cli.acl import ACL_FILE
 from sgaps_cli.data_folder import DATA_DIR
 from sgaps_cli.doctor.finding import Finding
+from sgaps_cli.doctor.variables import variable
 
 MIN_PYTHON = (3, 11)
 PACKAGES = {
@@ -26,10 +26,6 @@ PACKAGES = {
 OTHERS = 0o077
 """Bits of a mode that let others in."""
 SECRETS_DIR_ENV = "SGAPS_SECRETS_DIR"
-_SECRETS_DIR_LINE = re.compile(
-    rf"""^ *(?:export +)?{SECRETS_DIR_ENV} *= *(['"]?)(.*?)\1 *(?: #.*)?$""",
-    re.MULTILINE,
-)
 
 
 def look_at_python() -> Iterator[Finding]:
@@ -82,7 +78,7 @@ def _disk(data_dir: Path, other: str, needed_bytes: int) -> Finding:
 
 def look_at_secrets() -> Iterator[Finding]:
     """Whether others may read the passwords of a deployment, where there are any."""
-    folder = _secrets_dir()
+    folder = Path(variable(SECRETS_DIR_ENV, "secrets"))
     try:
         if not (folder / ACL_FILE).exists():
             return
@@ -104,18 +100,3 @@ def look_at_secrets() -> Iterator[Finding]:
         or "for their owner alone",
         cure="; ".join(f"chmod go= {path}" for path in open_to_others),
     )
-
-
-def _secrets_dir() -> Path:
-    """Where Compose has them: as the environment says, or a file `.env` beside compose.yaml."""
-    return Path(os.environ.get(SECRETS_DIR_ENV, _in_env_file(Path(".env"))) or "secrets")
-
-
-def _in_env_file(path: Path) -> str:
-    """The folder that it names last; empty where it names none."""
-    try:
-        told = _SECRETS_DIR_LINE.findall(path.read_text())
-    except (OSError, ValueError):  # ValueError: it is no text
-        return ""
-    quote, value = told[-1] if told else ("", "")
-    return value if quote == "'" else os.path.expandvars(value)

@@ -1,4 +1,4 @@
-"""Trimming: each stream has one owner, and nothing goes that a group still needs."""
+"""Trimming: nothing goes that a group still needs; `sgaps:frames` is the recorder's alone."""
 
 from __future__ import annotations
 

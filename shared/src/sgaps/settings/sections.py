@@ -179,7 +179,8 @@ class BusSettings(Section):
     socket_timeout_secs: Secs
     batch_size: Positive
     min_idle_secs: Secs
-    """An entry pending longer than this may be claimed; above the slowest legal batch."""
+    """An entry that nobody touched for so long may be claimed; what a live consumer works at is
+    renewed, for a minute at most."""
     max_deliveries: Positive
     max_backlog: Positive
     """Entries of sgaps:frames kept for a slow reconstructor once they are recorded."""
@@ -436,7 +437,8 @@ class ReconstructorSettings(Section):
     gpu_leases_dir: Path | None
     """A folder that the replicas of a machine share, to have a GPU each; none: the first GPU."""
     max_batch: Positive
-    """Frames of one turn at most, each of another session; on a CPU four are enough."""
+    """Frames of one turn at most, each of another session; the model on a CPU takes four at
+    most."""
     max_models: Positive
     """Keys whose own checkpoints are in memory at most; the general one serves what is played
     beyond them."""
@@ -458,7 +460,8 @@ class AtlasSettings(Section):
     """Of which levels whole pictures are kept, to know them by heart."""
 
     layouts: Mapping[str, PoseLayout]
-    """By a pattern of checkpoint keys, as of file names; the first that fits."""
+    """By a pattern of checkpoint keys, as of file names: the one that is the key itself, else the
+    first that fits."""
     max_pictures: Annotated[int, Field(ge=0, le=1 << 14)]
     """Of a level. 0: no atlas."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
