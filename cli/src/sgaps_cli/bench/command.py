@@ -143,11 +143,12 @@ def sessions(
     _print_with_machine(told_sessions(climbs), [climb.fields for climb in climbs], json=json)
 
 
-@app.command(epilog="Example: `sgaps bench soak --minutes 60 --json`")
+@app.command(epilog="Example: `sgaps bench soak --minutes 180 --json`")
 def soak(
     minutes: Annotated[
-        float, typer.Option(min=0.1, help="How long; under 20 a broker is still filling.")
-    ] = 20,
+        float,
+        typer.Option(min=0.1, help="How long; under 45 what is remembered is still filling."),
+    ] = 60,
     real_model: Annotated[
         bool, typer.Option("--real-model", help="The shipped checkpoint, not a constant.")
     ] = False,

@@ -2,8 +2,8 @@
 
 Sixteen players come and go, thousands of sessions one after the other; gateway, sampler, recorder
 and broker are real, the model is a constant unless the shipped one is asked for. The first quarter
-is left out, in which a broker still fills with what it keeps for five minutes; the second and the
-last are compared.
+is left out, in which what is remembered of sessions still fills its room: five minutes in a broker,
+128 MiB in a reconstructor. The second and the last are compared.
 """
 
 from __future__ import annotations
