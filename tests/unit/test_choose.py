@@ -212,7 +212,8 @@ def test_another_placement_needs_another_set() -> None:
     stored = answer_to(frame_of(1), None, FIXED)[1]
     answer, new = answer_to(frame_of(2, is_placed_evenly=True), stored, FIXED)
     assert answer.coordinate_set_id == chosen_set_id(2)
-    assert answer_to(frame_of(3, is_placed_evenly=True), new, FIXED)[1] == new
+    restored = StoredCoordinates.from_fields(new.to_fields())
+    assert answer_to(frame_of(3, is_placed_evenly=True), restored, FIXED)[1] == new
 
 
 def test_another_resolution_needs_another_set() -> None:
@@ -221,9 +222,10 @@ def test_another_resolution_needs_another_set() -> None:
     assert answer.coordinate_set_id == chosen_set_id(8)
 
 
-@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_odd_entropy_still_gives_coordinates(value: float) -> None:
-    blind = np.full((30, 40), value, np.float32)
+@pytest.mark.parametrize(
+    "blind", [*(np.full((30, 40), value) for value in (0.0, NAN, float("inf"))), np.empty(0)]
+)
+def test_odd_entropy_or_none_still_gives_coordinates(blind: np.ndarray) -> None:
     answer, _ = answer_to(frame_of(7, entropy=blind), None, settings_of())
     assert answer.coords.shape == (500, 3)
     assert set(answer.importance) == {255}
