@@ -1,4 +1,4 @@
-"""What a socket's protocol hands on of what was read at once, without a network."""
+"""What a socket's protocol hands on of what was read at once, and says when the gateway stops."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
-from websockets.frames import Frame, Opcode
+from websockets.asyncio.client import connect
+from websockets.frames import CloseCode, Frame, Opcode
 
 from gateway.transport import PART_BYTES, SocketProtocol
+from integration.conftest import running_gateway
 from integration.raw_client import HANDSHAKE
+from integration.talk import receive, send, start
+from sgaps.settings import Settings
 
 READ_BYTES = 256 * 1024
 """What asyncio reads at once."""
@@ -67,3 +71,19 @@ async def test_messages_that_were_read_at_once_are_taken_in_parts_and_none_is_lo
     assert told == sent
     assert max(at_once) < PART_BYTES / len(Frame(Opcode.TEXT, b"").serialize(mask=True))
     assert transport.paused == 0
+
+
+async def test_who_plays_nothing_hears_that_the_gateway_goes_as_players_do(
+    gateway_settings: Settings,
+) -> None:
+    """Not 1012, "service restart": .NET takes that for a fault of the connection."""
+    async with running_gateway(gateway_settings) as gateway, gateway.connect() as game:
+        session_id = (await start(game))["session_id"]
+        url = f"ws://127.0.0.1:{gateway.port}/ws/view/{session_id}"
+        async with gateway.connect() as silent, connect(url) as late, connect(url) as viewer:
+            await send(viewer, {"type": "view_start"})
+            assert (await receive(viewer))["type"] == "view_status"
+            gateway.stop.set()
+            sockets = (game, silent, late, viewer)
+            await asyncio.gather(*(socket.wait_closed() for socket in sockets))
+    assert [socket.close_code for socket in sockets] == [CloseCode.GOING_AWAY] * 4

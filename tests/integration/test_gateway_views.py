@@ -274,6 +274,7 @@ async def test_only_who_shows_the_token_may_look(gateway_settings: Settings) -> 
         ({**START_VIEW, "more": 1}, "bad_message"),
         ("{}", "bad_message"),
         (b'{"type": "view_start"}', "bad_message"),
+        ('{"type": "view_start", "auth_token": NaN}', "bad_json"),
         ("x" * 5000, "message_too_large"),
     ],
 )
@@ -322,6 +323,33 @@ async def test_there_is_an_end_to_viewers(gateway_settings: Settings) -> None:
             await begin(gateway, first, session_id)
             error = await refusal(second, START_VIEW)
     assert (error["code"], error["retry_after_secs"]) == ("too_many_sessions", 1)
+
+
+async def test_one_address_has_a_quarter_of_the_places(gateway_settings: Settings) -> None:
+    server = {"max_viewers": 5, "trusted_proxies": ["127.0.0.1"]}
+    settings = with_changes(gateway_settings, server=server)
+    async with running_gateway(settings) as gateway, gateway.connect() as game:
+        session_id = (await start(game))["session_id"]
+        own, other = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+        async with (
+            look(gateway, session_id, **own) as first,
+            look(gateway, session_id, **own) as second,
+            look(gateway, session_id, **own) as third,
+            look(gateway, session_id, **other) as neighbour,
+        ):
+            for viewer in (first, second, neighbour):
+                assert (await begin(gateway, viewer, session_id))["type"] == "view_status"
+            error = await refusal(third, START_VIEW)
+            await first.close()
+        assert (error["code"], error["retry_after_secs"]) == ("too_many_sessions", 1)
+        assert error["message"] == "too many viewers from your address look at sessions"
+
+        async def let_in() -> bool:
+            async with look(gateway, session_id, **own) as viewer:
+                await send(viewer, START_VIEW)
+                return bool((await receive(viewer))["type"] == "view_status")
+
+        await eventually(let_in)
 
 
 async def test_a_session_that_is_gone_says_so(gateway_settings: Settings) -> None:

@@ -13,9 +13,10 @@ from fastapi import FastAPI
 from gateway.app import create_app
 from gateway.certificate import Certificate
 from gateway.delivery import GROUP
+from gateway.requests import HttpProtocol
 from gateway.session import SessionManager
 from gateway.shared import Gateway
-from gateway.transport import HttpProtocol, SocketProtocol
+from gateway.transport import SocketProtocol
 from sgaps.bus import trim_behind
 from sgaps.errors import SettingsError
 from sgaps.open_files import allow_most_open_files

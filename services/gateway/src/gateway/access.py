@@ -10,6 +10,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request, WebSocket
+from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gateway.shared import Gateway
@@ -114,6 +115,11 @@ def check_token(socket: WebSocket, gateway: Gateway, shown: str | None) -> None:
     header, token = bearer_token(socket.headers.get("authorization")), gateway.token
     if token and not (is_token(header, token) or is_token(shown, token)):
         raise ProtocolError(ErrorCode.UNAUTHORIZED, "auth_token is wrong or missing")
+
+
+def client_address(connection: HTTPConnection) -> str:
+    """Of a request or a socket; "" where it has none."""
+    return address_of(connection.client.host if connection.client else "")
 
 
 def address_of(host: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway import asyncapi
-from gateway.access import needs_safe_host, needs_token
+from gateway.access import client_address, needs_safe_host, needs_token
 from gateway.api_models import (
     CheckpointStatus,
     Health,
@@ -26,14 +26,15 @@ from gateway.api_models import (
 )
 from gateway.readiness import what_is_missing
 from gateway.serving import serving_map, version_for
-from gateway.session import Session
+from gateway.session import COME_BACK_SECS, Session
 from gateway.shared import Gateway
-from sgaps.bus import Bus, Put, in_flight
+from gateway.views import VIEWS_AT_ONCE
+from sgaps.bus import Bus, in_flight
 from sgaps.checkpoints import CheckpointDirectory
-from sgaps.errors import CheckpointError
-from sgaps.keys import watch_key
+from sgaps.errors import CheckpointError, ProtocolError
 from sgaps.manifest import Manifest
 from sgaps.messages import CoordinatesChosen, ViewEncoded
+from sgaps.protocol.views import decode_view
 
 VIEW_WAIT_SECS = 2.0
 IMPORTANCE_SCALE = 8
@@ -125,19 +126,28 @@ async def session(session_id: str, gateway: TheGateway) -> SessionStatus:
     responses={
         200: {"content": {"image/png": {}}},
         404: {},
-        503: {"description": "What makes them, or the broker, is missing."},
+        503: {"description": "What makes them, or the broker, is missing; or too many look."},
     },
 )
-async def reconstruction(session_id: str, gateway: TheGateway) -> Response:
+async def reconstruction(request: Request, session_id: str, gateway: TheGateway) -> Response:
     """The newest reconstruction; the header X-Frame-Id tells the frame it belongs to.
 
-    Pictures are made only while somebody looks, so the first look waits for the next frame.
+    Pictures are made only while somebody looks, so a look waits for the next frame.
     """
     _find(gateway, session_id)
-    view = await newest_view(gateway.bus, session_id, watch_secs=gateway.settings.server.watch_secs)
-    if view is None:
-        raise _no_view(gateway)
-    return _png(view.reconstruction_png, frame_id=view.frame_id, version=view.model_version)
+    try:
+        with gateway.views.of(session_id, client_address(request)) as newest:
+            shown = await newest.take(VIEW_WAIT_SECS)
+    except ProtocolError as error:
+        headers = {"Retry-After": f"{COME_BACK_SECS:.0f}"}
+        raise HTTPException(503, error.message, headers) from error
+    if shown is None:
+        if newest.trouble is not None:
+            raise newest.trouble
+        return await _older_picture(gateway, session_id)
+    view = decode_view(shown)
+    header = view.header
+    return _png(view.reconstruction, frame_id=header.frame_id, version=header.model_version)
 
 
 @guarded_router.get(
@@ -194,18 +204,14 @@ def _current(directory: CheckpointDirectory, key: str) -> Manifest | None:
         return None  # a torn one is reported by the reconstructor that refuses it
 
 
-async def newest_view(bus: Bus, session_id: str, *, watch_secs: float) -> ViewEncoded | None:
-    """Ask for pictures of a session and return the newest one. Raises BusError."""
+async def _older_picture(gateway: Gateway, session_id: str) -> Response:
+    """What was made before, of a game that pauses. Raises HTTPException, BusError."""
     stream = ViewEncoded.stream_of(session_id)
-    key = watch_key(session_id)
-    (watched,) = await bus.hashes([key])
-    last_id = await bus.last_id(stream)
-    await bus.write(Put(key, {"watched": b"1"}, watch_secs))
-    fresh = []
-    if not watched or last_id == bus.START:
-        fresh = await bus.tail(stream, last_id, count=1, block_secs=VIEW_WAIT_SECS)
-    entries = fresh or await bus.tail(stream, bus.START, count=10, block_secs=0)
-    return ViewEncoded.decode(entries[-1].data) if entries else None
+    entries = await gateway.bus.tail(stream, Bus.START, count=VIEWS_AT_ONCE, block_secs=0)
+    if not entries:
+        raise _no_view(gateway)
+    view = ViewEncoded.decode(entries[-1].data)
+    return _png(view.reconstruction_png, frame_id=view.frame_id, version=view.model_version)
 
 
 def _no_view(gateway: Gateway) -> HTTPException:

@@ -17,7 +17,7 @@ from gateway.connection import Connection
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.probe import Probe
-from gateway.session import SessionManager, WaitingRoom
+from gateway.session import Places, SessionManager
 from gateway.shared import Gateway
 from gateway.swagger import SwaggerUi
 from gateway.twins import Twins
@@ -59,7 +59,12 @@ def create_app(settings: Settings, bus: Bus) -> FastAPI:
         bus=bus,
         sessions=sessions,
         session_list=SessionList(sessions),
-        waiting=WaitingRoom(server),
+        waiting=Places(
+            server.max_waiting,
+            server.max_waiting_per_address,
+            who="connections",
+            what="wait for their session",
+        ),
         outlook=Outlook(
             bus,
             max_backlog=settings.bus.max_backlog,

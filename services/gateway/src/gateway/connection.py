@@ -12,7 +12,7 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway import intake, opening
-from gateway.access import address_of, check_token
+from gateway.access import check_token, client_address
 from gateway.limits import sent_bytes
 from gateway.outlook import NOT_KNOWN
 from gateway.session import OUTBOX_SIZE, Session
@@ -51,7 +51,7 @@ class Connection:
         self._socket = socket
         self._gateway = gateway
         self._server = gateway.settings.server
-        self._address = address_of(socket.client.host if socket.client else "")
+        self._address = client_address(socket)
         self._session: Session | None = None
         self._is_binary = False
         self._outbox: asyncio.Queue[CoordinateSet | FromServer] = asyncio.Queue(OUTBOX_SIZE)

@@ -249,32 +249,33 @@ class SessionManager:
                 del self._sessions[session.session_id]
 
 
-class WaitingRoom:
-    """Connections that have no session yet: they cost something, and nobody knows them."""
+class Places:
+    """What only so many may do at once, and so many of one address."""
 
-    def __init__(self, server: ServerSettings) -> None:
-        self._max_waiting = server.max_waiting
-        self._max_per_address = server.max_waiting_per_address
-        self._waiting: Counter[str] = Counter()
+    def __init__(self, most: int, most_per_address: int, *, who: str, what: str) -> None:
+        self._most = most
+        self._most_per_address = most_per_address
+        self._who = who
+        self._what = what
+        self._taken: Counter[str] = Counter()
 
     @contextmanager
     def place(self, address: str) -> Iterator[None]:
-        """Wait here. Raises ProtocolError TOO_MANY_SESSIONS where there is no place."""
-        if self._waiting.total() >= self._max_waiting:
-            raise self._too_many("connections")
-        if self._waiting[address] >= self._max_per_address:
-            raise self._too_many("connections from your address")
-        self._waiting[address] += 1
+        """Be here. Raises ProtocolError TOO_MANY_SESSIONS where there is no place."""
+        if self._taken.total() >= self._most:
+            raise self._too_many(self._who)
+        if self._taken[address] >= self._most_per_address:
+            raise self._too_many(f"{self._who} from your address")
+        self._taken[address] += 1
         try:
             yield
         finally:
-            self._waiting -= Counter((address,))  # which forgets an address that nobody waits at
+            self._taken -= Counter((address,))  # which forgets an address that nobody is here from
 
-    @staticmethod
-    def _too_many(what: str) -> ProtocolError:
+    def _too_many(self, who: str) -> ProtocolError:
         return ProtocolError(
             ErrorCode.TOO_MANY_SESSIONS,
-            f"too many {what} wait for their session",
+            f"too many {who} {self._what}",
             retry_after_secs=COME_BACK_SECS,
         )
 

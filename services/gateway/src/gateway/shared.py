@@ -8,7 +8,7 @@ from gateway.api_models import SessionList
 from gateway.delivery import Deliverer
 from gateway.outlook import Outlook
 from gateway.probe import Probe
-from gateway.session import SessionManager, WaitingRoom
+from gateway.session import Places, SessionManager
 from gateway.views import Views
 from sgaps.bus import Bus
 from sgaps.settings import Settings
@@ -24,7 +24,8 @@ class Gateway:
     bus: Bus
     sessions: SessionManager
     session_list: SessionList
-    waiting: WaitingRoom
+    waiting: Places
+    """Connections that have no session yet: they cost something, and nobody knows them."""
     outlook: Outlook
     deliverer: Deliverer
     probe: Probe

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
@@ -42,9 +41,6 @@ ENOUGH_MESSAGES = 32
 NOTHING = memoryview(b"")
 SILENCE_SECS = 0.5
 """Of a client that was refused: then it has read why."""
-BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-BUSY = object()
-"""A connection that was answering a request."""
 
 
 def admit(scope: MutableMapping[str, Any]) -> None:
@@ -53,7 +49,7 @@ def admit(scope: MutableMapping[str, Any]) -> None:
     admitted()
 
 
-class _Impatient(asyncio.Protocol):
+class Impatient(asyncio.Protocol):
     """Cuts off a peer that leaves what is sent to it unread for `server.client_timeout_secs`."""
 
     config: Config
@@ -83,27 +79,7 @@ class _Impatient(asyncio.Protocol):
             self._cut = None
 
 
-class HttpProtocol(_Impatient, H11Protocol):
-    """HTTP, until a socket is upgraded."""
-
-    def connection_made(  # type: ignore[override]  # as uvicorn has it
-        self, transport: asyncio.Transport
-    ) -> None:
-        super().connection_made(transport)
-        self.later(self._look, None)
-
-    def _look(self, seen: object) -> None:
-        """Cut off who has begun no other request since the last look."""
-        if self.transport.get_protocol() is not self or self.transport.is_closing():
-            return
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self.cycle is seen:
-            self.transport.abort()
-            return
-        self.later(self._look, self.cycle if is_idle else BUSY)
-
-
-class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
+class SocketProtocol(Impatient, WebSocketsSansIOProtocol):
     """WebSocket. Before its session a client may send `FIRST_MESSAGE_BYTES` at once."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - uvicorn's
@@ -154,6 +130,15 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
                 self._refuse_upgrade()
             if self.frames and self._unfinished is None:
                 self._unfinished = self.later(self._look_for_the_rest)
+
+    def shutdown(self) -> None:
+        """Say that the server goes. uvicorn would say 1012, which .NET cannot read."""
+        if self.handshake_complete and not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.GOING_AWAY})
+            self.conn.send_close(CloseCode.GOING_AWAY)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+        super().shutdown()
 
     def handle_ping(self) -> None:
         """A pong to nobody who reads it would be kept; who pings in a flood gets none."""
@@ -242,7 +227,7 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
 
     def _refuse_upgrade(self) -> None:
         """A request that `websockets` cannot read, of which uvicorn hears nothing."""
-        self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
+        self.transport.write(b"".join(self.conn.data_to_send()) or answer(HTTPStatus.BAD_REQUEST))
         self._unread = NOTHING
         self._is_refused = self.close_sent = self.handshake_complete = True
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
@@ -257,6 +242,12 @@ class SocketProtocol(_Impatient, WebSocketsSansIOProtocol):
             self.pong_timer = self.later(self.transport.abort)
         else:
             super().send_keepalive_ping()
+
+
+def answer(status: HTTPStatus, why: str = "") -> bytes:
+    """A whole response, after which the connection is closed."""
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n"
+    return f"{head}Content-Type: text/plain\r\nContent-Length: {len(why)}\r\n\r\n{why}".encode()
 
 
 def _is_utf8(frames: list[bytes]) -> bool:

@@ -9,7 +9,7 @@ import time
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from gateway.access import address_of, check_token
+from gateway.access import check_token, client_address
 from gateway.readiness import what_is_missing
 from gateway.session import Session
 from gateway.shared import Gateway
@@ -44,11 +44,10 @@ class Viewer:
             await self._farewell(error)
 
     async def _serve(self) -> None:
-        with self._gateway.waiting.place(
-            address_of(self._socket.client.host if self._socket.client else "")
-        ):
+        address = client_address(self._socket)
+        with self._gateway.waiting.place(address):
             await self._open()
-        with self._gateway.views.of(self._session_id) as newest:
+        with self._gateway.views.of(self._session_id, address) as newest:
             await self._until_one_ends(newest)
 
     async def _open(self) -> None:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from typing import cast
 
 from pydantic import ValidationError
 
-from gateway.session import COME_BACK_SECS, Answer, Session, SessionManager
+from gateway.session import Answer, Places, Session, SessionManager
 from sgaps.bus import Bus, Put
-from sgaps.errors import BusError, ErrorCode, MessageError, ProtocolError
+from sgaps.errors import BusError, MessageError
 from sgaps.keys import watch_key
 from sgaps.messages import CoordinatesChosen, ViewEncoded
 from sgaps.protocol.content import PictureEncoding
@@ -43,10 +44,15 @@ ANSWER_WAIT_SECS = 0.3
 """How long a picture waits for the coordinates that its frame is answered with."""
 ANSWER_LOOK_SECS = 0.01
 VIEWS_AT_ONCE = 8
+ADDRESSES_AT_LEAST = 4
+"""So many it takes to have all places of viewers."""
 
 
 class Newest:
     """One place for what one viewer sees next: what is not taken in time is replaced."""
+
+    trouble: BusError | None = None
+    """Why nothing came, where the broker is why."""
 
     def __init__(self) -> None:
         self._view = b""
@@ -83,26 +89,26 @@ class Views:
     def __init__(self, bus: Bus, sessions: SessionManager, settings: Settings) -> None:
         self._bus = bus
         self._sessions = sessions
-        self._max_viewers = settings.server.max_viewers
+        self._places = Places(
+            settings.server.max_viewers,
+            ceil(settings.server.max_viewers / ADDRESSES_AT_LEAST),
+            who="viewers",
+            what="look at sessions",
+        )
         self._watch_secs = settings.server.watch_secs
         self._missing_value = settings.sentinel_value
         self._watched: dict[str, _Watched] = {}
 
     @contextmanager
-    def of(self, session_id: str) -> Iterator[Newest]:
-        """Look at a session. Raises ProtocolError where too many people look already."""
-        if sum(len(watched.viewers) for watched in self._watched.values()) >= self._max_viewers:
-            raise ProtocolError(
-                ErrorCode.TOO_MANY_SESSIONS,
-                f"this gateway serves {self._max_viewers} viewers",
-                retry_after_secs=COME_BACK_SECS,
-            )
-        watched, newest = self._watch(session_id), Newest()
-        watched.viewers.add(newest)
-        try:
-            yield newest
-        finally:
-            watched.viewers.discard(newest)
+    def of(self, session_id: str, address: str) -> Iterator[Newest]:
+        """Look at a session. Raises ProtocolError where too many look already."""
+        with self._places.place(address):
+            watched, newest = self._watch(session_id), Newest()
+            watched.viewers.add(newest)
+            try:
+                yield newest
+            finally:
+                watched.viewers.discard(newest)
 
     def _watch(self, session_id: str) -> _Watched:
         """The session, which has a reader from now on."""
@@ -124,6 +130,8 @@ class Views:
                     last_id = await self._turn(session_id, watched, last_id)
                 except (BusError, MessageError, ValidationError) as error:
                     log.warning("no views of a session: %s", error)
+                    for viewer in watched.viewers:
+                        viewer.trouble = error if isinstance(error, BusError) else None
                     last_id = None  # a broker that came back may have lost the stream
                     await asyncio.sleep(TURN_SECS)
         finally:

@@ -135,7 +135,7 @@ def decode_server_message(raw: str | bytes) -> ServerMessage:
 
 def decode_viewer_message(raw: str | bytes) -> ViewStart:
     """Read what a viewer sent. Raises ProtocolError."""
-    start = _checked(_viewer_messages.validate_json, raw)
+    start = _checked(_viewer_messages.validate_python, _fields(raw))
     if "type" not in start.model_fields_set:  # which a union would ask for, if there were another
         raise ProtocolError(ErrorCode.BAD_MESSAGE, "type: Field required")
     return start

@@ -93,7 +93,8 @@ class ServerSettings(Section):
     """Connections without a session."""
     max_waiting_per_address: Positive
     max_viewers: Positive
-    """People who look at sessions."""
+    """People who look at sessions, by a socket or by `reconstruction.png`; one address has a
+    quarter of the places."""
     max_message_bytes: Positive
     max_samples: Annotated[int, Field(gt=0, le=MAX_SAMPLES)]
     max_frame_rate: Annotated[float, Field(ge=2e-3)]
