@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from dataclasses import replace
 
 import pytest
 
 from ports import free_port
-from sgaps_cli.bench.soak import INTERVALS, Look, Soak, bench_soak, played, summed, told
+from sgaps_cli.bench.soak import INTERVALS, Look, Soak, bench_soak, look_at, played, summed, told
 from sgaps_cli.bench.soak_players import PLAYERS, Interval
 from sgaps_cli.broker import BrokerError
 
@@ -65,6 +67,15 @@ def test_a_short_one() -> None:
         assert all(quarter.memory_mib > 5 and quarter.files > 3 for quarter in quarters)
     assert soak.answers[1].answered_percent > 0
     assert len(told(soak).splitlines()) == 2 + len(soak.processes) + 3
+
+
+def test_a_service_that_ends_is_named() -> None:
+    with subprocess.Popen(["true"]) as ended:
+        time.sleep(0.2)  # not waited for: it is a zombie, as one that was killed is
+        with pytest.raises(BrokerError, match="sampler ended"):
+            look_at("sampler", ended.pid)
+    with pytest.raises(BrokerError, match="sampler ended"):
+        look_at("sampler", ended.pid)
 
 
 def test_players_who_are_not_served_end_it() -> None:

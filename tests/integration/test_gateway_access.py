@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -370,11 +371,11 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return files
 
 
-def sign(*files: Path) -> None:
+def sign(*files: Path, kind: Sequence[str] = ("rsa:2048",)) -> None:
     """Make a certificate and its key, new ones each time."""
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("openssl", "req", "-x509", "-newkey", *kind, "-nodes", "-days", "1"),
             *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
             *("-out", files[0], "-keyout", files[1]),
         ],
@@ -405,10 +406,12 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """And the one of before, as long as only one of the two files is the new one."""
+    """And the one of before, as long as only one of the two files is the new one. It has another
+    kind of key, which a TLS library would keep beside the old one."""
     monkeypatch.setattr(certificates, "LOOK_EVERY_SECS", 0.05)
     caplog.set_level("INFO", "gateway.certificate")
     file, key = certificate
+    sign(*certificate, kind=("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"))
     old, new_key = file.read_text(), key.with_suffix(".new")
     settings = with_changes(gateway_settings, server={"tls_certificate": file, "tls_key": key})
     async with running_gateway(settings) as gateway:
@@ -421,7 +424,8 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(
 
         sign(file, new_key)
         await eventually(told)
-        assert f"{file} and {key} cannot be used, those of before are: " in caplog.text
+        assert "the certificate of before serves on: " in caplog.text
+        assert f"{file} and server.tls_key {key} cannot be used" in caplog.text
         assert await shown() == old
         caplog.clear()
         new_key.replace(key)

@@ -43,6 +43,7 @@ async def test_a_session_goes_on_at_another_gateway(gateway_settings: Settings) 
 
             await eventually(gone)
             await send(socket, frame(2))
+            assert (await heartbeat(socket))["type"] == "heartbeat_ack"  # the frame is stored
             await second.bus.write(Publish(chosen(session_id, 2, gateway_id="other")))
             assert (await receive(socket))["frame_id"] == 2
             ledger = await second.bus.ledger()
@@ -55,14 +56,19 @@ async def test_an_older_socket_hears_that_its_session_went_on_at_another_gateway
     """By its next heartbeat, though frames of its own came after; and not where it came back."""
     async with two_gateways(gateway_settings) as (first, second), first.connect() as older:
         session_id = (await start(older))["session_id"]
+        await send(older, frame(0))
+        assert (await heartbeat(older))["type"] == "heartbeat_ack"
         async with second.connect() as newer:
             await start(newer, resume_session_id=session_id)
-            await send(newer, frame(0))
+            await send(newer, frame(1))
             assert (await heartbeat(newer))["type"] == "heartbeat_ack"
-            await send(older, frame(1))
+            await send(older, frame(2))
             error = await heartbeat(older)
             assert (error["code"], error["fatal"]) == ("session_taken_over", True)
             await older.wait_closed()
+            assert (await heartbeat(newer))["type"] == "heartbeat_ack"
+            async with first.connect() as gave_up:
+                await start(gave_up, resume_session_id=session_id)
             assert (await heartbeat(newer))["type"] == "heartbeat_ack"
         async with first.connect() as back:
             await start(back, resume_session_id=session_id)

@@ -532,3 +532,39 @@ async def test_connections_that_went_dead_together_cost_one_time_out(
     await asyncio.gather(*(ask(bus) for ask in of_all_kinds))
     await bus.close()
     await proxy.stop()
+
+
+async def test_a_death_costs_each_connection_one_new_one_under_load(
+    gateway_settings: Settings,
+) -> None:
+    """Those that are in use meanwhile are well, and what they bring is kept."""
+    bus = RedisBus(gateway_settings.bus.model_copy(update={"client_name": "loaded"}))
+    failures: list[BusUnavailable] = []
+    is_over = asyncio.Event()
+
+    async def ask_on(ask: Callable[[RedisBus], Awaitable[object]]) -> None:
+        while not is_over.is_set():
+            try:
+                await ask(bus)
+            except BusUnavailable as error:
+                failures.append(error)
+            await asyncio.sleep(0.001)
+
+    askers = [asyncio.create_task(ask_on(ASKS[kind])) for kind in 8 * ["client", "trip"]]
+    async with Redis.from_url(gateway_settings.bus.url) as redis:
+
+        async def made() -> int:
+            return int((await redis.info("stats"))["total_connections_received"])
+
+        await asyncio.sleep(0.5)
+        before = await made()
+        ours = [row["id"] for row in await redis.client_list() if row["name"] == "loaded"]
+        for one in ours[:: len(ours) // 2][:2]:
+            await redis.client_kill_filter(_id=one)
+        await asyncio.sleep(1)
+        after = await made()
+    is_over.set()
+    await asyncio.gather(*askers)
+    await bus.close()
+    assert len(failures) <= 4
+    assert after - before <= 2 * len(askers)

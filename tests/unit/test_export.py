@@ -56,7 +56,7 @@ def test_it_shows_each_frame_as_it_is_rebuilt_at_its_time(tmp_path: Path) -> Non
 
 def test_samples_are_beside_it_and_the_truth_where_all_of_it_is_known(tmp_path: Path) -> None:
     record(tmp_path, "s", map(served, range(FRAMES)))
-    picture = shown(exported(tmp_path, "--beside", "--checkpoint", UNTRAINED))[0][2]
+    picture = shown(exported(tmp_path, "--beside", "--checkpoint", "untrained"))[0][2]
     assert picture.shape == (HEIGHT, 2 * WIDTH)
     painted = mosaic(served(2).samples, WIDTH, HEIGHT)
     assert picture_psnr_db(picture[:, :WIDTH], painted) > ALIKE_DB
@@ -85,6 +85,24 @@ def test_a_named_checkpoint_rebuilds_it(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").unlink()
     by_nothing = shown(exported(tmp_path, "--checkpoint", UNTRAINED))[0]
     assert np.abs(by_model[1].astype(int) - by_nothing[1]).max() > 20
+
+
+def test_what_cannot_be_read_is_left_out_and_told(tmp_path: Path) -> None:
+    record(tmp_path, "s", map(served, range(2)))
+    record(tmp_path, "s", map(served, range(2, 4))).write_bytes(b"torn")
+    out = tmp_path / "clip.mp4"
+    done = run_here("export", "--root", tmp_path, "--out", out, "--checkpoint", UNTRAINED)
+    assert done.returncode == 0
+    assert len(shown(out)[0]) == 2
+    assert f"sgaps recordings repair --root {tmp_path}" in done.stderr
+
+
+def test_a_size_that_x264_does_not_take_is_told(tmp_path: Path) -> None:
+    record(tmp_path, "s", [served(0, width=20000, height=3, keyframe=b"", keyframe_encoding="")])
+    out = tmp_path / "clip.mp4"
+    done = run_here("export", "--root", tmp_path, "--out", out, "--checkpoint", UNTRAINED)
+    assert done.returncode == 1
+    assert f"{out} cannot be written" in done.stderr
 
 
 def test_frames_of_one_moment_are_all_shown(tmp_path: Path) -> None:

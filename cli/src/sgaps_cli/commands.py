@@ -228,7 +228,7 @@ def export(
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            help="KEY/VERSION, or none for the bare interpolation; default: what serves the key."
+            help="KEY/VERSION, or untrained for bare interpolation; default: what serves the key."
         ),
     ] = None,
     beside: Annotated[

@@ -151,15 +151,20 @@ def played(url: str, secs: float) -> Iterator[Interval]:
 
 
 def _looked_at(pids: Mapping[str, int]) -> dict[str, Look]:
-    return {
-        name: Look(
+    return {name: look_at(name, pid) for name, pid in pids.items()}
+
+
+def look_at(name: str, pid: int) -> Look:
+    """Raises BrokerError where it has ended."""
+    try:
+        return Look(
             memory_mib=memory_mib(pid),
             cpu_secs=cpu_secs(pid),
             files=len(list(Path(f"/proc/{pid}/fd").iterdir())),
             threads=len(list(Path(f"/proc/{pid}/task").iterdir())),
         )
-        for name, pid in pids.items()
-    }
+    except (OSError, ValueError):  # ValueError: it has ended, and has no memory any more
+        raise broker.BrokerError(f"{name} ended while players came and went") from None
 
 
 def summed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Wanted:
     recording: str | None
     """KEY/SESSION; None: the newest."""
     checkpoint: str | None
-    """KEY/VERSION, or none for the interpolation; None: what serves the recording's key."""
+    """KEY/VERSION, or `untrained` for the interpolation; None: what serves the recording's key."""
     out: Path | None
     """None: SESSION.mp4, here."""
     beside: bool
@@ -57,6 +58,12 @@ def export(folder: Path, wanted: Wanted, settings: Settings) -> Path:
         reel, loaded = library.reel(recording.recording_id), models.load(checkpoint_id)
         prepare_cpu(settings.reconstructor.cpu_threads)
         film = Film(library, reel, loaded, settings, beside=wanted.beside)
+        if recording.damaged:
+            print(
+                f"left out: segments that cannot be read ({recording.damaged}); save what is left "
+                f"of them: sgaps recordings repair --root {folder}",
+                file=sys.stderr,
+            )
         _write(out, film)
     except RecordingCorrupt as error:
         cure = f"sgaps recordings repair --root {folder}"
@@ -158,7 +165,7 @@ def _write(out: Path, film: Film) -> None:
     part = out.with_name(f"{out.name}.part")
     console = Console(stderr=True)
     try:
-        with av.open(str(part), "w", format=SUFFIX.removeprefix(".")) as container:
+        with av.open(str(part.absolute()), "w", format=SUFFIX.removeprefix(".")) as container:
             pictures = track(
                 film.pictures(),
                 film.told,
@@ -168,7 +175,7 @@ def _write(out: Path, film: Film) -> None:
             )
             _encode(container, pictures, film.times_secs)
         part.rename(out)
-    except OSError as error:  # what FFmpeg says of a file is one too
+    except (OSError, av.error.FFmpegError) as error:  # x264 takes no picture 50,000 pixels wide
         raise ReplayError(f"{out} cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):

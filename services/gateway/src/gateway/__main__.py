@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import sys
 from collections.abc import Iterator
 
@@ -104,7 +105,16 @@ async def _renew(
     configuration: uvicorn.Config, server: ServerSettings, stop: asyncio.Event
 ) -> None:
     if configuration.ssl and server.tls_certificate and server.tls_key:
-        await Certificate(configuration.ssl, server.tls_certificate, server.tls_key).run(stop)
+        files = server.tls_certificate, server.tls_key
+        await Certificate(configuration.ssl, files, lambda: _tls(server)).run(stop)
+
+
+def _tls(server: ServerSettings) -> ssl.SSLContext:
+    """Raises SettingsError where the certificate cannot be used."""
+    context = _configuration(FastAPI(), server).ssl
+    if context is None:
+        raise SettingsError("server.tls_certificate is not set")
+    return context
 
 
 async def _serve(server: uvicorn.Server, stop: asyncio.Event) -> None:

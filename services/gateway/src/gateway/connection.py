@@ -53,6 +53,8 @@ class Connection:
         self._server = gateway.settings.server
         self._address = client_address(socket)
         self._session: Session | None = None
+        self._is_held = False
+        """Whether the broker was told that the session is at this gateway."""
         self._is_binary = False
         self._outbox: asyncio.Queue[CoordinateSet | FromServer] = asyncio.Queue(OUTBOX_SIZE)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -156,6 +158,8 @@ class Connection:
     async def _handle(
         self, message: ClientMessage | binary_codec.FromClient, session: Session
     ) -> None:
+        if not self._is_held:
+            await self._hold(session)
         match message:
             case binary_codec.ValuesOfFrame():
                 await self._frame(intake.at_its_coordinates(message, session), session)
@@ -207,12 +211,19 @@ class Connection:
         session.limits.take_keyframe()
         await intake.accept_keyframe(keyframe, session, self._server)
 
+    async def _hold(self, session: Session) -> None:
+        """Not before the client's first message: one that gave up waiting for its session, and went
+        back to another gateway, sends none. Where the broker is full or gone, with the next."""
+        with suppress(BusError):
+            await self._gateway.bus.write(intake.holding(session, self._server.gateway_id))
+            self._is_held = True
+
     async def _heartbeat(self, message: Heartbeat, session: Session) -> None:
         try:
             (fields,) = await self._gateway.bus.hashes([session_key(session.session_id)])
         except BusError as error:
             raise self._gateway.outlook.overloaded(error) from error
-        if intake.is_held_elsewhere(fields, self._server.gateway_id):
+        if self._is_held and intake.is_held_elsewhere(fields, self._server.gateway_id):
             why = "the session was resumed on another gateway"
             self._end(ProtocolError(ErrorCode.SESSION_TAKEN_OVER, why))
             return

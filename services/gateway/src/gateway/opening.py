@@ -45,10 +45,7 @@ async def find_or_create(start: SessionStart, gateway: Gateway, *, address: str)
         return await _resume(start, start.resume_session_id, gateway, address=address)
     gateway.sessions.check_room(address)  # before anything is written
     session = _session_of(start, new_session_id(), gateway.settings, address=address)
-    await gateway.bus.write(
-        intake.remembering(session, session.last_frame_id),
-        intake.holding(session, gateway.settings.server.gateway_id),
-    )
+    await gateway.bus.write(intake.remembering(session, session.last_frame_id))
     gateway.sessions.add(session)
     return session
 
@@ -99,7 +96,6 @@ async def _resume(
     if known is None:
         session.started_at_secs = float(fields["started_at_secs"])
         gateway.sessions.add(session)
-    await gateway.bus.write(intake.holding(session, gateway.settings.server.gateway_id))
     return session
 
 

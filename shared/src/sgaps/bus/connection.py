@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,15 +20,8 @@ MAX_CONNECTIONS = 256
 """Of one pool. Every blocking read holds one, and a gateway has a reader for each viewer."""
 
 
-def connect(
-    settings: BusSettings,
-    *,
-    socket_timeout_secs: float | None,
-    died: Callable[[], Awaitable[None]] | None = None,
-) -> Redis:
+def connect(settings: BusSettings, *, socket_timeout_secs: float | None) -> Redis:
     """A client whose pool connects when it is used. Raises SettingsError.
-
-    `died` is called where a connection died in use, or was left in the middle of a command.
 
     Without a time-out of its own each command costs less: redis-py sends one with a time-out in a
     task. Whoever uses it then minds the time.
@@ -43,7 +35,7 @@ def connect(
     # A socket in the file system has none, and redis-py's connections to one refuse the word.
     keepalive = {} if settings.url.startswith("unix:") else {"socket_keepalive": True}
     try:
-        pool = _Pool.from_url(
+        pool = Pool.from_url(
             settings.url,
             max_connections=MAX_CONNECTIONS,
             timeout=patience_secs,
@@ -62,7 +54,6 @@ def connect(
             f"bus.url names no broker ({shown(settings.url)}): "
             "redis://host:port/0, rediss://host:port/0 or unix:///path"
         ) from None
-    pool.died = died
     pool.connection_kwargs.update(_credentials(settings))  # which go before those of the URL
     return Redis.from_pool(pool)
 
@@ -81,15 +72,22 @@ def _check_options(url: str) -> None:
         )
 
 
-class _Pool(BlockingConnectionPool):
-    """Tells where a connection died in use."""
+class Pool(BlockingConnectionPool):
+    """Where one connection died in use, the idle ones are not trusted either.
 
-    died: Callable[[], Awaitable[None]] | None = None
+    What swallowed one swallowed them all, and each would cost some command its whole time-out.
+    """
 
     async def release(self, connection: AbstractConnection) -> None:
+        was_left = connection.should_reconnect()  # type: ignore[no-untyped-call]
         await super().release(connection)
-        if self.died is not None and not connection.is_connected:
-            await self.died()
+        if not (connection.is_connected or was_left):
+            await self.leave_idle()
+
+    async def leave_idle(self) -> None:
+        """Without waiting until they are closed: one that is lent meanwhile connects anew."""
+        for idle in self._available_connections:
+            await idle.disconnect(nowait=True)
 
 
 def shown(url: str) -> str:

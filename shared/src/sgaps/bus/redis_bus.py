@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from redis import exceptions as redis_errors
 
 from sgaps.bus.base import Bus, Entry, Group, Operation, PendingEntry, next_id
-from sgaps.bus.connection import connect
+from sgaps.bus.connection import Pool, connect
 from sgaps.bus.redis_commands import FIELD, RENEW, Command, command_of, millis
-from sgaps.bus.redis_failures import as_bus_errors, unless_group_lost
+from sgaps.bus.redis_failures import LOST, as_bus_errors, unless_group_lost
 from sgaps.bus.redis_trips import Lines, Writer
 from sgaps.settings import BusSettings
 
@@ -27,9 +27,7 @@ class RedisBus(Bus):
 
     def __init__(self, settings: BusSettings) -> None:
         self._timeout_secs = settings.socket_timeout_secs
-        self._commands = connect(
-            settings, socket_timeout_secs=self._timeout_secs, died=self._leave_connections
-        )
+        self._commands = connect(settings, socket_timeout_secs=self._timeout_secs)
         self._pools = [connect(settings, socket_timeout_secs=None) for _ in range(3)]
         # Looks apart from reads: however many look at sessions, a group's member has a connection.
         self._trips, self._reads, self._looks = self._lines = [
@@ -46,7 +44,7 @@ class RedisBus(Bus):
         return {entry_id for entry_id, was_there in zip(entry_ids, said, strict=True) if was_there}
 
     async def ensure_group(self, stream: str, group: str) -> None:
-        async with self._changing():
+        async with self._by_client():
             try:
                 await self._commands.xgroup_create(stream, group, id="0", mkstream=True)
             except redis_errors.ResponseError as error:
@@ -72,7 +70,7 @@ class RedisBus(Bus):
             return await self._read(self._looks, (*asked, "STREAMS", stream, after_id), block_secs)
 
     async def last_id(self, stream: str) -> str:
-        with as_bus_errors():
+        async with self._by_client():
             newest = await self._commands.xrevrange(stream, count=1)
         return _text(newest[0][0]) if newest else self.START
 
@@ -85,17 +83,18 @@ class RedisBus(Bus):
         min_idle_secs: float,
         consumer: str | None = None,
     ) -> list[PendingEntry]:
-        with as_bus_errors(), unless_group_lost():
-            rows: Any = await self._commands.xpending_range(
-                stream,
-                group,
-                min="-",
-                max="+",
-                count=count,
-                idle=millis(min_idle_secs),
-                consumername=consumer,
-            )
-            return list(map(_pending_entry, rows))
+        async with self._by_client():
+            with unless_group_lost():
+                rows: Any = await self._commands.xpending_range(
+                    stream,
+                    group,
+                    min="-",
+                    max="+",
+                    count=count,
+                    idle=millis(min_idle_secs),
+                    consumername=consumer,
+                )
+                return list(map(_pending_entry, rows))
         return []
 
     async def claim(
@@ -117,27 +116,29 @@ class RedisBus(Bus):
         return _entry(found[0]) if found else None
 
     async def groups(self, stream: str) -> dict[str, Group]:
-        with as_bus_errors(), unless_group_lost():
-            rows: Any = await self._commands.xinfo_groups(stream)
-            return {_text(row["name"]): _group(row) for row in rows}
+        async with self._by_client():
+            with unless_group_lost():
+                rows: Any = await self._commands.xinfo_groups(stream)
+                return {_text(row["name"]): _group(row) for row in rows}
         return {}
 
     async def floor(self, stream: str, group: str) -> str:
         # In this order: what is delivered meanwhile is pending by then, so the floor is no higher.
         delivered = await self.delivered(stream, group)
-        with as_bus_errors(), unless_group_lost():
-            summary = await self._commands.xpending(stream, group)
-            if summary["pending"]:
-                return _text(summary["min"])
-            return next_id(delivered)
+        async with self._by_client():
+            with unless_group_lost():
+                summary = await self._commands.xpending(stream, group)
+                if summary["pending"]:
+                    return _text(summary["min"])
+                return next_id(delivered)
         return self.START
 
     async def length(self, stream: str) -> int:
-        with as_bus_errors():
+        async with self._by_client():
             return int(await self._commands.xlen(stream))
 
     async def trim(self, stream: str, min_id: str) -> int:
-        async with self._changing():
+        async with self._by_client():
             return int(await self._commands.xtrim(stream, minid=min_id, approximate=False))
 
     async def lists(self, keys: Sequence[str], *, count: int) -> list[list[bytes]]:
@@ -150,17 +151,17 @@ class RedisBus(Bus):
         return [{name.decode(): value for name, value in _pairs(answer)} for answer in answers]
 
     async def keys(self, prefix: str) -> list[str]:
-        with as_bus_errors():
+        async with self._by_client():
             scan = self._commands.scan_iter(match=f"{prefix}*", count=SCAN_COUNT)
             return sorted({_text(key) async for key in scan})  # a scan may repeat itself
 
     async def now_secs(self) -> float:
-        with as_bus_errors():
+        async with self._by_client():
             secs, micros = await self._commands.time()
         return float(secs) + float(micros) / 1e6
 
     async def ping(self) -> None:
-        with as_bus_errors():
+        async with self._by_client():
             await self._commands.ping()
 
     async def close(self) -> None:
@@ -168,12 +169,12 @@ class RedisBus(Bus):
             await client.aclose()
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[None]:
-        """What changes something by redis-py's client, which stays where it is refused."""
+    async def _by_client(self) -> AsyncIterator[None]:
+        """What is asked by redis-py's client, which stays where it is refused."""
         with as_bus_errors():
             try:
                 yield
-            except redis_errors.ReadOnlyError:
+            except (redis_errors.ReadOnlyError, *LOST):
                 await self._leave_connections()
                 raise
 
@@ -182,10 +183,10 @@ class RedisBus(Bus):
         its connections, refuses what is written, and lags."""
         for lines in self._lines:
             await lines.leave()
-        pool = self._commands.connection_pool
+        pool = cast("Pool", self._commands.connection_pool)
         # Those in use are left when they come back.
         await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
-        await pool.disconnect(inuse_connections=False)
+        await pool.leave_idle()
 
     async def _read(self, lines: Lines, command: Command, block_secs: float) -> list[Entry]:
         # A blocking read may legally be silent for block_secs on top of a command's time.

@@ -11,13 +11,9 @@ from sgaps.errors import BusError, BusFull, BusRefused, BusUnavailable
 
 REFUSED_CURE = "(bus.username, bus.password_file; `sgaps acl` writes users with their rights)"
 
-_UNAVAILABLE = (
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.ReadOnlyError,
-    redis_errors.MasterDownError,
-    OSError,
-)
+LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
+"""Nothing came, or nothing more will: of these a connection dies."""
+_UNAVAILABLE = (*LOST, redis_errors.ReadOnlyError, redis_errors.MasterDownError)
 _UNAVAILABLE_NOW = ("NOREPLICAS", "BUSY ")
 """Too few replicas for `min-replicas-to-write`; a script of somebody else's that does not end."""
 _REFUSED = (redis_errors.AuthenticationError, redis_errors.NoPermissionError)

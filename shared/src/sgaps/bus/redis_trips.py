@@ -17,7 +17,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from sgaps.bus.redis_commands import Command, with_script
-from sgaps.bus.redis_failures import bus_error
+from sgaps.bus.redis_failures import LOST, bus_error
 
 TRIPS_AT_ONCE = 2
 """While the broker works on what came with one, the next is put together."""
@@ -69,9 +69,10 @@ class Lines:
 
         The time is that of the whole trip.
         """
+        left, connection = self._left, None
         try:
             async with asyncio.timeout(timeout_secs):
-                left, connection = self._left, await self._taken()
+                connection = await self._taken()
                 try:
                     return await self._said(connection, commands)
                 except BaseException:  # what is still to come would be the next one's reply
@@ -81,8 +82,10 @@ class Lines:
                     if left != self._left:
                         await connection.disconnect(nowait=True)
                     await self._give_back(connection)
-        except (redis_errors.ConnectionError, OSError) as error:
-            await self._leave_all()
+        except LOST as error:
+            # One that was left already says nothing of those that came after it.
+            if connection is not None and left == self._left:
+                await self._leave_all()
             if isinstance(error, TimeoutError):
                 raise redis_errors.TimeoutError(f"nothing in {timeout_secs:g} s") from None
             raise
@@ -99,7 +102,6 @@ class Lines:
         self._left += 1
         for connection in self._idle:
             await connection.disconnect(nowait=True)
-        await self._pool.disconnect(inuse_connections=False)
 
     async def _taken(self) -> AbstractConnection:
         while self._idle:

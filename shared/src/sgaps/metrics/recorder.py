@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge
 
 FRAMES_RECORDED = Counter("sgaps_frames_recorded", "Clients' frames on disk, fsynced")
-RECORDED_BYTES = Counter("sgaps_recorded_bytes", "Bytes of recorded frames, before compression")
+RECORDED_BYTES = Counter("sgaps_recorded_bytes", "Bytes of recorded frames")
 FSYNC_AT_SECS = Gauge(
     "sgaps_recorder_fsync_timestamp_seconds", "When frames were last fsynced; 0 before the first"
 )

@@ -73,9 +73,10 @@ def _dataset(
     size_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
     chunk_bytes = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
     is_bounded = size_bytes <= limit_bytes and chunk_bytes <= MAX_CHUNK_BYTES
-    has_filters = dataset.id.get_create_plist().get_nfilters() > 0
-    if dataset.chunks is None or not is_bounded or has_filters:
+    if dataset.chunks is None or not is_bounded:
         raise ValueError(f"{name} is not stored as it should be")
+    if dataset.id.get_create_plist().get_nfilters():
+        raise ValueError(f"{name} has HDF5 filters; `h5repack -f NONE` takes them away")
     return dataset
 
 
