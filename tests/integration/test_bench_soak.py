@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import time
 from dataclasses import replace
 
 import pytest
@@ -71,7 +71,7 @@ def test_a_short_one() -> None:
 
 def test_a_service_that_ends_is_named() -> None:
     with subprocess.Popen(["true"]) as ended:
-        time.sleep(0.2)  # not waited for: it is a zombie, as one that was killed is
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # a zombie, as one that was killed
         with pytest.raises(BrokerError, match="sampler ended"):
             look_at("sampler", ended.pid)
     with pytest.raises(BrokerError, match="sampler ended"):

@@ -71,6 +71,8 @@ class Player:
     def __init__(self, url: str, number: int) -> None:
         self._url, self._number = url, number
         self._seen = Seen()
+        self._set_id = 0
+        self._sent_at_secs: dict[int, float] = {}
 
     def take_seen(self) -> Seen:
         """What has been seen since this was asked before."""
@@ -92,7 +94,7 @@ class Player:
     async def _play(self, socket: ClientConnection) -> None:
         ack, chosen = await start(socket)
         self._seen.sessions += 1
-        self._set_id, self._sent_at_secs = chosen.coordinate_set_id, dict[int, float]()
+        self._set_id, self._sent_at_secs = chosen.coordinate_set_id, {}
         listening = [asyncio.create_task(self._hear(socket))]
         if self._number == WATCHED:
             listening.append(asyncio.create_task(self._watch(ack.session_id)))

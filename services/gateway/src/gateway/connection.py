@@ -158,8 +158,6 @@ class Connection:
     async def _handle(
         self, message: ClientMessage | binary_codec.FromClient, session: Session
     ) -> None:
-        if not self._is_held:
-            await self._hold(session)
         match message:
             case binary_codec.ValuesOfFrame():
                 await self._frame(intake.at_its_coordinates(message, session), session)
@@ -212,14 +210,16 @@ class Connection:
         await intake.accept_keyframe(keyframe, session, self._server)
 
     async def _hold(self, session: Session) -> None:
-        """Not before the client's first message: one that gave up waiting for its session, and went
-        back to another gateway, sends none. Where the broker is full or gone, with the next."""
-        with suppress(BusError):
+        """Not before the first heartbeat: a client that gave up waiting for its session, and went
+        back to another gateway, sends none. Where the broker is full, with the next one."""
+        with suppress(BusFull):
             await self._gateway.bus.write(intake.holding(session, self._server.gateway_id))
             self._is_held = True
 
     async def _heartbeat(self, message: Heartbeat, session: Session) -> None:
         try:
+            if not self._is_held:
+                await self._hold(session)
             (fields,) = await self._gateway.bus.hashes([session_key(session.session_id)])
         except BusError as error:
             raise self._gateway.outlook.overloaded(error) from error
